@@ -1,0 +1,49 @@
+# gpt2lab: `make train` and `make test` need nothing but Python 3.11 or newer and pip.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# Where a machine has a wheel of the pinned torch build for Python 3.11, pip finds it through its own configuration.
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: help setup train test lint bench clean
+
+help:  ## list the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
+
+setup: $(VENV)/test.stamp  ## make .venv with everything for training and testing
+
+train: $(VENV)/train.stamp  ## prepare the default corpus, train the default model (about 3 minutes on 2 cores), score and sample it
+	$(BIN)/python train.py
+	$(BIN)/python eval.py
+	$(BIN)/python sample.py 'prompt="    def "' sampling.num_samples=2
+
+test: $(VENV)/test.stamp  ## run the whole test suite
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/lint.stamp  ## style, types, and which layer may import which
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/test.stamp  ## measure the loss against the plain way, side by side
+	$(BIN)/python benchmarks/loss.py
+
+clean:  ## remove .venv and caches; data and runs stay
+	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+
+$(VENV)/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "gpt2lab needs Python 3.11 or newer, this is " + sys.version.split()[0] + ": type make PYTHON=python3.11 ...")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/train.stamp: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(INSTALL) --editable '.[plots]'
+	touch $@
+
+$(VENV)/test.stamp: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(INSTALL) --editable '.[test]'
+	touch $@
+
+$(VENV)/lint.stamp: $(VENV)/test.stamp
+	$(INSTALL) --editable '.[lint]'
+	touch $@

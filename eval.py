@@ -1,0 +1,65 @@
+"""Score a checkpoint: python eval.py checkpoint=runs/... [eval.text_file=book.txt] [eval.stride=128]"""
+
+import json
+import logging
+import time
+from pathlib import Path
+
+from gpt2lab.compose import run_job
+from gpt2lab.config import EvalJob
+from gpt2lab.evaluation import perplexity
+from gpt2lab.evaluation.texts import text_from_file, text_from_validation_split
+from gpt2lab.runtime import open_runtime
+from gpt2lab.tokenizer import load_tokenizer
+from gpt2lab.weights import open_checkpoint
+
+log = logging.getLogger(__name__)
+
+
+def evaluate(job: EvalJob) -> None:
+    """Print the figures and write them, with the protocol, to ``eval.json``."""
+    runtime = open_runtime(job.runtime)
+    checkpoint = open_checkpoint(job.checkpoint, runtime.device)
+    tokenizer = load_tokenizer(checkpoint.job.tokenizer.name)
+    log.info("%s, step %d", checkpoint.folder, checkpoint.step)
+    if job.eval.text_file:
+        text = text_from_file(Path(job.eval.text_file), tokenizer)
+    else:
+        text = text_from_validation_split(checkpoint.job.data, tokenizer)
+
+    block_size = checkpoint.model.config.block_size
+    started = time.perf_counter()
+    result = perplexity(
+        checkpoint.model,
+        text.tokens,
+        token_lengths=tokenizer.token_lengths(),
+        runtime=runtime,
+        stride=job.eval.stride,
+        batch_size=job.eval.batch_size,
+        words=text.words,
+    )
+    seconds = time.perf_counter() - started
+    protocol = {
+        **text.description,
+        "tokenizer": tokenizer.name,
+        "context": block_size,
+        "stride": job.eval.stride or block_size,
+        "prefix": "end-of-text",
+        "precision": runtime.precision,
+    }
+    figures = result.figures()
+    for name, value in {**protocol, **figures}.items():
+        log.info("%-18s %s", name, f"{value:,.4f}" if isinstance(value, float) else value)
+    out = Path(job.out) if job.out else checkpoint.run_dir / "eval.json"
+    origin = {
+        "checkpoint": str(checkpoint.folder),
+        "step": checkpoint.step,
+        "parameters": checkpoint.model.num_parameters(),
+    }
+    speed = {"wall_seconds": seconds, "tokens_per_second": result.tokens / seconds}
+    out.write_text(json.dumps({**origin, **figures, "protocol": protocol, **speed}, indent=2) + "\n")
+    log.info("written to %s", out)
+
+
+if __name__ == "__main__":
+    run_job("eval", evaluate)

@@ -1,0 +1,219 @@
+"""Checkpoints: named stateful parts in a folder that is either complete and verified, or ignored.
+
+    parts -> step_00000100.tmp/ (a file a part, then checkpoint.json with sizes and hashes) -> rename -> step_00000100/
+
+Parts whose state is a flat dict of tensors (the model) become ``NAME.safetensors``, the others ``NAME.pt``, which holds
+tensors and plain values only and so loads with ``torch.load(weights_only=True)``. The links ``last`` and ``best`` point
+to two of the folders; the newest ``keep`` and the best one stay, older ones are deleted.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from gpt2lab.config import UserError
+
+FORMAT_VERSION = 1
+MANIFEST = "checkpoint.json"
+
+log = logging.getLogger(__name__)
+
+
+class Stateful(Protocol):
+    """Anything that can be saved: it gives its state as tensors and plain values, and takes it back."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> Any:
+        """Continue from a state."""
+        ...
+
+
+class IncompleteCheckpointError(UserError):
+    """A checkpoint folder that must not be used; the message says why."""
+
+
+class CheckpointManager:
+    """Writes checkpoints of ``parts`` under ``folder`` and keeps the newest ``keep`` and the best.
+
+    ``description`` (plain values) is written into each manifest, for whoever opens the checkpoint without the parts.
+    """
+
+    def __init__(self, folder: Path, parts: Mapping[str, Stateful], description: dict[str, Any], keep: int) -> None:
+        self.folder, self.parts, self.description, self.keep = folder, parts, description, keep
+
+    def save(self, step: int, *, best: bool) -> Path:
+        """Write the checkpoint of this step, point ``last`` (and ``best``) to it, delete those no longer kept.
+
+        Raises:
+            OSError: the disk is full, or the like; earlier checkpoints are untouched.
+        """
+        final = self.folder / f"step_{step:08d}"
+        temporary = final.with_suffix(".tmp")
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        try:
+            files = [_write_part(temporary, name, part.state_dict()) for name, part in self.parts.items()]
+            manifest = {
+                "format_version": FORMAT_VERSION,
+                "step": step,
+                "files": {path.name: {"bytes": path.stat().st_size, "sha256": _sha256(path)} for path in files},
+                **self.description,
+            }
+            _write_synced(temporary / MANIFEST, (json.dumps(manifest, indent=2) + "\n").encode())
+            # a step saved again (after a resume that started before it) replaces its folder
+            shutil.rmtree(final, ignore_errors=True)
+            temporary.rename(final)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+        _sync_folder(self.folder)
+        for link in ("last", "best") if best else ("last",):
+            _point(self.folder / link, final)
+        self._prune()
+        return final
+
+    def load(self, checkpoint: Path) -> None:
+        """Give every part its state back.
+
+        Raises:
+            IncompleteCheckpointError: a file is missing or damaged.
+            UserError: the checkpoint lacks a part, or a part does not fit.
+        """
+        manifest = verify_checkpoint(checkpoint)
+        for name, part in self.parts.items():
+            state = read_part(checkpoint, manifest, name)
+            try:
+                part.load_state_dict(state)
+            except (RuntimeError, ValueError) as error:
+                raise UserError(f"{checkpoint}: {name} does not fit this run: {one_line(error)}") from error
+
+    def _prune(self) -> None:
+        pinned = {(self.folder / link).resolve() for link in ("last", "best")}
+        for old in list_checkpoints(self.folder)[self.keep :]:
+            if old.resolve() not in pinned:
+                shutil.rmtree(old)
+
+
+def list_checkpoints(folder: Path) -> list[Path]:
+    """The checkpoint folders under ``folder``, newest first, complete or not."""
+    return sorted((path for path in folder.glob("step_*") if path.suffix != ".tmp"), reverse=True)
+
+
+def newest_complete(folder: Path) -> Path | None:
+    """The newest checkpoint under ``folder`` that verifies; each newer one that does not is logged with the reason."""
+    for checkpoint in list_checkpoints(folder):
+        try:
+            verify_checkpoint(checkpoint)
+        except IncompleteCheckpointError as error:
+            log.warning("skipped %s", error)
+        else:
+            return checkpoint
+    return None
+
+
+def verify_checkpoint(checkpoint: Path) -> dict[str, Any]:
+    """Check the size and hash of every file; return the manifest.
+
+    Raises:
+        IncompleteCheckpointError: the manifest or a file is missing, damaged, or of a newer format.
+    """
+    manifest = _read_manifest(checkpoint)
+    for name, expected in manifest["files"].items():
+        path = checkpoint / name
+        size = path.stat().st_size if path.is_file() else None
+        if size != expected["bytes"]:
+            found = "is missing" if size is None else f"has {size} bytes"
+            raise IncompleteCheckpointError(
+                f"{path} {found}, {expected['bytes']} bytes were written: the file is damaged"
+            )
+        if _sha256(path) != expected["sha256"]:
+            raise IncompleteCheckpointError(f"{path}: its SHA-256 is not the one written: the file is damaged")
+    return manifest
+
+
+def read_part(checkpoint: Path, manifest: dict[str, Any], name: str) -> dict[str, Any]:
+    """The state of one part, on the CPU.
+
+    Raises:
+        UserError: the checkpoint has no such part, or its file does not parse.
+    """
+    try:
+        if f"{name}.safetensors" in manifest["files"]:
+            return dict(load_file(checkpoint / f"{name}.safetensors"))
+        if f"{name}.pt" in manifest["files"]:
+            state: dict[str, Any] = torch.load(checkpoint / f"{name}.pt", map_location="cpu", weights_only=True)
+            return state
+    except (SafetensorError, RuntimeError, EOFError) as error:
+        raise IncompleteCheckpointError(f"{checkpoint}: {name} cannot be read: {one_line(error)}") from error
+    raise UserError(f"{checkpoint} holds {', '.join(manifest['files'])}: no {name} to load")
+
+
+def one_line(error: BaseException) -> str:
+    """An error's message with its line breaks folded."""
+    return " ".join(str(error).split())
+
+
+def _read_manifest(checkpoint: Path) -> dict[str, Any]:
+    path = checkpoint / MANIFEST
+    if not path.is_file():
+        raise IncompleteCheckpointError(f"{checkpoint} is not a complete checkpoint: it has no {MANIFEST}")
+    try:
+        manifest: dict[str, Any] = json.loads(path.read_text())
+        version = manifest["format_version"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise IncompleteCheckpointError(f"{path} cannot be read: {one_line(error)}") from error
+    if version > FORMAT_VERSION:
+        raise IncompleteCheckpointError(f"{path} has format {version}, newer than {FORMAT_VERSION}: update gpt2lab")
+    return manifest
+
+
+def _write_part(folder: Path, name: str, state: dict[str, Any]) -> Path:
+    if all(isinstance(value, Tensor) for value in state.values()):
+        path = folder / f"{name}.safetensors"
+        save_file({key: value.detach().cpu().contiguous() for key, value in state.items()}, path)
+    else:
+        path = folder / f"{name}.pt"
+        torch.save(state, path)
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+    return path
+
+
+def _write_synced(path: Path, content: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _point(link: Path, target: Path) -> None:
+    temporary = link.with_suffix(".tmp")
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(target.name)
+    temporary.replace(link)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

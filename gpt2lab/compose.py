@@ -1,0 +1,177 @@
+"""All Hydra glue: configs/*.yaml + command line -> validated dataclasses -> the job; and the run folder.
+
+run_job("train", train)       an entry point: compose, check, run; a mistake of the user's is one line and exit status 2
+compose_config("train", [..]) the same configuration as a value, no files touched
+"""
+
+import dataclasses
+import importlib.metadata
+import json
+import logging
+import os
+import platform
+import re
+import secrets
+import subprocess
+import sys
+import time
+import typing
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, NoReturn
+
+import hydra
+import torch
+from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from tqdm import tqdm
+
+from gpt2lab.checkpoint import one_line
+from gpt2lab.config import EvalJob, PrepareJob, SampleJob, TrainJob, UserError, did_you_mean, to_dict
+from gpt2lab.weights.native import RUNS
+
+CONFIG_DIR = Path(__file__).resolve().parent.parent / "configs"
+JOBS: dict[str, type] = {"train": TrainJob, "prepare": PrepareJob, "eval": EvalJob, "sample": SampleJob}
+USER_ERROR_STATUS = 2
+INTERRUPTED_STATUS = 130
+
+for _name, _job in JOBS.items():
+    ConfigStore.instance().store(name=f"{_name}_schema", node=_job)
+
+
+def compose_config(name: str, overrides: Iterable[str] = ()) -> Any:
+    """The validated job of ``python NAME.py OVERRIDES``.
+
+    Raises:
+        UserError: an unknown key or group, a value of the wrong type, values that do not fit each other.
+    """
+    overrides = list(overrides)
+    try:
+        with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3", job_name=name):
+            return _to_job(hydra.compose(name, overrides))
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(_explain(error, name)) from error
+
+
+def run_job(name: str, task: Callable[[Any], Any]) -> NoReturn:
+    """Run an entry point under Hydra (overrides, ``--multirun``, ``--cfg job``, ``--help``) and exit."""
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors reach us, not Hydra's own printer
+    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[_ConsoleHandler()])
+
+    def task_of_job(values: DictConfig) -> Any:
+        return task(_to_job(values))
+
+    try:
+        hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=name)(task_of_job)()
+    except UserError as error:
+        _fail(one_line(error))
+    except (HydraException, OmegaConfBaseException) as error:
+        _fail(_explain(error, name))
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(INTERRUPTED_STATUS)
+    sys.exit(0)
+
+
+def new_run_dir() -> Path:
+    """A path for a new run: in a sweep the job's place in it, else runs/<day>/<time>-<id>. Not created yet."""
+    if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
+        sweep = HydraConfig.get().sweep
+        return Path(sweep.dir) / sweep.subdir
+    return RUNS / time.strftime("%Y-%m-%d") / f"{time.strftime('%H%M%S')}-{secrets.token_hex(3)}"
+
+
+def open_run_dir(run_dir: Path, job: TrainJob) -> None:
+    """Create the run folder: the configuration, what it ran on, and from here on the log."""
+    run_dir.mkdir(parents=True, exist_ok=True)
+    OmegaConf.save(OmegaConf.create(to_dict(job)), run_dir / "config.yaml")
+    (run_dir / "environment.json").write_text(json.dumps(environment(), indent=2) + "\n")
+    root = logging.getLogger()
+    for handler in [h for h in root.handlers if isinstance(h, logging.FileHandler)]:
+        root.removeHandler(handler)
+        handler.close()
+    file_handler = logging.FileHandler(run_dir / "log.txt")
+    file_handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    root.addHandler(file_handler)
+
+
+def environment() -> dict[str, Any]:
+    """What a rerun needs to know: command, commit, versions, machine."""
+    names = [re.split(r"[^\w-]", requirement)[0] for requirement in importlib.metadata.requires("gpt2lab") or []]
+    installed = {
+        d.metadata["Name"].lower(): d.version for d in importlib.metadata.distributions() if d.metadata["Name"]
+    }
+    return {
+        "command": sys.argv,
+        "git_commit": _git("rev-parse", "HEAD"),
+        "git_uncommitted_changes": bool(_git("status", "--porcelain")),
+        "python": platform.python_version(),
+        "packages": {name: installed[name] for name in ["gpt2lab", *names] if name in installed},
+        "platform": platform.platform(),
+        "cpu_threads": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+    }
+
+
+class _ConsoleHandler(logging.Handler):
+    """Prints above the progress bar instead of through it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        prefix = "warning: " if record.levelno == logging.WARNING else ""
+        tqdm.write(prefix + self.format(record))
+
+
+def _to_job(values: DictConfig) -> Any:
+    return OmegaConf.to_object(values)  # builds the dataclasses, and so runs their checks
+
+
+def _explain(error: BaseException, name: str) -> str:
+    """One line for an error of Hydra's or OmegaConf's: the value, what was expected, what to type."""
+    chain = [error]
+    while chain[-1].__cause__ is not None:
+        chain.append(chain[-1].__cause__)
+    text = " ".join(one_line(link) for link in chain)
+
+    if found := re.search(r"Could not override '([^']+)'", text):
+        key, known = found[1], [*known_keys(JOBS[name]), *config_groups()]
+        # model.positions is written with a slash when a variant is chosen, so "positions" alone may mean the group
+        by_last_part = [k for k in known if re.split(r"[./]", k)[-1] == key.rsplit(".", 1)[-1]]
+        hint = f"; did you mean {' or '.join(by_last_part)}?" if by_last_part else did_you_mean(key, known)
+        return f"{key}: unknown key{hint}"
+    if found := re.search(r"Could not find '([^']+)' Available options in '([^']+)': (.*?) Config search path", text):
+        return f"{found[1].removeprefix(found[2] + '/')}: no such {found[2]}; expected {', '.join(found[3].split())}"
+    if found := re.search(r"Error merging override (\S+?)=(\S*) Invalid type assigned", text):
+        key, value = found.groups()
+        return f"{key}={value}: {key} is a group; choose a variant with a slash: {key.replace('.', '/')}={value}"
+    if found := re.search(r"Error merging override (.+?) (Value .+?|Invalid value .+?|field .+?)\.? full_key", text):
+        return f"{found[1]}: {found[2]}"
+    return text
+
+
+def known_keys(job: Any, prefix: str = "") -> list[str]:
+    """Every dotted key of a job's dataclass and of those nested in it."""
+    keys = []
+    for key, kind in typing.get_type_hints(job).items():
+        keys.append(prefix + key)
+        if dataclasses.is_dataclass(kind):
+            keys += known_keys(kind, f"{prefix}{key}.")
+    return keys
+
+
+def config_groups() -> list[str]:
+    """The folders under configs/, as they are typed: ``model``, ``model/positions``, ..."""
+    return sorted(str(path.relative_to(CONFIG_DIR)) for path in CONFIG_DIR.rglob("*") if path.is_dir())
+
+
+def _git(*arguments: str) -> str | None:
+    result = subprocess.run(["git", "-C", CONFIG_DIR.parent, *arguments], capture_output=True, text=True, check=False)
+    return result.stdout.strip() if result.returncode == 0 else None
+
+
+def _fail(message: str) -> NoReturn:
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(USER_ERROR_STATUS)

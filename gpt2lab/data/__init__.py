@@ -1,0 +1,27 @@
+"""Text -> documents (sources) -> token files (prepare, shards, manifest) -> batches in a fixed order (batches).
+
+This package takes a tokenizer as an argument and never imports one.
+"""
+
+from gpt2lab.data.batches import TrainBatches, ValWindows
+from gpt2lab.data.manifest import Manifest, Split, TextTokenizer, load_manifest, verify
+from gpt2lab.data.prepare import open_or_prepare, prepare, set_folder
+from gpt2lab.data.shards import TokenStream
+from gpt2lab.data.sources import SOURCES, Source, open_source
+
+__all__ = [
+    "SOURCES",
+    "Manifest",
+    "Source",
+    "Split",
+    "TextTokenizer",
+    "TokenStream",
+    "TrainBatches",
+    "ValWindows",
+    "load_manifest",
+    "open_or_prepare",
+    "open_source",
+    "prepare",
+    "set_folder",
+    "verify",
+]

@@ -1,0 +1,201 @@
+"""What a prepared set says of itself: manifest.json <-> dataclasses, checked against each other and the files.
+
+``docs/data_format.md`` describes the files for readers in other languages. ``write_manifest`` comes last when a set is
+written; ``load_manifest`` refuses a set that is incomplete, ``verify`` also one that has changed.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Protocol
+
+import numpy as np
+
+from gpt2lab.config import UserError
+
+FORMAT = "gpt2lab token shards"
+VERSION = 1
+SPLITS = ("train", "val")
+STARTS_DTYPE = np.dtype("<i8")
+END_OF_TEXT_RULE = "before each document"
+SPLIT_RULE = "val if the first 8 bytes of SHA-256(document in UTF-8), big-endian, are below val_fraction * 2**64"
+MEND = "prepare it again with prepare.overwrite=true"
+
+
+class TextTokenizer(Protocol):
+    """What preparing needs of a tokenizer."""
+
+    name: str
+    vocab_size: int
+    eot_id: int
+    fingerprint: str
+
+    def encode_batch(self, texts: list[str]) -> list[list[int]]:
+        """Token ids of each text, none of them ``eot_id``."""
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One file of tokens and, beside it, the offsets in it at which documents begin."""
+
+    file: str
+    tokens: int
+    sha256: str
+    starts_file: str
+    documents: int
+    starts_sha256: str
+
+
+@dataclass(frozen=True)
+class Split:
+    """The shards of one side, and its totals."""
+
+    tokens: int
+    documents: int
+    bytes: int
+    """of the documents' text in UTF-8; end-of-text counts 0"""
+    unigram_entropy: float
+    """nats a token, of this split's own token frequencies, end-of-text included"""
+    shards: tuple[Shard, ...]
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What ``manifest.json`` says of a prepared set; equal input gives an equal manifest."""
+
+    format: str
+    version: int
+    tokenizer: str
+    vocab_size: int
+    eot_id: int
+    tokenizer_fingerprint: str
+    end_of_text_rule: str
+    split_rule: str
+    val_fraction: float
+    dtype: str
+    source: dict[str, Any]
+    skipped: dict[str, int]
+    """reason -> documents of the source that are not in the set"""
+    splits: dict[str, Split]
+    fingerprint: str
+    """SHA-256 over the tokenizer's fingerprint and the shards' hashes, in order"""
+
+
+def token_dtype(vocab_size: int) -> np.dtype[Any]:
+    """The smallest little-endian dtype for ids below ``vocab_size``: uint16 or uint32."""
+    return np.dtype("<u2" if vocab_size <= 2**16 else "<u4")
+
+
+def set_fingerprint(tokenizer_fingerprint: str, splits: dict[str, Split]) -> str:
+    """The identity of a prepared set's content."""
+    hashes = [shard.sha256 for name in SPLITS for shard in splits[name].shards]
+    return hashlib.sha256(" ".join([tokenizer_fingerprint, *hashes]).encode()).hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's content, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write ``manifest.json``, which makes ``folder`` a prepared set."""
+    with (folder / "manifest.json").open("w", encoding="utf-8", newline="\n") as file:
+        json.dump(dataclasses.asdict(manifest), file, indent=2, ensure_ascii=False)
+        file.write("\n")
+        sync(file)
+
+
+def sync(file: IO[Any]) -> None:
+    """Have the operating system put ``file`` on the disk."""
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def load_manifest(folder: Path, tokenizer: TextTokenizer | None = None) -> Manifest:
+    """The manifest of a prepared set whose files all have the right size.
+
+    Raises:
+        UserError: there is no such set, it is damaged or of a newer format, or it was made with another tokenizer
+            than ``tokenizer``.
+    """
+    path = folder / "manifest.json"
+    if not path.is_file():
+        raise UserError(
+            f"{folder}: expected a prepared set, found no manifest.json: run python prepare.py for it first"
+        )
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        version = values["version"] if values["format"] == FORMAT else None
+    except (ValueError, KeyError, TypeError):
+        version = None
+    if not isinstance(version, int):
+        raise UserError(f"{path}: expected the manifest of a prepared set, found something else: {MEND}")
+    if version > VERSION:
+        raise UserError(f"{path}: has version {version}, expected at most {VERSION}: update gpt2lab, or {MEND}")
+    manifest = parse_manifest(path, values)
+    if tokenizer and (manifest.tokenizer, manifest.tokenizer_fingerprint) != (tokenizer.name, tokenizer.fingerprint):
+        raise UserError(
+            f"{folder}: made with tokenizer={manifest.tokenizer} ({manifest.tokenizer_fingerprint[:12]}), expected "
+            f"tokenizer={tokenizer.name} ({tokenizer.fingerprint[:12]}): {MEND}"
+        )
+    for split in manifest.splits.values():
+        for shard in split.shards:
+            check_npy(folder / shard.file, token_dtype(manifest.vocab_size), shard.tokens)
+            check_npy(folder / shard.starts_file, STARTS_DTYPE, shard.documents)
+    return manifest
+
+
+def parse_manifest(path: Path, values: dict[str, Any]) -> Manifest:
+    """The JSON values as dataclasses; a ``UserError`` if keys are missing, unknown or contradict each other."""
+    try:
+        splits = {
+            name: Split(**{**split, "shards": tuple(Shard(**shard) for shard in split["shards"])})
+            for name, split in values["splits"].items()
+        }
+        manifest = Manifest(**{**values, "splits": splits})
+        sums = [
+            (sum(s.tokens for s in split.shards), sum(s.documents for s in split.shards)) for split in splits.values()
+        ]
+        consistent = (
+            tuple(splits) == SPLITS
+            and sums == [(split.tokens, split.documents) for split in splits.values()]
+            and manifest.dtype == token_dtype(manifest.vocab_size).name
+            and manifest.fingerprint == set_fingerprint(manifest.tokenizer_fingerprint, splits)
+        )
+    except (TypeError, KeyError, AttributeError) as error:
+        raise UserError(f"{path}: not a whole manifest ({error}): {MEND}") from None
+    if not consistent:
+        raise UserError(f"{path}: its totals, dtype or fingerprint do not follow from its shards: {MEND}")
+    return manifest
+
+
+def check_npy(path: Path, dtype: np.dtype[Any], length: int) -> None:
+    """Raise ``UserError`` unless ``path`` is a 1-D .npy file of that dtype and length, to the byte."""
+    if not path.is_file():
+        raise UserError(f"{path}: is missing: {MEND}")
+    with path.open("rb") as file:
+        try:
+            np.lib.format.read_magic(file)
+            shape, _, found = np.lib.format.read_array_header_1_0(file)
+        except ValueError:
+            raise UserError(f"{path}: not a .npy file: {MEND}") from None
+        expected = file.tell() + length * dtype.itemsize
+    if (shape, found) != ((length,), dtype):
+        raise UserError(f"{path}: holds {found} {shape}, expected {dtype} ({length},): {MEND}")
+    if path.stat().st_size != expected:
+        raise UserError(f"{path}: has {path.stat().st_size} bytes, expected {expected}: {MEND}")
+
+
+def verify(folder: Path) -> Manifest:
+    """Check every file against its hash in the manifest, and return the manifest."""
+    manifest = load_manifest(folder)
+    for split in manifest.splits.values():
+        for shard in split.shards:
+            for name, sha256 in ((shard.file, shard.sha256), (shard.starts_file, shard.starts_sha256)):
+                if file_sha256(folder / name) != sha256:
+                    raise UserError(f"{folder / name}: has changed since it was prepared (SHA-256 differs): {MEND}")
+    return manifest

@@ -1,0 +1,32 @@
+"""GPT-2's initialisation: N(0, 0.02) matrices, residual projections smaller, zero biases, unit gains."""
+
+import math
+
+import torch
+from torch import Generator, nn
+
+INIT_STD = 0.02
+
+
+@torch.no_grad()
+def init_weights(model: nn.Module, n_layer: int, generator: Generator | None = None) -> None:
+    """Set every parameter of ``model`` in place.
+
+    Matrices are drawn from N(0, 0.02), the projections that end a residual branch (``c_proj``) from
+    N(0, 0.02 / sqrt(2L)), because 2L of them add up in the residual stream (Radford et al. 2019, section 2.3).
+    ``generator`` makes the draw repeatable; it lives on the parameters' device.
+
+    Raises:
+        TypeError: a parameter of a kind this function does not know, which would stay unset.
+    """
+    for name, parameter in model.named_parameters():
+        kind = name.rsplit(".", 1)[-1]
+        if kind == "bias":
+            parameter.zero_()
+        elif parameter.ndim == 1 and kind == "weight":
+            parameter.fill_(1.0)
+        elif parameter.ndim == 2:
+            std = INIT_STD / math.sqrt(2 * n_layer) if name.endswith("c_proj.weight") else INIT_STD
+            parameter.normal_(0.0, std, generator=generator)
+        else:
+            raise TypeError(f"no initialisation for parameter {name} of shape {tuple(parameter.shape)}")

@@ -1,0 +1,107 @@
+"""Cross-entropy of a linear head without the full logits: the vocabulary is met one group of tokens at a time.
+
+    hidden_NC, weight_VC -> logits of a group -> softmax -> nll; and at once d nll / d hidden, d nll / d weight
+
+Only one group's logits exist at a time, so memory stays at ``GROUP_LOGITS`` numbers however long the batch is. The
+gradients are made on the way, while the group's probabilities are at hand, and are scaled when backward reaches them.
+
+Legend: N = tokens, G = tokens of a group, C = n_embd, V = vocab_size.
+"""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+GROUP_LOGITS = 2**24
+"""logits of one group: 64 MiB in float32, 333 tokens of GPT-2's vocabulary"""
+
+
+def nll_sum(hidden_NC: Tensor, weight_VC: Tensor, targets_N: Tensor, ignore_index: int) -> Tensor:
+    """Sum over the targets that are not ``ignore_index`` of -log softmax(hidden weight^T)[target].
+
+    Under autocast the matrix products and probabilities are in its format; sums are float32.
+
+    Args:
+        hidden_NC: floating point.
+        weight_VC: floating point, the output head.
+        targets_N: int64, in [0, V) or ``ignore_index``.
+
+    Returns:
+        float32 scalar in nats, differentiable once in ``hidden_NC`` and ``weight_VC``.
+    """
+    dtype = _matmul_dtype(hidden_NC)
+    with torch.autocast(hidden_NC.device.type, enabled=False):  # it would make float32 copies for the softmax
+        total: Tensor = _LinearCrossEntropy.apply(hidden_NC, weight_VC, targets_N, ignore_index, dtype)
+    return total
+
+
+@torch.no_grad()
+def token_nll(hidden_NC: Tensor, weight_VC: Tensor, targets_N: Tensor, ignore_index: int) -> Tensor:
+    """The terms of ``nll_sum`` one by one, float32 [N]; 0 where the target is ``ignore_index``. No gradient."""
+    dtype = _matmul_dtype(hidden_NC)
+    weight_VC = weight_VC.to(dtype)
+    nll_N = torch.empty(len(targets_N), dtype=torch.float32, device=hidden_NC.device)
+    for group in _groups(len(targets_N), len(weight_VC)):
+        logits_GV = F.linear(hidden_NC[group].to(dtype), weight_VC).float()
+        nll_N[group] = F.cross_entropy(logits_GV, targets_N[group], ignore_index=ignore_index, reduction="none")
+    return nll_N
+
+
+class _LinearCrossEntropy(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, hidden_NC: Tensor, weight_VC: Tensor, targets_N: Tensor, ignore_index: int, dtype: torch.dtype
+    ) -> Tensor:
+        scored_N1 = (targets_N != ignore_index)[:, None]
+        # an ignored row still needs some id to gather; its weight of 0 takes it out of the sum and of both gradients
+        targets_N1 = targets_N[:, None].where(scored_N1, 0)
+        hidden, weight = hidden_NC.to(dtype), weight_VC.to(dtype)
+        grad_hidden_NC = torch.empty_like(hidden)
+        grad_weight_VC = torch.zeros_like(weight_VC, dtype=torch.float32)
+        grad_weight_of_group_VC = torch.empty_like(weight)
+        # results go into these buffers: on a CPU, touching fresh memory costs more than the arithmetic
+        groups = _groups(len(targets_N), len(weight))
+        rows = len(targets_N[groups[0]]) if groups else 0
+        logits_buffer, probs_buffer = (torch.empty(rows, len(weight), dtype=dtype, device=hidden.device) for _ in "lp")
+        total = torch.zeros((), dtype=torch.float32, device=hidden.device)
+
+        for group in groups:
+            hidden_GC, targets_G1, scored_G1 = hidden[group], targets_N1[group], scored_N1[group]
+            logits_GV = torch.mm(hidden_GC, weight.t(), out=logits_buffer[: len(hidden_GC)])
+            probs_GV = torch.softmax(logits_GV, dim=1, out=probs_buffer[: len(hidden_GC)])
+            total += _nll_from_softmax(logits_GV, probs_GV, targets_G1).mul(scored_G1).sum()
+            grad_logits_GV = probs_GV
+            grad_logits_GV[torch.arange(len(probs_GV), device=probs_GV.device), targets_G1[:, 0]] -= 1
+            torch.mm(grad_logits_GV, weight, out=grad_hidden_NC[group])
+            torch.mm(grad_logits_GV.t(), hidden_GC * scored_G1, out=grad_weight_of_group_VC)
+            grad_weight_VC += grad_weight_of_group_VC
+
+        ctx.grads = (grad_hidden_NC.mul_(scored_N1).to(hidden_NC.dtype), grad_weight_VC.to(weight_VC.dtype))
+        return total
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_total: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
+        grad_hidden_NC, grad_weight_VC = ctx.grads
+        return grad_hidden_NC * grad_total, grad_weight_VC * grad_total, None, None, None
+
+
+def _nll_from_softmax(logits_GV: Tensor, probs_GV: Tensor, targets_G1: Tensor) -> Tensor:
+    """-log p of the targets, float32 [G, 1], by way of the likeliest id: its p is far from 0, so its log is precise."""
+    log_normalizer_G1 = logits_GV.amax(1, keepdim=True).float() - probs_GV.amax(1, keepdim=True).float().log()
+    return log_normalizer_G1 - logits_GV.gather(1, targets_G1).float()
+
+
+def _groups(n_tokens: int, vocab_size: int) -> list[slice]:
+    n_groups = max(1, math.ceil(n_tokens * vocab_size / GROUP_LOGITS))
+    size = math.ceil(n_tokens / n_groups)
+    return [slice(first, first + size) for first in range(0, n_tokens, size)]
+
+
+def _matmul_dtype(hidden_NC: Tensor) -> torch.dtype:
+    kind = hidden_NC.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden_NC.dtype

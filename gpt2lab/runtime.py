@@ -1,0 +1,83 @@
+"""The machine: which device, which number format, and how memory is reused."""
+
+import contextlib
+import ctypes
+import platform
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import torch
+
+from gpt2lab.config import RuntimeConfig, UserError
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """Device and precision of a run, decided once."""
+
+    device: torch.device
+    precision: str
+    """fp32 | bf16"""
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """Matrix products in the run's precision; weights, norms and sums stay float32."""
+        if self.precision == "fp32":
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, dtype=torch.bfloat16)
+
+
+def open_runtime(config: RuntimeConfig) -> Runtime:
+    """Resolve ``auto`` and prepare the process.
+
+    Raises:
+        UserError: the device is not there, or cannot work in the precision.
+    """
+    device = _find_device(config.device)
+    fast_bf16 = _multiplies_bf16(device)
+    if config.precision == "bf16" and device.type == "cuda" and not fast_bf16:
+        raise UserError(
+            f"runtime.precision=bf16: {torch.cuda.get_device_name(device)} has no bf16; type runtime.precision=fp32"
+        )
+    precision = ("bf16" if fast_bf16 else "fp32") if config.precision == "auto" else config.precision
+    if device.type == "cpu":
+        _keep_freed_memory()
+    return Runtime(device, precision)
+
+
+def _find_device(name: str) -> torch.device:
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    available = ", ".join(kind for kind, is_there in there.items() if is_there)
+    if name == "auto":
+        return torch.device("cuda" if there["cuda"] else "mps" if there["mps"] else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UserError(f"runtime.device={name}: expected auto, cpu, cuda, cuda:N or mps") from None
+    in_range = device.type != "cuda" or (device.index or 0) < torch.cuda.device_count()
+    if not there.get(device.type, False) or not in_range:
+        raise UserError(f"runtime.device={name} is not there: this machine has {available}; type runtime.device=auto")
+    return device
+
+
+def _multiplies_bf16(device: torch.device) -> bool:
+    """Whether the hardware has bf16 products; without them the format is emulated, slower than float32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type != "cpu":
+        return False
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
+def _keep_freed_memory() -> None:
+    """Let malloc keep freed blocks instead of returning them to the kernel, on Linux with glibc.
+
+    Every step frees and asks again for the same large tensors. By default each is a fresh mapping whose pages the
+    kernel must clear, which took longer than the arithmetic of a small model's loss (see benchmarks/).
+    """
+    if platform.system() == "Linux" and platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL("libc.so.6")
+        libc.mallopt(_M_MMAP_THRESHOLD, 2**30)
+        libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)

@@ -1,0 +1,1 @@
+"""Training: optimizer, schedule, metrics, the loop and how they are built from a configuration."""

@@ -1,0 +1,74 @@
+"""From a validated configuration to a ``Trainer``: every part is made here, once, in plain sight."""
+
+from pathlib import Path
+
+import torch
+from torch import Generator
+
+from gpt2lab.checkpoint import CheckpointManager
+from gpt2lab.config import ModelConfig, TrainJob, choose, to_dict
+from gpt2lab.data import Manifest, TokenStream, TrainBatches, ValWindows
+from gpt2lab.model import GPT
+from gpt2lab.model.init import init_weights
+from gpt2lab.runtime import Runtime
+from gpt2lab.tokenizer import Tokenizer
+from gpt2lab.training.metrics import MetricsLog
+from gpt2lab.training.optimizer import OPTIMIZERS, NamedOptimizer
+from gpt2lab.training.schedule import learning_rate
+from gpt2lab.training.trainer import Progress, Trainer, Validator
+
+
+def build_model(config: ModelConfig, seed: int, runtime: Runtime) -> GPT:
+    """A freshly initialised model on the run's device; drawn on the CPU, so that every device starts from the same."""
+    with torch.device("meta"):
+        model = GPT(config)
+    model.to_empty(device="cpu")
+    init_weights(model, config.n_layer, Generator().manual_seed(seed))
+    return model.to(runtime.device)
+
+
+def build_trainer(
+    job: TrainJob, model: GPT, tokenizer: Tokenizer, folder: Path, manifest: Manifest, run_dir: Path, runtime: Runtime
+) -> Trainer:
+    """Assemble the run; nothing is written yet.
+
+    Args:
+        model: from ``build_model`` or loaded; trained in place.
+        folder: the prepared data set.
+        manifest: its manifest.
+        run_dir: where metrics and checkpoints go.
+
+    Raises:
+        UserError: parts that do not fit each other (a split too short, a warm-up too long, an unknown name).
+    """
+    train, val = (TokenStream(folder, manifest, split) for split in ("train", "val"))
+    total_steps = job.total_steps(len(train))
+    make_optimizer = choose(OPTIMIZERS, job.optimizer.name, "optimizer.name")
+    optimizer = NamedOptimizer(make_optimizer(model, job.optimizer, job.peak_lr))
+    progress = Progress()
+    description = {"config": to_dict(job), "data_fingerprint": manifest.fingerprint}
+    return Trainer(
+        model=model,
+        optimizer=optimizer,
+        learning_rate=learning_rate(job, total_steps),
+        batches=TrainBatches(train, job.batch_size, job.sequence_length, job.seed),
+        validator=Validator(
+            ValWindows(val, job.sequence_length, job.training.eval_tokens),
+            tokenizer.token_lengths(),
+            job.micro_batch_size,
+            runtime,
+        ),
+        checkpoints=CheckpointManager(
+            run_dir / "checkpoints",
+            {"model": model, "optimizer": optimizer, "progress": progress},
+            description,
+            job.training.keep_checkpoints,
+        ),
+        metrics=MetricsLog(run_dir / "metrics.jsonl"),
+        progress=progress,
+        runtime=runtime,
+        settings=job.training,
+        micro_batch_size=job.micro_batch_size,
+        total_steps=total_steps,
+        seed=job.seed,
+    )

@@ -1,0 +1,48 @@
+"""The run's record: one JSON object a line in ``metrics.jsonl``, each with ``step`` and ``tokens``."""
+
+import json
+import resource
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+class MetricsLog:
+    """Appends lines to ``metrics.jsonl`` and flushes each, so that a killed run leaves a readable file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def write(self, step: int, tokens: int, **figures: Any) -> None:
+        """Add one line."""
+        with self.path.open("a") as file:
+            file.write(json.dumps({"step": step, "tokens": tokens, **figures}) + "\n")
+
+    def rewind(self, step: int) -> None:
+        """Drop the lines after ``step``, and a half-written last one: a resumed run writes each step once."""
+        if self.path.exists():
+            kept = [line for line in read_metrics(self.path) if line["step"] <= step]
+            temporary = self.path.with_suffix(".tmp")
+            temporary.write_text("".join(json.dumps(line) + "\n" for line in kept))
+            temporary.replace(self.path)
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The lines of a ``metrics.jsonl``; one cut off by a kill is left out."""
+    lines = []
+    for text in path.read_text().splitlines():
+        try:
+            lines.append(json.loads(text))
+        except ValueError:
+            continue
+    return lines
+
+
+def peak_memory_bytes(device: torch.device) -> int:
+    """The most memory this process has held: on the GPU for a run there, else in RAM."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

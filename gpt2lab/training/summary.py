@@ -1,0 +1,72 @@
+"""What a run says of itself: a line at the start, ``summary.json`` and a table at the end."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from gpt2lab.config import TrainJob
+from gpt2lab.data import Manifest
+from gpt2lab.evaluation import Perplexity
+from gpt2lab.training.metrics import peak_memory_bytes
+from gpt2lab.training.trainer import Trainer
+
+
+def start_line(trainer: Trainer, job: TrainJob, run_dir: Path) -> str:
+    """What is about to be trained, with the products that are easy to get wrong."""
+    epochs = trainer.total_steps * job.batch_size / trainer.batches.num_windows
+    return (
+        f"{trainer.model.num_parameters():,} parameters on {trainer.runtime.device} ({trainer.runtime.precision})\n"
+        f"{trainer.total_steps:,} steps x {job.training.batch_tokens:,} tokens = {job.micro_batch_size} sequences x "
+        f"{job.sequence_length} tokens x {job.grad_accum_steps} micro-batches; {epochs:.3g} epochs of "
+        f"{len(trainer.batches.stream):,} tokens; peak learning rate {job.peak_lr:.2g}\n"
+        f"run folder {run_dir}"
+    )
+
+
+def write_summary(
+    trainer: Trainer,
+    run_dir: Path,
+    status: str,
+    validation: Perplexity | None = None,
+    manifest: Manifest | None = None,
+) -> None:
+    """Write ``summary.json``: the run's final figures. Seconds are over all processes the run has had."""
+    progress = trainer.progress
+    tokens = progress.step * trainer.settings.batch_tokens
+    figures: dict[str, Any] = {
+        "status": status,
+        "steps": progress.step,
+        "tokens": tokens,
+        "parameters": trainer.model.num_parameters(),
+        "tokens_per_second": tokens / progress.train_seconds if progress.train_seconds else None,
+        "wall_seconds": progress.wall_seconds,
+        "peak_memory_bytes": peak_memory_bytes(trainer.runtime.device),
+        "precision": trainer.runtime.precision,
+    }
+    if validation and manifest:
+        figures |= {
+            "val_loss": validation.loss,
+            "val_perplexity": validation.token_perplexity,
+            "val_bits_per_byte": validation.bits_per_byte,
+            "val_tokens": validation.tokens,
+            "unigram_loss": manifest.splits["val"].unigram_entropy,
+            "unigram_bits_per_byte": unigram(manifest).bits_per_byte,
+            "data_fingerprint": manifest.fingerprint,
+        }
+    (run_dir / "summary.json").write_text(json.dumps(figures, indent=2) + "\n")
+
+
+def unigram(manifest: Manifest) -> Perplexity:
+    """What a model would score that knows how frequent each token of the validation split is, and nothing else."""
+    split = manifest.splits["val"]
+    return Perplexity(split.unigram_entropy * split.tokens, split.tokens, split.bytes)
+
+
+def report(validation: Perplexity, manifest: Manifest, run_dir: Path) -> str:
+    """The closing table: the model beside what token frequencies alone would give."""
+    rows = [("this model", validation), ("token frequencies alone", unigram(manifest))]
+    lines = [f"{'validation':<26}{'loss':>10}{'perplexity':>13}{'bits per byte':>16}"]
+    lines += [f"{name:<26}{p.loss:>10.4f}{p.token_perplexity:>13.2f}{p.bits_per_byte:>16.4f}" for name, p in rows]
+    lines.append(f"uniform over the vocabulary: loss {math.log(manifest.vocab_size):.4f}")
+    return "\n".join([*lines, f"summary.json, metrics.jsonl, loss.png and checkpoints are in {run_dir}"])

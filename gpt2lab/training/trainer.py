@@ -1,0 +1,166 @@
+"""The training loop.
+
+    batch(step) -> micro-batches -> summed nll / batch tokens -> gradients -> clip -> optimizer -> log, validate, save
+
+All that changes is in the model, the optimizer and ``Progress``; data, learning rate and dropout are functions of
+(seed, step). So a run that was killed and started again from a checkpoint takes the steps of one that was not.
+"""
+
+import dataclasses
+import logging
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn.utils import clip_grad_norm_
+from tqdm import tqdm
+
+from gpt2lab.checkpoint import CheckpointManager
+from gpt2lab.config import TrainingConfig, UserError
+from gpt2lab.data import TrainBatches, ValWindows
+from gpt2lab.evaluation.perplexity import Perplexity, score_batches, to_device
+from gpt2lab.model import GPT
+from gpt2lab.runtime import Runtime
+from gpt2lab.training.metrics import MetricsLog
+from gpt2lab.training.optimizer import NamedOptimizer
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Progress:
+    """Where the run stands; saved with every checkpoint."""
+
+    step: int = 0
+    """optimizer steps taken"""
+    train_seconds: float = 0.0
+    """time in training steps, over all processes this run has had"""
+    wall_seconds: float = 0.0
+    """time in the loop, validation and saving included"""
+    best_val_loss: float = math.inf
+    """lowest validation loss so far"""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return dataclasses.asdict(self)
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take them back."""
+        self.__init__(**state)  # type: ignore[misc]
+
+
+@dataclass
+class Validator:
+    """Scores the model on fixed windows of the validation split."""
+
+    windows: ValWindows
+    token_lengths: np.ndarray[Any, np.dtype[np.int64]]
+    batch_size: int
+    runtime: Runtime
+
+    def __call__(self, model: GPT) -> Perplexity:
+        """The windows' perplexity, without dropout; training is left as it was."""
+        firsts = range(0, len(self.windows), self.batch_size)
+        batches = (self.windows.batch(i, min(i + self.batch_size, len(self.windows))) for i in firsts)
+        return score_batches(model, batches, self.token_lengths, self.runtime)
+
+
+@dataclass
+class Trainer:
+    """A run, from the parts that ``build_trainer`` made."""
+
+    model: GPT
+    optimizer: NamedOptimizer
+    learning_rate: Callable[[int], float]
+    batches: TrainBatches
+    validator: Validator
+    checkpoints: CheckpointManager
+    metrics: MetricsLog
+    progress: Progress
+    runtime: Runtime
+    settings: TrainingConfig
+    micro_batch_size: int
+    total_steps: int
+    seed: int
+
+    def run(self) -> Perplexity:
+        """Train from ``progress.step`` to ``total_steps``; return the final validation.
+
+        Raises:
+            UserError: the loss or the gradient is no longer a number; the weights are those of the last good step.
+        """
+        progress, every = self.progress, self.settings
+        validation = self._validate() if progress.step >= self.total_steps else None
+        validated_step = None
+        loop_started, seconds_before = time.perf_counter(), progress.wall_seconds
+        with tqdm(total=self.total_steps, initial=progress.step, unit="step", dynamic_ncols=True) as bar:
+            while progress.step < self.total_steps:
+                started = time.perf_counter()
+                figures = self.train_step(progress.step)
+                seconds = time.perf_counter() - started
+                progress.step += 1
+                progress.train_seconds += seconds
+                progress.wall_seconds = seconds_before + time.perf_counter() - loop_started
+                last = progress.step == self.total_steps
+
+                tokens_per_second = round(self.settings.batch_tokens / seconds)
+                bar.update()
+                bar.set_postfix(loss=f"{figures['loss']:.3f}", tok_s=tokens_per_second, refresh=False)
+                if progress.step == 1 or last or progress.step % every.log_every == 0:
+                    self._log(**figures, tokens_per_second=tokens_per_second)
+                if last or (every.eval_every and progress.step % every.eval_every == 0):
+                    validation = self._validate()
+                    validated_step = progress.step
+                if last or (every.checkpoint_every and progress.step % every.checkpoint_every == 0):
+                    self._save(validation if validated_step == progress.step else None)
+        assert validation is not None
+        return validation
+
+    def train_step(self, step: int) -> dict[str, float]:
+        """One optimizer step; the loss is the mean over the whole batch, the gradient norm is before clipping."""
+        inputs_BT, targets_BT = (to_device(ids, self.runtime) for ids in self.batches.batch(step))
+        lr = self.learning_rate(step)
+        for group in self.optimizer.optimizer.param_groups:
+            group["lr"] = lr
+        torch.manual_seed(
+            self.seed * 1_000_003 + step
+        )  # dropout's only source, so that step k drops the same after a resume
+        loss = torch.zeros((), device=self.runtime.device)
+        for inputs, targets in zip(
+            inputs_BT.split(self.micro_batch_size), targets_BT.split(self.micro_batch_size), strict=True
+        ):
+            with self.runtime.autocast():
+                micro_loss = self.model.nll_sum(inputs, targets) / targets_BT.numel()
+            micro_loss.backward()
+            loss += micro_loss.detach()
+        grad_norm = clip_grad_norm_(self.model.parameters(), self.settings.grad_clip or math.inf)
+        if not (math.isfinite(loss.item()) and math.isfinite(grad_norm.item())):
+            raise UserError(
+                f"step {step}: loss {loss.item()}, gradient norm {grad_norm.item()}: training diverged; "
+                f"lower optimizer.lr (now {lr:.2e}); the last checkpoint is from before"
+            )
+        self.optimizer.optimizer.step()
+        self.optimizer.optimizer.zero_grad()
+        return {"loss": loss.item(), "grad_norm": grad_norm.item(), "lr": lr}
+
+    def _validate(self) -> Perplexity:
+        result = self.validator(self.model)
+        self._log(val_loss=result.loss, val_perplexity=result.token_perplexity, val_bits_per_byte=result.bits_per_byte)
+        log.info(
+            "step %6d  val loss %.4f  perplexity %.2f  bits per byte %.4f",
+            self.progress.step, result.loss, result.token_perplexity, result.bits_per_byte,
+        )  # fmt: skip
+        return result
+
+    def _save(self, validation: Perplexity | None) -> None:
+        val_loss = validation.loss if validation else math.inf
+        best = val_loss < self.progress.best_val_loss
+        self.progress.best_val_loss = min(val_loss, self.progress.best_val_loss)
+        self.checkpoints.save(self.progress.step, best=best)
+
+    def _log(self, **figures: float) -> None:
+        self.metrics.write(self.progress.step, self.progress.step * self.settings.batch_tokens, **figures)

@@ -1,0 +1,161 @@
+"""gpt2lab.data.sources: which documents come out of which files, and which errors."""
+
+import os
+import platform
+
+import pytest
+
+from gpt2lab.config import DataConfig, UserError
+from gpt2lab.data import open_source
+
+
+def text_files(*files, **settings):
+    return open_source(DataConfig(source="text_files", files=[str(file) for file in files], **settings))
+
+
+def write(path, content):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8"))
+    return path
+
+
+@pytest.fixture
+def stdlib(tmp_path, monkeypatch):
+    """A small tree in the place of the standard library."""
+    monkeypatch.setattr("sysconfig.get_path", lambda name: str(tmp_path / "lib") if name == "stdlib" else None)
+    return tmp_path / "lib"
+
+
+def test_stdlib_is_every_python_file_by_relative_path(stdlib):
+    for name in ("b.py", "a/z.py", "a.py", "a/b/c.py"):
+        write(stdlib / name, f"# {name}")
+    write(stdlib / "notes.txt", "no")
+    for folder in ("site-packages", "dist-packages", "a/__pycache__"):
+        write(stdlib / folder / "x.py", "no")
+    source = open_source(DataConfig())
+    assert list(source.documents()) == ["# a.py", "# a/b/c.py", "# a/z.py", "# b.py"]
+    assert source.size_bytes() == 6 + 10 + 8 + 6
+    assert source.describe() == {"source": "python_stdlib", "python": platform.python_version(), "files": 4}
+
+
+def test_stdlib_counts_what_is_not_utf8(stdlib):
+    write(stdlib / "good.py", "é")
+    write(stdlib / "latin.py", "é".encode("latin-1"))
+    write(stdlib / "bom.py", b"\xef\xbb\xbfx = 1")
+    source = open_source(DataConfig())
+    assert list(source.documents()) == ["x = 1", "é"]
+    assert source.skipped == {"not UTF-8": 1}
+
+
+def test_stdlib_takes_a_linked_file_once_and_no_broken_link(stdlib):
+    write(stdlib / "real.py", "text")
+    (stdlib / "same.py").symlink_to(stdlib / "real.py")
+    (stdlib / "broken.py").symlink_to(stdlib / "nowhere.py")
+    (stdlib / "again").symlink_to(stdlib, target_is_directory=True)
+    assert list(open_source(DataConfig()).documents()) == ["text"]
+
+
+def test_a_file_without_delimiter_is_one_document_with_its_line_ends(tmp_path):
+    first, second = write(tmp_path / "b.txt", "two\r\nlines\r\n"), write(tmp_path / "a.txt", "one\n")
+    assert list(text_files(first, second).documents()) == ["one\n", "two\r\nlines\r\n"]
+
+
+def test_globs_are_sorted_without_doubles_and_folders(tmp_path, monkeypatch):
+    for name in ("c.txt", "a.txt", "sub/b.txt", "a.md"):
+        write(tmp_path / name, name)
+    (tmp_path / "folder.txt").mkdir()
+    (tmp_path / "link.txt").symlink_to(tmp_path / "a.txt")
+    monkeypatch.chdir(tmp_path)
+    source = text_files("**/*.txt", tmp_path / "c.txt", "a.txt")
+    assert sorted(source.documents()) == ["a.txt", "c.txt", "sub/b.txt"]
+    assert list(text_files("c.txt", "*.txt", "*.md").documents()) == ["a.md", "a.txt", "c.txt"]
+
+
+def test_a_file_whose_name_looks_like_a_glob_is_found(tmp_path):
+    assert list(text_files(write(tmp_path / "part[1].txt", "text")).documents()) == ["text"]
+
+
+@pytest.mark.parametrize("delimiter", ["\n", "\n\n", "<|endoftext|>", "aa", "¶", "日"])
+@pytest.mark.parametrize(
+    "text", ["", "x", "\n", "a\n\n\nb\n", "aaaaab", "é¶¶ü¶", "¶", "日本日", "one<|endoftext|>two<|endoftext|>", "\n\nx"]
+)
+def test_delimiters_split_as_str_split_does(tmp_path, text, delimiter):
+    source = text_files(write(tmp_path / "a.txt", text), delimiter=delimiter)
+    assert list(source.documents()) == text.split(delimiter)
+
+
+def test_short_neighbours_are_joined_until_long_enough(tmp_path):
+    path = write(tmp_path / "a.txt", "aa|bb|cccccc|d|éé|ff|g")
+    joined = list(text_files(path, delimiter="|", min_document_bytes=5).documents())
+    assert joined == ["aa|bb", "cccccc", "d|éé", "ff|g"]  # é is two bytes; what is left at the end may be short
+
+
+def test_joining_never_crosses_a_file(tmp_path):
+    files = [write(tmp_path / f"{name}.txt", f"{name}|{name}") for name in "ab"]
+    assert list(text_files(*files, delimiter="|", min_document_bytes=100).documents()) == ["a|a", "b|b"]
+
+
+def test_joining_loses_no_text(tmp_path):
+    text = "|".join("x" * (i * 7 % 13 + 1) for i in range(200))
+    documents = list(text_files(write(tmp_path / "a", text), delimiter="|", min_document_bytes=20).documents())
+    assert "|".join(documents) == text
+    assert all(len(document) >= 20 for document in documents[:-1])
+    assert all(len(document.rpartition("|")[0]) < 20 for document in documents)
+
+
+@pytest.mark.parametrize("delimiter", [None, "\n"])
+def test_a_byte_order_mark_is_dropped_at_the_start_only(tmp_path, delimiter):
+    path = write(tmp_path / "a.txt", "\ufeffone\ufeff")
+    assert list(text_files(path, delimiter=delimiter).documents()) == ["one\ufeff"]
+
+
+def test_description_lists_files_with_size_and_hash(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "abc.txt", "abc")
+    assert text_files("*.txt", delimiter="\n", min_document_bytes=3).describe() == {
+        "source": "text_files",
+        "delimiter": "\n",
+        "min_document_bytes": 3,
+        "patterns": ["*.txt"],
+        "files": [
+            {  # the hash is FIPS 180's example
+                "path": "abc.txt",
+                "bytes": 3,
+                "sha256": "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad",
+            }
+        ],
+    }
+
+
+@pytest.mark.parametrize("delimiter", [None, "\n"])
+def test_invalid_utf8_names_file_and_byte(tmp_path, delimiter):
+    path = write(tmp_path / "bad.txt", b"\xef\xbb\xbffine\nthen \xff\n")
+    with pytest.raises(UserError, match=r"bad\.txt: byte 13 is no valid UTF-8"):
+        list(text_files(path, delimiter=delimiter).documents())
+    assert path.read_bytes()[13] == 0xFF
+
+
+@pytest.mark.parametrize("method", ["size_bytes", "describe"])
+def test_bad_paths_are_one_line_errors(tmp_path, method):
+    cases = {
+        (): r"data\.files=\[\]: .* type data\.files=\[",
+        (str(tmp_path / "none.txt"),): r"none\.txt: expected a text file",
+        (str(tmp_path / "*.none"),): r"\*\.none: expected a text file",
+        (str(tmp_path),): r"found a folder: type data\.files=\[.*/\*\.txt\]",
+        (str(write(tmp_path / "good.txt", "x")), str(tmp_path / "none.txt")): r"none\.txt: expected",
+    }
+    for files, message in cases.items():
+        with pytest.raises(UserError, match=message) as error:
+            getattr(text_files(*files), method)()
+        assert "\n" not in str(error.value)
+
+
+def test_an_unknown_source_is_named():
+    with pytest.raises(UserError, match=r"data\.source=text_file: expected one of .*did you mean text_files"):
+        open_source(DataConfig(source="text_file"))
+
+
+def test_a_home_folder_is_expanded(tmp_path, monkeypatch):
+    monkeypatch.setitem(os.environ, "HOME", str(tmp_path))
+    write(tmp_path / "a.txt", "text")
+    assert list(text_files("~/*.txt").documents()) == ["text"]
