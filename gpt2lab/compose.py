@@ -52,7 +52,7 @@ def compose_config(name: str, overrides: Iterable[str] = ()) -> Any:
     overrides = list(overrides)
     try:
         with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3", job_name=name):
-            return _to_job(hydra.compose(name, overrides))
+            return OmegaConf.to_object(hydra.compose(name, overrides))  # builds, and so checks, the dataclasses
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(_explain(error, name)) from error
 
@@ -62,19 +62,25 @@ def run_job(name: str, task: Callable[[Any], Any]) -> NoReturn:
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors reach us, not Hydra's own printer
     logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[_ConsoleHandler()])
 
+    failures = []
+
     def task_of_job(values: DictConfig) -> Any:
-        return task(_to_job(values))
+        # caught here, so that the other jobs of a sweep still run and Hydra adds no lines of its own
+        try:
+            return task(OmegaConf.to_object(values))
+        except UserError as error:
+            _print_error(one_line(error))
+            failures.append(error)
 
     try:
         hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=name)(task_of_job)()
-    except UserError as error:
-        _fail(one_line(error))
     except (HydraException, OmegaConfBaseException) as error:
-        _fail(_explain(error, name))
+        _print_error(_explain(error, name))
+        failures.append(error)
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        _print_error("interrupted")
         sys.exit(INTERRUPTED_STATUS)
-    sys.exit(0)
+    sys.exit(USER_ERROR_STATUS if failures else 0)
 
 
 def new_run_dir() -> Path:
@@ -125,10 +131,6 @@ class _ConsoleHandler(logging.Handler):
         tqdm.write(prefix + self.format(record))
 
 
-def _to_job(values: DictConfig) -> Any:
-    return OmegaConf.to_object(values)  # builds the dataclasses, and so runs their checks
-
-
 def _explain(error: BaseException, name: str) -> str:
     """One line for an error of Hydra's or OmegaConf's: the value, what was expected, what to type."""
     chain = [error]
@@ -172,6 +174,5 @@ def _git(*arguments: str) -> str | None:
     return result.stdout.strip() if result.returncode == 0 else None
 
 
-def _fail(message: str) -> NoReturn:
+def _print_error(message: str) -> None:
     print(f"error: {message}", file=sys.stderr)
-    sys.exit(USER_ERROR_STATUS)

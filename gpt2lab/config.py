@@ -151,7 +151,8 @@ class DataConfig:
     """share of the documents held out for validation, chosen by a hash of their text"""
 
     def __post_init__(self) -> None:
-        check(bool(self.name) and "/" not in self.name, "data.name", self.name, "a folder name")
+        is_folder_name = self.name not in ("", ".", "..") and "/" not in self.name
+        check(is_folder_name, "data.name", self.name, "a folder name")
         check(0 < self.val_fraction < 1, "data.val_fraction", self.val_fraction, "a share, 0 < val_fraction < 1")
         check(self.delimiter != "", "data.delimiter", "''", "a non-empty string, or null for one document a file")
         check(self.min_document_bytes >= 0, "data.min_document_bytes", self.min_document_bytes, "0 or more bytes")
@@ -225,6 +226,12 @@ class ScheduleConfig:
             self.warmup_steps is None or self.warmup_steps >= 0, "schedule.warmup_steps", self.warmup_steps, "0 or more"
         )
         check(0 <= self.min_lr_ratio <= 1, "schedule.min_lr_ratio", self.min_lr_ratio, "0 <= min_lr_ratio <= 1")
+
+    def warmup_of(self, total_steps: int) -> int:
+        """Steps of warm-up in a run of ``total_steps``; a ``UserError`` if nothing would be left of the run."""
+        steps = int(0.05 * total_steps) if self.warmup_steps is None else self.warmup_steps
+        check(steps < total_steps, "schedule.warmup_steps", steps, f"fewer than the run's {total_steps} steps, or null")
+        return steps
 
 
 @dataclass
@@ -324,6 +331,8 @@ class TrainJob:
                 f"training.sequence_length={self.sequence_length} is longer than model.block_size="
                 f"{self.model.block_size}: raise model.block_size or shorten the sequence"
             )
+        if self.training.max_steps is not None:
+            self.schedule.warmup_of(self.training.max_steps)
         micro_batch_tokens = self.micro_batch_size * self.sequence_length
         if self.training.batch_tokens % micro_batch_tokens:
             lower = self.training.batch_tokens // micro_batch_tokens * micro_batch_tokens

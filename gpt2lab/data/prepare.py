@@ -203,7 +203,8 @@ def write_splits(
             progress.update(sum(map(len, encoded)))
         documents = train.documents + val.documents
         if documents == 0:
-            raise UserError(f"data.source={data.source}: there is no text in it: check data.files")
+            where = f"data.files=[{','.join(data.files)}]" if data.files else f"data.source={data.source}"
+            raise UserError(f"{where}: expected text, found none: name files that are not empty")
         if 0 in (train.documents, val.documents):
             raise UserError(
                 f"data.val_fraction={data.val_fraction}: all {documents} documents fell into "

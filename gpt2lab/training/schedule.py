@@ -6,10 +6,9 @@
 import math
 from collections.abc import Callable
 
-from gpt2lab.config import TrainJob, check, choose
+from gpt2lab.config import TrainJob, choose
 
 Schedule = Callable[[int, int, int, float], float]
-WARMUP_SHARE = 0.05
 
 
 def cosine(step: int, total_steps: int, warmup_steps: int, min_lr_ratio: float) -> float:
@@ -33,9 +32,5 @@ def learning_rate(job: TrainJob, total_steps: int) -> Callable[[int], float]:
         UserError: the warm-up is as long as the run.
     """
     schedule = choose(SCHEDULES, job.schedule.name, "schedule.name")
-    warmup_steps = job.schedule.warmup_steps
-    if warmup_steps is None:
-        warmup_steps = int(WARMUP_SHARE * total_steps)
-    expected = f"fewer than the run's {total_steps} steps, or null for {WARMUP_SHARE:.0%} of them"
-    check(warmup_steps < total_steps, "schedule.warmup_steps", warmup_steps, expected)
+    warmup_steps = job.schedule.warmup_of(total_steps)
     return lambda step: job.peak_lr * schedule(step, total_steps, warmup_steps, job.schedule.min_lr_ratio)

@@ -46,7 +46,7 @@ def test_permute_takes_any_indices_at_once(length):
 
 
 def test_every_order_of_four_comes_up_about_as_often():
-    trials = 4_800
+    trials = 2_400
     orders = Counter(tuple(permute(np.arange(4), 4, round_keys(seed, 0)).tolist()) for seed in range(trials))
     assert set(orders) == set(itertools.permutations(range(4)))
     expected = trials / math.factorial(4)
@@ -54,7 +54,7 @@ def test_every_order_of_four_comes_up_about_as_often():
 
 
 def test_every_place_is_about_as_likely():
-    length, epochs = 10, 3_000
+    length, epochs = 10, 1_000
     counts = np.zeros((length, length))
     for epoch in range(epochs):
         counts[np.arange(length), permute(np.arange(length), length, round_keys(3, epoch))] += 1
@@ -69,8 +69,11 @@ def test_neighbours_are_torn_apart():
 
 
 def test_orders_differ_by_epoch_and_by_seed():
-    orders = [tuple(permute(np.arange(50), 50, round_keys(*key))) for key in ((0, 0), (0, 1), (1, 0), (1, 1), (0, 10))]
-    assert len(set(orders)) == 5
+    orders = [
+        tuple(permute(np.arange(50), 50, round_keys(*key)))
+        for key in ((0, 0), (0, 1), (1, 0), (1, 1), (1, 11), (11, 1))
+    ]
+    assert len(set(orders)) == 6
 
 
 def test_targets_are_the_next_tokens_of_the_window():

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from gpt2lab.config import DataConfig, PrepareConfig, UserError, to_dict
-from gpt2lab.data import TokenStream, load_manifest, open_or_prepare, prepare, set_folder
+from gpt2lab.data import TokenStream, load_manifest, open_or_prepare, open_source, prepare, set_folder
 from gpt2lab.data import prepare as prepare_function
 from gpt2lab.data.prepare import prepare_command
 from gpt2lab.tokenizer import BytesTokenizer, load_tokenizer
@@ -205,8 +205,8 @@ def test_a_set_that_is_there_is_replaced_only_when_asked(tmp_path):
 @pytest.mark.parametrize(
     ("texts", "settings", "message"),
     [
-        ([""], {}, "there is no text in it"),
-        (["", ""], {}, "there is no text in it"),
+        ([""], {}, "expected text, found none"),
+        (["", ""], {}, "expected text, found none"),
         (["only one"], {}, r"all 1 documents fell into (train|val), .*data\.val_fraction.*data\.min_document_bytes"),
         (corpus(50), {"val_fraction": 1e-9}, "all 50 documents fell into train"),
         (corpus(50), {"val_fraction": 1 - 1e-9}, "all 50 documents fell into val"),
@@ -228,6 +228,7 @@ def test_a_bad_source_leaves_no_folder(tmp_path):
     data = text_set(tmp_path, corpus(50))
     with pytest.raises(UserError, match="none"):
         prepare(dataclasses.replace(data, files=["none.txt"]), PrepareConfig(), BYTES)
+    assert not Path(data.root).exists()
     (tmp_path / "corpus.txt").write_bytes(b"good\n\nbad \xff")
     with pytest.raises(UserError, match="byte 10"):
         prepare(data, PrepareConfig(), BYTES)
@@ -352,6 +353,19 @@ def test_a_changed_source_file_is_refused(tmp_path):
             open_or_prepare(data, BYTES)
     path.write_bytes(original)
     open_or_prepare(data, BYTES)
+
+
+def test_large_source_files_are_compared_by_size(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys.modules[open_source.__module__], "HASH_LIMIT_BYTES", 0)
+    data = text_set(tmp_path, corpus(50))
+    open_or_prepare(data, BYTES)
+    path = Path(data.files[0])
+    original = path.read_bytes()
+    path.write_bytes(b"1" + original[1:])
+    open_or_prepare(data, BYTES)
+    path.write_bytes(original + b"x")
+    with pytest.raises(UserError, match=r"corpus\.txt has changed since"):
+        open_or_prepare(data, BYTES)
 
 
 def test_a_set_outlives_its_source_files(tmp_path):

@@ -136,6 +136,7 @@ def test_the_same_name_with_another_fingerprint_is_refused(prepared):
         lambda values: values.pop("source"),
         lambda values: values.update(splits=[]),
         lambda values: values["splits"].pop("val"),
+        lambda values: values["splits"].update(test=values["splits"]["val"]),
         lambda values: values["splits"]["train"].pop("shards"),
         lambda values: values["splits"]["train"].update(tokens=1),
         lambda values: values["splits"]["train"].update(documents=1),

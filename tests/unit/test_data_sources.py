@@ -61,13 +61,13 @@ def test_a_file_without_delimiter_is_one_document_with_its_line_ends(tmp_path):
 
 
 def test_globs_are_sorted_without_doubles_and_folders(tmp_path, monkeypatch):
-    for name in ("c.txt", "a.txt", "sub/b.txt", "a.md"):
+    for name in ("c.txt", "a.txt", "sub/b.txt", "sub/deep/d.txt", "a.md"):
         write(tmp_path / name, name)
     (tmp_path / "folder.txt").mkdir()
     (tmp_path / "link.txt").symlink_to(tmp_path / "a.txt")
     monkeypatch.chdir(tmp_path)
     source = text_files("**/*.txt", tmp_path / "c.txt", "a.txt")
-    assert sorted(source.documents()) == ["a.txt", "c.txt", "sub/b.txt"]
+    assert sorted(source.documents()) == ["a.txt", "c.txt", "sub/b.txt", "sub/deep/d.txt"]
     assert list(text_files("c.txt", "*.txt", "*.md").documents()) == ["a.md", "a.txt", "c.txt"]
 
 
@@ -88,6 +88,12 @@ def test_short_neighbours_are_joined_until_long_enough(tmp_path):
     path = write(tmp_path / "a.txt", "aa|bb|cccccc|d|éé|ff|g")
     joined = list(text_files(path, delimiter="|", min_document_bytes=5).documents())
     assert joined == ["aa|bb", "cccccc", "d|éé", "ff|g"]  # é is two bytes; what is left at the end may be short
+
+
+def test_joining_keeps_empty_documents_apart(tmp_path):
+    path = write(tmp_path / "a.txt", "|aaaaa||bb||bb|")
+    joined = list(text_files(path, delimiter="|", min_document_bytes=5).documents())
+    assert joined == ["", "aaaaa", "", "bb||bb", ""]
 
 
 def test_joining_never_crosses_a_file(tmp_path):

@@ -22,6 +22,7 @@ ODD_TEXTS = [
     "👩‍👩‍👧‍👦 🏳️‍🌈 e\u0301 \u200b\ufeff\u2028",
     "\x00\x01\x7f\x80\xff",
     "it's we'll THEY'RE 'tis don''t",
+    "you're they've we'll I'm he'd can't it's",
     "1234567890 3.14 a1b2 x_y-z",
     "        if x:\n\t\treturn  {'a': [1, 2]}   \n",
     "<|endoftext|> <|startoftext|><|endoftext|>",

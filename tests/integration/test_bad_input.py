@@ -1,0 +1,138 @@
+"""Every mistake is one clear line and exit status 2, before anything is written."""
+
+import runpy
+import sys
+
+import pytest
+
+from tests.integration.conftest import ROOT, TINY
+
+
+@pytest.fixture
+def fail(workplace, monkeypatch, capsys):
+    """Run a command in this process; it must end with status 2, one line, and no new file. Returns the line."""
+
+    def call(script, *overrides):
+        monkeypatch.chdir(workplace)
+        monkeypatch.setattr(sys, "argv", [script, *overrides])
+        before = {path: path.stat().st_mtime_ns for path in workplace.rglob("*") if path.is_file()}
+        with pytest.raises(SystemExit) as exit_info:
+            runpy.run_path(str(ROOT / script), run_name="__main__")
+        assert exit_info.value.code == 2
+        assert {path: path.stat().st_mtime_ns for path in workplace.rglob("*") if path.is_file()} == before
+        lines = capsys.readouterr().err.strip().splitlines()
+        assert len(lines) == 1
+        assert lines[0].startswith("error: ")
+        return lines[0]
+
+    return call
+
+
+@pytest.mark.parametrize(
+    ("overrides", "fragments"),
+    [
+        (["training.max_step=5"], ["training.max_step", "unknown key", "training.max_steps"]),
+        (["training.max_steps=many"], ["training.max_steps=many", "Integer"]),
+        (["model.positions=rope"], ["model.positions=rope", "slash", "model/positions=rope"]),
+        (["model/positions=relative"], ["relative", "learned, rope"]),
+        (["model=gpt3"], ["gpt3", "gpt2_medium"]),
+        (["model.n_embd=30", "model.n_head=4"], ["model.n_embd=30", "model.n_head=4", "2 or 3 or 5"]),
+        (["training.sequence_length=128"], ["training.sequence_length=128", "model.block_size=64"]),
+        (["training.batch_tokens=1000"], ["training.batch_tokens=1000", "960"]),
+        (["training.micro_batch_size=5"], ["training.batch_tokens=1024", "5 x 64 = 320", "960 or 1280"]),
+        (["training.max_tokens=100"], ["exactly one", "training.max_steps=null"]),
+        (["runtime.device=cuda:7"], ["runtime.device=cuda:7", "cpu"]),
+        (["runtime.device=tpu"], ["runtime.device=tpu", "expected"]),
+        (["data.files=[missing.txt]"], ["missing.txt"]),
+        (["data.files=[]"], ["data.files"]),
+        (["data.files=[empty.txt]"], ["empty.txt"]),
+        (["data.files=[latin.txt]"], ["latin.txt", "byte 3"]),
+        (["schedule.warmup_steps=5", "training.max_steps=5"], ["schedule.warmup_steps=5"]),
+        (["init_from=nowhere"], ["nowhere"]),
+        (["resume=nowhere"], ["nowhere"]),
+        (["model/positions=rope", "model.n_embd=18", "model.n_head=2"], ["rope", "odd"]),
+    ],
+)  # fmt: skip
+def test_train(fail, workplace, overrides, fragments):
+    (workplace / "empty.txt").write_text("")
+    (workplace / "latin.txt").write_bytes(b"caf\xe9")
+    if "max_steps" not in "".join(overrides):
+        overrides = [*overrides, "training.max_steps=3"]
+    line = fail("train.py", *TINY, *overrides)
+    assert all(fragment in line for fragment in fragments), line
+
+
+def test_changed_shard(fail, trained, workplace):
+    shard = next((workplace / "data" / "library" / "bytes").glob("train_*0.npy"))
+    content = bytearray(shard.read_bytes())
+    content[-1] ^= 1
+    shard.write_bytes(content)
+    for command in (("train.py", *TINY), ("eval.py",), ("prepare.py", *TINY[:4], "verify=true")):
+        line = fail(*command)
+        assert shard.name in line
+        assert "prepare.overwrite=true" in line
+
+
+def test_checkpoint_of_another_architecture(fail, trained):
+    for command in (["init_from=runs/trained"], ["resume=runs/trained"]):
+        line = fail("train.py", *TINY, *command, "model/norm=rmsnorm", "model.n_embd=64")
+        assert "model.n_embd=64 (the checkpoint has 32)" in line
+        assert "rmsnorm" in line
+
+
+def test_run_folder_in_use(fail, trained):
+    assert "resume=auto" in fail("train.py", *TINY, "run_dir=runs/trained", "training.max_steps=2")
+
+
+def test_source_changed_since_it_was_prepared(fail, trained, workplace):
+    (workplace / "typing.py").write_text("another text\n" * 100)
+    line = fail("train.py", *TINY, "training.max_steps=2")
+    assert "typing.py" in line
+    assert "prepare.overwrite=true" in line
+
+
+def test_damaged_checkpoint(fail, trained, workplace):
+    weights = workplace / "runs" / "trained" / "checkpoints" / "step_00000002" / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    for command in (("sample.py", "checkpoint=runs/trained"), ("eval.py", "checkpoint=runs/trained")):
+        assert "model.safetensors" in fail(*command)
+    assert "model.safetensors" in fail("train.py", *TINY, "resume=runs/trained")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "fragment"),
+    [
+        (["sampling.temperature=-0.5"], "sampling.temperature=-0.5"),
+        (["sampling.top_p=1.5"], "sampling.top_p=1.5"),
+        (["sampling.top_k=0"], "sampling.top_k=0"),
+        (["sampling.max_new_tokens=0"], "sampling.max_new_tokens=0"),
+        (["checkpoint=nowhere"], "nowhere"),
+        (["checkpoint=data"], "checkpoint.json"),
+    ],
+)
+def test_sample(fail, trained, overrides, fragment):
+    assert fragment in fail("sample.py", *overrides)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "fragment"),
+    [
+        (["eval.text_file=nowhere.txt"], "nowhere.txt"),
+        (["eval.text_file=empty.txt"], "empty.txt"),
+        (["eval.stride=65"], "eval.stride=65"),
+        (["eval.stride=0"], "eval.stride=0"),
+    ],
+)
+def test_eval(fail, trained, workplace, overrides, fragment):
+    (workplace / "empty.txt").write_text("\n")
+    assert fragment in fail("eval.py", *overrides)
+
+
+def test_nothing_to_evaluate(fail):
+    assert "python train.py" in fail("eval.py")
+
+
+def test_prepare_twice(fail, trained):
+    assert "prepare.overwrite=true" in fail("prepare.py", *TINY[:4])

@@ -1,0 +1,143 @@
+"""gpt2lab.model.loss against cross_entropy of the full logits, in value and in both gradients."""
+
+import pytest
+import torch
+from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from gpt2lab.model import loss
+from gpt2lab.model.loss import nll_sum, token_nll
+
+V, C = 40, 8
+
+
+@pytest.fixture(autouse=True)
+def small_groups(monkeypatch):
+    """Groups of 7 tokens."""
+    monkeypatch.setattr(loss, "GROUP_LOGITS", 7 * V)
+
+
+def make_inputs(n, dtype=torch.float32, scale=1.0):
+    hidden = (torch.randn(n, C, dtype=dtype) * scale).requires_grad_()
+    weight = torch.randn(V, C, dtype=dtype).requires_grad_()
+    return hidden, weight, torch.randint(V, (n,))
+
+
+def ignored(kind, n):
+    rows = {"none": [], "first": [0], "last": [-1], "some": range(0, n, 3), "all": range(n), "a group": range(min(7, n))}
+    return list(rows[kind])
+
+
+def plain(hidden, weight, targets):
+    return F.cross_entropy(hidden @ weight.t(), targets, ignore_index=-100, reduction="none")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("kind", ["none", "first", "last", "some", "all", "a group"])
+@pytest.mark.parametrize("n", [1, 6, 7, 8, 23, 50])
+def test_value_and_both_gradients(n, kind, dtype):
+    hidden, weight, targets = make_inputs(n, dtype)
+    targets[ignored(kind, n)] = -100
+    total = nll_sum(hidden, weight, targets, -100)
+    terms = plain(hidden, weight, targets)
+    ours = torch.autograd.grad(total, (hidden, weight), torch.tensor(-2.5))
+    theirs = torch.autograd.grad(terms.sum(), (hidden, weight), torch.tensor(-2.5, dtype=dtype))
+
+    tolerance = {"rtol": 1e-6, "atol": 1e-6}
+    assert total.dtype == torch.float32
+    torch.testing.assert_close(total, terms.sum().float(), **tolerance)
+    torch.testing.assert_close(token_nll(hidden, weight, targets, -100), terms.detach().float(), **tolerance)
+    for gradient, expected in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(gradient, expected, rtol=1e-6, atol=2e-6 if dtype == torch.float32 else 1e-6)
+
+
+def test_no_tokens_at_all():
+    hidden, weight, targets = make_inputs(0)
+    total = nll_sum(hidden, weight, targets, -100)
+    total.backward()
+    assert total == 0
+    assert (weight.grad == 0).all()
+    assert token_nll(hidden, weight, targets, -100).shape == (0,)
+
+
+def test_gradients_add_up_over_calls():
+    hidden, weight, targets = make_inputs(20)
+    (plain(hidden, weight, targets).sum() / 20).backward()
+    whole = weight.grad.clone()
+    weight.grad = None
+    for part in (slice(0, 3), slice(3, 20)):
+        (nll_sum(hidden.detach()[part], weight, targets[part], -100) / 20).backward()
+    torch.testing.assert_close(weight.grad, whole, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("frozen", [0, 1])
+def test_one_side_may_be_frozen(frozen):
+    *sides, targets = make_inputs(20)
+    sides[frozen].requires_grad_(False)
+    (ours,) = torch.autograd.grad(nll_sum(*sides, targets, -100), sides[1 - frozen])
+    (theirs,) = torch.autograd.grad(plain(*sides, targets).sum(), sides[1 - frozen])
+    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
+
+
+def test_bfloat16_autocast_to_rounding():
+    hidden, weight, targets = make_inputs(200)
+    targets[::5] = -100
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        total = nll_sum(hidden, weight, targets, -100)
+        terms = token_nll(hidden, weight, targets, -100)
+    gradients = torch.autograd.grad(total, (hidden, weight))
+    exact = plain(hidden, weight, targets)
+    exact_gradients = torch.autograd.grad(exact.sum(), (hidden, weight))
+
+    assert total.dtype == terms.dtype == torch.float32
+    assert total.item() == pytest.approx(exact.sum().item(), rel=2e-3)
+    torch.testing.assert_close(terms, exact.detach(), rtol=0, atol=0.1)
+    for gradient, expected in zip(gradients, exact_gradients, strict=True):
+        assert gradient.dtype == torch.float32
+        assert ((gradient - expected).norm() / expected.norm()).item() < 0.01
+    assert (gradients[0][::5] == 0).all()
+
+
+@pytest.mark.parametrize("scale", [1e3, 1e4])
+def test_huge_logits_neither_overflow_nor_lose_digits(scale):
+    hidden, weight, targets = make_inputs(30, scale=scale)
+    total = nll_sum(hidden, weight, targets, -100)
+    torch.testing.assert_close(total, plain(hidden, weight, targets).sum(), rtol=1e-6, atol=0)
+    assert all(gradient.isfinite().all() for gradient in torch.autograd.grad(total, (hidden, weight)))
+
+
+def test_small_losses_keep_their_digits():
+    """Logits of 1,000 whose likeliest id is the target: the loss is the small difference of two large numbers."""
+    hidden = torch.full((1, C), 1000.0)
+    weight = torch.zeros(V, C)
+    weight[:, 0] = 1.0
+    weight[3, 0] = 1.003
+    total = nll_sum(hidden, weight, torch.tensor([3]), -100)
+    expected = plain(hidden.double(), weight.double(), torch.tensor([3])).sum()
+    torch.testing.assert_close(total, expected.float(), rtol=1e-5, atol=0)
+
+
+class LargestTensor(TorchDispatchMode):
+    """Remembers the size of the largest tensor that any operation returned."""
+
+    numel = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        out = function(*args, **(kwargs or {}))
+        self.numel = max([self.numel, *(leaf.numel() for leaf in tree_leaves(out) if isinstance(leaf, torch.Tensor))])
+        return out
+
+
+def test_the_full_logits_are_never_there(tiny_model):
+    model = tiny_model(vocab_size=V, n_embd=8, block_size=12)
+    tokens, targets = torch.randint(V, (2, 10, 12))
+    with LargestTensor() as largest:
+        model.loss(tokens, targets).backward()
+        model.token_nll(tokens, targets)
+    activations = 10 * 12 * 4 * 8  # of the MLP
+    assert largest.numel == activations
+    assert activations < 10 * 12 * V
+    with LargestTensor() as largest:
+        model(tokens)
+    assert largest.numel == 10 * 12 * V  # so the measure would see them
