@@ -62,7 +62,7 @@ def run_job(name: str, task: Callable[[Any], Any]) -> NoReturn:
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors reach us, not Hydra's own printer
     logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[_ConsoleHandler()])
 
-    failures = []
+    failures: list[Exception] = []
 
     def task_of_job(values: DictConfig) -> Any:
         # caught here, so that the other jobs of a sweep still run and Hydra adds no lines of its own

@@ -316,7 +316,7 @@ class TrainJob:
     """run or checkpoint folder to take the weights, and nothing else, from"""
 
     def __post_init__(self) -> None:
-        check(self.seed >= 0, "seed", self.seed, "0 or more")
+        check(0 <= self.seed < 2**32, "seed", self.seed, "a whole number, 0 <= seed < 2**32")
         if self.resume and self.init_from:
             raise UserError(
                 f"resume={self.resume} and init_from={self.init_from}: give one; init_from takes weights only"

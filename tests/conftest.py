@@ -14,13 +14,16 @@ from gpt2lab.runtime import Runtime
 
 torch.set_num_threads(1)  # at these sizes a second thread costs more than it gives
 
+
 @pytest.fixture(autouse=True)
 def seeded():
     """The same random numbers in every run of a test."""
     torch.manual_seed(0)
 
 
-VARIANTS = [dict(zip(("positions", "norm", "mlp"), names, strict=True)) for names in itertools.product(POSITIONS, NORMS, MLPS)]
+VARIANTS = [
+    dict(zip(("positions", "norm", "mlp"), names, strict=True)) for names in itertools.product(POSITIONS, NORMS, MLPS)
+]
 
 
 @pytest.fixture(params=VARIANTS, ids=lambda variant: "-".join(variant.values()))

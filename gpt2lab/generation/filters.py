@@ -38,7 +38,7 @@ def keep_top_k(logits_BV: Tensor, k: int) -> Tensor:
 
 
 def keep_top_p(probs_BV: Tensor, p: float) -> Tensor:
-    """Keep the likeliest tokens until they reach probability p, scaled to sum to 1. Holtzman et al. 2020, section 3.1."""
+    """Keep the likeliest tokens until they reach p, scaled to sum to 1. Holtzman et al. 2020, section 3.1."""
     sorted_BV, ids_BV = probs_BV.sort(dim=-1, descending=True, stable=True)
     # a token stays if those before it have not reached p yet, so the likeliest one always does
     before_BV = sorted_BV.cumsum(dim=-1) - sorted_BV

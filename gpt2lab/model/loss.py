@@ -92,13 +92,14 @@ class _LinearCrossEntropy(torch.autograd.Function):
 
 def _nll_from_softmax(logits_GV: Tensor, probs_GV: Tensor, targets_G1: Tensor) -> Tensor:
     """-log p of the targets, float32 [G, 1], by way of the likeliest id: its p is far from 0, so its log is precise."""
-    log_normalizer_G1 = logits_GV.amax(1, keepdim=True).float() - probs_GV.amax(1, keepdim=True).float().log()
-    return log_normalizer_G1 - logits_GV.gather(1, targets_G1).float()
+    # the logits are subtracted first: beside a large logit the rest of the loss would lose its last digits
+    behind_G1 = logits_GV.amax(1, keepdim=True).float() - logits_GV.gather(1, targets_G1).float()
+    return behind_G1 - probs_GV.amax(1, keepdim=True).float().log()
 
 
 def _groups(n_tokens: int, vocab_size: int) -> list[slice]:
     n_groups = max(1, math.ceil(n_tokens * vocab_size / GROUP_LOGITS))
-    size = math.ceil(n_tokens / n_groups)
+    size = max(1, math.ceil(n_tokens / n_groups))
     return [slice(first, first + size) for first in range(0, n_tokens, size)]
 
 

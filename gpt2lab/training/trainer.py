@@ -40,7 +40,7 @@ class Progress:
     train_seconds: float = 0.0
     """time in training steps, over all processes this run has had"""
     wall_seconds: float = 0.0
-    """time in the loop, validation and saving included"""
+    """time in the loop, validation included, saving not"""
     best_val_loss: float = math.inf
     """lowest validation loss so far"""
 
@@ -93,31 +93,25 @@ class Trainer:
         Raises:
             UserError: the loss or the gradient is no longer a number; the weights are those of the last good step.
         """
-        progress, every = self.progress, self.settings
-        validation = self._validate() if progress.step >= self.total_steps else None
-        validated_step = None
-        loop_started, seconds_before = time.perf_counter(), progress.wall_seconds
-        with tqdm(total=self.total_steps, initial=progress.step, unit="step", dynamic_ncols=True) as bar:
-            while progress.step < self.total_steps:
+        if self.progress.step >= self.total_steps:
+            return self.validator(self.model)
+        with tqdm(total=self.total_steps, initial=self.progress.step, unit="step", dynamic_ncols=True) as bar:
+            while self.progress.step < self.total_steps:
                 started = time.perf_counter()
-                figures = self.train_step(progress.step)
+                figures = self.train_step(self.progress.step)
                 seconds = time.perf_counter() - started
-                progress.step += 1
-                progress.train_seconds += seconds
-                progress.wall_seconds = seconds_before + time.perf_counter() - loop_started
-                last = progress.step == self.total_steps
-
+                self.progress.step += 1
+                self.progress.train_seconds += seconds
                 tokens_per_second = round(self.settings.batch_tokens / seconds)
-                bar.update()
                 bar.set_postfix(loss=f"{figures['loss']:.3f}", tok_s=tokens_per_second, refresh=False)
-                if progress.step == 1 or last or progress.step % every.log_every == 0:
+                bar.update()
+                if self.progress.step == 1 or self._is_due(self.settings.log_every):
                     self._log(**figures, tokens_per_second=tokens_per_second)
-                if last or (every.eval_every and progress.step % every.eval_every == 0):
-                    validation = self._validate()
-                    validated_step = progress.step
-                if last or (every.checkpoint_every and progress.step % every.checkpoint_every == 0):
-                    self._save(validation if validated_step == progress.step else None)
-        assert validation is not None
+                validation = self._validate() if self._is_due(self.settings.eval_every) else None
+                self.progress.wall_seconds += time.perf_counter() - started
+                if self._is_due(self.settings.checkpoint_every):
+                    self._save(validation)
+        assert validation is not None  # it is always due at the last step
         return validation
 
     def train_step(self, step: int) -> dict[str, float]:
@@ -126,9 +120,8 @@ class Trainer:
         lr = self.learning_rate(step)
         for group in self.optimizer.optimizer.param_groups:
             group["lr"] = lr
-        torch.manual_seed(
-            self.seed * 1_000_003 + step
-        )  # dropout's only source, so that step k drops the same after a resume
+        # all that dropout draws from, so that step k drops the same units after a resume
+        torch.manual_seed(self.seed * 1_000_003 + step)
         loss = torch.zeros((), device=self.runtime.device)
         for inputs, targets in zip(
             inputs_BT.split(self.micro_batch_size), targets_BT.split(self.micro_batch_size), strict=True
@@ -146,6 +139,10 @@ class Trainer:
         self.optimizer.optimizer.step()
         self.optimizer.optimizer.zero_grad()
         return {"loss": loss.item(), "grad_norm": grad_norm.item(), "lr": lr}
+
+    def _is_due(self, every: int) -> bool:
+        """Whether something done every so many steps (0: at the end alone) is done after this step."""
+        return self.progress.step == self.total_steps or (every > 0 and self.progress.step % every == 0)
 
     def _validate(self) -> Perplexity:
         result = self.validator(self.model)

@@ -1,6 +1,7 @@
 """A small real corpus (files of Python's own library), and the commands as a user types them."""
 
 import functools
+import os
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 FILES = ("argparse.py", "typing.py", "tarfile.py", "doctest.py", "inspect.py", "zipfile.py")
+ONE_THREAD = os.environ | {"OMP_NUM_THREADS": "1"}
+"""tiny models gain nothing from more, and runs beside each other would wait for the same cores"""
 TINY = [
     "data=text_files",
     "data.name=library",
@@ -44,7 +47,7 @@ def copy_corpus(folder):
 def run_in(folder, script, *overrides):
     """Run ``python SCRIPT OVERRIDES`` in a folder; it must end well."""
     command = [sys.executable, ROOT / script, *overrides]
-    result = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    result = subprocess.run(command, cwd=folder, env=ONE_THREAD, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stdout + result.stderr
     return result
 

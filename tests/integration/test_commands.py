@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import subprocess
 import sys
 
@@ -11,7 +10,7 @@ import yaml
 from safetensors.torch import load_file
 
 from gpt2lab.training.metrics import read_metrics
-from tests.integration.conftest import ROOT, TINY
+from tests.integration.conftest import ONE_THREAD, ROOT, TINY
 
 
 def test_train_evaluate_sample(run, workplace):
@@ -19,7 +18,15 @@ def test_train_evaluate_sample(run, workplace):
     run_dir = workplace / "runs" / "run"
     summary = json.loads((run_dir / "summary.json").read_text())
     metrics = read_metrics(run_dir / "metrics.jsonl")
-    expected = {"config.yaml", "environment.json", "metrics.jsonl", "summary.json", "loss.png", "log.txt", "checkpoints"}
+    expected = {
+        "config.yaml",
+        "environment.json",
+        "metrics.jsonl",
+        "summary.json",
+        "loss.png",
+        "log.txt",
+        "checkpoints",
+    }
     assert {path.name for path in run_dir.iterdir()} == expected
     assert summary["status"] == "completed"
     assert summary["tokens"] == 60 * 1024
@@ -67,7 +74,9 @@ def test_a_rerun_gives_the_same_figures(run, workplace):
     one, two = (read_metrics(workplace / name / "metrics.jsonl") for name in ("one", "two"))
     assert [line.get("loss") for line in one] == [line.get("loss") for line in two]
     assert len(one) == 13
-    weights = [(workplace / name / "checkpoints" / "last" / "model.safetensors").read_bytes() for name in ("one", "two")]
+    weights = [
+        (workplace / name / "checkpoints" / "last" / "model.safetensors").read_bytes() for name in ("one", "two")
+    ]
     assert weights[0] == weights[1]
 
 
@@ -104,8 +113,7 @@ def test_configuration_is_shown_without_data(workplace):
 def test_runs_started_together_have_their_own_folders(run, workplace):
     run("prepare.py", *TINY[:4])
     command = [sys.executable, str(ROOT / "train.py"), *TINY, "training.max_steps=1"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    processes = [subprocess.Popen(command, cwd=workplace, env=environment) for _ in range(3)]
+    processes = [subprocess.Popen(command, cwd=workplace, env=ONE_THREAD) for _ in range(3)]
     assert [process.wait() for process in processes] == [0, 0, 0]
     assert len(list(workplace.glob("runs/*/*/summary.json"))) == 3
 

@@ -109,7 +109,11 @@ def test_rope_turns_as_llama_does(head_dim, theta):
 
 def test_attention_with_rope_and_rmsnorm_is_llamas():
     config = ModelConfig(
-        n_head=3, n_embd=24, bias=False, positions=PositionsConfig(name="rope"), norm=NormConfig(name="rmsnorm", eps=1e-3)
+        n_head=3,
+        n_embd=24,
+        bias=False,
+        positions=PositionsConfig(name="rope"),
+        norm=NormConfig(name="rmsnorm", eps=1e-3),
     )
     reference, reference_norm = LlamaAttention(llama(8, 10_000.0), layer_idx=0), LlamaRMSNorm(24, eps=1e-3)
     ours, our_norm, positions = Attention(config), RMSNorm(24, config), Rope(config)

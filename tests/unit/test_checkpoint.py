@@ -1,0 +1,124 @@
+"""A checkpoint is complete and verified, or it is not used; earlier ones survive whatever happens to it."""
+
+import errno
+import json
+import logging
+
+import pytest
+import torch
+
+import gpt2lab.checkpoint as module
+from gpt2lab.checkpoint import CheckpointManager, IncompleteCheckpointError, newest_complete, verify_checkpoint
+from gpt2lab.config import UserError
+
+
+class Part:
+    """Holds a state."""
+
+    def __init__(self, **state):
+        self.state = state
+
+    def state_dict(self):
+        return self.state
+
+    def load_state_dict(self, state):
+        self.state = state
+
+
+def manager(folder, keep=2):
+    parts = {"model": Part(w=torch.arange(6.0).view(2, 3)), "progress": Part(step=3, names=["a"], t=torch.ones(2))}
+    return CheckpointManager(folder, parts, {"config": {"x": 1}}, keep)
+
+
+def test_round_trip_in_files_that_hold_no_code(tmp_path):
+    saved = manager(tmp_path)
+    folder = saved.save(3, best=False)
+    assert {path.name for path in folder.iterdir()} == {"model.safetensors", "progress.pt", "checkpoint.json"}
+    assert torch.load(folder / "progress.pt", weights_only=True)["names"] == ["a"]
+    fresh = CheckpointManager(tmp_path, {"model": Part(), "progress": Part()}, {}, 2)
+    fresh.load(folder)
+    assert torch.equal(fresh.parts["model"].state["w"], torch.arange(6.0).view(2, 3))
+    assert fresh.parts["progress"].state["step"] == 3
+    assert (tmp_path / "last").resolve() == folder
+    assert json.loads((folder / "checkpoint.json").read_text())["config"] == {"x": 1}
+
+
+def test_a_part_that_was_not_saved_is_named(tmp_path):
+    folder = manager(tmp_path).save(1, best=False)
+    with pytest.raises(UserError, match="no scaler to load"):
+        CheckpointManager(tmp_path, {"scaler": Part()}, {}, 2).load(folder)
+
+
+def truncate(folder):
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def flip(folder):
+    content = bytearray((folder / "progress.pt").read_bytes())
+    content[len(content) // 2] ^= 1
+    (folder / "progress.pt").write_bytes(content)
+
+
+def newer(folder):
+    values = json.loads((folder / "checkpoint.json").read_text())
+    (folder / "checkpoint.json").write_text(json.dumps(values | {"format_version": 99}))
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (truncate, "model.safetensors has .* bytes"),
+        (flip, "progress.pt: its SHA-256"),
+        (lambda folder: (folder / "progress.pt").unlink(), "progress.pt is missing"),
+        (lambda folder: (folder / "checkpoint.json").unlink(), "has no checkpoint.json"),
+        (lambda folder: (folder / "checkpoint.json").write_text("{"), "checkpoint.json cannot be read"),
+        (newer, "format 99, newer than 1"),
+    ],
+)
+def test_a_damaged_checkpoint_is_refused_and_skipped(tmp_path, caplog, damage, reason):
+    saved = manager(tmp_path)
+    older, newest = saved.save(1, best=False), saved.save(2, best=False)
+    assert newest_complete(tmp_path) == newest
+    damage(newest)
+    with pytest.raises(IncompleteCheckpointError, match=reason):
+        verify_checkpoint(newest)
+    with pytest.raises(IncompleteCheckpointError, match=reason):
+        saved.load(newest)
+    with caplog.at_level(logging.WARNING):
+        assert newest_complete(tmp_path) == older
+    assert "skipped" in caplog.text
+
+
+@pytest.mark.parametrize("function", ["save_file", "_write_synced"])
+def test_a_full_disk_leaves_the_earlier_checkpoints(tmp_path, monkeypatch, function):
+    saved = manager(tmp_path)
+    older = saved.save(1, best=True)
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(module, function, full)
+    with pytest.raises(OSError, match="No space"):
+        saved.save(2, best=True)
+    assert {path.name for path in tmp_path.iterdir()} == {"step_00000001", "last", "best"}
+    assert newest_complete(tmp_path) == older == (tmp_path / "best").resolve()
+    verify_checkpoint(older)
+
+
+def test_a_save_that_was_killed_is_not_a_checkpoint(tmp_path):
+    saved = manager(tmp_path)
+    older = saved.save(1, best=False)
+    (tmp_path / "step_00000002.tmp").mkdir()
+    (tmp_path / "step_00000002.tmp" / "model.safetensors").write_bytes(b"half")
+    assert newest_complete(tmp_path) == older
+    assert verify_checkpoint(saved.save(2, best=False))["step"] == 2
+
+
+def test_the_newest_and_the_best_are_kept(tmp_path):
+    saved = manager(tmp_path, keep=2)
+    for step in range(1, 7):
+        saved.save(step, best=step == 2)
+    assert sorted(path.name for path in tmp_path.glob("step_*")) == ["step_00000002", "step_00000005", "step_00000006"]
+    assert (tmp_path / "best").resolve().name == "step_00000002"
+    assert (tmp_path / "last").resolve().name == "step_00000006"

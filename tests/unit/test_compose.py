@@ -1,0 +1,62 @@
+"""What is typed becomes a job, or one line that says what to type instead."""
+
+from pathlib import Path
+
+import pytest
+
+from gpt2lab.compose import CONFIG_DIR, JOBS, compose_config, config_groups, known_keys
+from gpt2lab.config import SampleJob, TrainJob, UserError
+
+GROUP_OF_JOB = {"eval": "eval", "sampling": "sample"}
+
+
+@pytest.mark.parametrize("name", JOBS)
+def test_defaults_compose(name):
+    assert isinstance(compose_config(name), JOBS[name])
+
+
+@pytest.mark.parametrize(
+    "option", [p.relative_to(CONFIG_DIR).with_suffix("") for p in sorted(CONFIG_DIR.glob("*/**/*.yaml"))], ids=str
+)
+def test_every_option_of_every_group_composes(option):
+    group, choice = option.parent.as_posix(), option.name
+    job = compose_config(GROUP_OF_JOB.get(group, "train"), [f"{group}={choice}"])
+    if group.startswith("model/"):
+        assert getattr(job.model, group.removeprefix("model/")).name == choice
+
+
+def test_overrides_reach_the_job():
+    job = compose_config("train", ["model/positions=rope", "model.positions.rope_theta=5e5", "tokenizer=bytes"])
+    assert (job.model.positions.name, job.model.positions.rope_theta) == ("rope", 5e5)
+    assert job.model.vocab_size == 257
+
+
+@pytest.mark.parametrize(
+    ("overrides", "fragments"),
+    [
+        (["training.max_step=5"], ["training.max_step: unknown key", "training.max_steps"]),
+        (["positions=rope"], ["positions: unknown key", "model/positions"]),
+        (["max_steps=5"], ["max_steps: unknown key", "training.max_steps"]),
+        (["model.positions=rope"], ["choose a variant with a slash: model/positions=rope"]),
+        (["model.norm=rmsnorm"], ["model/norm=rmsnorm"]),
+        (["model/norm=batchnorm"], ["batchnorm: no such model/norm", "layernorm, rmsnorm"]),
+        (["training.max_steps=1.5"], ["training.max_steps=1.5", "Integer"]),
+        (["optimizer.lr=fast"], ["optimizer.lr=fast", "Float"]),
+        (["model.n_layer=null"], ["model.n_layer=null", "not Optional"]),
+        (["model.n_head=5"], ["model.n_head=5"]),
+        (["nonsense"], ["nonsense"]),
+    ],
+)
+def test_mistakes_are_one_line(overrides, fragments):
+    with pytest.raises(UserError) as error:
+        compose_config("train", overrides)
+    message = str(error.value)
+    assert all(fragment in message for fragment in fragments), message
+    assert "\n" not in message
+    assert str(Path.cwd()) not in message
+
+
+def test_known_keys_are_the_dataclasses():
+    assert {"seed", "model.positions.rope_theta", "training.batch_tokens"} <= set(known_keys(TrainJob))
+    assert "sampling.top_p" in known_keys(SampleJob)
+    assert {"model", "model/positions", "data"} <= set(config_groups())

@@ -1,0 +1,111 @@
+"""Every setting is checked where it is built, and the message says what to type."""
+
+import dataclasses
+
+import pytest
+
+from gpt2lab.config import (
+    DataConfig,
+    ModelConfig,
+    OptimizerConfig,
+    PerplexityConfig,
+    RuntimeConfig,
+    SamplingConfig,
+    ScheduleConfig,
+    TokenizerConfig,
+    TrainingConfig,
+    TrainJob,
+    UserError,
+    from_dict,
+    to_dict,
+)
+
+
+@pytest.mark.parametrize(
+    ("build", "fragments"),
+    [
+        (lambda: ModelConfig(n_embd=30, n_head=4), ["n_embd=30", "n_head=4", "2 or 3 or 5"]),
+        (lambda: ModelConfig(n_layer=0), ["model.n_layer=0", "at least 1"]),
+        (lambda: ModelConfig(dropout=1.0), ["model.dropout=1.0", "dropout < 1"]),
+        (lambda: DataConfig(name=".."), ["data.name=..", "folder name"]),
+        (lambda: DataConfig(name="a/b"), ["data.name=a/b", "folder name"]),
+        (lambda: DataConfig(val_fraction=0), ["data.val_fraction=0", "0 < val_fraction < 1"]),
+        (lambda: OptimizerConfig(lr=-1.0), ["optimizer.lr=-1.0", "above 0"]),
+        (lambda: OptimizerConfig(beta2=1.0), ["optimizer.beta2=1.0", "beta < 1"]),
+        (lambda: ScheduleConfig(min_lr_ratio=1.5), ["schedule.min_lr_ratio=1.5"]),
+        (lambda: TrainingConfig(), ["exactly one", "none", "training.max_steps=1000"]),
+        (lambda: TrainingConfig(max_steps=5, max_tokens=7), ["max_steps=5", "max_tokens=7", "training.max_steps=null"]),
+        (lambda: TrainingConfig(max_steps=0), ["training.max_steps=0", "above 0"]),
+        (lambda: TrainingConfig(max_steps=5, grad_clip=-1.0), ["training.grad_clip=-1.0"]),
+        (lambda: RuntimeConfig(precision="int8"), ["runtime.precision=int8", "bf16"]),
+        (lambda: SamplingConfig(temperature=-0.1), ["sampling.temperature=-0.1", "greedy"]),
+        (lambda: SamplingConfig(temperature=float("nan")), ["sampling.temperature=nan"]),
+        (lambda: SamplingConfig(top_p=0.0), ["sampling.top_p=0.0"]),
+        (lambda: SamplingConfig(top_k=0), ["sampling.top_k=0"]),
+        (lambda: PerplexityConfig(stride=0), ["eval.stride=0"]),
+        (lambda: TrainJob(seed=-1), ["seed=-1"]),
+        (lambda: TrainJob(resume="auto", init_from="x"), ["resume=auto", "init_from=x"]),
+        (lambda: job(training=TrainingConfig(max_steps=9, sequence_length=2048)), ["2048", "model.block_size=1024"]),
+        (lambda: job(training=TrainingConfig(max_steps=9, batch_tokens=1500)), ["batch_tokens=1500", "1024 or 2048"]),
+        (lambda: job(tokenizer=TokenizerConfig("bytes", 257)), ["model.vocab_size=50257", "257 ids"]),
+        (lambda: job(schedule=ScheduleConfig(warmup_steps=1000)), ["warmup_steps=1000", "1000 steps"]),
+    ],
+)  # fmt: skip
+def test_a_wrong_value_names_itself_and_the_mend(build, fragments):
+    with pytest.raises(UserError) as error:
+        build()
+    assert all(fragment in str(error.value) for fragment in fragments), error.value
+    assert "\n" not in str(error.value)
+
+
+def job(**groups):
+    return TrainJob(**groups)
+
+
+@pytest.mark.parametrize(
+    ("settings", "micro_batch_size", "grad_accum_steps"),
+    [
+        ({"batch_tokens": 8 * 1024}, 8, 1),
+        ({"batch_tokens": 16 * 1024}, 8, 2),
+        ({"batch_tokens": 9 * 1024}, 3, 3),  # 9 sequences do not fit into 8,192 tokens, 3 divide them
+        ({"batch_tokens": 512 * 1024}, 8, 64),
+        ({"batch_tokens": 12 * 1024, "micro_batch_size": 4}, 4, 3),
+        ({"batch_tokens": 4096, "sequence_length": 256}, 16, 1),
+    ],
+)
+def test_accumulation_follows_from_the_batch(settings, micro_batch_size, grad_accum_steps):
+    built = job(training=TrainingConfig(max_steps=1, **settings))
+    assert (built.micro_batch_size, built.grad_accum_steps) == (micro_batch_size, grad_accum_steps)
+    assert built.micro_batch_size * built.grad_accum_steps * built.sequence_length == settings["batch_tokens"]
+
+
+@pytest.mark.parametrize(
+    ("length", "steps"),
+    [({"max_steps": 7}, 7), ({"max_tokens": 8193}, 2), ({"max_tokens": 8192}, 1), ({"max_epochs": 2.5}, 31)],
+)
+def test_length_of_the_run(length, steps):
+    # 2.5 epochs of 100,000 tokens are 250,000 tokens: 30.5 batches of 8,192
+    assert job(training=TrainingConfig(**length)).total_steps(100_000) == steps
+
+
+def test_peak_learning_rate():
+    assert job().peak_lr == pytest.approx(6e-4, rel=1e-2)
+    assert job(optimizer=OptimizerConfig(lr=0.5)).peak_lr == 0.5
+
+
+def test_plain_values_and_back():
+    built = job(model=ModelConfig(n_layer=3, dropout=0.1), training=TrainingConfig(max_epochs=0.5))
+    values = to_dict(built)
+    assert from_dict(TrainJob, values) == built
+    values["model"]["positions"]["rope_theat"] = 1.0
+    with pytest.raises(UserError, match="rope_theat; did you mean rope_theta"):
+        from_dict(TrainJob, values)
+
+
+def test_every_field_says_what_it_means():
+    source = open(TrainJob.__init__.__globals__["__file__"]).read()  # noqa: PTH123, SIM115
+    for config in (ModelConfig, TrainingConfig, OptimizerConfig, DataConfig, SamplingConfig):
+        for field in dataclasses.fields(config):
+            line = next(line for line in source.splitlines() if line.startswith(f"    {field.name}: "))
+            following = source.split(line + "\n")[1].lstrip()
+            assert following.startswith('"""') or "Config" in line, f"{config.__name__}.{field.name}"
