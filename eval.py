@@ -57,6 +57,7 @@ def evaluate(job: EvalJob) -> None:
         "parameters": checkpoint.model.num_parameters(),
     }
     speed = {"wall_seconds": seconds, "tokens_per_second": result.tokens / seconds}
+    out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps({**origin, **figures, "protocol": protocol, **speed}, indent=2) + "\n")
     log.info("written to %s", out)
 

@@ -172,7 +172,7 @@ def _read_manifest(checkpoint: Path) -> dict[str, Any]:
         raise IncompleteCheckpointError(f"{checkpoint} is not a complete checkpoint: it has no {MANIFEST}")
     try:
         manifest: dict[str, Any] = json.loads(path.read_text())
-        version = manifest["format_version"]
+        version, _ = int(manifest["format_version"]), dict(manifest["files"])
     except (ValueError, KeyError, TypeError) as error:
         raise IncompleteCheckpointError(f"{path} cannot be read: {one_line(error)}") from error
     if version > FORMAT_VERSION:

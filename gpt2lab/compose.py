@@ -24,6 +24,7 @@ import hydra
 import torch
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -31,11 +32,13 @@ from omegaconf.errors import OmegaConfBaseException
 from tqdm import tqdm
 
 from gpt2lab.checkpoint import one_line
-from gpt2lab.config import EvalJob, PrepareJob, SampleJob, TrainJob, UserError, did_you_mean, to_dict
+from gpt2lab.config import EvalJob, PrepareJob, SampleJob, TrainJob, UserError, did_you_mean, from_dict, to_dict
 from gpt2lab.weights.native import RUNS
 
 CONFIG_DIR = Path(__file__).resolve().parent.parent / "configs"
 JOBS: dict[str, type] = {"train": TrainJob, "prepare": PrepareJob, "eval": EvalJob, "sample": SampleJob}
+FREE_TEXT = ("prompt",)
+"""Keys whose value is taken as it is typed: a prompt may hold commas, quotes and brackets, which Hydra would parse."""
 USER_ERROR_STATUS = 2
 INTERRUPTED_STATUS = 130
 
@@ -49,10 +52,9 @@ def compose_config(name: str, overrides: Iterable[str] = ()) -> Any:
     Raises:
         UserError: an unknown key or group, a value of the wrong type, values that do not fit each other.
     """
-    overrides = list(overrides)
     try:
         with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3", job_name=name):
-            return OmegaConf.to_object(hydra.compose(name, overrides))  # builds, and so checks, the dataclasses
+            return _to_job(hydra.compose(name, [literal_text(override) for override in overrides]))
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(_explain(error, name)) from error
 
@@ -60,6 +62,7 @@ def compose_config(name: str, overrides: Iterable[str] = ()) -> Any:
 def run_job(name: str, task: Callable[[Any], Any]) -> NoReturn:
     """Run an entry point under Hydra (overrides, ``--multirun``, ``--cfg job``, ``--help``) and exit."""
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors reach us, not Hydra's own printer
+    sys.argv[1:] = [literal_text(argument) for argument in sys.argv[1:]]
     logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[_ConsoleHandler()])
 
     failures: list[Exception] = []
@@ -67,7 +70,7 @@ def run_job(name: str, task: Callable[[Any], Any]) -> NoReturn:
     def task_of_job(values: DictConfig) -> Any:
         # caught here, so that the other jobs of a sweep still run and Hydra adds no lines of its own
         try:
-            return task(OmegaConf.to_object(values))
+            return task(_to_job(values))
         except UserError as error:
             _print_error(one_line(error))
             failures.append(error)
@@ -81,6 +84,16 @@ def run_job(name: str, task: Callable[[Any], Any]) -> NoReturn:
         _print_error("interrupted")
         sys.exit(INTERRUPTED_STATUS)
     sys.exit(USER_ERROR_STATUS if failures else 0)
+
+
+def literal_text(override: str) -> str:
+    """Quote the value of a free-text key, so that Hydra and OmegaConf give it back unchanged; leave others alone."""
+    key, equals, text = override.partition("=")
+    if not equals or key not in FREE_TEXT:
+        return override
+    # a backslash keeps OmegaConf from replacing ${...}; those before it are doubled, as it would take them for its own
+    uninterpolated = re.sub(r"(\\*)\$\{", r"\1\1\\${", text)
+    return f"{key}={QuotedString(text=uninterpolated, quote=Quote.single).with_quotes()}"
 
 
 def new_run_dir() -> Path:
@@ -131,6 +144,12 @@ class _ConsoleHandler(logging.Handler):
         tqdm.write(prefix + self.format(record))
 
 
+def _to_job(values: DictConfig) -> Any:
+    """Build, and so check, the dataclasses; a key added with ``+`` that they do not have is a ``UserError``."""
+    plain: Any = OmegaConf.to_container(values, resolve=True, throw_on_missing=True)
+    return from_dict(OmegaConf.get_type(values), plain)
+
+
 def _explain(error: BaseException, name: str) -> str:
     """One line for an error of Hydra's or OmegaConf's: the value, what was expected, what to type."""
     chain = [error]
@@ -148,7 +167,9 @@ def _explain(error: BaseException, name: str) -> str:
         return f"{found[1].removeprefix(found[2] + '/')}: no such {found[2]}; expected {', '.join(found[3].split())}"
     if found := re.search(r"Error merging override (\S+?)=(\S*) Invalid type assigned", text):
         key, value = found.groups()
-        return f"{key}={value}: {key} is a group; choose a variant with a slash: {key.replace('.', '/')}={value}"
+        if (group := key.replace(".", "/")) in config_groups():
+            return f"{key}={value}: {key} is a group; choose a variant with a slash: {group}={value}"
+        return f"{key}={value}: {key} holds several settings; expected one of them, {key}.NAME={value}"
     if found := re.search(r"Error merging override (.+?) (Value .+?|Invalid value .+?|field .+?)\.? full_key", text):
         return f"{found[1]}: {found[2]}"
     return text

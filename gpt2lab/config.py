@@ -272,7 +272,7 @@ class TrainingConfig:
             raise UserError(
                 f"training length: expected exactly one of max_steps, max_tokens, max_epochs, found {found}{mend}"
             )
-        check(lengths[given[0]] > 0, f"training.{given[0]}", lengths[given[0]], "a number above 0")
+        check(0 < lengths[given[0]] < math.inf, f"training.{given[0]}", lengths[given[0]], "a finite number above 0")
         for key in ("batch_tokens", "eval_tokens", "log_every", "keep_checkpoints"):
             check(getattr(self, key) >= 1, f"training.{key}", getattr(self, key), "a whole number of at least 1")
         for key in ("eval_every", "checkpoint_every", "grad_clip"):
@@ -333,13 +333,14 @@ class TrainJob:
             )
         if self.training.max_steps is not None:
             self.schedule.warmup_of(self.training.max_steps)
-        micro_batch_tokens = self.micro_batch_size * self.sequence_length
+        sequences = self.training.micro_batch_size or 1  # where it is not given, it follows from the batch
+        micro_batch_tokens = sequences * self.sequence_length
         if self.training.batch_tokens % micro_batch_tokens:
             lower = self.training.batch_tokens // micro_batch_tokens * micro_batch_tokens
             fitting = [str(n) for n in (lower, lower + micro_batch_tokens) if n]
             raise UserError(
                 f"training.batch_tokens={self.training.batch_tokens} is not divisible by micro_batch_size x "
-                f"sequence_length = {self.micro_batch_size} x {self.sequence_length} = {micro_batch_tokens}: "
+                f"sequence_length = {sequences} x {self.sequence_length} = {micro_batch_tokens}: "
                 f"training.batch_tokens={' or '.join(fitting)} would be"
             )
 
@@ -372,7 +373,7 @@ class TrainJob:
         return self.optimizer.lr or 0.46 / self.model.n_embd
 
     def total_steps(self, epoch_tokens: int) -> int:
-        """Optimizer steps of the whole run, for a training split of ``epoch_tokens`` tokens."""
+        """Optimizer steps of the whole run, where one pass over the training split takes ``epoch_tokens`` tokens."""
         if self.training.max_steps is not None:
             return self.training.max_steps
         tokens = self.training.max_tokens or epoch_tokens * (self.training.max_epochs or 0)

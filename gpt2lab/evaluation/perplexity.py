@@ -125,11 +125,11 @@ def perplexity(
         UserError: fewer than two tokens, or a stride that would leave tokens unscored.
     """
     block_size = model.config.block_size
-    stride = stride or block_size
+    stride = block_size if stride is None else stride
     if len(tokens) < 2:
         raise UserError(f"a text of {len(tokens)} token(s): at least 1 token after the first is needed to score")
-    if stride > block_size:
-        raise UserError(f"eval.stride={stride}: expected at most the model's context, {block_size} tokens")
+    if not 1 <= stride <= block_size:
+        raise UserError(f"eval.stride={stride}: expected 1 to {block_size} tokens, the model's context")
     windows = list(sliding_windows(len(tokens), block_size, stride))
     batches = (_pad_windows(tokens, windows[i : i + batch_size]) for i in range(0, len(windows), batch_size))
     return score_batches(model, batches, token_lengths, runtime, words)

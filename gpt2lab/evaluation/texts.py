@@ -26,7 +26,7 @@ class EvalText:
 
 
 def text_from_file(path: Path, tokenizer: Tokenizer) -> EvalText:
-    """A UTF-8 file as one document.
+    """A UTF-8 file as one document, without the byte order mark that some editors put first.
 
     Raises:
         UserError: the file is missing, empty, or not UTF-8.
@@ -35,7 +35,7 @@ def text_from_file(path: Path, tokenizer: Tokenizer) -> EvalText:
         raise UserError(f"eval.text_file={path}: no such file")
     content = path.read_bytes()
     try:
-        text = content.decode("utf-8")
+        text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(f"eval.text_file={path}: expected UTF-8, byte {error.start} is not") from None
     if not text.strip():

@@ -22,7 +22,7 @@ def sampling_probs(logits_BV: Tensor, sampling: SamplingConfig) -> Tensor:
     if sampling.temperature == 0:
         return torch.zeros_like(logits_BV).scatter_(-1, logits_BV.argmax(dim=-1, keepdim=True), 1.0)
     # the largest logit is taken away first, so that a tiny temperature cannot overflow
-    logits_BV = (logits_BV - top_B1) / sampling.temperature
+    logits_BV = (logits_BV - top_B1) / max(sampling.temperature, torch.finfo(torch.float32).tiny)
     if sampling.top_k is not None:
         logits_BV = keep_top_k(logits_BV, sampling.top_k)
     probs_BV = logits_BV.softmax(dim=-1)
@@ -41,6 +41,8 @@ def keep_top_p(probs_BV: Tensor, p: float) -> Tensor:
     """Keep the likeliest tokens until they reach p, scaled to sum to 1. Holtzman et al. 2020, section 3.1."""
     sorted_BV, ids_BV = probs_BV.sort(dim=-1, descending=True, stable=True)
     # a token stays if those before it have not reached p yet, so the likeliest one always does
-    before_BV = sorted_BV.cumsum(dim=-1) - sorted_BV
-    kept_BV = torch.zeros_like(probs_BV).scatter_(-1, ids_BV, sorted_BV.where(before_BV < p, 0))
+    cumulative_BV = sorted_BV.double().cumsum(dim=-1)
+    before_BV = cumulative_BV - sorted_BV
+    # p is a share of the sum, which rounding leaves off 1: with p = 1 the sum would be reached before the last tokens
+    kept_BV = torch.zeros_like(probs_BV).scatter_(-1, ids_BV, sorted_BV.where(before_BV < p * cumulative_BV[:, -1:], 0))
     return kept_BV / kept_BV.sum(dim=-1, keepdim=True)

@@ -42,7 +42,8 @@ def build_trainer(
         UserError: parts that do not fit each other (a split too short, a warm-up too long, an unknown name).
     """
     train, val = (TokenStream(folder, manifest, split) for split in ("train", "val"))
-    total_steps = job.total_steps(len(train))
+    batches = TrainBatches(train, job.batch_size, job.sequence_length, job.seed)
+    total_steps = job.total_steps(batches.num_windows * job.sequence_length)
     make_optimizer = choose(OPTIMIZERS, job.optimizer.name, "optimizer.name")
     optimizer = NamedOptimizer(make_optimizer(model, job.optimizer, job.peak_lr))
     progress = Progress()
@@ -51,7 +52,7 @@ def build_trainer(
         model=model,
         optimizer=optimizer,
         learning_rate=learning_rate(job, total_steps),
-        batches=TrainBatches(train, job.batch_size, job.sequence_length, job.seed),
+        batches=batches,
         validator=Validator(
             ValWindows(val, job.sequence_length, job.training.eval_tokens),
             tokenizer.token_lengths(),

@@ -40,7 +40,7 @@ class NamedOptimizer:
         return self.optimizer.state_dict()
 
     def load_state_dict(self, state: dict[str, object]) -> None:
-        """Take a state back.
+        """Take the moments and step counts back; decay, betas and eps stay those of the present configuration.
 
         Raises:
             UserError: the parameters' names or their order differ.
@@ -53,7 +53,14 @@ class NamedOptimizer:
             raise UserError(
                 f"the optimizer's saved parameters are not the model's: {differing[0]} against {differing[1]}"
             )
+        # PyTorch's state holds the settings too, and would put the saved run's in the place of this one's
+        settings = [
+            {key: value for key, value in group.items() if key not in ("params", "param_names")}
+            for group in self.optimizer.param_groups
+        ]
         self.optimizer.load_state_dict(state)
+        for group, own_settings in zip(self.optimizer.param_groups, settings, strict=True):
+            group.update(own_settings)
 
 
 def _param_names(state: dict[str, object]) -> list[str]:

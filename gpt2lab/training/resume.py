@@ -32,6 +32,8 @@ def find_start(job: TrainJob) -> Start:
         UserError: ``run_dir`` holds checkpoints and ``resume`` is not set, or there is nothing at ``resume``.
     """
     run_dir = Path(job.run_dir) if job.run_dir else None
+    if run_dir and run_dir.exists() and not run_dir.is_dir():
+        raise UserError(f"run_dir={run_dir} is a file: name a folder, or one that is yet to be made")
     if job.resume is None:
         if run_dir and list_checkpoints(run_dir / "checkpoints"):
             raise UserError(
@@ -50,7 +52,7 @@ def find_start(job: TrainJob) -> Start:
 
 
 def resume(trainer: Trainer, job: TrainJob, checkpoint: Path, manifest: Manifest) -> None:
-    """Bring a freshly built trainer to the state of a checkpoint, and its metrics back to that step.
+    """Bring a freshly built trainer to the state of a checkpoint.
 
     Raises:
         UserError: the checkpoint is damaged, of another architecture, or was trained on other data.
@@ -65,7 +67,6 @@ def resume(trainer: Trainer, job: TrainJob, checkpoint: Path, manifest: Manifest
     for difference in _differences(saved["config"], to_dict(job)):
         log.warning("resumed with another setting: %s", difference)
     trainer.checkpoints.load(checkpoint)
-    trainer.metrics.rewind(trainer.progress.step)
     log.info("resumed from %s at step %d", checkpoint, trainer.progress.step)
 
 

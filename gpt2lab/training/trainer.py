@@ -93,6 +93,7 @@ class Trainer:
         Raises:
             UserError: the loss or the gradient is no longer a number; the weights are those of the last good step.
         """
+        self.metrics.rewind(self.progress.step)
         if self.progress.step >= self.total_steps:
             return self.validator(self.model)
         with tqdm(total=self.total_steps, initial=self.progress.step, unit="step", dynamic_ncols=True) as bar:
@@ -156,7 +157,8 @@ class Trainer:
     def _save(self, validation: Perplexity | None) -> None:
         val_loss = validation.loss if validation else math.inf
         best = val_loss < self.progress.best_val_loss
-        self.progress.best_val_loss = min(val_loss, self.progress.best_val_loss)
+        if best:
+            self.progress.best_val_loss = val_loss
         self.checkpoints.save(self.progress.step, best=best)
 
     def _log(self, **figures: float) -> None:

@@ -50,7 +50,7 @@ def test_train_evaluate_sample(run, workplace):
     assert text_figures["tokens"] == text_figures["bytes"] == (workplace / "text.txt").stat().st_size
     assert text_figures["words"] == 5
 
-    arguments = ["checkpoint=runs/run", 'prompt="def "', "sampling.max_new_tokens=80", "sampling.num_samples=2"]
+    arguments = ["checkpoint=runs/run", "prompt=def ", "sampling.max_new_tokens=80", "sampling.num_samples=2"]
     first, again, other = (run("sample.py", *arguments, f"sampling.seed={seed}").stdout for seed in (1, 1, 2))
     assert first == again != other
     assert first.count("\ndef ") >= 2
@@ -62,9 +62,9 @@ def test_a_long_prompt_is_continued_by_its_last_tokens(run):
     arguments = ["checkpoint=run", "sampling.max_new_tokens=20", "sampling.temperature=0"]
     tail = "the very same last sixty-four characters decide what comes next,"
     assert len(tail) == 64
-    result = run("sample.py", *arguments, f"prompt='{'x' * 50}{tail}'")
+    result = run("sample.py", *arguments, f"prompt={'x' * 50}{tail}")
     assert "warning: the prompt has 114 tokens, the context 64" in result.stdout
-    short = run("sample.py", *arguments, f"prompt='{tail}'")
+    short = run("sample.py", *arguments, f"prompt={tail}")
     assert result.stdout.split(tail)[-1] == short.stdout.split(tail)[-1]
 
 

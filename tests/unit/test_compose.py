@@ -56,6 +56,18 @@ def test_mistakes_are_one_line(overrides, fragments):
     assert str(Path.cwd()) not in message
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Hello, I'm a language model,", "", " ", "    def ", "'quoted'", '"a" + \'b\'', "[1, {x: 2}]", "a=b",
+        "null", "1e5", "true", "${seed} $HOME \\${x} \\\\${y}", "back\\slash\\",
+        "\\'", "line\nbreak\ttab", "東京 🙂", "%s {}", "\\\\'\\", "prompt=prompt",
+    ],
+)  # fmt: skip
+def test_a_prompt_is_what_was_typed(text):
+    assert compose_config("sample", [f"prompt={text}"]).prompt == text
+
+
 def test_known_keys_are_the_dataclasses():
     assert {"seed", "model.positions.rope_theta", "training.batch_tokens"} <= set(known_keys(TrainJob))
     assert "sampling.top_p" in known_keys(SampleJob)
