@@ -146,8 +146,9 @@ class _ConsoleHandler(logging.Handler):
 
 def _to_job(values: DictConfig) -> Any:
     """Build, and so check, the dataclasses; a key added with ``+`` that they do not have is a ``UserError``."""
+    job_class: Any = OmegaConf.get_type(values)
     plain: Any = OmegaConf.to_container(values, resolve=True, throw_on_missing=True)
-    return from_dict(OmegaConf.get_type(values), plain)
+    return from_dict(job_class, plain)
 
 
 def _explain(error: BaseException, name: str) -> str:

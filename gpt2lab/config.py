@@ -192,7 +192,7 @@ class OptimizerConfig:
     name: str = "adamw"
     """a key of gpt2lab.training.optimizer.OPTIMIZERS"""
     lr: float | None = None
-    """peak learning rate; null: 0.46 / n_embd, which is 6e-4 for GPT-2 small"""
+    """peak learning rate; null: 0.3 / n_embd, which is 3.9e-4 for GPT-2 small"""
     beta1: float = 0.9
     """decay of the gradient's running mean"""
     beta2: float = 0.95
@@ -203,7 +203,7 @@ class OptimizerConfig:
     """decoupled decay of the matrices (biases, gains and other vectors have none)"""
 
     def __post_init__(self) -> None:
-        check(self.lr is None or self.lr > 0, "optimizer.lr", self.lr, "a number above 0, or null for 0.46 / n_embd")
+        check(self.lr is None or self.lr > 0, "optimizer.lr", self.lr, "a number above 0, or null for 0.3 / n_embd")
         for key in ("beta1", "beta2"):
             check(0 <= getattr(self, key) < 1, f"optimizer.{key}", getattr(self, key), "0 <= beta < 1")
         check(self.eps > 0, "optimizer.eps", self.eps, "a number above 0")
@@ -370,7 +370,7 @@ class TrainJob:
     @property
     def peak_lr(self) -> float:
         """The learning rate at the end of warm-up."""
-        return self.optimizer.lr or 0.46 / self.model.n_embd
+        return self.optimizer.lr or 0.3 / self.model.n_embd
 
     def total_steps(self, epoch_tokens: int) -> int:
         """Optimizer steps of the whole run, where one pass over the training split takes ``epoch_tokens`` tokens."""

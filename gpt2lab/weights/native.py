@@ -67,11 +67,11 @@ def load_weights(model: GPT, where: str) -> Path:
 def require_same_model(manifest: dict[str, Any], config: ModelConfig, folder: Path) -> None:
     """Raise ``UserError`` naming the keys in which a checkpoint's architecture differs from ``config``."""
     saved, wanted = manifest["config"]["model"], to_dict(config)
-    shape = wanted.keys() - {"dropout"}  # which belongs to the training, not to the weights
+    # dropout belongs to the training, not to the weights
     differing = [
         f"model.{key}={wanted[key]} (the checkpoint has {saved.get(key)})"
         for key in wanted
-        if key in shape and wanted[key] != saved.get(key)
+        if key != "dropout" and wanted[key] != saved.get(key)
     ]
     if differing:
         raise UserError(f"{folder} is of another architecture: {', '.join(differing)}")

@@ -73,6 +73,8 @@ def newer(folder):
         (lambda folder: (folder / "progress.pt").unlink(), "progress.pt is missing"),
         (lambda folder: (folder / "checkpoint.json").unlink(), "has no checkpoint.json"),
         (lambda folder: (folder / "checkpoint.json").write_text("{"), "checkpoint.json cannot be read"),
+        (lambda folder: (folder / "checkpoint.json").write_text('{"format_version": 1}'), "cannot be read: 'files'"),
+        (lambda folder: (folder / "checkpoint.json").write_text("[]"), "checkpoint.json cannot be read"),
         (newer, "format 99, newer than 1"),
     ],
 )

@@ -36,6 +36,7 @@ from gpt2lab.config import (
         (lambda: TrainingConfig(), ["exactly one", "none", "training.max_steps=1000"]),
         (lambda: TrainingConfig(max_steps=5, max_tokens=7), ["max_steps=5", "max_tokens=7", "training.max_steps=null"]),
         (lambda: TrainingConfig(max_steps=0), ["training.max_steps=0", "above 0"]),
+        (lambda: TrainingConfig(max_epochs=float("inf")), ["training.max_epochs=inf", "finite"]),
         (lambda: TrainingConfig(max_steps=5, grad_clip=-1.0), ["training.grad_clip=-1.0"]),
         (lambda: RuntimeConfig(precision="int8"), ["runtime.precision=int8", "bf16"]),
         (lambda: SamplingConfig(temperature=-0.1), ["sampling.temperature=-0.1", "greedy"]),
@@ -47,6 +48,8 @@ from gpt2lab.config import (
         (lambda: TrainJob(resume="auto", init_from="x"), ["resume=auto", "init_from=x"]),
         (lambda: job(training=TrainingConfig(max_steps=9, sequence_length=2048)), ["2048", "model.block_size=1024"]),
         (lambda: job(training=TrainingConfig(max_steps=9, batch_tokens=1500)), ["batch_tokens=1500", "1024 or 2048"]),
+        (lambda: job(training=TrainingConfig(max_steps=9, batch_tokens=100)), ["batch_tokens=100", "=1024 would be"]),
+        (lambda: job(training=TrainingConfig(max_steps=9, batch_tokens=3072, micro_batch_size=2)), ["2048 or 4096"]),
         (lambda: job(tokenizer=TokenizerConfig("bytes", 257)), ["model.vocab_size=50257", "257 ids"]),
         (lambda: job(schedule=ScheduleConfig(warmup_steps=1000)), ["warmup_steps=1000", "1000 steps"]),
     ],
@@ -89,7 +92,7 @@ def test_length_of_the_run(length, steps):
 
 
 def test_peak_learning_rate():
-    assert job().peak_lr == pytest.approx(6e-4, rel=1e-2)
+    assert job().peak_lr == pytest.approx(0.3 / 768)
     assert job(optimizer=OptimizerConfig(lr=0.5)).peak_lr == 0.5
 
 

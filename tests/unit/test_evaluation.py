@@ -76,8 +76,9 @@ def test_figures_by_hand():
 def test_what_cannot_be_scored(model):
     with pytest.raises(UserError, match="1 token"):
         perplexity(model, np.array([3]), token_lengths=LENGTHS, runtime=CPU)
-    with pytest.raises(UserError, match=f"eval.stride={T + 1}"):
-        perplexity(model, np.arange(20), token_lengths=LENGTHS, runtime=CPU, stride=T + 1)
+    for stride in (-1, 0, T + 1):
+        with pytest.raises(UserError, match=f"eval.stride={stride}"):
+            perplexity(model, np.arange(20), token_lengths=LENGTHS, runtime=CPU, stride=stride)
 
 
 @pytest.mark.parametrize("tokenizer", ["gpt2", "bytes"])
@@ -92,6 +93,11 @@ def test_text_of_a_file(tmp_path, tokenizer):
     assert result.words == 7
 
 
+def test_a_byte_order_mark_is_no_text(tmp_path):
+    (tmp_path / "t.txt").write_bytes("\ufeffab".encode())
+    assert text_from_file(tmp_path / "t.txt", load_tokenizer("bytes")).tokens.tolist() == [256, *b"ab"]
+
+
 @pytest.mark.parametrize(
     ("content", "message"), [(None, "no such file"), (b" \n", "empty"), (b"ab\xff", "byte 2 is not")]
 )
@@ -104,7 +110,7 @@ def test_a_file_that_is_no_text(tmp_path, content, message):
 
 @pytest.mark.parametrize("name", ["gpt2", "bytes"])
 def test_text_of_a_validation_split(tmp_path, name):
-    documents = [f"document {i} has é words\n" * (i % 3 + 1) for i in range(300)]
+    documents = ["\n".join([f"document {i} has é words"] * (i % 3 + 1)) for i in range(300)]  # end within a word
     (tmp_path / "t.txt").write_text("\x00".join(documents))
     data = DataConfig(source="text_files", root=str(tmp_path), files=[str(tmp_path / "t.txt")], delimiter="\x00")
     tokenizer = load_tokenizer(name)

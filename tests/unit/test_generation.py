@@ -65,8 +65,26 @@ def test_extremes_of_temperature():
     assert sampling_probs(logits, SamplingConfig(temperature=0)).tolist() == [[0, 1, 0], [1, 0, 0]]
     tiny = sampling_probs(logits, SamplingConfig(temperature=1e-30))
     assert tiny.tolist() == [[0, 1, 0], [0.5, 0, 0.5]]
-    with pytest.raises(UserError, match="not numbers"):
-        sampling_probs(torch.tensor([[0.0, torch.nan]]), SamplingConfig())
+    assert sampling_probs(logits, SamplingConfig(temperature=1e-60)).tolist() == tiny.tolist()  # 0 in float32
+    for bad in ([0.0, torch.nan], [-torch.inf, -torch.inf], [0.0, torch.inf]):
+        with pytest.raises(UserError, match="not numbers"):
+            sampling_probs(torch.tensor([bad]), SamplingConfig())
+
+
+def test_ties():
+    logits = torch.tensor([[1.0, 2.0, 2.0, 0.0, 2.0]])
+    thirds = [0, 1 / 3, 1 / 3, 0, 1 / 3]
+    assert sampling_probs(logits, SamplingConfig(top_k=1))[0].tolist() == pytest.approx(thirds)
+    assert sampling_probs(logits, SamplingConfig(top_k=3))[0].tolist() == pytest.approx(thirds)
+    probs = sampling_probs(logits, SamplingConfig(top_k=3, top_p=0.5))  # two of the three reach it: the first two
+    assert probs[0].tolist() == pytest.approx([0, 0.5, 0.5, 0, 0])
+    half_of_many = sampling_probs(torch.zeros(1, 4096), SamplingConfig(top_p=0.5))
+    assert half_of_many[0].nonzero().flatten().tolist() == list(range(2048))
+
+
+def test_a_top_p_of_one_keeps_every_token_of_a_large_vocabulary():
+    logits = torch.randn(4, 50_257) * 3
+    assert (sampling_probs(logits, SamplingConfig(top_p=1.0)) > 0).all()
 
 
 def test_draws_have_the_probabilities():
@@ -123,6 +141,8 @@ def test_a_row_does_not_depend_on_the_others():
     settings = SamplingConfig(temperature=1.0, max_new_tokens=20, seed=5)
     together = generate(model, [[1], [2, 3], [1], [4, 5, 6]], settings, eot_id=EOT, runtime=CPU)
     others = generate(model, [[1], [7, 7], [1], [8]], settings, eot_id=EOT, runtime=CPU)
+    of_other_lengths = generate(model, [[5, 5, 5], [2, 3], [1]], settings, eot_id=EOT, runtime=CPU)
+    assert together[1:3] == of_other_lengths[1:3]
     assert together[0] == others[0]
     assert together[2] == others[2]
     assert together[0] != together[2]  # the same prompt, another row: another stream

@@ -13,6 +13,15 @@ def test_a_device_that_is_not_there(device):
         open_runtime(RuntimeConfig(device=device))
 
 
+@pytest.mark.parametrize(("there", "device"), [(False, "cuda"), (False, "cuda:0"), (True, "cuda:1"), (True, "cuda:99")])
+def test_a_gpu_that_is_not_there(monkeypatch, there, device):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: there)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: int(there))
+    line = f"^runtime.device={device} is not there: this machine has cpu.*type runtime.device=auto$"
+    with pytest.raises(UserError, match=line):
+        open_runtime(RuntimeConfig(device=device))
+
+
 def test_precision_decides_the_format_of_matrix_products():
     square = torch.ones(2, 2)
     for precision, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):

@@ -20,6 +20,7 @@ from gpt2lab.config import (
     UserError,
 )
 from gpt2lab.data import prepare, set_folder
+from gpt2lab.evaluation import Perplexity
 from gpt2lab.model import GPT
 from gpt2lab.runtime import open_runtime
 from gpt2lab.tokenizer import load_tokenizer
@@ -95,7 +96,7 @@ def test_decay_groups(tie_head):
 
 
 def test_adamw_by_hand():
-    config = OptimizerConfig(lr=0.1, beta1=0.8, beta2=0.9, eps=1e-6, weight_decay=0.5)
+    config = OptimizerConfig(lr=0.1, beta1=0.8, beta2=0.9, eps=0.05, weight_decay=0.5)
     model = torch.nn.Linear(2, 1)
     weight, bias = model.weight.detach().double().numpy().copy(), model.bias.detach().double().numpy().copy()
     optimizer = adamw(model, config, lr=0.1)
@@ -106,7 +107,7 @@ def test_adamw_by_hand():
         optimizer.step()
         m, v = 0.8 * m + 0.2 * gradient, 0.9 * v + 0.1 * gradient**2
         weight = weight * (1 - 0.1 * 0.5)
-        weight = weight - 0.1 * (m / (1 - 0.8**step)) / (np.sqrt(v / (1 - 0.9**step)) + 1e-6)
+        weight = weight - 0.1 * (m / (1 - 0.8**step)) / (np.sqrt(v / (1 - 0.9**step)) + 0.05)
     assert model.weight.detach().numpy() == pytest.approx(weight, rel=1e-5)
     assert model.bias.detach().numpy() == pytest.approx(bias)  # no gradient, no decay
 
@@ -120,6 +121,17 @@ def test_moments_are_matched_by_name():
     state["param_groups"][0]["param_names"].reverse()
     with pytest.raises(UserError, match="1.weight against 0.weight"):
         one.load_state_dict(state)
+
+
+def test_a_resumed_optimizer_keeps_the_settings_of_its_own_run():
+    saved, own = (
+        NamedOptimizer(adamw(torch.nn.Linear(2, 2), OptimizerConfig(weight_decay=decay, beta2=beta2), lr))
+        for decay, beta2, lr in ((0.1, 0.95, 1e-3), (0.3, 0.99, 2e-3))
+    )
+    own.load_state_dict(saved.state_dict())
+    decayed, plain = own.optimizer.param_groups
+    assert (decayed["weight_decay"], decayed["betas"], decayed["lr"]) == (0.3, (0.9, 0.99), 2e-3)
+    assert plain["weight_decay"] == 0
 
 
 def test_accumulation_equals_one_large_batch(make_trainer):
@@ -163,6 +175,48 @@ def test_a_loss_that_is_no_number_stops_before_the_weights_change(make_trainer):
         trainer.run()
     assert torch.equal(trainer.model.wte.weight, before)
     assert not (trainer.metrics.path.parent / "checkpoints").exists()
+
+
+def test_an_epoch_is_every_window_once(make_trainer):
+    trainer = make_trainer("run", max_steps=None, max_epochs=1.0)
+    sequences = trainer.total_steps * trainer.batches.batch_size
+    assert 0 <= sequences - trainer.batches.num_windows < trainer.batches.batch_size
+    whole = trainer.batches.num_windows * trainer.batches.sequence_length
+    assert make_trainer("one", max_steps=None, max_epochs=1.0, batch_tokens=whole).total_steps == 1
+
+
+def test_resumed_steps_are_those_of_the_straight_run(make_trainer):
+    settings = {"max_steps": 6, "checkpoint_every": 2, "eval_every": 2, "model": {"dropout": 0.2}}
+    straight, stopped, resumed = (make_trainer(name, **settings) for name in ("straight", "stopped", "resumed"))
+    straight.run()
+    stopped.total_steps = 4
+    stopped.run()
+    resumed.checkpoints.load(stopped.checkpoints.folder / "step_00000002")
+    resumed.metrics = stopped.metrics
+    resumed.run()
+    for (name, one), other in zip(straight.model.named_parameters(), resumed.model.parameters(), strict=True):
+        assert torch.equal(one, other), name
+    losses = [
+        [(line["step"], line.get("loss"), line.get("val_loss")) for line in read_metrics(trainer.metrics.path)]
+        for trainer in (straight, resumed)
+    ]
+    assert losses[0] == losses[1]
+
+
+def test_a_run_from_step_0_drops_the_lines_of_a_killed_attempt(make_trainer):
+    trainer = make_trainer("run")
+    trainer.metrics.write(1, 64, loss=99.0)
+    trainer.run()
+    assert [m["step"] for m in read_metrics(trainer.metrics.path) if "loss" in m] == [1, 2, 3, 4]
+
+
+def test_best_is_the_lowest_validation_loss_that_is_a_number(make_trainer):
+    trainer = make_trainer("run")
+    best = {}
+    for trainer.progress.step, loss in enumerate([3.0, math.nan, 2.0, 2.5], start=1):
+        trainer._save(Perplexity(nll=loss, tokens=1, bytes=1))
+        best[trainer.progress.step] = (trainer.checkpoints.folder / "best").resolve().name
+    assert list(best.values()) == ["step_00000001", "step_00000001", "step_00000003", "step_00000003"]
 
 
 def test_validation_leaves_training_as_it_was(make_trainer):
