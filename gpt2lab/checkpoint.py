@@ -97,7 +97,7 @@ class CheckpointManager:
             state = read_part(checkpoint, manifest, name)
             try:
                 part.load_state_dict(state)
-            except (RuntimeError, ValueError) as error:
+            except (RuntimeError, ValueError, TypeError) as error:
                 raise UserError(f"{checkpoint}: {name} does not fit this run: {one_line(error)}") from error
 
     def _prune(self) -> None:
@@ -130,7 +130,7 @@ def verify_checkpoint(checkpoint: Path) -> dict[str, Any]:
     Raises:
         IncompleteCheckpointError: the manifest or a file is missing, damaged, or of a newer format.
     """
-    manifest = _read_manifest(checkpoint)
+    manifest = read_manifest(checkpoint)
     for name, expected in manifest["files"].items():
         path = checkpoint / name
         size = path.stat().st_size if path.is_file() else None
@@ -141,6 +141,25 @@ def verify_checkpoint(checkpoint: Path) -> dict[str, Any]:
             )
         if _sha256(path) != expected["sha256"]:
             raise IncompleteCheckpointError(f"{path}: its SHA-256 is not the one written: the file is damaged")
+    return manifest
+
+
+def read_manifest(checkpoint: Path) -> dict[str, Any]:
+    """The manifest of a checkpoint whose files are not looked at.
+
+    Raises:
+        IncompleteCheckpointError: it is missing, damaged, or of a newer format.
+    """
+    path = checkpoint / MANIFEST
+    if not path.is_file():
+        raise IncompleteCheckpointError(f"{checkpoint} is not a complete checkpoint: it has no {MANIFEST}")
+    try:
+        manifest: dict[str, Any] = json.loads(path.read_text())
+        version, _ = int(manifest["format_version"]), dict(manifest["files"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise IncompleteCheckpointError(f"{path} cannot be read: {one_line(error)}") from error
+    if version > FORMAT_VERSION:
+        raise IncompleteCheckpointError(f"{path} has format {version}, newer than {FORMAT_VERSION}: update gpt2lab")
     return manifest
 
 
@@ -164,20 +183,6 @@ def read_part(checkpoint: Path, manifest: dict[str, Any], name: str) -> dict[str
 def one_line(error: BaseException) -> str:
     """An error's message with its line breaks folded."""
     return " ".join(str(error).split())
-
-
-def _read_manifest(checkpoint: Path) -> dict[str, Any]:
-    path = checkpoint / MANIFEST
-    if not path.is_file():
-        raise IncompleteCheckpointError(f"{checkpoint} is not a complete checkpoint: it has no {MANIFEST}")
-    try:
-        manifest: dict[str, Any] = json.loads(path.read_text())
-        version, _ = int(manifest["format_version"]), dict(manifest["files"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise IncompleteCheckpointError(f"{path} cannot be read: {one_line(error)}") from error
-    if version > FORMAT_VERSION:
-        raise IncompleteCheckpointError(f"{path} has format {version}, newer than {FORMAT_VERSION}: update gpt2lab")
-    return manifest
 
 
 def _write_part(folder: Path, name: str, state: dict[str, Any]) -> Path:

@@ -203,7 +203,12 @@ class OptimizerConfig:
     """decoupled decay of the matrices (biases, gains and other vectors have none)"""
 
     def __post_init__(self) -> None:
-        check(self.lr is None or self.lr > 0, "optimizer.lr", self.lr, "a number above 0, or null for 0.3 / n_embd")
+        check(
+            self.lr is None or 0 < self.lr < math.inf,
+            "optimizer.lr",
+            self.lr,
+            "a number above 0, or null for 0.3 / n_embd",
+        )
         for key in ("beta1", "beta2"):
             check(0 <= getattr(self, key) < 1, f"optimizer.{key}", getattr(self, key), "0 <= beta < 1")
         check(self.eps > 0, "optimizer.eps", self.eps, "a number above 0")

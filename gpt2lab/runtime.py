@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import hashlib
 import platform
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -26,6 +27,12 @@ class Runtime:
         if self.precision == "fp32":
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, dtype=torch.bfloat16)
+
+
+def stream_seed(purpose: str, *numbers: int) -> int:
+    """A 63-bit seed for one use of randomness, so that no two purposes, seeds or steps share a stream."""
+    digest = hashlib.sha256(" ".join([purpose, *map(str, numbers)]).encode()).digest()
+    return int.from_bytes(digest[:8], "little") >> 1
 
 
 def open_runtime(config: RuntimeConfig) -> Runtime:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gpt2lab.config import UserError
-from gpt2lab.model import GPT, IGNORE_INDEX
+from gpt2lab.model import GPT, IGNORE_INDEX, evaluation_mode
 from gpt2lab.runtime import Runtime
 
 LARGEST_EXPONENT = math.log(torch.finfo(torch.float64).max)
@@ -144,17 +144,14 @@ def score_batches(
     words: int | None = None,
 ) -> Perplexity:
     """Score (inputs, targets) pairs of int64 [B, T]; targets that are IGNORE_INDEX are left out. Sums are float64."""
-    was_training = model.training
-    model.eval()
     nll, n_tokens, n_bytes = 0.0, 0, 0
-    for inputs_BT, targets_BT in batches:
-        with runtime.autocast():
+    with evaluation_mode(model), runtime.autocast():
+        for inputs_BT, targets_BT in batches:
             nll_BT = model.token_nll(to_device(inputs_BT, runtime), to_device(targets_BT, runtime))
-        nll += nll_BT.double().sum().item()
-        scored = targets_BT[targets_BT != IGNORE_INDEX]
-        n_tokens += scored.size
-        n_bytes += int(token_lengths[scored].sum())
-    model.train(was_training)
+            nll += nll_BT.double().sum().item()
+            scored = targets_BT[targets_BT != IGNORE_INDEX]
+            n_tokens += scored.size
+            n_bytes += int(token_lengths[scored].sum())
     return Perplexity(nll, n_tokens, n_bytes, words)
 
 

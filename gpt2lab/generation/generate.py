@@ -6,7 +6,6 @@ Each new token sees the last ``block_size`` tokens. Until the context is full th
 token is a fresh reading of the window, because the window has slid and with it the position of everything in it.
 """
 
-import hashlib
 from collections.abc import Sequence
 
 import torch
@@ -15,8 +14,8 @@ from torch import Generator, Tensor
 from gpt2lab.config import SamplingConfig, UserError
 from gpt2lab.generation.cache import KVCache
 from gpt2lab.generation.filters import sampling_probs
-from gpt2lab.model import GPT
-from gpt2lab.runtime import Runtime
+from gpt2lab.model import GPT, evaluation_mode
+from gpt2lab.runtime import Runtime, stream_seed
 
 
 @torch.inference_mode()
@@ -39,18 +38,16 @@ def generate(
     """
     if not all(prompts):
         raise UserError("an empty prompt has no token to start from: start with end-of-text")
-    was_training = model.training
-    model.eval()
     by_length: dict[int, list[int]] = {}
     for row, prompt in enumerate(prompts):
         by_length.setdefault(len(prompt), []).append(row)
     outputs: list[list[int]] = [[] for _ in prompts]
-    for rows in by_length.values():
-        tokens_BT = torch.tensor([list(prompts[row]) for row in rows], device=runtime.device)
-        generators = [_row_generator(sampling.seed, row) for row in rows]
-        for row, new in zip(rows, _continue(model, tokens_BT, generators, sampling, eot_id, runtime), strict=True):
-            outputs[row] = new
-    model.train(was_training)
+    with evaluation_mode(model):
+        for rows in by_length.values():
+            tokens_BT = torch.tensor([list(prompts[row]) for row in rows], device=runtime.device)
+            generators = [Generator().manual_seed(stream_seed("sample", sampling.seed, row)) for row in rows]
+            for row, new in zip(rows, _continue(model, tokens_BT, generators, sampling, eot_id, runtime), strict=True):
+                outputs[row] = new
     return outputs
 
 
@@ -89,8 +86,3 @@ def draw(probs_BV: Tensor, generators: list[Generator]) -> Tensor:
 def _new_cache(model: GPT, batch_size: int, runtime: Runtime) -> KVCache:
     dtype = torch.bfloat16 if runtime.precision == "bf16" else torch.float32
     return KVCache(model.config, batch_size, runtime.device, dtype)
-
-
-def _row_generator(seed: int, row: int) -> Generator:
-    digest = hashlib.sha256(f"sample {seed} {row}".encode()).digest()
-    return Generator().manual_seed(int.from_bytes(digest[:8], "little", signed=True))

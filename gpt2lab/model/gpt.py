@@ -5,7 +5,8 @@
 Legend: B = batch, T = tokens, S = keys seen (cached and new), C = n_embd, H = heads, V = vocab_size.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Protocol
 
@@ -130,6 +131,17 @@ class GPT(nn.Module):
         """Negative log-likelihood of each target, float32 [B, T]; 0 where the target is IGNORE_INDEX. No gradient."""
         nll = token_nll(self.hidden(tokens_BT).flatten(0, 1), self.head_VC, targets_BT.flatten(), IGNORE_INDEX)
         return nll.view_as(targets_BT)
+
+
+@contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Switch dropout off for a while; the mode is as it was afterwards, whatever happened."""
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)
 
 
 def causal_mask(T: int, past: int, device: torch.device) -> Tensor:

@@ -10,7 +10,7 @@ from gpt2lab.config import ModelConfig, TrainJob, choose, to_dict
 from gpt2lab.data import Manifest, TokenStream, TrainBatches, ValWindows
 from gpt2lab.model import GPT
 from gpt2lab.model.init import init_weights
-from gpt2lab.runtime import Runtime
+from gpt2lab.runtime import Runtime, stream_seed
 from gpt2lab.tokenizer import Tokenizer
 from gpt2lab.training.metrics import MetricsLog
 from gpt2lab.training.optimizer import OPTIMIZERS, NamedOptimizer
@@ -23,7 +23,7 @@ def build_model(config: ModelConfig, seed: int, runtime: Runtime) -> GPT:
     with torch.device("meta"):
         model = GPT(config)
     model.to_empty(device="cpu")
-    init_weights(model, config.n_layer, Generator().manual_seed(seed))
+    init_weights(model, config.n_layer, Generator().manual_seed(stream_seed("weights", seed)))
     return model.to(runtime.device)
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gpt2lab.checkpoint import list_checkpoints, newest_complete, verify_checkpoint
+from gpt2lab.checkpoint import list_checkpoints, newest_complete, read_manifest
 from gpt2lab.config import TrainJob, UserError, to_dict
 from gpt2lab.data import Manifest
 from gpt2lab.training.trainer import Trainer
@@ -42,7 +42,14 @@ def find_start(job: TrainJob) -> Start:
         return Start(run_dir, None)
     if job.resume != "auto":
         checkpoint = find_checkpoint(job.resume)
-        return Start(run_dir or checkpoint.parent.parent, checkpoint)
+        run_dir = run_dir or checkpoint.parent.parent
+        newest = next(iter(list_checkpoints(run_dir / "checkpoints")), checkpoint)
+        if newest.name > checkpoint.name:
+            raise UserError(
+                f"resume={job.resume} is older than {newest.name} in {run_dir}: add run_dir= with a new folder to "
+                "branch off there, or type resume=auto to continue from the newest"
+            )
+        return Start(run_dir, checkpoint)
     candidate = run_dir or newest_run(RUNS)
     complete = newest_complete(candidate / "checkpoints") if candidate else None
     if complete is None:
@@ -57,7 +64,7 @@ def resume(trainer: Trainer, job: TrainJob, checkpoint: Path, manifest: Manifest
     Raises:
         UserError: the checkpoint is damaged, of another architecture, or was trained on other data.
     """
-    saved = verify_checkpoint(checkpoint)
+    saved = read_manifest(checkpoint)
     require_same_model(saved, job.model, checkpoint)
     if saved["data_fingerprint"] != manifest.fingerprint:
         raise UserError(

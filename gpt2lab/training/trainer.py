@@ -24,7 +24,7 @@ from gpt2lab.config import TrainingConfig, UserError
 from gpt2lab.data import TrainBatches, ValWindows
 from gpt2lab.evaluation.perplexity import Perplexity, score_batches, to_device
 from gpt2lab.model import GPT
-from gpt2lab.runtime import Runtime
+from gpt2lab.runtime import Runtime, stream_seed
 from gpt2lab.training.metrics import MetricsLog
 from gpt2lab.training.optimizer import NamedOptimizer
 
@@ -122,7 +122,7 @@ class Trainer:
         for group in self.optimizer.optimizer.param_groups:
             group["lr"] = lr
         # all that dropout draws from, so that step k drops the same units after a resume
-        torch.manual_seed(self.seed * 1_000_003 + step)
+        torch.manual_seed(stream_seed("dropout", self.seed, step))
         loss = torch.zeros((), device=self.runtime.device)
         for inputs, targets in zip(
             inputs_BT.split(self.micro_batch_size), targets_BT.split(self.micro_batch_size), strict=True

@@ -44,8 +44,9 @@ def open_checkpoint(where: str | None, device: torch.device) -> OpenCheckpoint:
     job = from_dict(TrainJob, manifest["config"])
     with torch.device("meta"):
         model = GPT(job.model)
-    model.load_state_dict(read_part(folder, manifest, "model"), assign=True)
-    return OpenCheckpoint(model.to(device).eval(), job, manifest["step"], folder)
+    model.to_empty(device=device)
+    _load_state(model, folder, manifest)
+    return OpenCheckpoint(model.eval(), job, manifest["step"], folder)
 
 
 def load_weights(model: GPT, where: str) -> Path:
@@ -57,10 +58,7 @@ def load_weights(model: GPT, where: str) -> Path:
     folder = find_checkpoint(where)
     manifest = verify_checkpoint(folder)
     require_same_model(manifest, model.config, folder)
-    try:
-        model.load_state_dict(read_part(folder, manifest, "model"))
-    except RuntimeError as error:
-        raise UserError(f"{folder}: {one_line(error)}") from error
+    _load_state(model, folder, manifest)
     return folder
 
 
@@ -96,3 +94,10 @@ def newest_run(runs: Path) -> Path | None:
     links = [link for link in runs.glob("**/checkpoints/last") if list_checkpoints(link.parent)]
     newest = max(links, key=lambda link: link.stat().st_mtime, default=None)
     return newest.parent.parent if newest else None
+
+
+def _load_state(model: GPT, folder: Path, manifest: dict[str, Any]) -> None:
+    try:
+        model.load_state_dict(read_part(folder, manifest, "model"))
+    except RuntimeError as error:
+        raise UserError(f"{folder}: {one_line(error)}") from error

@@ -71,3 +71,15 @@ def test_resume_says_what_it_skipped_and_what_changed(run, workplace):
     assert "step_00000004 at step 4" in shown
     steps = [m["step"] for m in read_metrics(workplace / "run" / "metrics.jsonl") if "loss" in m]
     assert steps == sorted(set(steps))
+
+
+def test_an_older_checkpoint_is_continued_in_a_folder_of_its_own(run, workplace):
+    settings = [*TINY, "training.max_steps=6", "training.checkpoint_every=2"]
+    run("train.py", *settings, "run_dir=run")
+    older = "resume=run/checkpoints/step_00000004"
+    with pytest.raises(AssertionError, match="older than step_00000006"):
+        run("train.py", *settings, older)
+    run("train.py", *settings, older, "run_dir=branch")
+    weights = [(workplace / d / "checkpoints" / "last" / "model.safetensors").read_bytes() for d in ("run", "branch")]
+    assert weights[0] == weights[1]
+    assert [m["step"] for m in read_metrics(workplace / "branch" / "metrics.jsonl")] == [6, 6]

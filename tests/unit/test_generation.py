@@ -8,7 +8,6 @@ from torch import Generator
 
 from gpt2lab.config import ModelConfig, PositionsConfig, RuntimeConfig, SamplingConfig, UserError
 from gpt2lab.generation import generate
-from gpt2lab.generation.cache import KVCache
 from gpt2lab.generation.filters import sampling_probs
 from gpt2lab.generation.generate import draw
 from gpt2lab.model import GPT
@@ -173,16 +172,3 @@ def test_dropout_is_off_and_the_mode_is_left_as_it_was():
 def test_an_empty_prompt_is_refused():
     with pytest.raises(UserError, match="empty prompt"):
         generate(make_model(), [[1], []], SamplingConfig(), eot_id=EOT, runtime=CPU)
-
-
-@pytest.mark.parametrize("positions", ["learned", "rope"])
-@pytest.mark.parametrize("pieces", [[12], [1] * 12, [5, 1, 1, 5], [3, 4, 5], [11, 1]])
-def test_cached_logits_equal_uncached(positions, pieces):
-    model = make_model(positions).eval()
-    tokens = torch.randint(40, (3, 12), generator=Generator().manual_seed(2))
-    cache = KVCache(model.config, 3, torch.device("cpu"), torch.float32)
-    with torch.no_grad():
-        parts = [model(piece, cache) for piece in tokens.split(pieces, dim=1)]
-        torch.testing.assert_close(torch.cat(parts, dim=1), model(tokens), rtol=1e-4, atol=1e-4)
-    with pytest.raises(UserError, match="13 tokens: the model's context is model.block_size=12"):
-        model(tokens[:, :1], cache)
