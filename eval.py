@@ -25,15 +25,16 @@ def evaluate(job: EvalJob) -> None:
     if job.eval.text_file:
         text = text_from_file(Path(job.eval.text_file), tokenizer)
     else:
-        text = text_from_validation_split(checkpoint.job.data, tokenizer)
+        text = text_from_validation_split(checkpoint.job.data, tokenizer, checkpoint.data_fingerprint)
 
-    block_size = checkpoint.model.config.block_size
+    context = checkpoint.job.sequence_length  # positions beyond it were never trained
     started = time.perf_counter()
     result = perplexity(
         checkpoint.model,
         text.tokens,
         token_lengths=tokenizer.token_lengths(),
         runtime=runtime,
+        context=context,
         stride=job.eval.stride,
         batch_size=job.eval.batch_size,
         words=text.words,
@@ -42,8 +43,8 @@ def evaluate(job: EvalJob) -> None:
     protocol = {
         **text.description,
         "tokenizer": tokenizer.name,
-        "context": block_size,
-        "stride": job.eval.stride or block_size,
+        "context": context,
+        "stride": job.eval.stride or context,
         "prefix": "end-of-text",
         "precision": runtime.precision,
     }

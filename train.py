@@ -3,11 +3,11 @@
 import logging
 
 from gpt2lab.analysis.plots import plot_loss
-from gpt2lab.compose import new_run_dir, open_run_dir, run_job
+from gpt2lab.compose import given_run_dir, new_run_dir, open_run_dir, run_job
 from gpt2lab.config import TrainJob
 from gpt2lab.data import open_or_prepare
 from gpt2lab.runtime import open_runtime
-from gpt2lab.tokenizer import load_tokenizer
+from gpt2lab.tokenizer import check_vocabulary, load_tokenizer
 from gpt2lab.training.build import build_model, build_trainer
 from gpt2lab.training.resume import find_start, resume
 from gpt2lab.training.summary import report, start_line, write_summary
@@ -20,7 +20,8 @@ def train(job: TrainJob) -> float:
     """Run the job; return the final validation loss, which a sweep minimises."""
     runtime = open_runtime(job.runtime)
     tokenizer = load_tokenizer(job.tokenizer.name)
-    start = find_start(job)
+    check_vocabulary(job.tokenizer, tokenizer)
+    start = find_start(job, given_run_dir(job))
     model = build_model(job.model, job.seed, runtime)
     if job.init_from:
         log.info("weights from %s", load_weights(model, job.init_from))

@@ -74,6 +74,11 @@ def run_job(name: str, task: Callable[[Any], Any]) -> NoReturn:
         except UserError as error:
             _print_error(one_line(error))
             failures.append(error)
+        except OSError as error:
+            if error.filename is None:  # not about a file: a defect of ours, which needs its traceback
+                raise
+            _print_error(f"{error.filename}: {error.strerror}")
+            failures.append(error)
 
     try:
         hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=name)(task_of_job)()
@@ -96,11 +101,25 @@ def literal_text(override: str) -> str:
     return f"{key}={QuotedString(text=uninterpolated, quote=Quote.single).with_quotes()}"
 
 
+def given_run_dir(job: TrainJob) -> Path | None:
+    """The run folder that the user names, or in a sweep the job's place in it; None: ``new_run_dir`` makes one up.
+
+    Raises:
+        UserError: a sweep whose jobs would share one folder.
+    """
+    sweeping = HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
+    if not sweeping:
+        return Path(job.run_dir) if job.run_dir else None
+    if job.run_dir:
+        raise UserError(
+            f"run_dir={job.run_dir}: the jobs of a sweep would share it; type hydra.sweep.dir={job.run_dir}"
+        )
+    sweep = HydraConfig.get().sweep
+    return Path(sweep.dir) / sweep.subdir
+
+
 def new_run_dir() -> Path:
-    """A path for a new run: in a sweep the job's place in it, else runs/<day>/<time>-<id>. Not created yet."""
-    if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
-        sweep = HydraConfig.get().sweep
-        return Path(sweep.dir) / sweep.subdir
+    """A path for a new run, runs/<day>/<time>-<id>; not created yet."""
     return RUNS / time.strftime("%Y-%m-%d") / f"{time.strftime('%H%M%S')}-{secrets.token_hex(3)}"
 
 
@@ -127,7 +146,7 @@ def environment() -> dict[str, Any]:
     return {
         "command": sys.argv,
         "git_commit": _git("rev-parse", "HEAD"),
-        "git_uncommitted_changes": bool(_git("status", "--porcelain")),
+        "git_changed_files": _git("status", "--porcelain"),
         "python": platform.python_version(),
         "packages": {name: installed[name] for name in ["gpt2lab", *names] if name in installed},
         "platform": platform.platform(),
@@ -192,7 +211,12 @@ def config_groups() -> list[str]:
 
 
 def _git(*arguments: str) -> str | None:
-    result = subprocess.run(["git", "-C", CONFIG_DIR.parent, *arguments], capture_output=True, text=True, check=False)
+    try:
+        result = subprocess.run(
+            ["git", "-C", CONFIG_DIR.parent, *arguments], capture_output=True, text=True, check=False
+        )
+    except OSError:  # there is no git
+        return None
     return result.stdout.strip() if result.returncode == 0 else None
 
 

@@ -86,5 +86,6 @@ def _keep_freed_memory() -> None:
     """
     if platform.system() == "Linux" and platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL("libc.so.6")
-        libc.mallopt(_M_MMAP_THRESHOLD, 2**30)
-        libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+        # older versions refuse such a threshold; setting the other alone would make matters worse
+        if libc.mallopt(_M_MMAP_THRESHOLD, 2**30):
+            libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)

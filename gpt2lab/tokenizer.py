@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import tiktoken
 
-from gpt2lab.config import UserError, choose
+from gpt2lab.config import TokenizerConfig, UserError, choose
 
 END_OF_TEXT = "<|endoftext|>"
 
@@ -133,6 +133,15 @@ TOKENIZERS: dict[str, Callable[[], Tokenizer]] = {"gpt2": GPT2Tokenizer, "bytes"
 def load_tokenizer(name: str) -> Tokenizer:
     """The tokenizer of that name, built once a process (gpt2 takes about half a second)."""
     return choose(TOKENIZERS, name, "tokenizer")()
+
+
+def check_vocabulary(config: TokenizerConfig, tokenizer: Tokenizer) -> None:
+    """Raise ``UserError`` if the number of ids a configuration gives is not the tokenizer's own."""
+    if config.vocab_size != tokenizer.vocab_size:
+        raise UserError(
+            f"tokenizer.vocab_size={config.vocab_size}: {tokenizer.name} has {tokenizer.vocab_size} ids; leave it out, "
+            f"and choose the tokenizer by tokenizer={tokenizer.name}"
+        )
 
 
 def find_vocabulary() -> Path:

@@ -106,6 +106,7 @@ def perplexity(
     *,
     token_lengths: NDArray[np.int64],
     runtime: Runtime,
+    context: int | None = None,
     stride: int | None = None,
     batch_size: int = 8,
     words: int | None = None,
@@ -117,20 +118,21 @@ def perplexity(
         tokens: token ids.
         token_lengths: bytes of text each id stands for, [vocab_size].
         runtime: device and precision.
-        stride: targets a window, at most ``block_size``; None: ``block_size``.
+        context: longest window; None: ``block_size``.
+        stride: targets a window, at most ``context``; None: ``context``.
         batch_size: windows a forward pass.
         words: words of the text, for the word perplexity.
 
     Raises:
         UserError: fewer than two tokens, or a stride that would leave tokens unscored.
     """
-    block_size = model.config.block_size
-    stride = block_size if stride is None else stride
+    context = context or model.config.block_size
+    stride = context if stride is None else stride
     if len(tokens) < 2:
         raise UserError(f"a text of {len(tokens)} token(s): at least 1 token after the first is needed to score")
-    if not 1 <= stride <= block_size:
-        raise UserError(f"eval.stride={stride}: expected 1 to {block_size} tokens, the model's context")
-    windows = list(sliding_windows(len(tokens), block_size, stride))
+    if not 1 <= stride <= context:
+        raise UserError(f"eval.stride={stride}: expected 1 to {context} tokens, the model's context")
+    windows = list(sliding_windows(len(tokens), context, stride))
     batches = (_pad_windows(tokens, windows[i : i + batch_size]) for i in range(0, len(windows), batch_size))
     return score_batches(model, batches, token_lengths, runtime, words)
 
@@ -148,7 +150,7 @@ def score_batches(
     with evaluation_mode(model), runtime.autocast():
         for inputs_BT, targets_BT in batches:
             nll_BT = model.token_nll(to_device(inputs_BT, runtime), to_device(targets_BT, runtime))
-            nll += nll_BT.double().sum().item()
+            nll += nll_BT.cpu().double().sum().item()  # not every device has float64
             scored = targets_BT[targets_BT != IGNORE_INDEX]
             n_tokens += scored.size
             n_bytes += int(token_lengths[scored].sum())

@@ -44,14 +44,20 @@ def text_from_file(path: Path, tokenizer: Tokenizer) -> EvalText:
     return EvalText(tokens, len(text.split()), {"text": str(path), "sha256": hashlib.sha256(content).hexdigest()})
 
 
-def text_from_validation_split(data: DataConfig, tokenizer: Tokenizer) -> EvalText:
+def text_from_validation_split(data: DataConfig, tokenizer: Tokenizer, fingerprint: str) -> EvalText:
     """The whole validation split of a prepared set: its documents in order, an end-of-text before each.
 
     Raises:
-        UserError: the set is missing, damaged, or made with another tokenizer.
+        UserError: the set is missing, damaged, made with another tokenizer, or not the one of this fingerprint, in
+            which case text that was trained on may have moved to this side.
     """
     folder = set_folder(data, tokenizer)
     manifest = load_manifest(folder, tokenizer)
+    if manifest.fingerprint != fingerprint:
+        raise UserError(
+            f"{folder} is data {manifest.fingerprint[:12]}, the model was trained on {fingerprint[:12]}: its "
+            "validation split may hold training text; restore that set, or name a text with eval.text_file="
+        )
     verify(folder)
     stream = TokenStream(folder, manifest, "val")
     tokens = stream.read(0, len(stream))

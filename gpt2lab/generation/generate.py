@@ -65,7 +65,8 @@ def _continue(
             unread_BT = tokens_BT[:, -1:]
         with runtime.autocast():
             logits_BV = model.next_logits(unread_BT, cache)
-        next_B = draw(sampling_probs(logits_BV, sampling), generators)
+        # on the CPU, so that every device draws alike and float64 is at hand
+        next_B = draw(sampling_probs(logits_BV.cpu(), sampling), generators).to(runtime.device)
         tokens_BT = torch.cat([tokens_BT, next_B[:, None]], dim=1)
         ended_B |= next_B == eot_id
         if ended_B.all():
@@ -77,7 +78,7 @@ def _continue(
 def draw(probs_BV: Tensor, generators: list[Generator]) -> Tensor:
     """One id a row, int64 [B]: the first whose cumulative probability exceeds a uniform number of the row's stream."""
     cumulative_BV = probs_BV.double().cumsum(dim=-1)
-    uniform_B = torch.cat([torch.rand(1, generator=g, dtype=torch.float64) for g in generators]).to(probs_BV.device)
+    uniform_B = torch.cat([torch.rand(1, generator=g, dtype=torch.float64) for g in generators])
     # scaled by the row's sum, which rounding may leave off 1, so that the end of the row is never overshot
     threshold_B1 = uniform_B[:, None] * cumulative_BV[:, -1:]
     return torch.searchsorted(cumulative_BV, threshold_B1, right=True)[:, 0]

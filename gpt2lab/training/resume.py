@@ -12,6 +12,9 @@ from gpt2lab.training.trainer import Trainer
 from gpt2lab.weights import find_checkpoint, newest_run
 from gpt2lab.weights.native import RUNS, require_same_model
 
+ORDER_KEYS = ("seed=", "training.batch_tokens=", "training.sequence_length=")
+"""settings that the data order and the token count are functions of"""
+
 log = logging.getLogger(__name__)
 
 
@@ -25,37 +28,45 @@ class Start:
     """state to continue from; None: step 0"""
 
 
-def find_start(job: TrainJob) -> Start:
-    """Decide where the run starts.
+def find_start(job: TrainJob, run_dir: Path | None) -> Start:
+    """Decide where the run starts, given the folder it is to work in (None: not decided).
 
     Raises:
-        UserError: ``run_dir`` holds checkpoints and ``resume`` is not set, or there is nothing at ``resume``.
+        UserError: ``run_dir`` holds checkpoints and ``resume`` is not set, there is nothing at ``resume``, or what is
+            there would be mixed with another run's record.
     """
-    run_dir = Path(job.run_dir) if job.run_dir else None
     if run_dir and run_dir.exists() and not run_dir.is_dir():
         raise UserError(f"run_dir={run_dir} is a file: name a folder, or one that is yet to be made")
-    if job.resume is None:
+    if not job.resume:
         if run_dir and list_checkpoints(run_dir / "checkpoints"):
             raise UserError(
                 f"run_dir={run_dir} holds checkpoints: add resume=auto to continue that run, or name another folder"
             )
         return Start(run_dir, None)
-    if job.resume != "auto":
-        checkpoint = find_checkpoint(job.resume)
-        run_dir = run_dir or checkpoint.parent.parent
-        newest = next(iter(list_checkpoints(run_dir / "checkpoints")), checkpoint)
-        if newest.name > checkpoint.name:
-            raise UserError(
-                f"resume={job.resume} is older than {newest.name} in {run_dir}: add run_dir= with a new folder to "
-                "branch off there, or type resume=auto to continue from the newest"
-            )
-        return Start(run_dir, checkpoint)
-    candidate = run_dir or newest_run(RUNS)
-    complete = newest_complete(candidate / "checkpoints") if candidate else None
+    if job.resume == "auto":
+        candidate = run_dir or newest_run(RUNS)
+        return _newest_start(candidate) if candidate else Start(None, None)
+    checkpoint = find_checkpoint(job.resume, "resume")
+    own = checkpoint.parent.parent
+    run_dir = run_dir or own
+    newest = next(iter(list_checkpoints(run_dir / "checkpoints")), checkpoint)
+    if newest.resolve() != checkpoint and (run_dir.resolve() != own or newest.name > checkpoint.name):
+        raise UserError(
+            f"resume={job.resume}: {run_dir} holds {newest.name} besides: add run_dir= with a new folder to branch "
+            "off, or type resume=auto to continue from the newest"
+        )
+    return Start(run_dir, checkpoint)
+
+
+def _newest_start(run_dir: Path) -> Start:
+    complete = newest_complete(run_dir / "checkpoints")
+    if complete is None and list_checkpoints(run_dir / "checkpoints"):
+        raise UserError(
+            f"{run_dir}: none of its checkpoints can be used (see above): name another run_dir to start afresh"
+        )
     if complete is None:
-        log.info("resume=auto: no complete checkpoint in %s, starting at step 0", candidate or RUNS)
-        return Start(run_dir, None)
-    return Start(candidate, complete)
+        log.info("resume=auto: no checkpoint in %s yet, starting at step 0", run_dir)
+    return Start(run_dir, complete)
 
 
 def resume(trainer: Trainer, job: TrainJob, checkpoint: Path, manifest: Manifest) -> None:
@@ -71,7 +82,14 @@ def resume(trainer: Trainer, job: TrainJob, checkpoint: Path, manifest: Manifest
             f"{checkpoint} was trained on data {saved['data_fingerprint'][:12]}, this set is "
             f"{manifest.fingerprint[:12]}: restore that set, or take the weights alone with init_from="
         )
-    for difference in _differences(saved["config"], to_dict(job)):
+    differences = _differences(saved["config"], to_dict(job))
+    for difference in differences:
+        if difference.startswith(ORDER_KEYS):
+            raise UserError(
+                f"{checkpoint}: {difference}: with it the data would not go on where it stopped; resume with the old "
+                "value, or take the weights alone with init_from="
+            )
+    for difference in differences:
         log.warning("resumed with another setting: %s", difference)
     trainer.checkpoints.load(checkpoint)
     log.info("resumed from %s at step %d", checkpoint, trainer.progress.step)

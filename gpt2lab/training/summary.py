@@ -66,7 +66,9 @@ def unigram(manifest: Manifest) -> Perplexity:
 def report(validation: Perplexity, manifest: Manifest, run_dir: Path) -> str:
     """The closing table: the model beside what token frequencies alone would give."""
     rows = [("this model", validation), ("token frequencies alone", unigram(manifest))]
-    lines = [f"{'validation':<26}{'loss':>10}{'perplexity':>13}{'bits per byte':>16}"]
+    scored, whole = validation.tokens, manifest.splits["val"].tokens
+    lines = [f"validation: the model on {scored:,} tokens in fixed windows, the frequencies of all {whole:,}"]
+    lines += [f"{'':<26}{'loss':>10}{'perplexity':>13}{'bits per byte':>16}"]
     lines += [f"{name:<26}{p.loss:>10.4f}{p.token_perplexity:>13.2f}{p.bits_per_byte:>16.4f}" for name, p in rows]
     lines.append(f"uniform over the vocabulary: loss {math.log(manifest.vocab_size):.4f}")
     return "\n".join([*lines, f"summary.json, metrics.jsonl, loss.png and checkpoints are in {run_dir}"])

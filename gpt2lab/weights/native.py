@@ -23,6 +23,8 @@ class OpenCheckpoint:
     model: GPT
     job: TrainJob
     """the configuration it was trained with"""
+    data_fingerprint: str
+    """of the prepared set it was trained on"""
     step: int
     folder: Path
     """the checkpoint's folder"""
@@ -39,14 +41,14 @@ def open_checkpoint(where: str | None, device: torch.device) -> OpenCheckpoint:
     Raises:
         UserError: there is no such checkpoint, or it is damaged.
     """
-    folder = find_checkpoint(where)
+    folder = find_checkpoint(where, "checkpoint")
     manifest = verify_checkpoint(folder)
     job = from_dict(TrainJob, manifest["config"])
     with torch.device("meta"):
         model = GPT(job.model)
     model.to_empty(device=device)
     _load_state(model, folder, manifest)
-    return OpenCheckpoint(model.eval(), job, manifest["step"], folder)
+    return OpenCheckpoint(model.eval(), job, manifest["data_fingerprint"], manifest["step"], folder)
 
 
 def load_weights(model: GPT, where: str) -> Path:
@@ -55,7 +57,7 @@ def load_weights(model: GPT, where: str) -> Path:
     Raises:
         UserError: no such checkpoint, damaged, or of another architecture (the differing keys are named).
     """
-    folder = find_checkpoint(where)
+    folder = find_checkpoint(where, "init_from")
     manifest = verify_checkpoint(folder)
     require_same_model(manifest, model.config, folder)
     _load_state(model, folder, manifest)
@@ -75,13 +77,13 @@ def require_same_model(manifest: dict[str, Any], config: ModelConfig, folder: Pa
         raise UserError(f"{folder} is of another architecture: {', '.join(differing)}")
 
 
-def find_checkpoint(where: str | None) -> Path:
-    """The checkpoint folder meant by a run folder, a checkpoint folder or None (the newest run)."""
+def find_checkpoint(where: str | None, key: str) -> Path:
+    """The checkpoint folder meant by a run folder, a checkpoint folder or None (the newest run), for ``key``."""
     folder = Path(where) if where else newest_run(RUNS)
     if folder is None:
         raise UserError(f"checkpoint=null: no run with a checkpoint below {RUNS}/; run python train.py first")
     if not folder.is_dir():
-        raise UserError(f"checkpoint={where}: no such folder; expected a run or checkpoint folder")
+        raise UserError(f"{key}={where}: no such folder; expected a run or checkpoint folder")
     if (folder / MANIFEST).is_file():
         return folder.resolve()
     if (folder / "checkpoints" / "last").is_dir():

@@ -48,8 +48,8 @@ def fail(workplace, monkeypatch, capsys):
         (["data.files=[empty.txt]"], ["empty.txt"]),
         (["data.files=[latin.txt]"], ["latin.txt", "byte 3"]),
         (["schedule.warmup_steps=5", "training.max_steps=5"], ["schedule.warmup_steps=5"]),
-        (["init_from=nowhere"], ["nowhere"]),
-        (["resume=nowhere"], ["nowhere"]),
+        (["init_from=nowhere"], ["init_from=nowhere"]),
+        (["resume=nowhere"], ["resume=nowhere"]),
         (["model/positions=rope", "model.n_embd=18", "model.n_head=2"], ["rope", "odd"]),
     ],
 )  # fmt: skip
@@ -78,6 +78,27 @@ def test_checkpoint_of_another_architecture(fail, trained):
         line = fail("train.py", *TINY, *command, "model/norm=rmsnorm", "model.n_embd=64")
         assert "model.n_embd=64 (the checkpoint has 32)" in line
         assert "rmsnorm" in line
+
+
+def test_what_cannot_change_on_a_resume(fail, trained):
+    for override, was in (("seed=7", "was 1337"), ("training.batch_tokens=2048", "was 1024")):
+        line = fail("train.py", *TINY, override, "resume=runs/trained", "training.max_steps=4")
+        assert override in line
+        assert was in line
+
+
+def test_a_validation_split_that_is_not_the_trained_one(fail, trained, run):
+    run("prepare.py", *TINY[:4], "data.val_fraction=0.2", "prepare.overwrite=true")
+    line = fail("eval.py", "checkpoint=runs/trained")
+    assert "may hold training text" in line
+    assert "eval.text_file=" in line
+
+
+def test_a_folder_that_cannot_be_made(fail, workplace):
+    (workplace / "file").write_text("")
+    line = fail("train.py", *TINY, "training.max_steps=2", "data.root=file/data")
+    assert "file/data" in line
+    assert "Not a directory" in line
 
 
 def test_run_folder_in_use(fail, trained):

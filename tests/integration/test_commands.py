@@ -94,6 +94,18 @@ def test_sweep_over_positions_and_norms(run, workplace):
     assert variants == {(p, n) for p in ("learned", "rope") for n in ("layernorm", "rmsnorm")}
 
 
+def test_a_sweep_goes_on_job_by_job(run, workplace):
+    sweep = ["-m", "seed=1,2", *TINY, "hydra.sweep.dir=sweep", "resume=auto", "training.log_every=1"]
+    run("train.py", *sweep, "training.max_steps=2")
+    run("train.py", *sweep, "training.max_steps=3")
+    for number, seed in (("0", 1), ("1", 2)):
+        assert yaml.safe_load((workplace / "sweep" / number / "config.yaml").read_text())["seed"] == seed
+        metrics = read_metrics(workplace / "sweep" / number / "metrics.jsonl")
+        assert [line["step"] for line in metrics if "loss" in line] == [1, 2, 3]
+    with pytest.raises(AssertionError, match=r"hydra\.sweep\.dir=x"):
+        run("train.py", *sweep, "training.max_steps=3", "run_dir=x")
+
+
 def test_init_from_takes_weights_only(run, workplace):
     run("train.py", *TINY, "run_dir=first", "training.max_steps=30", "optimizer.lr=1e-2")
     run("train.py", *TINY, "run_dir=second", "training.max_steps=1", "init_from=first", "optimizer.lr=1e-9")

@@ -115,7 +115,7 @@ def test_text_of_a_validation_split(tmp_path, name):
     data = DataConfig(source="text_files", root=str(tmp_path), files=[str(tmp_path / "t.txt")], delimiter="\x00")
     tokenizer = load_tokenizer(name)
     manifest = prepare(data, PrepareConfig(), tokenizer)
-    result = text_from_validation_split(data, tokenizer)
+    result = text_from_validation_split(data, tokenizer, manifest.fingerprint)
     held_out = tokenizer.decode(result.tokens.tolist()).split("<|endoftext|>")[1:]
     assert 0 < len(held_out) == manifest.splits["val"].documents
     assert set(held_out) <= set(documents)

@@ -19,7 +19,9 @@ def save_run(tmp_path, tiny_model):
             training=TrainingConfig(max_steps=100, batch_tokens=model.config.block_size),
         )
         folder = tmp_path / name / "checkpoints"
-        CheckpointManager(folder, {"model": model}, {"config": to_dict(job)}, 2).save(7, best=True)
+        CheckpointManager(folder, {"model": model}, {"config": to_dict(job), "data_fingerprint": "f"}, 2).save(
+            7, best=True
+        )
         return tmp_path / name
 
     return make
@@ -59,7 +61,7 @@ def test_where_there_is_no_checkpoint(tmp_path, monkeypatch):
         ("empty", "found neither"),
     ):
         with pytest.raises(UserError, match=message):
-            find_checkpoint(where)
+            find_checkpoint(where, "checkpoint")
 
 
 def test_the_newest_run_is_the_one_saved_last(save_run, tiny_model, tmp_path):
