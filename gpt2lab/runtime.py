@@ -82,7 +82,7 @@ def _keep_freed_memory() -> None:
     """Let malloc keep freed blocks instead of returning them to the kernel, on Linux with glibc.
 
     Every step frees and asks again for the same large tensors. By default each is a fresh mapping whose pages the
-    kernel must clear, which took longer than the arithmetic of a small model's loss (see benchmarks/).
+    kernel must clear, which took about as long as the arithmetic of a small model's loss (benchmarks/results/).
     """
     if platform.system() == "Linux" and platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL("libc.so.6")
