@@ -7,10 +7,8 @@ tensors and plain values only and so loads with ``torch.load(weights_only=True)`
 to two of the folders; the newest ``keep`` and the best one stay, older ones are deleted.
 """
 
-import hashlib
 import json
 import logging
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,6 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from gpt2lab.config import UserError
+from gpt2lab.files import file_sha256, sync, sync_folder
 
 FORMAT_VERSION = 1
 MANIFEST = "checkpoint.json"
@@ -69,7 +68,7 @@ class CheckpointManager:
             manifest = {
                 "format_version": FORMAT_VERSION,
                 "step": step,
-                "files": {path.name: {"bytes": path.stat().st_size, "sha256": _sha256(path)} for path in files},
+                "files": {path.name: {"bytes": path.stat().st_size, "sha256": file_sha256(path)} for path in files},
                 **self.description,
             }
             _write_synced(temporary / MANIFEST, (json.dumps(manifest, indent=2) + "\n").encode())
@@ -79,7 +78,7 @@ class CheckpointManager:
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
-        _sync_folder(self.folder)
+        sync_folder(self.folder)
         for link in ("last", "best") if best else ("last",):
             _point(self.folder / link, final)
         self._prune()
@@ -139,7 +138,7 @@ def verify_checkpoint(checkpoint: Path) -> dict[str, Any]:
             raise IncompleteCheckpointError(
                 f"{path} {found}, {expected['bytes']} bytes were written: the file is damaged"
             )
-        if _sha256(path) != expected["sha256"]:
+        if file_sha256(path) != expected["sha256"]:
             raise IncompleteCheckpointError(f"{path}: its SHA-256 is not the one written: the file is damaged")
     return manifest
 
@@ -193,23 +192,14 @@ def _write_part(folder: Path, name: str, state: dict[str, Any]) -> Path:
         path = folder / f"{name}.pt"
         torch.save(state, path)
     with path.open("rb") as file:
-        os.fsync(file.fileno())
+        sync(file)
     return path
 
 
 def _write_synced(path: Path, content: bytes) -> None:
     with path.open("wb") as file:
         file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        sync(file)
 
 
 def _point(link: Path, target: Path) -> None:
@@ -217,8 +207,3 @@ def _point(link: Path, target: Path) -> None:
     temporary.unlink(missing_ok=True)
     temporary.symlink_to(target.name)
     temporary.replace(link)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

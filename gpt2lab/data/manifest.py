@@ -15,6 +15,7 @@ from typing import IO, Any, Protocol
 import numpy as np
 
 from gpt2lab.config import UserError
+from gpt2lab.files import file_sha256, sync
 
 FORMAT = "gpt2lab token shards"
 VERSION = 1
@@ -95,24 +96,12 @@ def set_fingerprint(tokenizer_fingerprint: str, splits: dict[str, Split]) -> str
     return hashlib.sha256(" ".join([tokenizer_fingerprint, *hashes]).encode()).hexdigest()
 
 
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's content, in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write ``manifest.json``, which makes ``folder`` a prepared set."""
     with (folder / "manifest.json").open("w", encoding="utf-8", newline="\n") as file:
         json.dump(dataclasses.asdict(manifest), file, indent=2, ensure_ascii=False)
         file.write("\n")
         sync(file)
-
-
-def sync(file: IO[Any]) -> None:
-    """Have the operating system put ``file`` on the disk."""
-    file.flush()
-    os.fsync(file.fileno())
 
 
 def load_manifest(folder: Path, tokenizer: TextTokenizer | None = None) -> Manifest:

@@ -32,6 +32,7 @@ from gpt2lab.data.manifest import (
 )
 from gpt2lab.data.shards import ShardWriter
 from gpt2lab.data.sources import Source, open_source
+from gpt2lab.files import sync_folder
 
 BATCH_CHARACTERS = 4 * 1024**2
 """Text that is tokenised at a time: enough to keep the tokenizer's threads busy."""
@@ -234,12 +235,3 @@ def batches(source: Source) -> Iterator[list[str]]:
 def is_held_out(document: bytes, val_fraction: float) -> bool:
     """Whether a document is validation text, by nothing but its own bytes: copies of it fall on the same side."""
     return int.from_bytes(hashlib.sha256(document).digest()[:8], "big") < val_fraction * 2**64
-
-
-def sync_folder(folder: Path) -> None:
-    """Have the operating system put the names in ``folder`` on the disk."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -11,7 +11,8 @@ from typing import IO, Any, Self
 
 import numpy as np
 
-from gpt2lab.data.manifest import STARTS_DTYPE, Manifest, Shard, Split, TextTokenizer, file_sha256, sync, token_dtype
+from gpt2lab.data.manifest import STARTS_DTYPE, Manifest, Shard, Split, TextTokenizer, token_dtype
+from gpt2lab.files import file_sha256, sync
 
 
 class ShardWriter:

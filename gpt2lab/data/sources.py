@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from gpt2lab.config import DataConfig, UserError, choose
-from gpt2lab.data.manifest import file_sha256
+from gpt2lab.files import file_sha256
 
 BOM = b"\xef\xbb\xbf"
 

@@ -75,11 +75,6 @@ class GPT(nn.Module):
         """The output matrix: the token embedding's where the head is tied."""
         return self.wte.weight if self.lm_head is None else self.lm_head.weight
 
-    @property
-    def device(self) -> torch.device:
-        """Where the weights are."""
-        return self.wte.weight.device
-
     def num_parameters(self) -> int:
         """Trainable numbers, a tied head counted once."""
         return sum(parameter.numel() for parameter in self.parameters())
