@@ -39,6 +39,17 @@ def check(condition: bool, key: str, value: object, expected: str) -> None:
         raise UserError(f"{key}={value}: expected {expected}")
 
 
+def check_divides(key: str, divisor: int, dividend_key: str, dividend: int) -> None:
+    """Raise ``UserError`` naming the nearest divisors unless ``divisor`` divides ``dividend``."""
+    if dividend % divisor:
+        fitting = [n for n in range(1, dividend + 1) if dividend % n == 0]
+        nearest = sorted(sorted(fitting, key=lambda n: abs(n - divisor))[:3])
+        raise UserError(
+            f"{dividend_key}={dividend} is not divisible by {key}={divisor}: "
+            f"{key}={' or '.join(map(str, nearest))} would divide it"
+        )
+
+
 # ---------------------------------------------------------------------------------------------------------------- model
 
 
@@ -50,9 +61,12 @@ class PositionsConfig:
     """a key of gpt2lab.model.positions.POSITIONS"""
     rope_theta: float = 10_000.0
     """base of the rotation frequencies (rope only; Su et al. 2021, section 3.2.2)"""
+    rope_fraction: float = 1.0
+    """share of a head's channels that is rotated, the first ones (rope only; GPT-NeoX: 0.25)"""
 
     def __post_init__(self) -> None:
         check(self.rope_theta > 0, "model.positions.rope_theta", self.rope_theta, "a number above 0")
+        check(0 < self.rope_fraction <= 1, "model.positions.rope_fraction", self.rope_fraction, "a share, above 0 to 1")
 
 
 @dataclass
@@ -74,6 +88,12 @@ class MLPConfig:
 
     name: str = "gelu"
     """a key of gpt2lab.model.mlp.MLPS"""
+    hidden_dim: int | None = None
+    """width between its layers; null: 4 n_embd, for swiglu 8/3 n_embd rounded up to a multiple of 8"""
+
+    def __post_init__(self) -> None:
+        expected = "a whole number of at least 1, or null"
+        check(self.hidden_dim is None or self.hidden_dim >= 1, "model.mlp.hidden_dim", self.hidden_dim, expected)
 
 
 @dataclass
@@ -84,16 +104,22 @@ class ModelConfig:
     """blocks"""
     n_head: int = 12
     """attention heads a block"""
+    n_kv_head: int | None = None
+    """heads of the keys and values, each shared by n_head / n_kv_head queries; null: n_head (Ainslie et al. 2023)"""
     n_embd: int = 768
     """width of the residual stream"""
     block_size: int = 1024
     """longest sequence, in tokens"""
     vocab_size: int = 50_257
     """token ids; must be the tokenizer's"""
+    vocab_multiple_of: int = 1
+    """the embedding gets rows up to a multiple of this (128 suits a GPU); no id and no probability is ever theirs"""
     bias: bool = True
     """biases in the linear layers and in LayerNorm"""
     tie_head: bool = True
     """the output head shares the token embedding's matrix"""
+    qk_norm: bool = False
+    """normalise each head's queries and keys, before positions are put in (Dehghani et al. 2023, section 2)"""
     dropout: float = 0.0
     """probability, on the embedding, the attention weights and both residual branches"""
     positions: PositionsConfig = field(default_factory=PositionsConfig)
@@ -101,21 +127,28 @@ class ModelConfig:
     mlp: MLPConfig = field(default_factory=MLPConfig)
 
     def __post_init__(self) -> None:
-        for key in ("n_layer", "n_head", "n_embd", "block_size", "vocab_size"):
+        for key in ("n_layer", "n_head", "n_embd", "block_size", "vocab_size", "vocab_multiple_of"):
             check(getattr(self, key) >= 1, f"model.{key}", getattr(self, key), "a whole number of at least 1")
         check(0 <= self.dropout < 1, "model.dropout", self.dropout, "a probability, 0 <= dropout < 1")
-        if self.n_embd % self.n_head:
-            fitting = [n for n in range(1, self.n_embd + 1) if self.n_embd % n == 0]
-            nearest = sorted(fitting, key=lambda n: abs(n - self.n_head))[:3]
-            raise UserError(
-                f"model.n_embd={self.n_embd} is not divisible by model.n_head={self.n_head}: "
-                f"model.n_head={' or '.join(map(str, sorted(nearest)))} would divide it"
-            )
+        check_divides("model.n_head", self.n_head, "model.n_embd", self.n_embd)
+        if self.n_kv_head is not None:
+            check(self.n_kv_head >= 1, "model.n_kv_head", self.n_kv_head, "a whole number of at least 1, or null")
+            check_divides("model.n_kv_head", self.n_kv_head, "model.n_head", self.n_head)
 
     @property
     def head_dim(self) -> int:
         """Width of one attention head."""
         return self.n_embd // self.n_head
+
+    @property
+    def kv_heads(self) -> int:
+        """Heads of the keys and values."""
+        return self.n_kv_head or self.n_head
+
+    @property
+    def padded_vocab_size(self) -> int:
+        """Rows of the token embedding and the head."""
+        return -(-self.vocab_size // self.vocab_multiple_of) * self.vocab_multiple_of
 
 
 # ----------------------------------------------------------------------------------------------------- tokenizer, data
@@ -432,6 +465,8 @@ class SamplingConfig:
     """tokens to add at most; end-of-text ends a sample early"""
     num_samples: int = 1
     """continuations of the prompt"""
+    batch_size: int = 16
+    """rows that are decoded together; the samples do not depend on it"""
     seed: int = 0
     """sample i depends on (seed, i) alone"""
 
@@ -444,7 +479,7 @@ class SamplingConfig:
             self.top_k is None or self.top_k >= 1, "sampling.top_k", self.top_k, "a whole number of at least 1, or null"
         )
         check(self.top_p is None or 0 < self.top_p <= 1, "sampling.top_p", self.top_p, "0 < top_p <= 1, or null")
-        for key in ("max_new_tokens", "num_samples"):
+        for key in ("max_new_tokens", "num_samples", "batch_size"):
             check(getattr(self, key) >= 1, f"sampling.{key}", getattr(self, key), "a whole number of at least 1")
         check(self.seed >= 0, "sampling.seed", self.seed, "0 or more")
 
@@ -457,6 +492,8 @@ class SampleJob:
     """a run or checkpoint folder; null: the newest run"""
     prompt: str = ""
     """text to continue; empty: start a new document"""
+    stream: bool = True
+    """print the text as it is drawn, one sample after another; false: draw all together, which is faster"""
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
 

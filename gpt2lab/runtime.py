@@ -22,11 +22,16 @@ class Runtime:
     precision: str
     """fp32 | bf16"""
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Format of the matrix products and of what they leave behind, such as cached keys and values."""
+        return torch.bfloat16 if self.precision == "bf16" else torch.float32
+
     def autocast(self) -> AbstractContextManager[object]:
         """Matrix products in the run's precision; weights, norms and sums stay float32."""
         if self.precision == "fp32":
             return contextlib.nullcontext()
-        return torch.autocast(self.device.type, dtype=torch.bfloat16)
+        return torch.autocast(self.device.type, dtype=self.dtype)
 
 
 def stream_seed(purpose: str, *numbers: int) -> int:

@@ -2,7 +2,7 @@
 
     tokens -> wte (+ positions) -> n_layer x [x + attn(norm_1(x)); x + mlp(norm_2(x))] -> norm_f -> head -> logits
 
-Legend: B = batch, T = tokens, S = keys seen (cached and new), C = n_embd, H = heads, V = vocab_size.
+Legend: B = batch, T = tokens, C = n_embd, V = vocab_size, P = rows of the embedding and the head, V and padding.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from gpt2lab.config import ModelConfig, UserError, choose
 from gpt2lab.model.attention import Attention, AttentionContext, LayerCache
 from gpt2lab.model.init import init_weights
+from gpt2lab.model.layout import Layout, attention_mask, contiguous
 from gpt2lab.model.loss import nll_sum, token_nll
 from gpt2lab.model.mlp import MLPS
 from gpt2lab.model.norms import NORMS
@@ -36,6 +37,10 @@ class Cache(Protocol):
     @property
     def layers(self) -> Sequence[LayerCache]:
         """One a block."""
+        ...
+
+    def extend(self, new: Layout) -> Layout:
+        """Note where the next tokens stand; return the layout of all, the stored ones and these."""
         ...
 
 
@@ -62,16 +67,16 @@ class GPT(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        self.wte = nn.Embedding(config.vocab_size, config.n_embd)
+        self.wte = nn.Embedding(config.padded_vocab_size, config.n_embd)
         self.positions = choose(POSITIONS, config.positions.name, "model.positions.name")(config)
         self.dropout = nn.Dropout(config.dropout)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layer))
         self.norm_f = choose(NORMS, config.norm.name, "model.norm.name")(config.n_embd, config)
-        self.lm_head = None if config.tie_head else nn.Linear(config.n_embd, config.vocab_size, bias=False)
+        self.lm_head = None if config.tie_head else nn.Linear(config.n_embd, config.padded_vocab_size, bias=False)
         init_weights(self, config.n_layer)
 
     @property
-    def head_VC(self) -> Tensor:
+    def head_PC(self) -> Tensor:
         """The output matrix: the token embedding's where the head is tied."""
         return self.wte.weight if self.lm_head is None else self.lm_head.weight
 
@@ -79,43 +84,50 @@ class GPT(nn.Module):
         """Trainable numbers, a tied head counted once."""
         return sum(parameter.numel() for parameter in self.parameters())
 
-    def hidden(self, tokens_BT: Tensor, cache: Cache | None = None) -> Tensor:
-        """The normalised residual stream, [B, T, C], whose product with ``head_VC`` is the logits.
+    def hidden(self, tokens_BT: Tensor, *, layout: Layout | None = None, cache: Cache | None = None) -> Tensor:
+        """The normalised residual stream, [B, T, C], whose product with ``head_PC`` is the logits.
 
         Args:
             tokens_BT: int64 token ids.
+            layout: positions and segments of these tokens; None: each row is one text that goes on from the cache.
             cache: earlier tokens to attend to; the new ones are stored in it.
 
         Raises:
-            UserError: the cached and new tokens together are longer than ``block_size``.
+            UserError: the tokens need more positions than there are (learned ones end at ``block_size``).
         """
         past, T = (cache.length if cache is not None else 0), tokens_BT.shape[1]
-        if past + T > self.config.block_size:
-            raise UserError(f"{past + T} tokens: the model's context is model.block_size={self.config.block_size}")
-        pos_BT = torch.arange(past, past + T, device=tokens_BT.device)[None]
+        max_length = self.positions.max_length
+        if max_length is not None and past + T > max_length:
+            raise UserError(
+                f"{past + T} tokens: model.positions={self.config.positions.name} ends at "
+                f"model.block_size={max_length}; shorten the text"
+            )
+        new = layout or contiguous(past, T, tokens_BT.device)
+        seen = cache.extend(new) if cache is not None else new
         context = AttentionContext(
-            rotate=partial(self.positions.rotate, tables=self.positions.tables(pos_BT)),
-            mask_BHTS=causal_mask(T, past, tokens_BT.device) if past and T > 1 else None,
+            rotate=partial(self.positions.rotate, tables=self.positions.tables(new.pos_BT)),
+            mask_BHTS=attention_mask(new, seen, self.positions.bias(new.pos_BT, seen.pos_BT)),
         )
-        x_BTC = self.dropout(self.positions.embed(self.wte(tokens_BT), pos_BT))
+        x_BTC = self.dropout(self.positions.embed(self.wte(tokens_BT), new.pos_BT))
         for i, block in enumerate(self.blocks):
             x_BTC = block(x_BTC, context, cache.layers[i] if cache is not None else None)
         return self.norm_f(x_BTC)
 
-    def forward(self, tokens_BT: Tensor, cache: Cache | None = None) -> Tensor:
+    def forward(self, tokens_BT: Tensor, *, layout: Layout | None = None, cache: Cache | None = None) -> Tensor:
         """Logits of the next token after each position, [B, T, V]; arguments as in ``hidden``."""
-        return F.linear(self.hidden(tokens_BT, cache), self.head_VC)
+        return self._logits(self.hidden(tokens_BT, layout=layout, cache=cache))
 
-    def next_logits(self, tokens_BT: Tensor, cache: Cache | None = None) -> Tensor:
+    def next_logits(self, tokens_BT: Tensor, *, layout: Layout | None = None, cache: Cache | None = None) -> Tensor:
         """Logits of the token after the last one alone, [B, V]; arguments as in ``hidden``."""
-        return F.linear(self.hidden(tokens_BT, cache)[:, -1], self.head_VC)
+        return self._logits(self.hidden(tokens_BT, layout=layout, cache=cache)[:, -1])
 
     def nll_sum(self, tokens_BT: Tensor, targets_BT: Tensor) -> Tensor:
         """Summed negative log-likelihood (nats, float32 scalar) of the targets that are not IGNORE_INDEX.
 
         The [B * T, V] logits are never whole in memory.
         """
-        return nll_sum(self.hidden(tokens_BT).flatten(0, 1), self.head_VC, targets_BT.flatten(), IGNORE_INDEX)
+        hidden_NC, targets_N = self.hidden(tokens_BT).flatten(0, 1), targets_BT.flatten()
+        return nll_sum(hidden_NC, self.head_PC, targets_N, IGNORE_INDEX, self.config.vocab_size)
 
     def loss(self, tokens_BT: Tensor, targets_BT: Tensor) -> Tensor:
         """Mean negative log-likelihood (nats a token) over the targets that are not IGNORE_INDEX."""
@@ -124,8 +136,11 @@ class GPT(nn.Module):
     @torch.no_grad()
     def token_nll(self, tokens_BT: Tensor, targets_BT: Tensor) -> Tensor:
         """Negative log-likelihood of each target, float32 [B, T]; 0 where the target is IGNORE_INDEX. No gradient."""
-        nll = token_nll(self.hidden(tokens_BT).flatten(0, 1), self.head_VC, targets_BT.flatten(), IGNORE_INDEX)
-        return nll.view_as(targets_BT)
+        hidden_NC, targets_N = self.hidden(tokens_BT).flatten(0, 1), targets_BT.flatten()
+        return token_nll(hidden_NC, self.head_PC, targets_N, IGNORE_INDEX, self.config.vocab_size).view_as(targets_BT)
+
+    def _logits(self, hidden: Tensor) -> Tensor:
+        return F.linear(hidden, self.head_PC)[..., : self.config.vocab_size]
 
 
 @contextmanager
@@ -137,8 +152,3 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
         yield
     finally:
         model.train(was_training)
-
-
-def causal_mask(T: int, past: int, device: torch.device) -> Tensor:
-    """True where new token t may attend to key s: all ``past`` cached keys and the new ones up to t. [T, past + T]."""
-    return torch.ones(T, past + T, dtype=torch.bool, device=device).tril(diagonal=past)

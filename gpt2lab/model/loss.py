@@ -5,7 +5,7 @@
 Only one group's logits exist at a time, so memory stays at ``GROUP_LOGITS`` numbers however long the batch is. The
 gradients are made on the way, while the group's probabilities are at hand, and are scaled when backward reaches them.
 
-Legend: N = tokens, G = tokens of a group, C = n_embd, V = vocab_size.
+Legend: N = tokens, G = tokens of a group, C = n_embd, V = vocab_size, P = rows of the head, V and padding.
 """
 
 import math
@@ -20,33 +20,35 @@ GROUP_LOGITS = 2**24
 """logits of one group: 64 MiB in float32, 333 tokens of GPT-2's vocabulary"""
 
 
-def nll_sum(hidden_NC: Tensor, weight_VC: Tensor, targets_N: Tensor, ignore_index: int) -> Tensor:
+def nll_sum(hidden_NC: Tensor, weight_PC: Tensor, targets_N: Tensor, ignore_index: int, vocab_size: int) -> Tensor:
     """Sum over the targets that are not ``ignore_index`` of -log softmax(hidden weight^T)[target].
 
     Under autocast the matrix products and probabilities are in its format; sums are float32.
 
     Args:
         hidden_NC: floating point.
-        weight_VC: floating point, the output head.
+        weight_PC: floating point, the output head.
         targets_N: int64, in [0, V) or ``ignore_index``.
+        ignore_index: the target that is not scored.
+        vocab_size: V, the rows of the head that are token ids; those after it have no probability.
 
     Returns:
-        float32 scalar in nats, differentiable once in ``hidden_NC`` and ``weight_VC``.
+        float32 scalar in nats, differentiable once in ``hidden_NC`` and ``weight_PC``.
     """
     dtype = _matmul_dtype(hidden_NC)
     with torch.autocast(hidden_NC.device.type, enabled=False):  # it would make float32 copies for the softmax
-        total: Tensor = _LinearCrossEntropy.apply(hidden_NC, weight_VC, targets_N, ignore_index, dtype)
+        total: Tensor = _LinearCrossEntropy.apply(hidden_NC, weight_PC, targets_N, ignore_index, vocab_size, dtype)
     return total
 
 
 @torch.no_grad()
-def token_nll(hidden_NC: Tensor, weight_VC: Tensor, targets_N: Tensor, ignore_index: int) -> Tensor:
+def token_nll(hidden_NC: Tensor, weight_PC: Tensor, targets_N: Tensor, ignore_index: int, vocab_size: int) -> Tensor:
     """The terms of ``nll_sum`` one by one, float32 [N]; 0 where the target is ``ignore_index``. No gradient."""
     dtype = _matmul_dtype(hidden_NC)
-    weight_VC = weight_VC.to(dtype)
+    weight_PC = weight_PC.to(dtype)
     nll_N = torch.empty(len(targets_N), dtype=torch.float32, device=hidden_NC.device)
-    for group in _groups(len(targets_N), len(weight_VC)):
-        logits_GV = F.linear(hidden_NC[group].to(dtype), weight_VC).float()
+    for group in _groups(len(targets_N), len(weight_PC)):
+        logits_GV = F.linear(hidden_NC[group].to(dtype), weight_PC)[:, :vocab_size].float()
         nll_N[group] = F.cross_entropy(logits_GV, targets_N[group], ignore_index=ignore_index, reduction="none")
     return nll_N
 
@@ -54,15 +56,21 @@ def token_nll(hidden_NC: Tensor, weight_VC: Tensor, targets_N: Tensor, ignore_in
 class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, hidden_NC: Tensor, weight_VC: Tensor, targets_N: Tensor, ignore_index: int, dtype: torch.dtype
+        ctx: Any,
+        hidden_NC: Tensor,
+        weight_PC: Tensor,
+        targets_N: Tensor,
+        ignore_index: int,
+        vocab_size: int,
+        dtype: torch.dtype,
     ) -> Tensor:
         scored_N1 = (targets_N != ignore_index)[:, None]
         # an ignored row still needs some id to gather; its weight of 0 takes it out of the sum and of both gradients
         targets_N1 = targets_N[:, None].where(scored_N1, 0)
-        hidden, weight = hidden_NC.to(dtype), weight_VC.to(dtype)
+        hidden, weight = hidden_NC.to(dtype), weight_PC.to(dtype)
         grad_hidden_NC = torch.empty_like(hidden)
-        grad_weight_VC = torch.zeros_like(weight_VC, dtype=torch.float32)
-        grad_weight_of_group_VC = torch.empty_like(weight)
+        grad_weight_PC = torch.zeros_like(weight_PC, dtype=torch.float32)
+        grad_weight_of_group_PC = torch.empty_like(weight)
         # results go into these buffers: on a CPU, touching fresh memory costs more than the arithmetic
         groups = _groups(len(targets_N), len(weight))
         rows = len(targets_N[groups[0]]) if groups else 0
@@ -71,30 +79,31 @@ class _LinearCrossEntropy(torch.autograd.Function):
 
         for group in groups:
             hidden_GC, targets_G1, scored_G1 = hidden[group], targets_N1[group], scored_N1[group]
-            logits_GV = torch.mm(hidden_GC, weight.t(), out=logits_buffer[: len(hidden_GC)])
-            probs_GV = torch.softmax(logits_GV, dim=1, out=probs_buffer[: len(hidden_GC)])
-            total += _nll_from_softmax(logits_GV, probs_GV, targets_G1).mul(scored_G1).sum()
-            grad_logits_GV = probs_GV
-            grad_logits_GV[torch.arange(len(probs_GV), device=probs_GV.device), targets_G1[:, 0]] -= 1
-            torch.mm(grad_logits_GV, weight, out=grad_hidden_NC[group])
-            torch.mm(grad_logits_GV.t(), hidden_GC * scored_G1, out=grad_weight_of_group_VC)
-            grad_weight_VC += grad_weight_of_group_VC
+            logits_GP = torch.mm(hidden_GC, weight.t(), out=logits_buffer[: len(hidden_GC)])
+            logits_GP[:, vocab_size:] = -torch.inf
+            probs_GP = torch.softmax(logits_GP, dim=1, out=probs_buffer[: len(hidden_GC)])
+            total += _nll_from_softmax(logits_GP, probs_GP, targets_G1).mul(scored_G1).sum()
+            grad_logits_GP = probs_GP
+            grad_logits_GP[torch.arange(len(probs_GP), device=probs_GP.device), targets_G1[:, 0]] -= 1
+            torch.mm(grad_logits_GP, weight, out=grad_hidden_NC[group])
+            torch.mm(grad_logits_GP.t(), hidden_GC * scored_G1, out=grad_weight_of_group_PC)
+            grad_weight_PC += grad_weight_of_group_PC
 
-        ctx.grads = (grad_hidden_NC.mul_(scored_N1).to(hidden_NC.dtype), grad_weight_VC.to(weight_VC.dtype))
+        ctx.grads = (grad_hidden_NC.mul_(scored_N1).to(hidden_NC.dtype), grad_weight_PC.to(weight_PC.dtype))
         return total
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad_total: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
-        grad_hidden_NC, grad_weight_VC = ctx.grads
-        return grad_hidden_NC * grad_total, grad_weight_VC * grad_total, None, None, None
+    def backward(ctx: Any, grad_total: Tensor) -> tuple[Tensor, Tensor, None, None, None, None]:
+        grad_hidden_NC, grad_weight_PC = ctx.grads
+        return grad_hidden_NC * grad_total, grad_weight_PC * grad_total, None, None, None, None
 
 
-def _nll_from_softmax(logits_GV: Tensor, probs_GV: Tensor, targets_G1: Tensor) -> Tensor:
+def _nll_from_softmax(logits_GP: Tensor, probs_GP: Tensor, targets_G1: Tensor) -> Tensor:
     """-log p of the targets, float32 [G, 1], by way of the likeliest id: its p is far from 0, so its log is precise."""
     # the logits are subtracted first: beside a large logit the rest of the loss would lose its last digits
-    behind_G1 = logits_GV.amax(1, keepdim=True).float() - logits_GV.gather(1, targets_G1).float()
-    return behind_G1 - probs_GV.amax(1, keepdim=True).float().log()
+    behind_G1 = logits_GP.amax(1, keepdim=True).float() - logits_GP.gather(1, targets_G1).float()
+    return behind_G1 - probs_GP.amax(1, keepdim=True).float().log()
 
 
 def _groups(n_tokens: int, vocab_size: int) -> list[slice]:

@@ -3,6 +3,8 @@
 Legend: C = n_embd.
 """
 
+from collections.abc import Callable
+
 from torch import nn
 
 from gpt2lab.config import ModelConfig
@@ -22,4 +24,4 @@ class RMSNorm(nn.RMSNorm):
         super().__init__(dim, eps=config.norm.eps)
 
 
-NORMS: dict[str, type[LayerNorm] | type[RMSNorm]] = {"layernorm": LayerNorm, "rmsnorm": RMSNorm}
+NORMS: dict[str, Callable[[int, ModelConfig], nn.Module]] = {"layernorm": LayerNorm, "rmsnorm": RMSNorm}

@@ -10,7 +10,7 @@ import torch
 
 from gpt2lab.config import ModelConfig
 from gpt2lab.model.attention import Attention, AttentionContext, attend
-from gpt2lab.model.gpt import causal_mask
+from gpt2lab.model.layout import causal_mask
 
 Q = [
     [0.12, -0.21, 0.35, -0.15, 0.05, 0.62, -0.28, 0.03],

@@ -52,8 +52,8 @@ def test_every_parameter_gets_a_gradient(tiny_model, variant, settings):
 def test_cached_decoding_is_uncached_decoding(tiny_model, variant, chunks, cpu):
     model = tiny_model(**variant)
     tokens = torch.randint(31, (3, 12))
-    cache = KVCache(model.config, 3, cpu.device, torch.float32)
-    parts = [model(part, cache) for part in tokens.split(chunks, dim=1)]
+    cache = KVCache(model.config, 3, 12, cpu.device, torch.float32)
+    parts = [model(part, cache=cache) for part in tokens.split(chunks, dim=1)]
     assert cache.length == 12
     torch.testing.assert_close(torch.cat(parts, dim=1), model(tokens), rtol=1e-5, atol=1e-5)
 

@@ -1,0 +1,70 @@
+"""Where each token stands: its position, and which tokens it may look back at.
+
+    pos, segment of the new tokens and of all tokens seen -> which query may attend to which key
+
+Left-padded prompts and documents packed into one row are the same case: tokens attend within their own segment.
+
+Legend: B = batch (or 1), T = new tokens, S = tokens seen (cached and new), H = heads (or 1).
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Layout(NamedTuple):
+    """Positions and segments of the tokens of a batch."""
+
+    pos_BT: Tensor
+    """int64, counted from 0 within a segment"""
+    segment_BT: Tensor | None = None
+    """int64; a token sees the earlier tokens of its own segment alone. None: all tokens are one segment"""
+
+    def then(self, new: "Layout") -> "Layout":
+        """These tokens followed by ``new`` ones; both have segments or neither has."""
+        pos_BS = torch.cat([self.pos_BT, new.pos_BT], dim=1)
+        if self.segment_BT is None or new.segment_BT is None:
+            assert self.segment_BT is new.segment_BT, "tokens with segments after tokens without"
+            return Layout(pos_BS)
+        return Layout(pos_BS, torch.cat([self.segment_BT, new.segment_BT], dim=1))
+
+
+def contiguous(first: int, T: int, device: torch.device) -> Layout:
+    """T tokens at positions first, first + 1, ..., the same in every row."""
+    return Layout(torch.arange(first, first + T, device=device)[None])
+
+
+def left_padded(n_padding_B: Tensor, first: int, stop: int) -> Layout:
+    """Columns ``first`` to ``stop`` of rows that begin with ``n_padding_B`` columns of padding.
+
+    The text of each row is segment 1 and counts from 0 at its first token; padding is segment 0, seen by itself alone.
+    """
+    column_BT = torch.arange(first, stop, device=n_padding_B.device) - n_padding_B[:, None]
+    return Layout(column_BT.clamp(min=0), (column_BT >= 0).long())
+
+
+def attention_mask(new: Layout, seen: Layout, bias_BHTS: Tensor | None) -> Tensor | None:
+    """What the T new tokens add to their scores with the S seen ones, the last T of which are themselves.
+
+    Args:
+        new: the queries' layout.
+        seen: the keys' layout.
+        bias_BHTS: added to the scores where attention is allowed, or None.
+
+    Returns:
+        None where plain causal attention does: the T tokens are all there is, or a single one sees everything.
+        Without a bias, bool [B, 1, T, S], True = may attend. With one, float32 [B, H, T, S], -inf = may not.
+    """
+    T, S = new.pos_BT.shape[1], seen.pos_BT.shape[1]
+    if bias_BHTS is None and new.segment_BT is None and T in (1, S):
+        return None
+    allowed_BHTS = causal_mask(T, S - T, new.pos_BT.device)[None, None]
+    if new.segment_BT is not None and seen.segment_BT is not None:
+        allowed_BHTS = allowed_BHTS & (new.segment_BT[:, None, :, None] == seen.segment_BT[:, None, None, :])
+    return allowed_BHTS if bias_BHTS is None else bias_BHTS.masked_fill(~allowed_BHTS, -torch.inf)
+
+
+def causal_mask(T: int, past: int, device: torch.device) -> Tensor:
+    """True where new token t may attend to key s: all ``past`` cached keys and the new ones up to t. [T, past + T]."""
+    return torch.ones(T, past + T, dtype=torch.bool, device=device).tril(diagonal=past)
