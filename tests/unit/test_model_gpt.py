@@ -10,6 +10,7 @@ from gpt2lab.compose import compose_config
 from gpt2lab.config import MLPConfig, ModelConfig, NormConfig, PositionsConfig, UserError
 from gpt2lab.generation.cache import KVCache
 from gpt2lab.model import GPT, IGNORE_INDEX
+from gpt2lab.model.positions import POSITIONS
 
 
 @pytest.mark.parametrize(
@@ -70,14 +71,23 @@ def test_rows_of_a_batch_do_not_meet(tiny_model, variant):
     torch.testing.assert_close(model(tokens), torch.cat([model(row[None]) for row in tokens]), rtol=1e-5, atol=1e-5)
 
 
-def test_a_sequence_longer_than_the_context_is_refused(tiny_model, variant, cpu):
-    model = tiny_model(**variant)
-    with pytest.raises(UserError, match=r"^13 tokens: .*model\.block_size=12$"):
+def test_learned_positions_end_at_the_context(tiny_model, cpu):
+    model = tiny_model(positions="learned")
+    with pytest.raises(UserError, match=r"^13 tokens: model\.positions=learned ends at model\.block_size=12; "):
         model(torch.zeros(1, 13, dtype=torch.int64))
-    cache = KVCache(model.config, 1, cpu.device, torch.float32)
-    model(torch.zeros(1, 12, dtype=torch.int64), cache)
+    cache = KVCache(model.config, 1, 13, cpu.device, torch.float32)
+    model(torch.zeros(1, 12, dtype=torch.int64), cache=cache)
     with pytest.raises(UserError, match="^13 tokens"):
-        model(torch.zeros(1, 1, dtype=torch.int64), cache)
+        model(torch.zeros(1, 1, dtype=torch.int64), cache=cache)
+
+
+@pytest.mark.parametrize("positions", [name for name in POSITIONS if name != "learned"])
+def test_other_positions_go_on_past_the_context(tiny_model, positions, cpu):
+    model = tiny_model(positions=positions)
+    tokens = torch.randint(31, (2, 40))
+    cache = KVCache(model.config, 2, 40, cpu.device, torch.float32)
+    parts = [model(part, cache=cache) for part in tokens.split([12, 1, 27], dim=1)]
+    torch.testing.assert_close(torch.cat(parts, dim=1), model(tokens), rtol=1e-5, atol=1e-5)
 
 
 def dropout_places(model):

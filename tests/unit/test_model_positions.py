@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from gpt2lab.config import ModelConfig, PositionsConfig, UserError
-from gpt2lab.model.positions import POSITIONS, Rope
+from gpt2lab.model.positions import POSITIONS, Rope, Sinusoidal
 
 
 def make(name, head_dim=8):
@@ -43,9 +43,22 @@ def test_rope_tables_stay_float32_in_a_bfloat16_model(tiny_model):
     assert torch.equal(rotated, exact.bfloat16())  # rounded once, at the end
 
 
-def test_rope_refuses_an_odd_head():
-    with pytest.raises(UserError, match=r"head_dim = n_embd / n_head = 5 is odd; choose model\.n_head"):
-        Rope(ModelConfig(n_head=2, n_embd=10))
+@pytest.mark.parametrize(
+    ("heads", "fraction", "message"),
+    [
+        (2, 1.0, r"1\.0 x 5 = 5 is not an even number above 0; choose model\.n_head"),
+        (1, 0.05, r"0\.05 x 10 = 0 is not"),
+    ],
+)
+def test_rope_refuses_what_has_no_pairs(heads, fraction, message):
+    positions = PositionsConfig("rope", rope_fraction=fraction)
+    with pytest.raises(UserError, match=message):
+        Rope(ModelConfig(n_head=heads, n_embd=10, positions=positions))
+
+
+def test_sinusoidal_refuses_an_odd_width():
+    with pytest.raises(UserError, match=r"model\.n_embd=9 is odd$"):
+        Sinusoidal(ModelConfig(n_head=3, n_embd=9))
 
 
 @pytest.mark.parametrize("name", POSITIONS)
@@ -53,10 +66,17 @@ def test_positions_may_differ_between_rows(name):
     positions = make(name)
     pos = torch.stack([torch.arange(3, 9), torch.tensor([0, 1, 0, 1, 2, 3])])
     x, (q, k) = torch.randn(2, 6, 16), torch.randn(2, 2, 2, 6, 8)
-    together = (positions.embed(x, pos), *positions.rotate(q, k, positions.tables(pos)))
+
+    def outputs(x, q, k, pos):
+        bias = positions.bias(pos, pos)
+        bias = torch.zeros(len(pos), 2, 6, 6) if bias is None else bias
+        return (positions.embed(x, pos), *positions.rotate(q, k, positions.tables(pos)), bias)
+
+    together = outputs(x, q, k, pos)
     for row in range(2):
         one = slice(row, row + 1)
-        alone = positions.embed(x[one], pos[one]), *positions.rotate(q[one], k[one], positions.tables(pos[one]))
+        alone = outputs(x[one], q[one], k[one], pos[one])
         assert all(torch.equal(a[one], b) for a, b in zip(together, alone, strict=True))
-    different = [not torch.equal(a[0], b[0]) for a, b in zip(together, (x, q, k), strict=True)]
-    assert any(different)
+    untouched = (x, q, k, torch.zeros(2, 2, 6, 6))
+    different = any(not torch.equal(a[0], b[0]) for a, b in zip(together, untouched, strict=True))
+    assert different == (name != "none")
