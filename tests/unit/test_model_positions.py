@@ -13,7 +13,7 @@ from gpt2lab.model import GPT
 from gpt2lab.model.positions import POSITIONS, Alibi, Rope, Sinusoidal
 from tests.conftest import make_tiny_model
 
-PROPERTY = settings(deadline=None, max_examples=15, derandomize=True)
+PROPERTY = settings(deadline=None, max_examples=10, derandomize=True)
 
 
 def make(name, head_dim=8):
@@ -92,9 +92,9 @@ def test_sinusoidal_by_its_formula():
         for t, p in enumerate(pos):
             for i in range(C // 2):
                 angle = p / 10_000 ** (2 * i / C)
-                row[t][2 * i] = row[t][2 * i] * math.sqrt(C) + math.sin(angle)
-                row[t][2 * i + 1] = row[t][2 * i + 1] * math.sqrt(C) + math.cos(angle)
-    torch.testing.assert_close(positions.embed(x, torch.tensor([pos])), torch.tensor(expected), rtol=0, atol=5e-4)
+                row[t][2 * i] += math.sin(angle) / math.sqrt(C)
+                row[t][2 * i + 1] += math.cos(angle) / math.sqrt(C)
+    torch.testing.assert_close(positions.embed(x, torch.tensor([pos])), torch.tensor(expected), rtol=0, atol=2e-4)
     zeros = torch.zeros(1, 4096, C, dtype=torch.bfloat16)
     waves = positions.embed(zeros, torch.arange(4096)[None])
     assert waves.dtype == torch.bfloat16
