@@ -14,7 +14,7 @@ from tests.conftest import OPTIONS, make_tiny_model
 
 CPU = torch.device("cpu")
 CLOSE = {"rtol": 1e-5, "atol": 1e-5}
-PROPERTY = settings(deadline=None, max_examples=15, derandomize=True)
+PROPERTY = settings(deadline=None, max_examples=10, derandomize=True)
 
 
 def packed(rows):
