@@ -59,7 +59,9 @@ def tiny_model():
     return make_tiny_model
 
 
-def make_tiny_model(*, seed=0, positions="learned", norm="layernorm", mlp="gelu", rope_fraction=1.0, **shape):
+def make_tiny_model(
+    *, seed=0, positions="learned", norm="layernorm", mlp="gelu", rope_fraction=1.0, hidden_dim=None, **shape
+):
     """A model of some thousand numbers, in evaluation mode.
 
     All weights are random, biases and gains too, and large: a term that is left out then changes every output.
@@ -68,7 +70,7 @@ def make_tiny_model(*, seed=0, positions="learned", norm="layernorm", mlp="gelu"
         **{"n_layer": 2, "n_head": 2, "n_embd": 16, "block_size": 12, "vocab_size": 31} | shape,
         positions=PositionsConfig(name=positions, rope_fraction=rope_fraction),
         norm=NormConfig(name=norm),
-        mlp=MLPConfig(name=mlp),
+        mlp=MLPConfig(name=mlp, hidden_dim=hidden_dim),
     )
     model = GPT(config)
     generator = torch.Generator().manual_seed(seed)
