@@ -81,3 +81,19 @@ def test_a_parameter_of_unknown_kind_is_not_left_unset():
     module.kernel = nn.Parameter(torch.empty(2, 2, 2))
     with pytest.raises(TypeError, match="kernel"):
         init_weights(module, 1)
+
+
+def test_a_module_names_what_its_own_parameters_start_from():
+    class Scaled(nn.Linear):
+        initial_values = {"scale": 0.25, "bias": 3.0}  # noqa: RUF012
+
+        def __init__(self):
+            super().__init__(2, 2)
+            self.scale = nn.Parameter(torch.empty(1, 1, 1))
+
+    module = nn.Sequential(Scaled(), nn.Linear(2, 2))
+    init_weights(module, 1)
+    assert module[0].scale.item() == 0.25
+    assert module[0].bias.tolist() == [3.0, 3.0]
+    assert module[1].bias.tolist() == [0.0, 0.0]
+    assert 0 < module[0].weight.std() < 0.2
