@@ -19,7 +19,7 @@ from tests.conftest import make_tiny_model
 
 CPU = open_runtime(RuntimeConfig(device="cpu", precision="fp32"))
 CONTEXT, NEW, NO_END = 4, 12, -1
-PROMPTS = [[1], [2, 3, 4], list(range(9, 18)), [6, 7]]
+PROMPTS = [[1], list(range(9, 18)), [2, 3, 4]]
 GREEDY = SamplingConfig(temperature=0, max_new_tokens=NEW)
 SAMPLED = SamplingConfig(temperature=1.3, top_k=20, top_p=0.95, max_new_tokens=NEW, seed=4)
 
@@ -52,7 +52,7 @@ def naive(model, prompt, sampling, row, end=NO_END):
 
 
 def check_generation(model, batch_sizes):
-    for sampling, least_ids in ((GREEDY, 3), (SAMPLED, 15)):
+    for sampling, least_ids in ((GREEDY, 2), (SAMPLED, 15)):
         expected = [naive(model, prompt, sampling, row) for row, prompt in enumerate(PROMPTS)]
         assert len({token for row in expected for token in row}) >= least_ids
         for batch_size in batch_sizes:
@@ -61,7 +61,7 @@ def check_generation(model, batch_sizes):
 
 
 def test_every_variant(variant):
-    check_generation(make_model(**variant), [3])
+    check_generation(make_model(**variant), [2])
 
 
 def test_every_option_with_every_position_scheme(positions, options):

@@ -183,8 +183,9 @@ def test_loss_and_token_nll_leave_ignored_targets_out(tiny_model):
 
 
 @pytest.mark.parametrize("tie_head", [True, False])
-def test_state_dict_holds_each_tensor_once_and_round_trips(tiny_model, variant, tie_head):
-    model, other = (tiny_model(seed=seed, tie_head=tie_head, **variant) for seed in (1, 2))
+def test_state_dict_holds_each_tensor_once_and_round_trips(tiny_model, positions, tie_head):
+    swaps = {"positions": positions, "norm": "rmsnorm", "mlp": "swiglu", "qk_norm": True}
+    model, other = (tiny_model(seed=seed, tie_head=tie_head, **swaps) for seed in (1, 2))
     file = io.BytesIO()
     torch.save(model.state_dict(), file)
     file.seek(0)

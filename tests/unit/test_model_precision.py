@@ -8,6 +8,7 @@ from gpt2lab.generation import generate
 from gpt2lab.generation.cache import KVCache
 from gpt2lab.model.init import init_weights
 from gpt2lab.model.layout import left_padded
+from gpt2lab.model.norms import NORMS
 from gpt2lab.runtime import Runtime
 from tests.conftest import make_tiny_model
 
@@ -39,9 +40,8 @@ def scores(model, tokens, layout, dtype):
     return model(tokens, layout=layout)[is_text], torch.cat(parts, dim=1)[is_text], loss, gradient
 
 
-@pytest.mark.parametrize("options", [{}, {"n_kv_head": 2, "qk_norm": True, "vocab_multiple_of": 8}], ids=str)
-def test_near_float32(variant, options):
-    model, tokens = make_model(**variant, **options), torch.randint(31, (2, 12))
+def check_near_float32(model):
+    tokens = torch.randint(31, (2, 12))
     layout = left_padded(N_PADDING, 0, 12)
     exact = scores(model, tokens, layout, torch.float32)
     with BF16.autocast():
@@ -52,6 +52,15 @@ def test_near_float32(variant, options):
     for ours in (of_autocast, of_bfloat16):
         for result, expected, tolerance in zip(ours, exact, (0.03, 0.03, 0.01, 0.05), strict=True):
             assert (result.float() - expected).norm() < tolerance * expected.norm()
+
+
+def test_every_variant(variant):
+    check_near_float32(make_model(**variant))
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_options(positions, norm):
+    check_near_float32(make_model(positions=positions, norm=norm, n_kv_head=2, qk_norm=True, vocab_multiple_of=8))
 
 
 def test_generation_under_autocast_reads_the_cache(variant):
