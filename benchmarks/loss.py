@@ -29,7 +29,7 @@ def torch_loss(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
 
 def gpt2lab_loss(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
     """The same, by groups of tokens."""
-    return nll_sum(hidden, weight, targets, ignore_index=-100)
+    return nll_sum(hidden, weight, targets, ignore_index=-100, vocab_size=VOCAB_SIZE)
 
 
 def measure(loss: Loss, inputs: tuple[Tensor, Tensor, Tensor], dtype: torch.dtype) -> tuple[float, Tensor, Tensor]:

@@ -32,27 +32,51 @@ def variant(request):
     return request.param
 
 
+OPTIONS = [
+    {"bias": False, "tie_head": False},
+    {"n_head": 4, "n_kv_head": 2},
+    {"n_head": 4, "n_kv_head": 1, "qk_norm": True, "norm": "rmsnorm"},
+    {"qk_norm": True, "vocab_multiple_of": 8},
+    {"bias": False, "n_kv_head": 1, "qk_norm": True, "vocab_multiple_of": 32, "tie_head": False, "mlp": "swiglu"},
+]
+
+
+@pytest.fixture(params=OPTIONS, ids=lambda options: "-".join(f"{key}={value}" for key, value in options.items()))
+def options(request):
+    """Settings beside the variants, as arguments of ``tiny_model``."""
+    return request.param
+
+
+@pytest.fixture(params=POSITIONS)
+def positions(request):
+    """One of the position schemes' names."""
+    return request.param
+
+
 @pytest.fixture
 def tiny_model():
-    """A maker of models of some thousand numbers, in evaluation mode.
+    """``make_tiny_model``."""
+    return make_tiny_model
+
+
+def make_tiny_model(
+    *, seed=0, positions="learned", norm="layernorm", mlp="gelu", rope_fraction=1.0, hidden_dim=None, **shape
+):
+    """A model of some thousand numbers, in evaluation mode.
 
     All weights are random, biases and gains too, and large: a term that is left out then changes every output.
     """
-
-    def make(*, seed=0, positions="learned", norm="layernorm", mlp="gelu", **shape):
-        config = ModelConfig(
-            **{"n_layer": 2, "n_head": 2, "n_embd": 16, "block_size": 12, "vocab_size": 31} | shape,
-            positions=PositionsConfig(name=positions),
-            norm=NormConfig(name=norm),
-            mlp=MLPConfig(name=mlp),
-        )
-        model = GPT(config)
-        generator = torch.Generator().manual_seed(seed)
-        for parameter in model.parameters():
-            torch.nn.init.normal_(parameter, std=0.3, generator=generator)
-        return model.eval()
-
-    return make
+    config = ModelConfig(
+        **{"n_layer": 2, "n_head": 2, "n_embd": 16, "block_size": 12, "vocab_size": 31} | shape,
+        positions=PositionsConfig(name=positions, rope_fraction=rope_fraction),
+        norm=NormConfig(name=norm),
+        mlp=MLPConfig(name=mlp, hidden_dim=hidden_dim),
+    )
+    model = GPT(config)
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.3, generator=generator)
+    return model.eval()
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """GPT-2's initialisation: N(0, 0.02) matrices, residual projections smaller, zero biases, unit gains."""
 
 import math
+from collections.abc import Mapping
 
 import torch
 from torch import Generator, nn
@@ -14,19 +15,24 @@ def init_weights(model: nn.Module, n_layer: int, generator: Generator | None = N
 
     Matrices are drawn from N(0, 0.02), the projections that end a residual branch (``c_proj``) from
     N(0, 0.02 / sqrt(2L)), because 2L of them add up in the residual stream (Radford et al. 2019, section 2.3).
-    ``generator`` makes the draw repeatable; it lives on the parameters' device.
+    ``generator`` makes the draw repeatable; it lives on the parameters' device. A module may name numbers that its own
+    parameters start from: ``initial_values = {"alpha": 0.5}``.
 
     Raises:
         TypeError: a parameter of a kind this function does not know, which would stay unset.
     """
-    for name, parameter in model.named_parameters():
-        kind = name.rsplit(".", 1)[-1]
-        if kind == "bias":
-            parameter.zero_()
-        elif parameter.ndim == 1 and kind == "weight":
-            parameter.fill_(1.0)
-        elif parameter.ndim == 2:
-            std = INIT_STD / math.sqrt(2 * n_layer) if name.endswith("c_proj.weight") else INIT_STD
-            parameter.normal_(0.0, std, generator=generator)
-        else:
-            raise TypeError(f"no initialisation for parameter {name} of shape {tuple(parameter.shape)}")
+    for path, module in model.named_modules():
+        initial_values: Mapping[str, float] = getattr(module, "initial_values", {})
+        for kind, parameter in module.named_parameters(recurse=False):
+            name = f"{path}.{kind}"
+            if kind in initial_values:
+                parameter.fill_(initial_values[kind])
+            elif kind == "bias":
+                parameter.zero_()
+            elif parameter.ndim == 1 and kind == "weight":
+                parameter.fill_(1.0)
+            elif parameter.ndim == 2:
+                std = INIT_STD / math.sqrt(2 * n_layer) if name.endswith("c_proj.weight") else INIT_STD
+                parameter.normal_(0.0, std, generator=generator)
+            else:
+                raise TypeError(f"no initialisation for parameter {name} of shape {tuple(parameter.shape)}")

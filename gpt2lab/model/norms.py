@@ -24,4 +24,7 @@ class RMSNorm(nn.RMSNorm):
         super().__init__(dim, eps=config.norm.eps)
 
 
-NORMS: dict[str, Callable[[int, ModelConfig], nn.Module]] = {"layernorm": LayerNorm, "rmsnorm": RMSNorm}
+NORMS: dict[str, Callable[[int, ModelConfig], nn.Module]] = {
+    "layernorm": LayerNorm,
+    "rmsnorm": RMSNorm,
+}

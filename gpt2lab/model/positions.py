@@ -63,10 +63,11 @@ class Learned(Positions):
 
 
 class Sinusoidal(Positions):
-    """Fixed waves added to the token embeddings, which are scaled by sqrt(C). Vaswani et al. 2017, 3.4 and 3.5.
+    """Fixed waves, divided by sqrt(C), added to the token embeddings. Vaswani et al. 2017, sections 3.4 and 3.5.
 
-    Channel 2i is sin(pos / 10000^(2i/C)), channel 2i + 1 the cosine. The scaling is the paper's: without it the
-    waves, of size 1, would drown embeddings that begin at a size of 0.02.
+    Channel 2i is sin(pos / 10000^(2i/C)), channel 2i + 1 the cosine. The paper multiplies the embeddings by sqrt(C)
+    instead, which is the same sum times sqrt(C). Next to branches that begin as GPT-2's do, a sum that large would
+    stay nearly all of the residual stream, and a tied head would answer each token with the token itself.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -76,10 +77,10 @@ class Sinusoidal(Positions):
         self.n_embd = config.n_embd
 
     def embed(self, x_BTC: Tensor, pos_BT: Tensor) -> Tensor:
-        """Scale, then add the waves at these positions."""
+        """Add the waves at these positions, scaled."""
         angle_BTR = pos_BT[..., None].float() * _frequencies(self.n_embd, 10_000.0, pos_BT.device)
         waves_BTC = torch.stack([angle_BTR.sin(), angle_BTR.cos()], dim=-1).flatten(-2)
-        return x_BTC * math.sqrt(self.n_embd) + waves_BTC.to(x_BTC.dtype)
+        return x_BTC + (waves_BTC / math.sqrt(self.n_embd)).to(x_BTC.dtype)
 
 
 class Rope(Positions):

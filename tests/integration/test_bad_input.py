@@ -34,7 +34,7 @@ def fail(workplace, monkeypatch, capsys):
         (["training.max_step=5"], ["training.max_step", "unknown key", "training.max_steps"]),
         (["training.max_steps=many"], ["training.max_steps=many", "Integer"]),
         (["model.positions=rope"], ["model.positions=rope", "slash", "model/positions=rope"]),
-        (["model/positions=relative"], ["relative", "learned, rope"]),
+        (["model/positions=relative"], ["relative", "alibi, learned, none, rope, sinusoidal"]),
         (["model=gpt3"], ["gpt3", "gpt2_medium"]),
         (["model.n_embd=30", "model.n_head=4"], ["model.n_embd=30", "model.n_head=4", "2 or 3 or 5"]),
         (["training.sequence_length=128"], ["training.sequence_length=128", "model.block_size=64"]),
@@ -50,7 +50,7 @@ def fail(workplace, monkeypatch, capsys):
         (["schedule.warmup_steps=5", "training.max_steps=5"], ["schedule.warmup_steps=5"]),
         (["init_from=nowhere"], ["init_from=nowhere"]),
         (["resume=nowhere"], ["resume=nowhere"]),
-        (["model/positions=rope", "model.n_embd=18", "model.n_head=2"], ["rope", "odd"]),
+        (["model/positions=rope", "model.n_embd=18", "model.n_head=2"], ["1.0 x 9 = 9", "model.n_head"]),
     ],
 )  # fmt: skip
 def test_train(fail, workplace, overrides, fragments):

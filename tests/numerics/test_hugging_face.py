@@ -1,10 +1,10 @@
 """GPT against the implementations in transformers: the same random weights, the same numbers."""
 
+import itertools
 import re
 
 import pytest
 import torch
-from torch import nn
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig
 from transformers.models.llama.modeling_llama import (
     LlamaAttention,
@@ -15,13 +15,15 @@ from transformers.models.llama.modeling_llama import (
 
 from gpt2lab.config import ModelConfig, NormConfig, PositionsConfig
 from gpt2lab.model.attention import Attention, AttentionContext
-from gpt2lab.model.norms import LayerNorm, RMSNorm
+from gpt2lab.model.layout import left_padded
+from gpt2lab.model.mlp import MLPS
+from gpt2lab.model.norms import RMSNorm
 from gpt2lab.model.positions import Rope
 
 TOLERANCE = {"rtol": 1e-5, "atol": 1e-5}
 
 
-def hugging_face_gpt2(model):
+def hugging_face_gpt2(model, activation="gelu_new"):
     """GPT2LMHeadModel of the same shape, with the same weights."""
     config = model.config
     dropout_off = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
@@ -33,6 +35,7 @@ def hugging_face_gpt2(model):
             n_layer=config.n_layer,
             n_head=config.n_head,
             tie_word_embeddings=config.tie_head,
+            activation_function=activation,
             attn_implementation="eager",
             **dropout_off,
         )
@@ -56,20 +59,7 @@ def hugging_face_layout(name, tensor):
     return tensor.t() if re.search(r"c_(attn|proj|fc)\.weight", name) else tensor
 
 
-@pytest.mark.parametrize("tie_head", [True, False])
-@pytest.mark.parametrize(
-    ("shape", "batch", "length"),
-    [
-        ({"n_layer": 1, "n_head": 1, "n_embd": 8, "block_size": 4, "vocab_size": 11}, 1, 2),
-        ({"n_layer": 2, "n_head": 4, "n_embd": 32, "block_size": 16, "vocab_size": 50}, 3, 16),
-        ({"n_layer": 3, "n_head": 3, "n_embd": 48, "block_size": 20, "vocab_size": 97}, 2, 7),
-    ],
-)
-def test_gpt2_logits_loss_and_all_gradients(tiny_model, shape, batch, length, tie_head):
-    model = tiny_model(**shape, tie_head=tie_head)
-    reference = hugging_face_gpt2(model)
-    tokens = torch.randint(shape["vocab_size"], (batch, length))
-
+def check_logits_loss_and_gradients(model, reference, tokens):
     theirs = reference(tokens, labels=tokens)  # predicts tokens[:, 1:] from tokens[:, :-1]
     loss = model.loss(tokens[:, :-1], tokens[:, 1:])
     torch.testing.assert_close(model(tokens), theirs.logits, **TOLERANCE)
@@ -81,6 +71,45 @@ def test_gpt2_logits_loss_and_all_gradients(tiny_model, shape, batch, length, ti
     for name, parameter in model.named_parameters():
         expected = gradients[hugging_face_name(name)]
         torch.testing.assert_close(hugging_face_layout(name, parameter.grad), expected, **TOLERANCE, msg=name)
+
+
+@pytest.mark.parametrize("tie_head", [True, False])
+@pytest.mark.parametrize(
+    ("shape", "batch", "length"),
+    [
+        ({"n_layer": 1, "n_head": 1, "n_embd": 8, "block_size": 4, "vocab_size": 11}, 1, 2),
+        ({"n_layer": 2, "n_head": 4, "n_embd": 32, "block_size": 16, "vocab_size": 50}, 3, 16),
+        ({"n_layer": 3, "n_head": 3, "n_embd": 48, "block_size": 20, "vocab_size": 97}, 2, 7),
+    ],
+)
+def test_gpt2_logits_loss_and_all_gradients(tiny_model, shape, batch, length, tie_head):
+    model = tiny_model(**shape, tie_head=tie_head)
+    tokens = torch.randint(shape["vocab_size"], (batch, length))
+    check_logits_loss_and_gradients(model, hugging_face_gpt2(model), tokens)
+
+
+@pytest.mark.parametrize(
+    ("mlp", "activation"),
+    [("gelu", "gelu_new"), ("gelu_erf", "gelu"), ("silu", "silu"), ("silu", "swish"), ("relu2", "relu2")],
+)
+def test_gpt2_with_other_activations(tiny_model, mlp, activation):
+    model = tiny_model(mlp=mlp)
+    check_logits_loss_and_gradients(model, hugging_face_gpt2(model, activation), torch.randint(31, (2, 12)))
+
+
+def test_activations_are_not_alike(tiny_model):
+    logits = [tiny_model(mlp=mlp)(torch.arange(12)[None]) for mlp in MLPS if mlp != "swiglu"]
+    for ours, other in itertools.combinations(logits, 2):
+        assert (ours - other).abs().max() > 10 * TOLERANCE["atol"]
+
+
+def test_left_padding_is_gpt2s(tiny_model):
+    model = tiny_model()
+    layout, tokens = left_padded(torch.tensor([0, 1, 9]), 0, 12), torch.randint(31, (3, 12))
+    is_text = layout.segment_BT == 1
+    reference = hugging_face_gpt2(model)
+    theirs = reference(tokens, attention_mask=is_text.long(), position_ids=layout.pos_BT).logits
+    torch.testing.assert_close(model(tokens, layout=layout)[is_text], theirs[is_text], **TOLERANCE)
 
 
 def rope(head_dim, theta):
@@ -131,19 +160,3 @@ def test_attention_with_rope_and_rmsnorm_is_llamas():
     tables = positions.tables(pos)
     context = AttentionContext(lambda q, k: positions.rotate(q, k, tables), None)
     torch.testing.assert_close(ours(our_norm(x), context, None), expected, **TOLERANCE)
-
-
-@pytest.mark.parametrize("bias", [True, False])
-def test_norms_by_their_formulas(bias):
-    config = ModelConfig(bias=bias, norm=NormConfig(eps=0.1))
-    x = torch.randn(4, 5, 16) * 3 + 1
-    layer, rms = LayerNorm(16, config), RMSNorm(16, config)
-    for parameter in [*layer.parameters(), *rms.parameters()]:
-        nn.init.normal_(parameter)
-
-    centred = x - x.mean(-1, keepdim=True)
-    expected = centred / (centred.pow(2).mean(-1, keepdim=True) + 0.1).sqrt() * layer.weight
-    torch.testing.assert_close(layer(x), expected + layer.bias if bias else expected, **TOLERANCE)
-    torch.testing.assert_close(rms(x), x / (x.pow(2).mean(-1, keepdim=True) + 0.1).sqrt() * rms.weight, **TOLERANCE)
-    assert [name for name, _ in layer.named_parameters()] == ["weight", "bias"][: 1 + bias]
-    assert [name for name, _ in rms.named_parameters()] == ["weight"]

@@ -6,6 +6,9 @@ import pytest
 
 from gpt2lab.compose import CONFIG_DIR, JOBS, compose_config, config_groups, known_keys
 from gpt2lab.config import SampleJob, TrainJob, UserError
+from gpt2lab.model.mlp import MLPS
+from gpt2lab.model.norms import NORMS
+from gpt2lab.model.positions import POSITIONS
 
 GROUP_OF_JOB = {"eval": "eval", "sampling": "sample"}
 
@@ -23,6 +26,36 @@ def test_every_option_of_every_group_composes(option):
     job = compose_config(GROUP_OF_JOB.get(group, "train"), [f"{group}={choice}"])
     if group.startswith("model/"):
         assert getattr(job.model, group.removeprefix("model/")).name == choice
+
+
+@pytest.mark.parametrize(("group", "registry"), [("positions", POSITIONS), ("norm", NORMS), ("mlp", MLPS)])
+def test_the_files_of_a_group_are_its_variants(group, registry):
+    files = {path.stem for path in (CONFIG_DIR / "model" / group).glob("*.yaml")}
+    assert files == set(registry)
+    with pytest.raises(UserError) as error:
+        compose_config("train", [f"model/{group}=nothing"])
+    assert ", ".join(sorted(registry)) in str(error.value)
+
+
+def test_the_short_name_of_the_modern_preset():
+    modern, small = (compose_config("train", [f"model={name}"]).model for name in ("modern", "modern_small"))
+    assert modern == small
+    assert (modern.positions.name, modern.norm.name, modern.mlp.name, modern.bias) == (
+        "rope",
+        "rmsnorm",
+        "swiglu",
+        False,
+    )
+    shape = compose_config("train", ["model=gpt2_small"]).model
+    assert (modern.n_layer, modern.n_head, modern.n_embd) == (shape.n_layer, shape.n_head, shape.n_embd)
+
+
+def test_options_of_the_model_reach_it():
+    typed = ["model.n_kv_head=4", "model.qk_norm=true", "model.vocab_multiple_of=128", "model.mlp.hidden_dim=99",
+             "model/positions=rope", "model.positions.rope_fraction=0.25", "model=gpt2_small"]  # fmt: skip
+    model = compose_config("train", typed).model
+    assert (model.n_kv_head, model.qk_norm, model.padded_vocab_size, model.mlp.hidden_dim) == (4, True, 50_304, 99)
+    assert model.positions.rope_fraction == 0.25
 
 
 def test_overrides_reach_the_job():
@@ -47,6 +80,10 @@ def test_overrides_reach_the_job():
         (["optimizer.lr=fast"], ["optimizer.lr=fast", "Float"]),
         (["model.n_layer=null"], ["model.n_layer=null", "not Optional"]),
         (["model.n_head=5"], ["model.n_head=5"]),
+        (["model.n_kv_head=5", "model=gpt2_small"], ["model.n_kv_head=5", "4 or 6"]),
+        (["model/positions=rope", "model.positions.rope_fraction=2"], ["model.positions.rope_fraction=2"]),
+        (["model/positions=learned", "model.positions.rope_fractoin=1"], ["rope_fractoin"]),
+        (["model.mlp.hidden_dim=wide"], ["model.mlp.hidden_dim=wide", "Integer"]),
         (["nonsense"], ["nonsense"]),
     ],
 )

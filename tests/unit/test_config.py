@@ -6,9 +6,12 @@ import pytest
 
 from gpt2lab.config import (
     DataConfig,
+    MLPConfig,
     ModelConfig,
+    NormConfig,
     OptimizerConfig,
     PerplexityConfig,
+    PositionsConfig,
     RuntimeConfig,
     SamplingConfig,
     ScheduleConfig,
@@ -27,6 +30,16 @@ from gpt2lab.config import (
         (lambda: ModelConfig(n_embd=30, n_head=4), ["n_embd=30", "n_head=4", "2 or 3 or 5"]),
         (lambda: ModelConfig(n_layer=0), ["model.n_layer=0", "at least 1"]),
         (lambda: ModelConfig(dropout=1.0), ["model.dropout=1.0", "dropout < 1"]),
+        (lambda: ModelConfig(n_kv_head=0), ["model.n_kv_head=0", "at least 1, or null"]),
+        (lambda: ModelConfig(n_kv_head=5), ["model.n_head=12", "model.n_kv_head=5", "4 or 6"]),
+        (lambda: ModelConfig(n_kv_head=24), ["model.n_head=12", "model.n_kv_head=24", "12"]),
+        (lambda: ModelConfig(vocab_multiple_of=0), ["model.vocab_multiple_of=0", "at least 1"]),
+        (lambda: PositionsConfig(rope_fraction=0.0), ["model.positions.rope_fraction=0.0", "above 0 to 1"]),
+        (lambda: PositionsConfig(rope_fraction=1.5), ["model.positions.rope_fraction=1.5", "above 0 to 1"]),
+        (lambda: PositionsConfig(rope_fraction=float("nan")), ["model.positions.rope_fraction=nan"]),
+        (lambda: PositionsConfig(rope_theta=0.0), ["model.positions.rope_theta=0.0", "above 0"]),
+        (lambda: NormConfig(eps=0.0), ["model.norm.eps=0.0", "1e-5"]),
+        (lambda: MLPConfig(hidden_dim=0), ["model.mlp.hidden_dim=0", "or null"]),
         (lambda: DataConfig(name=".."), ["data.name=..", "folder name"]),
         (lambda: DataConfig(name="a/b"), ["data.name=a/b", "folder name"]),
         (lambda: DataConfig(val_fraction=0), ["data.val_fraction=0", "0 < val_fraction < 1"]),
@@ -43,6 +56,7 @@ from gpt2lab.config import (
         (lambda: SamplingConfig(temperature=float("nan")), ["sampling.temperature=nan"]),
         (lambda: SamplingConfig(top_p=0.0), ["sampling.top_p=0.0"]),
         (lambda: SamplingConfig(top_k=0), ["sampling.top_k=0"]),
+        (lambda: SamplingConfig(batch_size=0), ["sampling.batch_size=0", "at least 1"]),
         (lambda: PerplexityConfig(stride=0), ["eval.stride=0"]),
         (lambda: TrainJob(seed=-1), ["seed=-1"]),
         (lambda: TrainJob(resume="auto", init_from="x"), ["resume=auto", "init_from=x"]),
@@ -105,9 +119,30 @@ def test_plain_values_and_back():
         from_dict(TrainJob, values)
 
 
+@pytest.mark.parametrize(
+    ("vocab_size", "multiple", "rows"),
+    [(50_257, 1, 50_257), (50_257, 128, 50_304), (50_257, 64, 50_304), (50_304, 128, 50_304), (3, 128, 128)],
+)
+def test_padded_vocabulary(vocab_size, multiple, rows):
+    assert ModelConfig(vocab_size=vocab_size, vocab_multiple_of=multiple).padded_vocab_size == rows
+
+
+def test_heads_of_keys_and_values():
+    assert (ModelConfig().kv_heads, ModelConfig(n_kv_head=4).kv_heads, ModelConfig(n_kv_head=4).head_dim) == (12, 4, 64)
+
+
 def test_every_field_says_what_it_means():
     source = open(TrainJob.__init__.__globals__["__file__"]).read()  # noqa: PTH123, SIM115
-    for config in (ModelConfig, TrainingConfig, OptimizerConfig, DataConfig, SamplingConfig):
+    for config in (
+        ModelConfig,
+        PositionsConfig,
+        NormConfig,
+        MLPConfig,
+        TrainingConfig,
+        OptimizerConfig,
+        DataConfig,
+        SamplingConfig,
+    ):
         for field in dataclasses.fields(config):
             line = next(line for line in source.splitlines() if line.startswith(f"    {field.name}: "))
             following = source.split(line + "\n")[1].lstrip()

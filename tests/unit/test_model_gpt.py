@@ -1,15 +1,17 @@
 """gpt2lab.model.gpt and attention: published sizes, causality, gradients, cached decoding, dropout, the state dict."""
 
 import io
+import re
 
 import pytest
 import torch
 from torch import nn
 
-from gpt2lab.compose import compose_config
+from gpt2lab.compose import CONFIG_DIR, compose_config
 from gpt2lab.config import MLPConfig, ModelConfig, NormConfig, PositionsConfig, UserError
 from gpt2lab.generation.cache import KVCache
 from gpt2lab.model import GPT, IGNORE_INDEX
+from gpt2lab.model.positions import POSITIONS
 
 
 @pytest.mark.parametrize(
@@ -27,35 +29,89 @@ def test_published_sizes(size, parameters):
     assert model.num_parameters() == parameters
 
 
-def test_a_future_token_changes_no_earlier_logit(tiny_model, variant):
-    model = tiny_model(**variant)
-    tokens = torch.randint(31, (1, 12))
-    before = model(tokens)
-    for t in range(12):
-        changed = tokens.clone()
-        changed[0, t] = (changed[0, t] + 1) % 31
-        after = model(changed)
-        torch.testing.assert_close(after[:, :t], before[:, :t], rtol=0, atol=1e-6)
-        assert (after[:, t:] - before[:, t:]).abs().amax(-1).min() > 1e-3  # all from the changed one on do see it
+@pytest.mark.parametrize("preset", ["modern_small", "modern_medium", "modern_nano", "modern"])
+def test_sizes_of_the_modern_presets(preset):
+    config = compose_config("train", [f"model={preset}"]).model
+    with torch.device("meta"):
+        model = GPT(config)
+    C = config.n_embd
+    M = next(width for width in range(8, 4 * C, 8) if width >= 8 * C / 3)
+    block = 4 * C * C + 3 * C * M + 2 * C  # q, k, v and their way back; gate, up, down; two gains
+    assert model.num_parameters() == 50_257 * C + config.n_layer * block + C  # no matrix of positions, no second head
+    said = re.findall(r"[\d,]+(?= parameters)", (CONFIG_DIR / "model" / f"{preset}.yaml").read_text())
+    assert said == ([f"{model.num_parameters():,}"] if preset != "modern" else [])
 
 
-@pytest.mark.parametrize("settings", [{}, {"bias": False}, {"tie_head": False}], ids=str)
-def test_every_parameter_gets_a_gradient(tiny_model, variant, settings):
-    model = tiny_model(**variant, **settings)
-    tokens = torch.randint(31, (2, 13))
+def test_n_kv_head_and_padding_change_these_matrices_alone(tiny_model):
+    plain, grouped = (tiny_model(n_head=4, **more) for more in ({}, {"n_kv_head": 2, "vocab_multiple_of": 8}))
+    shapes = [{name: tuple(p.shape) for name, p in model.named_parameters()} for model in (plain, grouped)]
+    differing = {name: shapes[1][name] for name in shapes[0] if shapes[0][name] != shapes[1][name]}
+    of_blocks = {
+        f"blocks.{i}.attn.c_attn.{kind}": shape
+        for i in (0, 1)
+        for kind, shape in (("weight", (32, 16)), ("bias", (32,)))
+    }
+    assert differing == {"wte.weight": (32, 16)} | of_blocks
+    assert grouped(torch.zeros(1, 3, dtype=torch.int64)).shape == (1, 3, 31)
+
+
+@pytest.mark.parametrize(("mlp", "default"), [("gelu", 64), ("relu2", 64), ("swiglu", 48)])
+def test_hidden_dim(mlp, default):
+    for hidden_dim, width in ((None, default), (20, 20)):
+        config = ModelConfig(n_layer=1, n_head=1, n_embd=16, mlp=MLPConfig(mlp, hidden_dim))
+        block = GPT(config).blocks[0].mlp
+        assert block.c_fc.weight.shape == (width, 16)
+        assert block.c_proj.weight.shape == (16, width)
+
+
+def check_causality(model):
+    """Row t of a batch has token t changed: it may differ from the unchanged row from t on, and must."""
+    T, V = 12, model.config.vocab_size
+    tokens = torch.randint(V, (1, T)).expand(T, T)
+    changed = torch.where(torch.eye(T, dtype=torch.bool), (tokens + 1) % V, tokens)
+    difference_TT = (model(changed) - model(tokens)).abs().amax(-1)
+    later = torch.ones(T, T).triu().bool()
+    assert difference_TT[~later].max() < 1e-6
+    assert difference_TT[later].min() > 1e-4
+
+
+def check_gradients(model):
+    V = model.config.vocab_size
+    tokens = torch.cat([torch.arange(V), torch.arange(V - 5)]).view(-1, 19)  # every id, so that each row of wte is met
     model.loss(tokens[:, :-1], tokens[:, 1:]).backward()
-    unmoved = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
-    assert not unmoved
+    for name, parameter in model.named_parameters():
+        assert parameter.grad.abs().sum() > 0, name
+    for matrix in {model.wte.weight, model.head_PC}:
+        assert (matrix.grad[:V].abs().sum(1) > 0).all()
+        assert (matrix.grad[V:] == 0).all()
 
 
-@pytest.mark.parametrize("chunks", [[12], [1] * 12, [5, 1, 1, 5], [3, 4, 5], [11, 1], [1, 11]], ids=str)
-def test_cached_decoding_is_uncached_decoding(tiny_model, variant, chunks, cpu):
-    model = tiny_model(**variant)
-    tokens = torch.randint(31, (3, 12))
-    cache = KVCache(model.config, 3, 12, cpu.device, torch.float32)
-    parts = [model(part, cache=cache) for part in tokens.split(chunks, dim=1)]
-    assert cache.length == 12
-    torch.testing.assert_close(torch.cat(parts, dim=1), model(tokens), rtol=1e-5, atol=1e-5)
+def check_cache(model):
+    tokens = torch.randint(model.config.vocab_size, (3, 12))
+    expected = model(tokens)
+    for chunks in ([12], [1] * 12, [5, 1, 1, 5], [3, 4, 5], [11, 1], [1, 11]):
+        cache = KVCache(model.config, 3, 12, tokens.device, torch.float32)
+        parts = [model(part, cache=cache) for part in tokens.split(chunks, dim=1)]
+        assert cache.length == 12
+        torch.testing.assert_close(torch.cat(parts, dim=1), expected, rtol=1e-5, atol=1e-5, msg=str(chunks))
+
+
+CHECKS = [check_causality, check_gradients, check_cache]
+
+
+@pytest.mark.parametrize("check", CHECKS)
+def test_every_variant(tiny_model, variant, check):
+    check(tiny_model(**variant, block_size=18))
+
+
+@pytest.mark.parametrize("check", CHECKS)
+def test_every_option_with_every_position_scheme(tiny_model, positions, options, check):
+    check(tiny_model(positions=positions, block_size=18, **options))
+
+
+@pytest.mark.parametrize("check", CHECKS)
+def test_partial_rotary(tiny_model, check):
+    check(tiny_model(positions="rope", rope_fraction=0.5, block_size=18))
 
 
 def test_next_logits_are_the_last_logits(tiny_model, variant):
@@ -70,14 +126,23 @@ def test_rows_of_a_batch_do_not_meet(tiny_model, variant):
     torch.testing.assert_close(model(tokens), torch.cat([model(row[None]) for row in tokens]), rtol=1e-5, atol=1e-5)
 
 
-def test_a_sequence_longer_than_the_context_is_refused(tiny_model, variant, cpu):
-    model = tiny_model(**variant)
-    with pytest.raises(UserError, match=r"^13 tokens: .*model\.block_size=12$"):
+def test_learned_positions_end_at_the_context(tiny_model, cpu):
+    model = tiny_model(positions="learned")
+    with pytest.raises(UserError, match=r"^13 tokens: model\.positions=learned ends at model\.block_size=12; "):
         model(torch.zeros(1, 13, dtype=torch.int64))
-    cache = KVCache(model.config, 1, cpu.device, torch.float32)
-    model(torch.zeros(1, 12, dtype=torch.int64), cache)
+    cache = KVCache(model.config, 1, 13, cpu.device, torch.float32)
+    model(torch.zeros(1, 12, dtype=torch.int64), cache=cache)
     with pytest.raises(UserError, match="^13 tokens"):
-        model(torch.zeros(1, 1, dtype=torch.int64), cache)
+        model(torch.zeros(1, 1, dtype=torch.int64), cache=cache)
+
+
+@pytest.mark.parametrize("positions", [name for name in POSITIONS if name != "learned"])
+def test_other_positions_go_on_past_the_context(tiny_model, positions, cpu):
+    model = tiny_model(positions=positions)
+    tokens = torch.randint(31, (2, 40))
+    cache = KVCache(model.config, 2, 40, cpu.device, torch.float32)
+    parts = [model(part, cache=cache) for part in tokens.split([12, 1, 27], dim=1)]
+    torch.testing.assert_close(torch.cat(parts, dim=1), model(tokens), rtol=1e-5, atol=1e-5)
 
 
 def dropout_places(model):
@@ -118,8 +183,9 @@ def test_loss_and_token_nll_leave_ignored_targets_out(tiny_model):
 
 
 @pytest.mark.parametrize("tie_head", [True, False])
-def test_state_dict_holds_each_tensor_once_and_round_trips(tiny_model, variant, tie_head):
-    model, other = (tiny_model(seed=seed, tie_head=tie_head, **variant) for seed in (1, 2))
+def test_state_dict_holds_each_tensor_once_and_round_trips(tiny_model, positions, tie_head):
+    swaps = {"positions": positions, "norm": "rmsnorm", "mlp": "swiglu", "qk_norm": True}
+    model, other = (tiny_model(seed=seed, tie_head=tie_head, **swaps) for seed in (1, 2))
     file = io.BytesIO()
     torch.save(model.state_dict(), file)
     file.seek(0)

@@ -6,8 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from gpt2lab.config import ModelConfig, NormConfig, PositionsConfig
+from gpt2lab.config import MLPConfig, ModelConfig, NormConfig, PositionsConfig
 from gpt2lab.model.init import init_weights
+from gpt2lab.model.mlp import MLPS
+from gpt2lab.model.positions import POSITIONS
 from gpt2lab.training.build import build_model
 
 EXPECTED_STD = {
@@ -15,34 +17,52 @@ EXPECTED_STD = {
     "wpe.weight": 0.02,
     "c_attn.weight": 0.02,
     "c_fc.weight": 0.02,
+    "c_gate.weight": 0.02,
     "lm_head.weight": 0.02,
     "c_proj.weight": 0.02 / math.sqrt(2 * 8),
 }
 
 
+VECTORS = {"bias": 0.0, "weight": 1.0}
+"""by the last part of the name"""
+
+
+@pytest.mark.parametrize("positions", POSITIONS)
+@pytest.mark.parametrize("mlp", MLPS)
 @pytest.mark.parametrize("norm", ["layernorm", "rmsnorm"])
-def test_spread_of_each_kind_of_weight(cpu, norm):
+def test_spread_of_each_kind_of_weight(cpu, positions, norm, mlp):
     config = ModelConfig(
-        n_layer=8, n_head=4, n_embd=64, block_size=256, vocab_size=500, tie_head=False, norm=NormConfig(name=norm)
-    )
+        n_layer=8, n_head=4, n_kv_head=2, n_embd=64, block_size=256, vocab_size=500, tie_head=False, qk_norm=True,
+        positions=PositionsConfig(positions), norm=NormConfig(norm), mlp=MLPConfig(mlp),
+    )  # fmt: skip
     for name, parameter in build_model(config, 0, cpu).named_parameters():
         kind = ".".join(name.split(".")[-2:])
-        if kind in EXPECTED_STD:
-            assert abs(parameter.mean()) < 5 * EXPECTED_STD[kind] / math.sqrt(parameter.numel()), name
-            assert parameter.std().item() == pytest.approx(EXPECTED_STD[kind], rel=0.05), name
+        if parameter.ndim == 2:
+            std = EXPECTED_STD[kind]
+            assert abs(parameter.mean()) < 5 * std / math.sqrt(parameter.numel()), name
+            assert parameter.std().item() == pytest.approx(std, rel=0.05), name
         else:
-            assert parameter.ndim == 1
-            assert (parameter == (0 if name.endswith("bias") else 1)).all(), name
+            assert (parameter == VECTORS[name.split(".")[-1]]).all(), name
 
 
-@pytest.mark.parametrize("positions", ["learned", "rope"])
-def test_first_loss_is_near_that_of_a_uniform_guess(cpu, positions):
+def first_loss_excess(config, cpu):
+    tokens, targets = torch.randint(config.vocab_size, (2, 2, config.block_size))
+    return build_model(config, 3, cpu).token_nll(tokens, targets).mean().item() - math.log(config.vocab_size)
+
+
+def test_first_loss_is_near_that_of_a_uniform_guess(cpu, variant):
+    names = {"positions": PositionsConfig, "norm": NormConfig, "mlp": MLPConfig}
     config = ModelConfig(
-        n_layer=4, n_head=4, n_embd=128, block_size=64, vocab_size=5000, positions=PositionsConfig(name=positions)
-    )
-    tokens, targets = torch.randint(5000, (2, 8, 64))
-    loss = build_model(config, 3, cpu).loss(tokens, targets)
-    assert loss.item() == pytest.approx(math.log(5000), abs=0.2)
+        n_layer=4, n_head=4, n_embd=128, block_size=64, vocab_size=5000,
+        **{key: names[key](name) for key, name in variant.items()},
+    )  # fmt: skip
+    assert abs(first_loss_excess(config, cpu)) < 0.2
+
+
+def test_first_loss_at_the_width_and_vocabulary_of_gpt2(cpu, positions):
+    """A tied head is the harder case: what is left of a token in the residual stream speaks for the token itself."""
+    config = ModelConfig(n_layer=2, block_size=32, positions=PositionsConfig(positions))
+    assert abs(first_loss_excess(config, cpu)) < 0.2
 
 
 def test_the_draw_depends_on_the_seed_alone(cpu):
@@ -61,3 +81,19 @@ def test_a_parameter_of_unknown_kind_is_not_left_unset():
     module.kernel = nn.Parameter(torch.empty(2, 2, 2))
     with pytest.raises(TypeError, match="kernel"):
         init_weights(module, 1)
+
+
+def test_a_module_names_what_its_own_parameters_start_from():
+    class Scaled(nn.Linear):
+        initial_values = {"scale": 0.25, "bias": 3.0}  # noqa: RUF012
+
+        def __init__(self):
+            super().__init__(2, 2)
+            self.scale = nn.Parameter(torch.empty(1, 1, 1))
+
+    module = nn.Sequential(Scaled(), nn.Linear(2, 2))
+    init_weights(module, 1)
+    assert module[0].scale.item() == 0.25
+    assert module[0].bias.tolist() == [3.0, 3.0]
+    assert module[1].bias.tolist() == [0.0, 0.0]
+    assert 0 < module[0].weight.std() < 0.2

@@ -1,4 +1,7 @@
-"""gpt2lab.model.loss against cross_entropy of the full logits, in value and in both gradients."""
+"""gpt2lab.model.loss against cross_entropy of the full logits, in value and in both gradients.
+
+The head has 5 rows of padding after its 40 ids, with weights large enough to take all probability if they could.
+"""
 
 import math
 
@@ -11,19 +14,20 @@ from torch.utils._pytree import tree_leaves
 from gpt2lab.model import loss
 from gpt2lab.model.loss import nll_sum, token_nll
 
-V, C = 40, 8
+V, P, C = 40, 45, 8
 
 
 @pytest.fixture(autouse=True)
 def small_groups(monkeypatch):
     """Groups of 7 tokens."""
-    monkeypatch.setattr(loss, "GROUP_LOGITS", 7 * V)
+    monkeypatch.setattr(loss, "GROUP_LOGITS", 7 * P)
 
 
 def make_inputs(n, dtype=torch.float32, scale=1.0):
     hidden = (torch.randn(n, C, dtype=dtype) * scale).requires_grad_()
-    weight = torch.randn(V, C, dtype=dtype).requires_grad_()
-    return hidden, weight, torch.randint(V, (n,))
+    weight = torch.randn(P, C, dtype=dtype)
+    weight[V:] *= 100
+    return hidden, weight.requires_grad_(), torch.randint(V, (n,))
 
 
 def ignored(kind, n):
@@ -39,7 +43,7 @@ def ignored(kind, n):
 
 
 def plain(hidden, weight, targets):
-    return F.cross_entropy(hidden @ weight.t(), targets, ignore_index=-100, reduction="none")
+    return F.cross_entropy(hidden @ weight[:V].t(), targets, ignore_index=-100, reduction="none")
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -48,7 +52,7 @@ def plain(hidden, weight, targets):
 def test_value_and_both_gradients(n, kind, dtype):
     hidden, weight, targets = make_inputs(n, dtype)
     targets[ignored(kind, n)] = -100
-    total = nll_sum(hidden, weight, targets, -100)
+    total = nll_sum(hidden, weight, targets, -100, V)
     terms = plain(hidden, weight, targets)
     ours = torch.autograd.grad(total, (hidden, weight), torch.tensor(-2.5))
     theirs = torch.autograd.grad(terms.sum(), (hidden, weight), torch.tensor(-2.5, dtype=dtype))
@@ -56,19 +60,20 @@ def test_value_and_both_gradients(n, kind, dtype):
     tolerance = {"rtol": 1e-6, "atol": 1e-6}
     assert total.dtype == torch.float32
     torch.testing.assert_close(total, terms.sum().float(), **tolerance)
-    torch.testing.assert_close(token_nll(hidden, weight, targets, -100), terms.detach().float(), **tolerance)
+    torch.testing.assert_close(token_nll(hidden, weight, targets, -100, V), terms.detach().float(), **tolerance)
     for gradient, expected in zip(ours, theirs, strict=True):
         assert (gradient - expected).norm() <= 1e-6 * expected.norm()
     assert (ours[0][ignored(kind, n)] == 0).all()
+    assert (ours[1][V:] == 0).all()
 
 
 def test_no_tokens_at_all():
     hidden, weight, targets = make_inputs(0)
-    total = nll_sum(hidden, weight, targets, -100)
+    total = nll_sum(hidden, weight, targets, -100, V)
     total.backward()
     assert total == 0
     assert (weight.grad == 0).all()
-    assert token_nll(hidden, weight, targets, -100).shape == (0,)
+    assert token_nll(hidden, weight, targets, -100, V).shape == (0,)
 
 
 def test_gradients_add_up_over_calls():
@@ -77,7 +82,7 @@ def test_gradients_add_up_over_calls():
     whole = weight.grad.clone()
     weight.grad = None
     for part in (slice(0, 3), slice(3, 20)):
-        (nll_sum(hidden.detach()[part], weight, targets[part], -100) / 20).backward()
+        (nll_sum(hidden.detach()[part], weight, targets[part], -100, V) / 20).backward()
     torch.testing.assert_close(weight.grad, whole, rtol=1e-5, atol=1e-6)
 
 
@@ -85,7 +90,7 @@ def test_gradients_add_up_over_calls():
 def test_one_side_may_be_frozen(frozen):
     *sides, targets = make_inputs(20)
     sides[frozen].requires_grad_(False)
-    (ours,) = torch.autograd.grad(nll_sum(*sides, targets, -100), sides[1 - frozen])
+    (ours,) = torch.autograd.grad(nll_sum(*sides, targets, -100, V), sides[1 - frozen])
     (theirs,) = torch.autograd.grad(plain(*sides, targets).sum(), sides[1 - frozen])
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
 
@@ -94,8 +99,8 @@ def test_bfloat16_autocast_to_rounding():
     hidden, weight, targets = make_inputs(200)
     targets[::5] = -100
     with torch.autocast("cpu", dtype=torch.bfloat16), Watch() as watch:
-        total = nll_sum(hidden, weight, targets, -100)
-        terms = token_nll(hidden, weight, targets, -100)
+        total = nll_sum(hidden, weight, targets, -100, V)
+        terms = token_nll(hidden, weight, targets, -100, V)
     gradients = torch.autograd.grad(total, (hidden, weight))
     exact = plain(hidden, weight, targets)
     exact_gradients = torch.autograd.grad(exact.sum(), (hidden, weight))
@@ -103,7 +108,7 @@ def test_bfloat16_autocast_to_rounding():
     assert watch.product_formats == {torch.bfloat16}
     assert total.dtype == terms.dtype == torch.float32
     assert total.item() == pytest.approx(exact.sum().item(), rel=2e-3)
-    rounded_logits = (hidden.bfloat16() @ weight.bfloat16().t()).float()
+    rounded_logits = (hidden.bfloat16() @ weight[:V].bfloat16().t()).float()
     expected_terms = F.cross_entropy(rounded_logits, targets, ignore_index=-100, reduction="none")
     torch.testing.assert_close(terms, expected_terms.detach())
     torch.testing.assert_close(terms, exact.detach(), rtol=0, atol=0.1)
@@ -116,7 +121,7 @@ def test_bfloat16_autocast_to_rounding():
 @pytest.mark.parametrize("scale", [1e3, 1e6])
 def test_huge_logits_do_not_overflow(scale):
     hidden, weight, targets = make_inputs(30, scale=scale)
-    total = nll_sum(hidden, weight, targets, -100)
+    total = nll_sum(hidden, weight, targets, -100, V)
     torch.testing.assert_close(total, plain(hidden, weight, targets).sum(), rtol=1e-6, atol=0)
     assert all(gradient.isfinite().all() for gradient in torch.autograd.grad(total, (hidden, weight)))
 
@@ -127,7 +132,7 @@ def test_a_small_loss_keeps_its_digits_beside_large_logits(margin):
     weight = torch.zeros(V, 2)
     weight[:, 0], weight[3, 1] = 1.0, 1.0  # every logit is 10,000, the target's a little more
     expected = math.log(1 + (V - 1) * math.exp(-margin))
-    assert nll_sum(hidden, weight, torch.tensor([3]), -100).item() == pytest.approx(expected, rel=1e-6)
+    assert nll_sum(hidden, weight, torch.tensor([3]), -100, V).item() == pytest.approx(expected, rel=1e-6)
 
 
 class Watch(TorchDispatchMode):

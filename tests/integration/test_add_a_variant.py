@@ -1,0 +1,103 @@
+"""docs/add_a_variant.md, typed in: its blocks are applied to a copy of the repository, which then trains and tests."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from tests.integration.conftest import ONE_THREAD, ROOT, TINY, copy_corpus
+
+BLOCKS = re.compile(r"<!-- (append|replace|create): (\S+) -->\n((?:```\w*\n.*?\n```\n)+)", re.DOTALL)
+FENCE = re.compile(r"```\w*\n(.*?\n)```\n", re.DOTALL)
+
+
+def read_blocks(document):
+    """(what to do, the file, its blocks of text), in the order of the page."""
+    return [(action, path, FENCE.findall(fences)) for action, path, fences in BLOCKS.findall(document)]
+
+
+def apply_block(root, action, path, texts):
+    file = root / path
+    if action == "create":
+        assert not file.exists(), f"{path} is there already"
+        (content,) = texts
+    elif action == "append":
+        (text,) = texts
+        content = file.read_text() + text
+    else:
+        old, new = texts
+        before = file.read_text()
+        assert before.count(old) == 1, f"{path} does not hold this once:\n{old}"
+        content = before.replace(old, new)
+    file.write_text(content)
+
+
+@pytest.fixture
+def copy(tmp_path):
+    """The tracked files as they are now."""
+    root = tmp_path / "copy"
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for name in filter(None, listed.split("\0")):
+        if (ROOT / name).is_file():
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, root / name)
+    return root
+
+
+def run_copy(root, *arguments):
+    """Python in the copy, which must find the copy's gpt2lab and not the installed one."""
+    environment = ONE_THREAD | {"PYTHONPATH": str(root)}
+    result = subprocess.run(
+        [sys.executable, *arguments], cwd=root, env=environment, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout
+
+
+def test_the_page_works_as_it_is_written(copy):
+    document = (ROOT / "docs" / "add_a_variant.md").read_text()
+    blocks = read_blocks(document)
+    assert document.count("<!-- ") == len(blocks)
+    name = next(path for action, path, _ in blocks if action == "create").split("/")[-1].removesuffix(".yaml")
+    for block in blocks:
+        apply_block(copy, *block)
+
+    copy_corpus(copy)
+    run_copy(copy, "train.py", *TINY, f"model/norm={name}", "training.max_steps=2", "run_dir=runs/page")
+    assert json.loads((copy / "runs/page/metrics.jsonl").read_text().splitlines()[-1])["step"] == 2
+    inside = run_copy(
+        copy,
+        "-c",
+        "import torch; from gpt2lab.weights.native import open_checkpoint as o; m = o('runs/page', torch.device('cpu'))"
+        ".model; print(*[f'{n}={p.mean().item():.2f}' for n, p in m.named_parameters() if 'alpha' in n])",
+    )
+    # two of each of the two blocks, and the last; after two steps still near where they began
+    assert len(re.findall(r"norm_\w\.alpha=0\.(?:49|50|51)", inside)) == 5
+
+    tested = run_copy(
+        copy, "-m", "pytest", "-rA", "-k", name, "tests/unit/test_model_gpt.py", "tests/unit/test_model_norms.py"
+    )
+    passed = [line for line in tested.splitlines() if line.startswith("PASSED")]
+    assert sum(f"-{name}-" in line for line in passed) >= 25  # with every position scheme and MLP
+    assert any(f"test_formula[{name}-" in line for line in passed)
+
+
+@pytest.mark.parametrize(
+    ("action", "texts", "expected"),
+    [("append", ["c\n"], "a\nb\nc\n"), ("replace", ["a\n", "A\n"], "A\nb\n"), ("replace", ["b\n", ""], "a\n")],
+)
+def test_blocks_are_applied(tmp_path, action, texts, expected):
+    (tmp_path / "file").write_text("a\nb\n")
+    apply_block(tmp_path, action, "file", texts)
+    assert (tmp_path / "file").read_text() == expected
+
+
+def test_a_page_out_of_date_is_noticed(tmp_path):
+    (tmp_path / "file").write_text("a\nb\n")
+    with pytest.raises(AssertionError, match="does not hold this once"):
+        apply_block(tmp_path, "replace", "file", ["gone\n", "new\n"])
+    with pytest.raises(AssertionError, match="there already"):
+        apply_block(tmp_path, "create", "file", ["new\n"])
