@@ -6,8 +6,7 @@ from gpt2lab.compose import run_job
 from gpt2lab.config import SampleJob
 from gpt2lab.generation import generate
 from gpt2lab.runtime import open_runtime
-from gpt2lab.tokenizer import load_tokenizer
-from gpt2lab.weights import open_checkpoint
+from gpt2lab.weights import open_model
 
 log = logging.getLogger(__name__)
 
@@ -15,9 +14,9 @@ log = logging.getLogger(__name__)
 def sample(job: SampleJob) -> None:
     """Print ``sampling.num_samples`` continuations."""
     runtime = open_runtime(job.runtime)
-    checkpoint = open_checkpoint(job.checkpoint, runtime.device)
-    tokenizer = load_tokenizer(checkpoint.job.tokenizer.name)
-    log.info("%s, step %d", checkpoint.folder, checkpoint.step)
+    checkpoint = open_model(job.checkpoint, runtime.device)
+    tokenizer = checkpoint.tokenizer
+    log.info(checkpoint.source.describe())
     prompt = tokenizer.encode(job.prompt) or [tokenizer.eot_id]
     block_size = checkpoint.model.config.block_size
     if len(prompt) > block_size:
