@@ -7,12 +7,12 @@ import torch
 
 from gpt2lab.compose import run_job
 from gpt2lab.config import ExportJob, UserError
-from gpt2lab.weights import check_free, export, open_model
+from gpt2lab.weights import check_free, open_model, save_pretrained
 
 log = logging.getLogger(__name__)
 
 
-def export_model(job: ExportJob) -> None:
+def export(job: ExportJob) -> None:
     """Write the folder ``out``."""
     if not job.out:
         raise UserError("out=null: expected the folder to write: type out=DIR")
@@ -20,9 +20,9 @@ def export_model(job: ExportJob) -> None:
     check_free(out)
     checkpoint = open_model(job.checkpoint, torch.device("cpu"))
     log.info(checkpoint.source.describe())
-    architecture = export(checkpoint.model, checkpoint.tokenizer, out)
+    architecture = save_pretrained(checkpoint.model, checkpoint.tokenizer, out)
     log.info("written to %s: %s.from_pretrained(%r) opens it", out, architecture, str(out))
 
 
 if __name__ == "__main__":
-    run_job("export", export_model)
+    run_job("export", export)

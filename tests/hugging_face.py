@@ -19,7 +19,7 @@ transformers.logging.disable_progress_bar()
 NO_IDS = {"bos_token_id": None, "eos_token_id": None}
 
 
-def gpt2(*, std=0.3, **settings):
+def gpt2(*, std=0.2, **settings):
     """GPT-2 of some thousand numbers."""
     shape = {"vocab_size": 31, "n_positions": 12, "n_embd": 16, "n_layer": 2, "n_head": 2}
     off = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
@@ -45,11 +45,11 @@ def llama(*, theta=10_000.0, **settings):
 MAKERS = {"gpt2": gpt2, "neox": neox, "llama": llama}
 
 
-def _randomised(model, std=0.3):
+def _randomised(model, std=0.2):
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             is_gain = parameter.ndim == 1 and name.endswith("weight")
-            parameter.normal_(mean=float(is_gain), std=std if parameter.ndim == 2 else std / 3)
+            parameter.normal_(mean=float(is_gain), std=std if parameter.ndim == 2 else std / 2)
     return model.eval()
 
 

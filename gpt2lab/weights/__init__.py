@@ -1,6 +1,6 @@
 """Models out of files and into them: gpt2lab's own runs, Hugging Face directories, names on the Hub."""
 
-from gpt2lab.weights.export import check_free, export
+from gpt2lab.weights.export import check_free, save_pretrained
 from gpt2lab.weights.native import find_checkpoint, newest_run
 from gpt2lab.weights.sources import OpenModel, Source, load_pretrained, load_weights, open_model
 
@@ -8,10 +8,10 @@ __all__ = [
     "OpenModel",
     "Source",
     "check_free",
-    "export",
     "find_checkpoint",
     "load_pretrained",
     "load_weights",
     "newest_run",
     "open_model",
+    "save_pretrained",
 ]

@@ -1,10 +1,11 @@
 """A model out: GPT -> a directory that ``transformers`` loads as it is.
 
-model -> the architecture that has a place for all its settings -> FOLDER.tmp/ (config.json, generation_config.json,
-model.safetensors, the tokenizer's files) -> rename -> FOLDER/
+model -> the architecture that has a place for all its settings -> FOLDER.<id>.tmp/ (config.json,
+generation_config.json, model.safetensors, the tokenizer's files) -> rename -> FOLDER/
 """
 
 import json
+import secrets
 import shutil
 from pathlib import Path
 
@@ -27,16 +28,16 @@ def check_free(folder: Path) -> None:
         raise UserError(f"out={folder} is there already: name a folder that is yet to be made")
 
 
-def export(model: GPT, tokenizer: Tokenizer, folder: Path) -> str:
+def save_pretrained(model: GPT, tokenizer: Tokenizer, folder: str | Path) -> str:
     """Write ``folder``; return the name of the architecture. Padding rows of the vocabulary are left out.
 
     Raises:
         UserError: no architecture has a place for all of the model's settings, or ``folder`` is there already.
     """
     architecture = find_architecture(model.config)
+    folder = Path(folder).resolve()
     check_free(folder)
-    temporary = folder.resolve().with_name(f"{folder.resolve().name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
+    temporary = folder.with_name(f"{folder.name}.{secrets.token_hex(3)}.tmp")
     temporary.mkdir(parents=True)
     try:
         settings = architecture.config_json(model, tokenizer.eot_id)
@@ -49,7 +50,7 @@ def export(model: GPT, tokenizer: Tokenizer, folder: Path) -> str:
         }
         save_file(tensors, temporary / SINGLE, metadata={"format": "pt"})
         write_tokenizer(tokenizer.name, temporary, model.config.block_size)
-        temporary.rename(folder.resolve())
+        temporary.rename(folder)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise

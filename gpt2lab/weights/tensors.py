@@ -117,7 +117,7 @@ def check_tensors(tensors: dict[str, StoredTensor], expected: dict[str, Place], 
         if tensor.shape != expected[name].shape:
             raise UserError(
                 f"{tensor.path}: tensor {tensor.name} has shape {list(tensor.shape)}, "
-                f"expected {list(expected[name].shape)} by its settings"
+                f"expected {list(expected[name].shape)} by the model's settings"
             )
 
 
