@@ -1,4 +1,4 @@
-"""Score a checkpoint: python eval.py checkpoint=runs/... [eval.text_file=book.txt] [eval.stride=128]"""
+"""Score a checkpoint: python eval.py checkpoint=runs/...|gpt2|DIR [eval.text_file=book.txt] [eval.stride=128]"""
 
 import json
 import logging
@@ -6,12 +6,11 @@ import time
 from pathlib import Path
 
 from gpt2lab.compose import run_job
-from gpt2lab.config import EvalJob
+from gpt2lab.config import EvalJob, UserError
 from gpt2lab.evaluation import perplexity
 from gpt2lab.evaluation.texts import text_from_file, text_from_validation_split
 from gpt2lab.runtime import open_runtime
-from gpt2lab.tokenizer import load_tokenizer
-from gpt2lab.weights import open_checkpoint
+from gpt2lab.weights import open_model
 
 log = logging.getLogger(__name__)
 
@@ -19,15 +18,17 @@ log = logging.getLogger(__name__)
 def evaluate(job: EvalJob) -> None:
     """Print the figures and write them, with the protocol, to ``eval.json``."""
     runtime = open_runtime(job.runtime)
-    checkpoint = open_checkpoint(job.checkpoint, runtime.device)
-    tokenizer = load_tokenizer(checkpoint.job.tokenizer.name)
-    log.info("%s, step %d", checkpoint.folder, checkpoint.step)
+    checkpoint = open_model(job.checkpoint, runtime.device)
+    source, tokenizer = checkpoint.source, checkpoint.tokenizer
+    log.info(source.describe())
     if job.eval.text_file:
         text = text_from_file(Path(job.eval.text_file), tokenizer)
+    elif source.trained_on:
+        text = text_from_validation_split(source.trained_on.data, tokenizer, source.trained_on.fingerprint)
     else:
-        text = text_from_validation_split(checkpoint.job.data, tokenizer, checkpoint.data_fingerprint)
+        raise UserError(f"{source.folder} has no validation split: name a text to score, eval.text_file=FILE")
 
-    context = checkpoint.job.sequence_length  # positions beyond it were never trained
+    context = source.context  # positions beyond it were never trained
     started = time.perf_counter()
     result = perplexity(
         checkpoint.model,
@@ -51,12 +52,8 @@ def evaluate(job: EvalJob) -> None:
     figures = result.figures()
     for name, value in {**protocol, **figures}.items():
         log.info("%-18s %s", name, f"{value:,.4f}" if isinstance(value, float) else value)
-    out = Path(job.out) if job.out else checkpoint.run_dir / "eval.json"
-    origin = {
-        "checkpoint": str(checkpoint.folder),
-        "step": checkpoint.step,
-        "parameters": checkpoint.model.num_parameters(),
-    }
+    out = Path(job.out) if job.out else source.results / "eval.json"
+    origin = {**source.origin, "parameters": checkpoint.model.num_parameters()}
     speed = {"wall_seconds": seconds, "tokens_per_second": result.tokens / seconds}
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps({**origin, **figures, "protocol": protocol, **speed}, indent=2) + "\n")

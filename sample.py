@@ -9,8 +9,8 @@ from gpt2lab.compose import run_job
 from gpt2lab.config import SampleJob
 from gpt2lab.generation import generate, generate_stream
 from gpt2lab.runtime import open_runtime
-from gpt2lab.tokenizer import Tokenizer, load_tokenizer
-from gpt2lab.weights import open_checkpoint
+from gpt2lab.tokenizer import Tokenizer
+from gpt2lab.weights import open_model
 
 log = logging.getLogger(__name__)
 
@@ -18,9 +18,9 @@ log = logging.getLogger(__name__)
 def sample(job: SampleJob) -> None:
     """Print ``sampling.num_samples`` continuations."""
     runtime = open_runtime(job.runtime)
-    checkpoint = open_checkpoint(job.checkpoint, runtime.device)
-    model, tokenizer = checkpoint.model, load_tokenizer(checkpoint.job.tokenizer.name)
-    log.info("%s, step %d", checkpoint.folder, checkpoint.step)
+    checkpoint = open_model(job.checkpoint, runtime.device)
+    model, tokenizer = checkpoint.model, checkpoint.tokenizer
+    log.info(checkpoint.source.describe())
     prompt = tokenizer.encode(job.prompt) or [tokenizer.eot_id]
     block_size = model.config.block_size
     if len(prompt) > block_size:

@@ -24,7 +24,7 @@ def train(job: TrainJob) -> float:
     start = find_start(job, given_run_dir(job))
     model = build_model(job.model, job.seed, runtime)
     if job.init_from:
-        log.info("weights from %s", load_weights(model, job.init_from))
+        log.info("weights from %s", load_weights(model, job.init_from).describe())
     folder, manifest = open_or_prepare(job.data, tokenizer)
     run_dir = (start.run_dir or new_run_dir()).resolve()
     trainer = build_trainer(job, model, tokenizer, folder, manifest, run_dir, runtime)

@@ -32,11 +32,27 @@ from omegaconf.errors import OmegaConfBaseException
 from tqdm import tqdm
 
 from gpt2lab.checkpoint import one_line
-from gpt2lab.config import EvalJob, PrepareJob, SampleJob, TrainJob, UserError, did_you_mean, from_dict, to_dict
+from gpt2lab.config import (
+    EvalJob,
+    ExportJob,
+    PrepareJob,
+    SampleJob,
+    TrainJob,
+    UserError,
+    did_you_mean,
+    from_dict,
+    to_dict,
+)
 from gpt2lab.weights.native import RUNS
 
 CONFIG_DIR = Path(__file__).resolve().parent.parent / "configs"
-JOBS: dict[str, type] = {"train": TrainJob, "prepare": PrepareJob, "eval": EvalJob, "sample": SampleJob}
+JOBS: dict[str, type] = {
+    "train": TrainJob,
+    "prepare": PrepareJob,
+    "eval": EvalJob,
+    "sample": SampleJob,
+    "export": ExportJob,
+}
 FREE_TEXT = ("prompt",)
 """Keys whose value is taken as it is typed: a prompt may hold commas, quotes and brackets, which Hydra would parse."""
 USER_ERROR_STATUS = 2

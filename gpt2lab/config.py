@@ -444,9 +444,9 @@ class EvalJob:
     """``python eval.py``"""
 
     checkpoint: str | None = None
-    """a run or checkpoint folder; null: the newest run"""
+    """a run, a checkpoint, a Hugging Face directory, or a name there (gpt2, ORG/NAME); null: the newest run"""
     out: str | None = None
-    """file of the figures; null: eval.json in the run folder"""
+    """file of the figures; null: eval.json in the run folder, or here if it is no run"""
     eval: PerplexityConfig = field(default_factory=PerplexityConfig)
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
 
@@ -489,13 +489,23 @@ class SampleJob:
     """``python sample.py``"""
 
     checkpoint: str | None = None
-    """a run or checkpoint folder; null: the newest run"""
+    """a run, a checkpoint, a Hugging Face directory, or a name there (gpt2, ORG/NAME); null: the newest run"""
     prompt: str = ""
     """text to continue; empty: start a new document"""
     stream: bool = True
     """print the text as it is drawn, one sample after another; false: draw all together, which is faster"""
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
+
+
+@dataclass
+class ExportJob:
+    """``python export.py``"""
+
+    checkpoint: str | None = None
+    """a run, a checkpoint, a Hugging Face directory, or a name there (gpt2, ORG/NAME); null: the newest run"""
+    out: str | None = None
+    """folder to write, yet to be made"""
 
 
 # ------------------------------------------------------------------------------------------------------- plain values

@@ -164,22 +164,29 @@ def read_checked(path: Path, sha256: str) -> bytes:
     return content
 
 
-def merge_ranks(vocab_bpe: str, encoder: dict[str, int]) -> dict[bytes, int]:
-    """Each piece of GPT-2's vocabulary and its rank, which is both its id and its place in the order of merges.
+def byte_characters() -> dict[int, str]:
+    """The printable character that stands for a byte in both files, by byte, in the order of GPT-2's ids.
 
-    Both files write a byte as a printable character: a printable Latin-1 character other than space as itself, the
-    68 others as U+0100, U+0101, ... The ranks follow from the merges of vocab.bpe (one a line, after a version line);
-    encoder.json must give the same ids, since tiktoken takes a rank for an id.
+    A printable Latin-1 character other than space stands for itself; the 68 other bytes are U+0100, U+0101, ...
     """
     printable = [byte for byte in range(256) if chr(byte).isprintable() and chr(byte) != " "]
     others = [byte for byte in range(256) if byte not in printable]
-    byte_of = {chr(byte): byte for byte in printable} | {chr(256 + i): byte for i, byte in enumerate(others)}
+    return {byte: chr(byte) for byte in printable} | {byte: chr(256 + i) for i, byte in enumerate(others)}
+
+
+def merge_ranks(vocab_bpe: str, encoder: dict[str, int]) -> dict[bytes, int]:
+    """Each piece of GPT-2's vocabulary and its rank, which is both its id and its place in the order of merges.
+
+    The ranks follow from the merges of vocab.bpe (one a line, after a version line); encoder.json must give the same
+    ids, since tiktoken takes a rank for an id.
+    """
+    byte_of = {character: byte for byte, character in byte_characters().items()}
 
     def to_bytes(piece: str) -> bytes:
         return bytes(byte_of[character] for character in piece)
 
     merges = [line.replace(" ", "") for line in vocab_bpe.split("\n")[1:-1]]
-    pieces = [bytes([byte]) for byte in printable + others] + [to_bytes(merge) for merge in merges]
+    pieces = [bytes([byte]) for byte in byte_characters()] + [to_bytes(merge) for merge in merges]
     ranks = {piece: rank for rank, piece in enumerate(pieces)}
     assert ranks == {to_bytes(piece): rank for piece, rank in encoder.items() if piece != END_OF_TEXT}
     return ranks

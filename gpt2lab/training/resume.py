@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from gpt2lab.checkpoint import list_checkpoints, newest_complete, read_manifest
-from gpt2lab.config import TrainJob, UserError, to_dict
+from gpt2lab.config import ModelConfig, TrainJob, UserError, from_dict, to_dict
 from gpt2lab.data import Manifest
 from gpt2lab.training.trainer import Trainer
 from gpt2lab.weights import find_checkpoint, newest_run
-from gpt2lab.weights.native import RUNS, require_same_model
+from gpt2lab.weights.native import RUNS
+from gpt2lab.weights.sources import require_same_model
 
 ORDER_KEYS = ("seed=", "training.batch_tokens=", "training.sequence_length=")
 """settings that the data order and the token count are functions of"""
@@ -76,7 +77,7 @@ def resume(trainer: Trainer, job: TrainJob, checkpoint: Path, manifest: Manifest
         UserError: the checkpoint is damaged, of another architecture, or was trained on other data.
     """
     saved = read_manifest(checkpoint)
-    require_same_model(saved, job.model, checkpoint)
+    require_same_model(from_dict(ModelConfig, saved["config"]["model"]), job.model, checkpoint, free=("dropout",))
     if saved["data_fingerprint"] != manifest.fingerprint:
         raise UserError(
             f"{checkpoint} was trained on data {saved['data_fingerprint'][:12]}, this set is "

@@ -1,0 +1,118 @@
+"""A Hugging Face config.json, read key by key: an answer is of the right kind, or a ``UserError`` that names the file.
+
+An absent key and one that is null are the same, as they are to ``transformers``.
+"""
+
+import json
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+from gpt2lab.config import UserError
+
+CONFIG_JSON = "config.json"
+
+Value = TypeVar("Value")
+
+
+class ConfigJson:
+    """The settings of one model."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.values = read_json(path)
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """The value of a key."""
+        value = self.values.get(key)
+        return default if value is None else value
+
+    def whole(self, *spellings: str) -> int:
+        """The whole number of at least 1 under the first of these keys that is there."""
+        key = next((key for key in spellings if self.get(key) is not None), None)
+        if key is None:
+            raise UserError(f"{self.path}: {' or '.join(spellings)} is missing: expected a whole number")
+        return self.whole_or_none(key) or self.refuse(key, self.get(key), "a whole number of at least 1")
+
+    def whole_or_none(self, key: str) -> int | None:
+        """The whole number of at least 1 under this key, None where it is absent."""
+        value = self.get(key)
+        if value is None or (type(value) is int and value >= 1):
+            return value
+        return self.refuse(key, value, "a whole number of at least 1")
+
+    def number(self, key: str, default: float) -> float:
+        """The number under this key."""
+        value = self.get(key, default)
+        return float(value) if type(value) in (int, float) else self.refuse(key, value, "a number")
+
+    def switch(self, key: str, *, default: bool) -> bool:
+        """The true or false under this key."""
+        value = self.get(key, default)
+        return value if isinstance(value, bool) else self.refuse(key, value, "true or false")
+
+    def choice(self, key: str, known: Mapping[str, Value], default: str) -> Value:
+        """What ``known`` says of the name under this key."""
+        name = self.get(key, default)
+        if not isinstance(name, str) or name not in known:
+            self.refuse(key, name, " or ".join(known))
+        return known[name]
+
+    def require(self, key: str, *, expected: Any, absent: Any = None) -> None:
+        """Refuse any value but the one that gpt2lab's models have; None: an absent key means that one too."""
+        value = self.get(key, expected if absent is None else absent)
+        if value != expected:
+            self.refuse(key, value, json.dumps(expected) + ", gpt2lab has nothing else")
+
+    def refuse(self, key: str, value: Any, expected: str) -> NoReturn:
+        """Raise the ``UserError`` of one key."""
+        shown = json.dumps(value)
+        shown = shown if len(shown) <= 80 else f"{shown[:80]}..."
+        raise UserError(f"{self.path}: {key}={shown}: expected {expected}")
+
+    def rope(
+        self, default_fraction: float, theta_keys: Collection[str], fraction_keys: Collection[str]
+    ) -> tuple[float, float]:
+        """Base and rotated share of plain rope; scaled forms are refused.
+
+        ``transformers`` 5 writes one group, ``rope_parameters``. Before it there were ``rope_scaling`` (null for plain
+        rope) and a key each for base and share, whose spellings are the arguments.
+        """
+        group_key = "rope_scaling" if self.get("rope_scaling") else "rope_parameters"
+        group = self.get(group_key, {})
+        if not isinstance(group, dict):
+            self.refuse(group_key, group, "a group of settings")
+        for key, value in group.items():
+            if key in ("rope_type", "type"):
+                known = value in (None, "default")
+            else:
+                known = key in ("rope_theta", "partial_rotary_factor")
+            if not known:
+                self.refuse(
+                    f"{group_key}.{key}", value, 'plain rope ("rope_type": "default"), scaled forms are not read'
+                )
+        flat = {**self.values, **{key: value for key, value in group.items() if value is not None}}
+        theta = next((flat[key] for key in ("rope_theta", *theta_keys) if flat.get(key) is not None), 10_000.0)
+        fraction_spellings = ("partial_rotary_factor", *fraction_keys)
+        fraction = next((flat[key] for key in fraction_spellings if flat.get(key) is not None), default_fraction)
+        for key, value in (("rope_theta", theta), ("partial_rotary_factor", fraction)):
+            if type(value) not in (int, float):
+                self.refuse(key, value, "a number")
+        return float(theta), float(fraction)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON file that holds an object.
+
+    Raises:
+        UserError: it is missing, or holds something else.
+    """
+    if not path.is_file():
+        raise UserError(f"{path} is missing: a Hugging Face directory has it beside its safetensors files")
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path}: expected JSON: {error}") from error
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: expected a JSON object, found {type(values).__name__}")
+    return values

@@ -1,0 +1,187 @@
+"""Export: which models have a place, what the tokenizer files say, and that nothing half-written is left."""
+
+import json
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import AutoTokenizer
+
+from gpt2lab.config import UserError
+from gpt2lab.model.mlp import MLPS
+from gpt2lab.model.positions import POSITIONS
+from gpt2lab.tokenizer import load_tokenizer
+from gpt2lab.weights import check_free, open_model, save_pretrained
+from gpt2lab.weights.tokenizer_files import write_tokenizer
+from tests.hugging_face import gpt2, llama
+
+CPU = torch.device("cpu")
+BYTES = {"vocab_size": 257}
+
+
+@pytest.mark.parametrize(
+    ("shape", "gpt2s", "llamas"),
+    [
+        ({"bias": False}, ["model.bias=false"], ["model/positions=learned", "model/norm=layernorm", "model/mlp=gelu"]),
+        ({"qk_norm": True}, ["model.qk_norm=true"], ["model.qk_norm=true"]),
+        ({"n_kv_head": 1}, ["model.n_kv_head=1"], ["model.bias=true"]),
+        ({"norm": "rmsnorm"}, ["model/norm=rmsnorm"], ["model/positions=learned"]),
+        ({"mlp": "swiglu"}, ["model/mlp=swiglu"], ["model/norm=layernorm"]),
+        (
+            {"positions": "rope", "norm": "rmsnorm", "mlp": "swiglu"},
+            ["model/positions=rope", "model/norm=rmsnorm", "model/mlp=swiglu"],
+            ["model.bias=true"],
+        ),
+        (
+            {"positions": "rope", "norm": "rmsnorm", "mlp": "swiglu", "bias": False, "qk_norm": True},
+            ["model.bias=false"],
+            ["model.qk_norm=true"],
+        ),
+        *(
+            ({"positions": name}, [f"model/positions={name}"], ["model/norm=layernorm"])
+            for name in POSITIONS
+            if name != "learned"
+        ),
+        *(
+            ({"positions": "rope", "norm": "rmsnorm", "bias": False, "mlp": name}, ["rope"], [f"model/mlp={name}"])
+            for name in MLPS
+            if name != "swiglu"
+        ),
+    ],
+)
+def test_what_has_no_place_is_named(tiny_model, tmp_path, shape, gpt2s, llamas):
+    with pytest.raises(UserError) as caught:
+        save_pretrained(tiny_model(**BYTES, **shape), load_tokenizer("bytes"), tmp_path / "out")
+    _, in_gpt2, in_llama = str(caught.value).split(" has no place for ")
+    assert "\n" not in str(caught.value)
+    assert all(setting in in_gpt2 for setting in gpt2s), in_gpt2
+    assert all(setting in in_llama for setting in llamas), in_llama
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_part_of_the_heads_channels_turned_has_no_place(tiny_model, tmp_path):
+    model = tiny_model(**BYTES, positions="rope", norm="rmsnorm", mlp="swiglu", bias=False)
+    model.config.positions.rope_fraction = 0.5
+    with pytest.raises(UserError, match=r"Llama's has no place for model\.positions\.rope_fraction=0\.5$"):
+        save_pretrained(model, load_tokenizer("bytes"), tmp_path / "out")
+
+
+def test_a_folder_in_use_is_left_alone(tiny_model, tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    for taken in (tmp_path, tmp_path / "notes.txt"):
+        with pytest.raises(UserError, match="is there already"):
+            check_free(taken)
+        with pytest.raises(UserError, match="is there already"):
+            save_pretrained(tiny_model(**BYTES), load_tokenizer("bytes"), taken)
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+    (tmp_path / "empty").mkdir()
+    save_pretrained(tiny_model(**BYTES), load_tokenizer("bytes"), tmp_path / "empty")
+    assert (tmp_path / "empty" / "config.json").is_file()
+
+
+def test_a_failure_leaves_nothing(tiny_model, tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    for name in ("save_file", "write_tokenizer"):
+        with monkeypatch.context() as patch:
+            patch.setattr(f"gpt2lab.weights.export.{name}", full)
+            with pytest.raises(OSError, match="No space"):
+                save_pretrained(tiny_model(**BYTES), load_tokenizer("bytes"), tmp_path / "out")
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_below_others_that_are_yet_to_be_made(tiny_model, tmp_path):
+    save_pretrained(tiny_model(**BYTES), load_tokenizer("bytes"), tmp_path / "a" / "b")
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["b"]
+
+
+@pytest.fixture(scope="module")
+def theirs(tmp_path_factory):
+    """What AutoTokenizer makes of the files, by tokenizer."""
+    tokenizers = {}
+    for name in ("gpt2", "bytes"):
+        folder = tmp_path_factory.mktemp(name)
+        write_tokenizer(name, folder, 1024)
+        # a model's settings lie beside them and take part in the choice of the class
+        (folder / "config.json").write_text(json.dumps({"model_type": "llama" if name == "bytes" else "gpt2"}))
+        tokenizers[name] = AutoTokenizer.from_pretrained(folder)
+    return tokenizers
+
+
+TEXTS = [
+    "Hello, I'm a language model,",
+    "  two  spaces\n\n\ttabs and\r\nlines  ",
+    "don't we'll they've I'd it's",
+    "naïve café, 漢字, Ελληνικά, \U0001f600\u200d\U0001f525, e\u0301, \u00a0\u2028 \x00\x1f\x7f",
+    "1234567 3.14 x_1 == y**2;",
+    "",
+    " ",
+]
+
+
+@pytest.mark.parametrize("name", ["gpt2", "bytes"])
+@pytest.mark.parametrize("text", TEXTS)
+def test_auto_tokenizer_gives_our_ids(theirs, name, text):
+    ours = load_tokenizer(name)
+    assert theirs[name](text)["input_ids"] == ours.encode(text)
+    assert theirs[name].decode(ours.encode(text)) == text
+
+
+@pytest.mark.parametrize("name", ["gpt2", "bytes"])
+@settings(max_examples=60, deadline=None)
+@given(text=st.text(st.characters(exclude_categories=["Cs", "Cn", "Co"]), max_size=60))
+def test_auto_tokenizer_gives_our_ids_for_any_text(theirs, name, text):
+    ids = load_tokenizer(name).encode(text)
+    assert theirs[name].encode(text) == ids
+    assert theirs[name].decode(ids) == text
+
+
+@pytest.mark.parametrize("name", ["gpt2", "bytes"])
+def test_end_of_text(theirs, name):
+    ours, tokenizer = load_tokenizer(name), theirs[name]
+    assert tokenizer.eos_token_id == tokenizer.bos_token_id == ours.eot_id
+    assert tokenizer.encode("a<|endoftext|>b") == [*ours.encode("a"), ours.eot_id, *ours.encode("b")]
+    assert tokenizer.decode([*ours.encode("a"), ours.eot_id], skip_special_tokens=True) == "a"
+    assert len(tokenizer) == ours.vocab_size
+    assert tokenizer.model_max_length == 1024
+
+
+@pytest.mark.parametrize("make", [gpt2, llama])
+def test_ids_are_recognised_by_number_or_by_their_files(make, tmp_path):
+    """50,257 rows without tokenizer files are GPT-2's; with files, these decide, and further rows are cut off."""
+    rows = {"gpt2": 50_257, "bytes": 257}
+    for name, vocab_size in (("plain", 50_257), ("padded", 50_304), ("bytes", 320), ("foreign", 50_257)):
+        make(vocab_size=vocab_size).save_pretrained(tmp_path / name)
+    write_tokenizer("gpt2", tmp_path / "padded", 12)
+    write_tokenizer("bytes", tmp_path / "bytes", 12)
+    foreign = {f"piece {i}": i for i in range(50_257)}
+    (tmp_path / "foreign" / "vocab.json").write_text(json.dumps(foreign))
+
+    for name, expected in (("plain", "gpt2"), ("padded", "gpt2"), ("bytes", "bytes")):
+        opened = open_model(str(tmp_path / name), CPU)
+        assert opened.tokenizer.name == expected
+        assert opened.model.config.vocab_size == opened.model.wte.weight.shape[0] == rows[expected]
+    (tmp_path / "padded" / "vocab.json").unlink()  # tokenizer.json says the same
+    assert open_model(str(tmp_path / "padded"), CPU).model.config.vocab_size == 50_257
+    (tmp_path / "padded" / "tokenizer.json").unlink()
+    for name, size in (("padded", 50_304), ("foreign", 50_257)):
+        with pytest.raises(UserError, match=f"its {size} token ids are of no tokenizer that gpt2lab has"):
+            open_model(str(tmp_path / name), CPU)
+
+
+def test_transformers_own_files_are_recognised(theirs, tmp_path):
+    for name, rows in (("gpt2", 50_300), ("bytes", 300)):
+        folder = tmp_path / name
+        gpt2(vocab_size=rows).save_pretrained(folder)
+        theirs[name].save_pretrained(folder)
+        assert open_model(str(folder), CPU).tokenizer.name == name
+
+
+@pytest.mark.parametrize("broken", ['{"model": {"vocab": ["a", 1]}}', '{"model": {}}', "{}", "["])
+def test_tokenizer_files_of_other_kinds(tmp_path, broken):
+    gpt2().save_pretrained(tmp_path)
+    (tmp_path / "tokenizer.json").write_text(broken)
+    with pytest.raises(UserError, match="no tokenizer that gpt2lab has|tokenizer.json: expected JSON"):
+        open_model(str(tmp_path), CPU)
