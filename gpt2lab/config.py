@@ -220,7 +220,7 @@ class PrepareJob:
 
 @dataclass
 class OptimizerConfig:
-    """AdamW (Loshchilov and Hutter 2019) with GPT-3's settings (Brown et al. 2020, appendix B)."""
+    """AdamW (Loshchilov and Hutter 2019) with GPT-3's settings (Brown et al. 2020, appendix B); Muon for matrices."""
 
     name: str = "adamw"
     """a key of gpt2lab.training.optimizer.OPTIMIZERS"""
@@ -232,6 +232,8 @@ class OptimizerConfig:
     """decay of the squared gradient's running mean"""
     eps: float = 1e-8
     """added to the denominator"""
+    momentum: float = 0.95
+    """decay of the running gradient (muon only; Jordan et al. 2024)"""
     weight_decay: float = 0.1
     """decoupled decay of the matrices (biases, gains and other vectors have none)"""
 
@@ -242,8 +244,8 @@ class OptimizerConfig:
             self.lr,
             "a number above 0, or null for 0.3 / n_embd",
         )
-        for key in ("beta1", "beta2"):
-            check(0 <= getattr(self, key) < 1, f"optimizer.{key}", getattr(self, key), "0 <= beta < 1")
+        for key in ("beta1", "beta2", "momentum"):
+            check(0 <= getattr(self, key) < 1, f"optimizer.{key}", getattr(self, key), f"0 <= {key} < 1")
         check(self.eps > 0, "optimizer.eps", self.eps, "a number above 0")
         check(self.weight_decay >= 0, "optimizer.weight_decay", self.weight_decay, "0 or more")
 
@@ -258,12 +260,15 @@ class ScheduleConfig:
     """steps of linear warm-up; null: 5 % of the run"""
     min_lr_ratio: float = 0.1
     """final learning rate as a share of the peak"""
+    decay_share: float = 0.2
+    """share of the run, after warm-up, in which the rate falls (wsd only)"""
 
     def __post_init__(self) -> None:
         check(
             self.warmup_steps is None or self.warmup_steps >= 0, "schedule.warmup_steps", self.warmup_steps, "0 or more"
         )
         check(0 <= self.min_lr_ratio <= 1, "schedule.min_lr_ratio", self.min_lr_ratio, "0 <= min_lr_ratio <= 1")
+        check(0 < self.decay_share <= 1, "schedule.decay_share", self.decay_share, "a share, above 0 to 1")
 
     def warmup_of(self, total_steps: int) -> int:
         """Steps of warm-up in a run of ``total_steps``; a ``UserError`` if nothing would be left of the run."""
@@ -290,6 +295,8 @@ class TrainingConfig:
     """tokens a training sequence; null: model.block_size"""
     grad_clip: float = 1.0
     """largest L2 norm of the whole gradient; 0: no clipping"""
+    max_skips: int = 5
+    """steps in a row that are skipped because loss or gradient is no number, before the run is stopped"""
     log_every: int = 10
     """steps between lines of metrics.jsonl"""
     eval_every: int = 100
@@ -313,7 +320,7 @@ class TrainingConfig:
         check(0 < lengths[given[0]] < math.inf, f"training.{given[0]}", lengths[given[0]], "a finite number above 0")
         for key in ("batch_tokens", "eval_tokens", "log_every", "keep_checkpoints"):
             check(getattr(self, key) >= 1, f"training.{key}", getattr(self, key), "a whole number of at least 1")
-        for key in ("eval_every", "checkpoint_every", "grad_clip"):
+        for key in ("eval_every", "checkpoint_every", "grad_clip", "max_skips"):
             check(getattr(self, key) >= 0, f"training.{key}", getattr(self, key), "0 or more")
         for key in ("micro_batch_size", "sequence_length"):
             value = getattr(self, key)

@@ -13,8 +13,8 @@ from gpt2lab.model.init import init_weights
 from gpt2lab.runtime import Runtime, stream_seed
 from gpt2lab.tokenizer import Tokenizer
 from gpt2lab.training.metrics import MetricsLog
-from gpt2lab.training.optimizer import OPTIMIZERS, NamedOptimizer
-from gpt2lab.training.schedule import learning_rate
+from gpt2lab.training.optimizer import OPTIMIZERS, Optimizers
+from gpt2lab.training.schedule import lr_share
 from gpt2lab.training.trainer import Progress, Trainer, Validator
 
 
@@ -45,13 +45,13 @@ def build_trainer(
     batches = TrainBatches(train, job.batch_size, job.sequence_length, job.seed)
     total_steps = job.total_steps(batches.num_windows * job.sequence_length)
     make_optimizer = choose(OPTIMIZERS, job.optimizer.name, "optimizer.name")
-    optimizer = NamedOptimizer(make_optimizer(model, job.optimizer, job.peak_lr))
+    optimizer = Optimizers(make_optimizer(model, job.optimizer, job.peak_lr))
     progress = Progress()
     description = {"config": to_dict(job), "data_fingerprint": manifest.fingerprint}
     return Trainer(
         model=model,
         optimizer=optimizer,
-        learning_rate=learning_rate(job, total_steps),
+        lr_share=lr_share(job.schedule, total_steps),
         batches=batches,
         validator=Validator(
             ValWindows(val, job.sequence_length, job.training.eval_tokens),

@@ -1,6 +1,7 @@
 """The run's record: one JSON object a line in ``metrics.jsonl``, each with ``step`` and ``tokens``."""
 
 import json
+import math
 import resource
 import sys
 from pathlib import Path
@@ -18,7 +19,7 @@ class MetricsLog:
     def write(self, step: int, tokens: int, **figures: Any) -> None:
         """Add one line."""
         with self.path.open("a") as file:
-            file.write(json.dumps({"step": step, "tokens": tokens, **figures}) + "\n")
+            file.write(json.dumps({"step": step, "tokens": tokens, **_numbers(figures)}, allow_nan=False) + "\n")
 
     def rewind(self, step: int) -> None:
         """Drop the lines after ``step``, and a half-written last one: a resumed run writes each step once."""
@@ -38,6 +39,11 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
         except ValueError:
             continue
     return lines
+
+
+def _numbers(figures: dict[str, Any]) -> dict[str, Any]:
+    """NaN and infinity as null: JSON has neither."""
+    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in figures.items()}
 
 
 def peak_memory_bytes(device: torch.device) -> int:

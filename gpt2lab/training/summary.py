@@ -43,6 +43,7 @@ def write_summary(
         "wall_seconds": progress.wall_seconds,
         "peak_memory_bytes": peak_memory_bytes(trainer.runtime.device),
         "precision": trainer.runtime.precision,
+        "skipped_steps": progress.skipped_steps,
     }
     if validation and manifest:
         figures |= {

@@ -26,7 +26,7 @@ from gpt2lab.evaluation.perplexity import Perplexity, score_batches, to_device
 from gpt2lab.model import GPT
 from gpt2lab.runtime import Runtime, stream_seed
 from gpt2lab.training.metrics import MetricsLog
-from gpt2lab.training.optimizer import NamedOptimizer
+from gpt2lab.training.optimizer import Optimizers
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +43,10 @@ class Progress:
     """time in the loop, validation included, saving not"""
     best_val_loss: float = math.inf
     """lowest validation loss so far"""
+    skipped_steps: int = 0
+    """steps without an update, because loss or gradient was no number"""
+    skipped_in_a_row: int = 0
+    """of those, the last ones without a good step between"""
 
     def state_dict(self) -> dict[str, Any]:
         """Plain values."""
@@ -50,7 +54,8 @@ class Progress:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take them back."""
-        self.__init__(**state)  # type: ignore[misc]
+        for key, value in state.items():
+            setattr(self, key, value)
 
 
 @dataclass
@@ -74,8 +79,8 @@ class Trainer:
     """A run, from the parts that ``build_trainer`` made."""
 
     model: GPT
-    optimizer: NamedOptimizer
-    learning_rate: Callable[[int], float]
+    optimizer: Optimizers
+    lr_share: Callable[[int], float]
     batches: TrainBatches
     validator: Validator
     checkpoints: CheckpointManager
@@ -91,7 +96,7 @@ class Trainer:
         """Train from ``progress.step`` to ``total_steps``; return the final validation.
 
         Raises:
-            UserError: the loss or the gradient is no longer a number; the weights are those of the last good step.
+            UserError: loss or gradient was no number too often in a row; the weights are those of the last good step.
         """
         self.metrics.rewind(self.progress.step)
         if self.progress.step >= self.total_steps:
@@ -118,9 +123,7 @@ class Trainer:
     def train_step(self, step: int) -> dict[str, float]:
         """One optimizer step; the loss is the mean over the whole batch, the gradient norm is before clipping."""
         inputs_BT, targets_BT = (to_device(ids, self.runtime) for ids in self.batches.batch(step))
-        lr = self.learning_rate(step)
-        for group in self.optimizer.optimizer.param_groups:
-            group["lr"] = lr
+        self.optimizer.set_lr(self.lr_share(step))
         # all that dropout draws from, so that step k drops the same units after a resume
         torch.manual_seed(stream_seed("dropout", self.seed, step))
         loss = torch.zeros((), device=self.runtime.device)
@@ -132,14 +135,33 @@ class Trainer:
             micro_loss.backward()
             loss += micro_loss.detach()
         grad_norm = clip_grad_norm_(self.model.parameters(), self.settings.grad_clip or math.inf)
-        if not (math.isfinite(loss.item()) and math.isfinite(grad_norm.item())):
+        figures = {"loss": loss.item(), "grad_norm": grad_norm.item(), "lr": self.optimizer.groups[0]["lr"]}
+        if math.isfinite(figures["loss"]) and math.isfinite(figures["grad_norm"]):
+            self.optimizer.step()
+            self.progress.skipped_in_a_row = 0
+        else:
+            self._skip(step, figures)
+        self.optimizer.zero_grad()
+        return figures
+
+    def _skip(self, step: int, figures: dict[str, float]) -> None:
+        """Count a step whose update would have ruined the weights; give up after too many in a row."""
+        self.progress.skipped_steps += 1
+        self.progress.skipped_in_a_row += 1
+        broken = [
+            name for name, p in self.model.named_parameters() if p.grad is not None and not p.grad.isfinite().all()
+        ]
+        evidence = (
+            f"step {step + 1}: loss {figures['loss']}, gradient norm {figures['grad_norm']}, learning rate "
+            f"{figures['lr']:.2e}, no numbers in the gradients of {len(broken)} parameters"
+            f"{f', first {broken[0]}' if broken else ''}"
+        )
+        if self.progress.skipped_in_a_row > self.settings.max_skips:
             raise UserError(
-                f"step {step}: loss {loss.item()}, gradient norm {grad_norm.item()}: training diverged; "
-                f"lower optimizer.lr (now {lr:.2e}); the last checkpoint is from before"
+                f"{evidence}; {self.progress.skipped_in_a_row} steps in a row (training.max_skips="
+                f"{self.settings.max_skips}): training diverged; lower optimizer.lr; the checkpoints hold good weights"
             )
-        self.optimizer.optimizer.step()
-        self.optimizer.optimizer.zero_grad()
-        return {"loss": loss.item(), "grad_norm": grad_norm.item(), "lr": lr}
+        log.warning("%s: skipped (%d in all)", evidence, self.progress.skipped_steps)
 
     def _is_due(self, every: int) -> bool:
         """Whether something done every so many steps (0: at the end alone) is done after this step."""
