@@ -3,7 +3,7 @@
 import logging
 
 from gpt2lab.analysis.plots import plot_loss
-from gpt2lab.compose import given_run_dir, new_run_dir, open_run_dir, run_job
+from gpt2lab.compose import given_run_dir, new_run_dir, open_run_dir, run_job, running_sweep
 from gpt2lab.config import TrainJob
 from gpt2lab.data import open_or_prepare
 from gpt2lab.runtime import open_runtime
@@ -18,6 +18,8 @@ log = logging.getLogger(__name__)
 
 def train(job: TrainJob) -> float:
     """Run the job; return the final validation loss, which a sweep minimises."""
+    if sweep_dir := running_sweep():
+        job.logger.group = job.logger.group or "-".join(sweep_dir.parts[-2:])
     runtime = open_runtime(job.runtime)
     tokenizer = load_tokenizer(job.tokenizer.name)
     check_vocabulary(job.tokenizer, tokenizer)
@@ -36,10 +38,11 @@ def train(job: TrainJob) -> float:
     try:
         validation = trainer.run()
     except BaseException as error:
-        write_summary(trainer, run_dir, status=f"failed: {type(error).__name__}")
+        summary = write_summary(trainer, run_dir, status=f"failed: {type(error).__name__}")
+        trainer.metrics.finish(summary, plots=[])
         raise
-    write_summary(trainer, run_dir, "completed", validation, manifest)
-    plot_loss(run_dir)
+    summary = write_summary(trainer, run_dir, "completed", validation, manifest)
+    trainer.metrics.finish(summary, plots=plot_loss(run_dir))
     log.info(report(validation, manifest, run_dir))
     return validation.loss
 

@@ -107,15 +107,20 @@ def given_run_dir(job: TrainJob) -> Path | None:
     Raises:
         UserError: a sweep whose jobs would share one folder.
     """
-    sweeping = HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
-    if not sweeping:
+    sweep_dir = running_sweep()
+    if sweep_dir is None:
         return Path(job.run_dir) if job.run_dir else None
     if job.run_dir:
         raise UserError(
             f"run_dir={job.run_dir}: the jobs of a sweep would share it; type hydra.sweep.dir={job.run_dir}"
         )
-    sweep = HydraConfig.get().sweep
-    return Path(sweep.dir) / sweep.subdir
+    return sweep_dir / HydraConfig.get().sweep.subdir
+
+
+def running_sweep() -> Path | None:
+    """The folder of the sweep that this job is part of."""
+    sweeping = HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
+    return Path(HydraConfig.get().sweep.dir) if sweeping else None
 
 
 def new_run_dir() -> Path:

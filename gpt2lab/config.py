@@ -328,6 +328,20 @@ class TrainingConfig:
 
 
 @dataclass
+class LoggerConfig:
+    """Who is told the figures besides ``metrics.jsonl``."""
+
+    names: list[str] = field(default_factory=list)
+    """keys of gpt2lab.training.loggers.LOGGERS: wandb, tensorboard"""
+    project: str = "gpt2lab"
+    """W&B project"""
+    group: str | None = None
+    """W&B group; in a sweep the default is its folder"""
+    tags: list[str] = field(default_factory=list)
+    """W&B tags"""
+
+
+@dataclass
 class RuntimeConfig:
     """Where and in which number format the work is done."""
 
@@ -351,6 +365,7 @@ class TrainJob:
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     training: TrainingConfig = field(default_factory=lambda: TrainingConfig(max_steps=1000))
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
+    logger: LoggerConfig = field(default_factory=LoggerConfig)
     seed: int = 1337
     """of the weights, the data order and dropout, each with a stream of its own"""
     run_dir: str | None = None

@@ -12,6 +12,7 @@ from gpt2lab.model import GPT
 from gpt2lab.model.init import init_weights
 from gpt2lab.runtime import Runtime, stream_seed
 from gpt2lab.tokenizer import Tokenizer
+from gpt2lab.training.loggers import LOGGERS, Guarded, RunIdentity
 from gpt2lab.training.metrics import MetricsLog
 from gpt2lab.training.optimizer import OPTIMIZERS, Optimizers
 from gpt2lab.training.schedule import lr_share
@@ -46,6 +47,8 @@ def build_trainer(
     total_steps = job.total_steps(batches.num_windows * job.sequence_length)
     make_optimizer = choose(OPTIMIZERS, job.optimizer.name, "optimizer.name")
     optimizer = Optimizers(make_optimizer(model, job.optimizer, job.peak_lr))
+    identity = RunIdentity(run_dir, to_dict(job))
+    loggers = [Guarded(name, choose(LOGGERS, name, "logger.names")(job.logger, identity)) for name in job.logger.names]
     progress = Progress()
     description = {"config": to_dict(job), "data_fingerprint": manifest.fingerprint}
     return Trainer(
@@ -65,7 +68,7 @@ def build_trainer(
             description,
             job.training.keep_checkpoints,
         ),
-        metrics=MetricsLog(run_dir / "metrics.jsonl"),
+        metrics=MetricsLog(run_dir / "metrics.jsonl", loggers),
         progress=progress,
         runtime=runtime,
         settings=job.training,

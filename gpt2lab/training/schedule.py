@@ -20,7 +20,7 @@ def linear(progress: float, config: ScheduleConfig) -> float:
 
 
 def wsd(progress: float, config: ScheduleConfig) -> float:
-    """Stay at 1, then a straight line to ``min_lr_ratio`` over the last ``decay_share``. Hu et al. 2024, section 4.2."""
+    """Stay at 1, then a line to ``min_lr_ratio`` over the last ``decay_share``. Hu et al. 2024, section 4.2."""
     decayed = max(0.0, progress - (1 - config.decay_share)) / config.decay_share
     return 1 - (1 - config.min_lr_ratio) * decayed
 

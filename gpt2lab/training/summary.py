@@ -30,8 +30,8 @@ def write_summary(
     status: str,
     validation: Perplexity | None = None,
     manifest: Manifest | None = None,
-) -> None:
-    """Write ``summary.json``: the run's final figures. Seconds are over all processes the run has had."""
+) -> dict[str, Any]:
+    """Write and return ``summary.json``: the run's final figures. Seconds are over all processes the run has had."""
     progress = trainer.progress
     tokens = progress.step * trainer.settings.batch_tokens
     figures: dict[str, Any] = {
@@ -56,6 +56,7 @@ def write_summary(
             "data_fingerprint": manifest.fingerprint,
         }
     (run_dir / "summary.json").write_text(json.dumps(figures, indent=2) + "\n")
+    return figures
 
 
 def unigram(manifest: Manifest) -> Perplexity:

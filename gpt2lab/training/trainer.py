@@ -98,7 +98,7 @@ class Trainer:
         Raises:
             UserError: loss or gradient was no number too often in a row; the weights are those of the last good step.
         """
-        self.metrics.rewind(self.progress.step)
+        self.metrics.start(self.progress.step)
         if self.progress.step >= self.total_steps:
             return self.validator(self.model)
         with tqdm(total=self.total_steps, initial=self.progress.step, unit="step", dynamic_ncols=True) as bar:

@@ -31,7 +31,7 @@ from gpt2lab.config import (
         (lambda: DataConfig(name="a/b"), ["data.name=a/b", "folder name"]),
         (lambda: DataConfig(val_fraction=0), ["data.val_fraction=0", "0 < val_fraction < 1"]),
         (lambda: OptimizerConfig(lr=-1.0), ["optimizer.lr=-1.0", "above 0"]),
-        (lambda: OptimizerConfig(beta2=1.0), ["optimizer.beta2=1.0", "beta < 1"]),
+        (lambda: OptimizerConfig(beta2=1.0), ["optimizer.beta2=1.0", "beta2 < 1"]),
         (lambda: ScheduleConfig(min_lr_ratio=1.5), ["schedule.min_lr_ratio=1.5"]),
         (lambda: TrainingConfig(), ["exactly one", "none", "training.max_steps=1000"]),
         (lambda: TrainingConfig(max_steps=5, max_tokens=7), ["max_steps=5", "max_tokens=7", "training.max_steps=null"]),
