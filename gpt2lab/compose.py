@@ -33,6 +33,8 @@ from tqdm import tqdm
 
 from gpt2lab.checkpoint import one_line
 from gpt2lab.config import EvalJob, PrepareJob, SampleJob, TrainJob, UserError, did_you_mean, from_dict, to_dict
+from gpt2lab.distributed import RankFailedError, is_launched, launch
+from gpt2lab.training.trainer import StoppedError
 from gpt2lab.weights.native import RUNS
 
 CONFIG_DIR = Path(__file__).resolve().parent.parent / "configs"
@@ -65,30 +67,52 @@ def run_job(name: str, task: Callable[[Any], Any]) -> NoReturn:
     sys.argv[1:] = [literal_text(argument) for argument in sys.argv[1:]]
     logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[_ConsoleHandler()])
 
-    failures: list[Exception] = []
+    if is_launched():
+        if {"-m", "--multirun"} & set(sys.argv):
+            _print_error(
+                "-m under torchrun: expected one job; a sweep starts the processes of each job itself: type python "
+                f"{name}.py -m runtime.num_processes={os.environ['WORLD_SIZE']} and your other arguments"
+            )
+            sys.exit(USER_ERROR_STATUS)
+        if os.environ["RANK"] != "0":
+            logging.getLogger().setLevel(logging.ERROR)
+
+    statuses: list[int] = []
 
     def task_of_job(values: DictConfig) -> Any:
         # caught here, so that the other jobs of a sweep still run and Hydra adds no lines of its own
         try:
-            return task(_to_job(values))
+            job = _to_job(values)
+            if isinstance(job, TrainJob):
+                job.logger.group = job.logger.group or sweep_group()
+                if job.runtime.num_processes > 1 and not is_launched():
+                    launch(job.runtime.num_processes, arguments_of_job(job))
+                    return None
+            return task(job)
         except UserError as error:
             _print_error(one_line(error))
-            failures.append(error)
+            statuses.append(USER_ERROR_STATUS)
+        except RankFailedError as error:
+            _print_error(str(error))
+            statuses.append(error.status)
+        except StoppedError as error:
+            _print_error(str(error))
+            statuses.append(128 + error.signal)
         except OSError as error:
             if error.filename is None:  # not about a file: a defect of ours, which needs its traceback
                 raise
             _print_error(f"{error.filename}: {error.strerror}")
-            failures.append(error)
+            statuses.append(USER_ERROR_STATUS)
 
     try:
         hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=name)(task_of_job)()
     except (HydraException, OmegaConfBaseException) as error:
         _print_error(_explain(error, name))
-        failures.append(error)
+        statuses.append(USER_ERROR_STATUS)
     except KeyboardInterrupt:
         _print_error("interrupted")
         sys.exit(INTERRUPTED_STATUS)
-    sys.exit(USER_ERROR_STATUS if failures else 0)
+    sys.exit(statuses[0] if statuses else 0)
 
 
 def literal_text(override: str) -> str:
@@ -121,6 +145,20 @@ def running_sweep() -> Path | None:
     """The folder of the sweep that this job is part of."""
     sweeping = HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
     return Path(HydraConfig.get().sweep.dir) if sweeping else None
+
+
+def sweep_group() -> str | None:
+    """The name that the runs of this sweep share: day and time."""
+    sweep_dir = running_sweep()
+    return "-".join(sweep_dir.parts[-2:]) if sweep_dir else None
+
+
+def arguments_of_job(job: TrainJob) -> list[str]:
+    """The command line on which another process composes this job, alone or in a sweep."""
+    arguments = list(HydraConfig.get().overrides.task)
+    if running_sweep():
+        arguments += [f"run_dir={given_run_dir(job)}", f"logger.group={job.logger.group}"]
+    return arguments
 
 
 def new_run_dir() -> Path:
@@ -226,4 +264,5 @@ def _git(*arguments: str) -> str | None:
 
 
 def _print_error(message: str) -> None:
-    print(f"error: {message}", file=sys.stderr)
+    rank = os.environ.get("RANK", "0")
+    print(f"error: {message}" if rank == "0" else f"error in process {rank}: {message}", file=sys.stderr)

@@ -349,9 +349,12 @@ class RuntimeConfig:
     """auto (cuda, else mps, else cpu) | cpu | cuda | cuda:N | mps"""
     precision: str = "auto"
     """auto | fp32 | bf16: format of the matrix products; weights, softmax and sums stay float32"""
+    num_processes: int = 1
+    """processes to start on this machine, each with its share of every batch; under torchrun leave it at 1"""
 
     def __post_init__(self) -> None:
         check(self.precision in ("auto", "fp32", "bf16"), "runtime.precision", self.precision, "auto, fp32 or bf16")
+        check(self.num_processes >= 1, "runtime.num_processes", self.num_processes, "a whole number of at least 1")
 
 
 @dataclass
@@ -403,6 +406,7 @@ class TrainJob:
                 f"sequence_length = {sequences} x {self.sequence_length} = {micro_batch_tokens}: "
                 f"training.batch_tokens={' or '.join(fitting)} would be"
             )
+        self.micro_batch_of(self.runtime.num_processes)
 
     @property
     def sequence_length(self) -> int:
@@ -414,18 +418,24 @@ class TrainJob:
         """Sequences an optimizer step."""
         return self.training.batch_tokens // self.sequence_length
 
-    @property
-    def micro_batch_size(self) -> int:
-        """Sequences a forward pass: as given, else the largest divisor of the batch within 8,192 tokens."""
-        if self.training.micro_batch_size:
-            return self.training.micro_batch_size
-        fitting = (n for n in range(max(1, 8_192 // self.sequence_length), 0, -1) if self.batch_size % n == 0)
-        return next(fitting)
+    def micro_batch_of(self, world_size: int) -> int:
+        """Sequences a forward pass of one of ``world_size`` processes: as given, else as many as 8,192 tokens hold.
 
-    @property
-    def grad_accum_steps(self) -> int:
-        """Forward passes an optimizer step."""
-        return self.batch_size // self.micro_batch_size
+        Raises:
+            UserError: the batch cannot be shared evenly.
+        """
+        given = self.training.micro_batch_size
+        unit = world_size * (given or 1)
+        if self.batch_size % unit:
+            lower = self.batch_size // unit * unit
+            fitting = [str(n * self.sequence_length) for n in (lower, lower + unit) if n]
+            raise UserError(
+                f"training.batch_tokens={self.training.batch_tokens} is {self.batch_size} sequences, which "
+                f"{world_size} processes cannot share in micro-batches of {given or 1}: "
+                f"training.batch_tokens={' or '.join(fitting)} would do"
+            )
+        share = self.batch_size // world_size
+        return given or next(n for n in range(max(1, 8_192 // self.sequence_length), 0, -1) if share % n == 0)
 
     @property
     def peak_lr(self) -> float:

@@ -8,6 +8,7 @@ from torch import Generator
 from gpt2lab.checkpoint import CheckpointManager
 from gpt2lab.config import ModelConfig, TrainJob, choose, to_dict
 from gpt2lab.data import Manifest, TokenStream, TrainBatches, ValWindows
+from gpt2lab.distributed import World
 from gpt2lab.model import GPT
 from gpt2lab.model.init import init_weights
 from gpt2lab.runtime import Runtime, stream_seed
@@ -29,7 +30,14 @@ def build_model(config: ModelConfig, seed: int, runtime: Runtime) -> GPT:
 
 
 def build_trainer(
-    job: TrainJob, model: GPT, tokenizer: Tokenizer, folder: Path, manifest: Manifest, run_dir: Path, runtime: Runtime
+    job: TrainJob,
+    model: GPT,
+    tokenizer: Tokenizer,
+    folder: Path,
+    manifest: Manifest,
+    run_dir: Path,
+    runtime: Runtime,
+    world: World,
 ) -> Trainer:
     """Assemble the run; nothing is written yet.
 
@@ -42,6 +50,7 @@ def build_trainer(
     Raises:
         UserError: parts that do not fit each other (a split too short, a warm-up too long, an unknown name).
     """
+    micro_batch_size = job.micro_batch_of(world.size)
     train, val = (TokenStream(folder, manifest, split) for split in ("train", "val"))
     batches = TrainBatches(train, job.batch_size, job.sequence_length, job.seed)
     total_steps = job.total_steps(batches.num_windows * job.sequence_length)
@@ -59,8 +68,9 @@ def build_trainer(
         validator=Validator(
             ValWindows(val, job.sequence_length, job.training.eval_tokens),
             tokenizer.token_lengths(),
-            job.micro_batch_size,
+            micro_batch_size,
             runtime,
+            world,
         ),
         checkpoints=CheckpointManager(
             run_dir / "checkpoints",
@@ -72,7 +82,8 @@ def build_trainer(
         progress=progress,
         runtime=runtime,
         settings=job.training,
-        micro_batch_size=job.micro_batch_size,
+        micro_batch_size=micro_batch_size,
+        world=world,
         total_steps=total_steps,
         seed=job.seed,
     )

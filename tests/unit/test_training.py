@@ -20,6 +20,7 @@ from gpt2lab.config import (
     UserError,
 )
 from gpt2lab.data import prepare, set_folder
+from gpt2lab.distributed import World
 from gpt2lab.evaluation import Perplexity
 from gpt2lab.model import GPT
 from gpt2lab.runtime import open_runtime
@@ -56,7 +57,7 @@ def make_trainer(tmp_path):
         run_dir = tmp_path / name
         run_dir.mkdir()
         model = build_model(job.model, job.seed, CPU)
-        return build_trainer(job, model, tokenizer, set_folder(data, tokenizer), manifest, run_dir, CPU)
+        return build_trainer(job, model, tokenizer, set_folder(data, tokenizer), manifest, run_dir, CPU, World())
 
     return make
 
