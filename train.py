@@ -34,8 +34,7 @@ def train(job: TrainJob) -> float:
     if start.checkpoint:
         resume(trainer, job, start.checkpoint, manifest)
 
-    if world.is_main:
-        open_run_dir(run_dir, job)
+    world.on_main(lambda: open_run_dir(run_dir, job))
     log.info(start_line(trainer, job, run_dir))
     try:
         validation = trainer.run()

@@ -5,6 +5,7 @@ compose_config("train", [..]) the same configuration as a value, no files touche
 """
 
 import dataclasses
+import fcntl
 import importlib.metadata
 import json
 import logging
@@ -18,7 +19,7 @@ import time
 import typing
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import IO, Any, NoReturn
 
 import hydra
 import torch
@@ -41,6 +42,8 @@ CONFIG_DIR = Path(__file__).resolve().parent.parent / "configs"
 JOBS: dict[str, type] = {"train": TrainJob, "prepare": PrepareJob, "eval": EvalJob, "sample": SampleJob}
 FREE_TEXT = ("prompt",)
 """Keys whose value is taken as it is typed: a prompt may hold commas, quotes and brackets, which Hydra would parse."""
+_locks: list[IO[str]] = []
+"""of the run folders this process works in; a lock goes when its file is closed"""
 USER_ERROR_STATUS = 2
 INTERRUPTED_STATUS = 130
 
@@ -167,8 +170,18 @@ def new_run_dir() -> Path:
 
 
 def open_run_dir(run_dir: Path, job: TrainJob) -> None:
-    """Create the run folder: the configuration, what it ran on, and from here on the log."""
+    """Create the run folder: the configuration, what it ran on, and from here on the log.
+
+    Raises:
+        UserError: another process is at work in it.
+    """
     run_dir.mkdir(parents=True, exist_ok=True)
+    lock = (run_dir / ".lock").open("w")  # noqa: SIM115 (held until the process ends)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise UserError(f"run_dir={run_dir}: another process is training there: wait for it, or name another") from None
+    _locks.append(lock)
     OmegaConf.save(OmegaConf.create(to_dict(job)), run_dir / "config.yaml")
     (run_dir / "environment.json").write_text(json.dumps(environment(), indent=2) + "\n")
     root = logging.getLogger()

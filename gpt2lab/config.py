@@ -304,7 +304,7 @@ class TrainingConfig:
     eval_tokens: int = 65_536
     """validation tokens scored each time, always the same windows, spread over the split"""
     checkpoint_every: int = 100
-    """steps between checkpoints; 0: only at the end"""
+    """steps between checkpoints, besides those with the best validation loss so far; 0: only these and the last"""
     keep_checkpoints: int = 2
     """newest checkpoints kept; the best one is kept besides"""
 

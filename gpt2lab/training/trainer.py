@@ -166,7 +166,8 @@ class Trainer:
                 validation = self._validate() if self._is_due(self.settings.eval_every) else None
                 self.progress.wall_seconds += time.perf_counter() - started
                 stopped = self._agreed_signal()
-                if self._is_due(self.settings.checkpoint_every) or stopped:
+                best = validation is not None and validation.loss < self.progress.best_val_loss
+                if self._is_due(self.settings.checkpoint_every) or best or stopped:
                     self._save(validation)
                 if stopped:
                     raise StoppedError(stopped, self.progress.step, self.metrics.path.parent)
