@@ -176,7 +176,7 @@ def open_run_dir(run_dir: Path, job: TrainJob) -> None:
         UserError: another process is at work in it.
     """
     run_dir.mkdir(parents=True, exist_ok=True)
-    lock = (run_dir / ".lock").open("w")  # noqa: SIM115 (held until the process ends)
+    lock = (run_dir / ".lock").open("w")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -12,7 +12,7 @@ from gpt2lab.runtime import open_runtime
 from gpt2lab.tokenizer import load_tokenizer
 from gpt2lab.training.build import build_model, build_trainer
 
-WORDS = "alpha beta gamma delta def return self the of and ( ) : = 0 1".split()
+WORDS = ["alpha", "beta", "gamma", "delta", "def", "return", "self", "the", "of", "and", "(", ")", ":", "=", "0", "1"]
 LOSSES = [
     10.798960, 10.405103, 10.029180, 9.511926, 9.022442, 8.533157, 8.023567, 7.491096, 6.994331, 6.461084,
     5.970590, 5.538132, 5.076990, 4.683808, 4.340041, 4.067463, 3.829185, 3.617991, 3.448577, 3.345119,
