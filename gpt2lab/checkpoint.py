@@ -7,8 +7,10 @@ tensors and plain values only and so loads with ``torch.load(weights_only=True)`
 to two of the folders; the newest ``keep`` and the best one stay, older ones are deleted.
 """
 
+import errno
 import json
 import logging
+import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -57,14 +59,19 @@ class CheckpointManager:
         """Write the checkpoint of this step, point ``last`` (and ``best``) to it, delete those no longer kept.
 
         Raises:
-            OSError: the disk is full, or the like; earlier checkpoints are untouched.
+            UserError: the disk is full, or the like; earlier checkpoints are untouched.
         """
         final = self.folder / f"step_{step:08d}"
         temporary = final.with_suffix(".tmp")
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for leftover in self.folder.glob("step_*.tmp"):  # of a process that was killed while it wrote
+            shutil.rmtree(leftover)
+        states = {name: part.state_dict() for name, part in self.parts.items()}
+        needed = sum(map(_tensor_bytes, states.values()))
         try:
-            files = [_write_part(temporary, name, part.state_dict()) for name, part in self.parts.items()]
+            temporary.mkdir()
+            _require_space(self.folder, needed)
+            files = [_write_part(temporary, name, state) for name, state in states.items()]
             manifest = {
                 "format_version": FORMAT_VERSION,
                 "step": step,
@@ -75,6 +82,16 @@ class CheckpointManager:
             # a step saved again (after a resume that started before it) replaces its folder
             shutil.rmtree(final, ignore_errors=True)
             temporary.rename(final)
+        except (
+            OSError,
+            RuntimeError,
+            SafetensorError,
+        ) as error:  # torch and safetensors have their own for a full disk
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise UserError(
+                f"the checkpoint of step {step} was not written ({one_line(error)}); it needs {needed:,} bytes, "
+                f"{self.folder} has {shutil.disk_usage(self.folder).free:,} free: make room and type resume=auto"
+            ) from error
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
@@ -182,6 +199,21 @@ def read_part(checkpoint: Path, manifest: dict[str, Any], name: str) -> dict[str
 def one_line(error: BaseException) -> str:
     """An error's message with its line breaks folded."""
     return " ".join(str(error).split())
+
+
+def _require_space(folder: Path, needed: int) -> None:
+    """Raise ``OSError`` unless the disk has room: found before a file is begun, it costs nothing."""
+    if shutil.disk_usage(folder).free < needed:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def _tensor_bytes(state: Any) -> int:
+    """Bytes of all tensors in a state, however nested."""
+    if isinstance(state, Tensor):
+        return state.numel() * state.element_size()
+    if isinstance(state, Mapping):
+        return sum(map(_tensor_bytes, state.values()))
+    return sum(map(_tensor_bytes, state)) if isinstance(state, list | tuple) else 0
 
 
 def _write_part(folder: Path, name: str, state: dict[str, Any]) -> Path:

@@ -5,6 +5,7 @@ compose_config("train", [..]) the same configuration as a value, no files touche
 """
 
 import dataclasses
+import fcntl
 import importlib.metadata
 import json
 import logging
@@ -18,7 +19,7 @@ import time
 import typing
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import IO, Any, NoReturn
 
 import hydra
 import torch
@@ -43,6 +44,8 @@ from gpt2lab.config import (
     from_dict,
     to_dict,
 )
+from gpt2lab.distributed import RankFailedError, is_launched, launch
+from gpt2lab.training.trainer import StoppedError
 from gpt2lab.weights.native import RUNS
 
 CONFIG_DIR = Path(__file__).resolve().parent.parent / "configs"
@@ -55,6 +58,8 @@ JOBS: dict[str, type] = {
 }
 FREE_TEXT = ("prompt",)
 """Keys whose value is taken as it is typed: a prompt may hold commas, quotes and brackets, which Hydra would parse."""
+_locks: list[IO[str]] = []
+"""of the run folders this process works in; a lock goes when its file is closed"""
 USER_ERROR_STATUS = 2
 INTERRUPTED_STATUS = 130
 
@@ -81,30 +86,52 @@ def run_job(name: str, task: Callable[[Any], Any]) -> NoReturn:
     sys.argv[1:] = [literal_text(argument) for argument in sys.argv[1:]]
     logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[_ConsoleHandler()])
 
-    failures: list[Exception] = []
+    if is_launched():
+        if {"-m", "--multirun"} & set(sys.argv):
+            _print_error(
+                "-m under torchrun: expected one job; a sweep starts the processes of each job itself: type python "
+                f"{name}.py -m runtime.num_processes={os.environ['WORLD_SIZE']} and your other arguments"
+            )
+            sys.exit(USER_ERROR_STATUS)
+        if os.environ["RANK"] != "0":
+            logging.getLogger().setLevel(logging.ERROR)
+
+    statuses: list[int] = []
 
     def task_of_job(values: DictConfig) -> Any:
         # caught here, so that the other jobs of a sweep still run and Hydra adds no lines of its own
         try:
-            return task(_to_job(values))
+            job = _to_job(values)
+            if isinstance(job, TrainJob):
+                job.logger.group = job.logger.group or sweep_group()
+                if job.runtime.num_processes > 1 and not is_launched():
+                    launch(job.runtime.num_processes, arguments_of_job(job))
+                    return None
+            return task(job)
         except UserError as error:
             _print_error(one_line(error))
-            failures.append(error)
+            statuses.append(USER_ERROR_STATUS)
+        except RankFailedError as error:
+            _print_error(str(error))
+            statuses.append(error.status)
+        except StoppedError as error:
+            _print_error(str(error))
+            statuses.append(128 + error.signal)
         except OSError as error:
             if error.filename is None:  # not about a file: a defect of ours, which needs its traceback
                 raise
             _print_error(f"{error.filename}: {error.strerror}")
-            failures.append(error)
+            statuses.append(USER_ERROR_STATUS)
 
     try:
         hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=name)(task_of_job)()
     except (HydraException, OmegaConfBaseException) as error:
         _print_error(_explain(error, name))
-        failures.append(error)
+        statuses.append(USER_ERROR_STATUS)
     except KeyboardInterrupt:
         _print_error("interrupted")
         sys.exit(INTERRUPTED_STATUS)
-    sys.exit(USER_ERROR_STATUS if failures else 0)
+    sys.exit(statuses[0] if statuses else 0)
 
 
 def literal_text(override: str) -> str:
@@ -123,15 +150,34 @@ def given_run_dir(job: TrainJob) -> Path | None:
     Raises:
         UserError: a sweep whose jobs would share one folder.
     """
-    sweeping = HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
-    if not sweeping:
+    sweep_dir = running_sweep()
+    if sweep_dir is None:
         return Path(job.run_dir) if job.run_dir else None
     if job.run_dir:
         raise UserError(
             f"run_dir={job.run_dir}: the jobs of a sweep would share it; type hydra.sweep.dir={job.run_dir}"
         )
-    sweep = HydraConfig.get().sweep
-    return Path(sweep.dir) / sweep.subdir
+    return sweep_dir / HydraConfig.get().sweep.subdir
+
+
+def running_sweep() -> Path | None:
+    """The folder of the sweep that this job is part of."""
+    sweeping = HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
+    return Path(HydraConfig.get().sweep.dir) if sweeping else None
+
+
+def sweep_group() -> str | None:
+    """The name that the runs of this sweep share: day and time."""
+    sweep_dir = running_sweep()
+    return "-".join(sweep_dir.parts[-2:]) if sweep_dir else None
+
+
+def arguments_of_job(job: TrainJob) -> list[str]:
+    """The command line on which another process composes this job, alone or in a sweep."""
+    arguments = list(HydraConfig.get().overrides.task)
+    if running_sweep():
+        arguments += [f"run_dir={given_run_dir(job)}", f"logger.group={job.logger.group}"]
+    return arguments
 
 
 def new_run_dir() -> Path:
@@ -140,8 +186,18 @@ def new_run_dir() -> Path:
 
 
 def open_run_dir(run_dir: Path, job: TrainJob) -> None:
-    """Create the run folder: the configuration, what it ran on, and from here on the log."""
+    """Create the run folder: the configuration, what it ran on, and from here on the log.
+
+    Raises:
+        UserError: another process is at work in it.
+    """
     run_dir.mkdir(parents=True, exist_ok=True)
+    lock = (run_dir / ".lock").open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise UserError(f"run_dir={run_dir}: another process is training there: wait for it, or name another") from None
+    _locks.append(lock)
     OmegaConf.save(OmegaConf.create(to_dict(job)), run_dir / "config.yaml")
     (run_dir / "environment.json").write_text(json.dumps(environment(), indent=2) + "\n")
     root = logging.getLogger()
@@ -237,4 +293,5 @@ def _git(*arguments: str) -> str | None:
 
 
 def _print_error(message: str) -> None:
-    print(f"error: {message}", file=sys.stderr)
+    rank = os.environ.get("RANK", "0")
+    print(f"error: {message}" if rank == "0" else f"error in process {rank}: {message}", file=sys.stderr)

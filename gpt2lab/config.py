@@ -220,7 +220,7 @@ class PrepareJob:
 
 @dataclass
 class OptimizerConfig:
-    """AdamW (Loshchilov and Hutter 2019) with GPT-3's settings (Brown et al. 2020, appendix B)."""
+    """AdamW (Loshchilov and Hutter 2019) with GPT-3's settings (Brown et al. 2020, appendix B); Muon for matrices."""
 
     name: str = "adamw"
     """a key of gpt2lab.training.optimizer.OPTIMIZERS"""
@@ -232,6 +232,8 @@ class OptimizerConfig:
     """decay of the squared gradient's running mean"""
     eps: float = 1e-8
     """added to the denominator"""
+    momentum: float = 0.95
+    """decay of the running gradient (muon only; Jordan et al. 2024)"""
     weight_decay: float = 0.1
     """decoupled decay of the matrices (biases, gains and other vectors have none)"""
 
@@ -242,8 +244,8 @@ class OptimizerConfig:
             self.lr,
             "a number above 0, or null for 0.3 / n_embd",
         )
-        for key in ("beta1", "beta2"):
-            check(0 <= getattr(self, key) < 1, f"optimizer.{key}", getattr(self, key), "0 <= beta < 1")
+        for key in ("beta1", "beta2", "momentum"):
+            check(0 <= getattr(self, key) < 1, f"optimizer.{key}", getattr(self, key), f"0 <= {key} < 1")
         check(self.eps > 0, "optimizer.eps", self.eps, "a number above 0")
         check(self.weight_decay >= 0, "optimizer.weight_decay", self.weight_decay, "0 or more")
 
@@ -258,12 +260,15 @@ class ScheduleConfig:
     """steps of linear warm-up; null: 5 % of the run"""
     min_lr_ratio: float = 0.1
     """final learning rate as a share of the peak"""
+    decay_share: float = 0.2
+    """share of the run, after warm-up, in which the rate falls (wsd only)"""
 
     def __post_init__(self) -> None:
         check(
             self.warmup_steps is None or self.warmup_steps >= 0, "schedule.warmup_steps", self.warmup_steps, "0 or more"
         )
         check(0 <= self.min_lr_ratio <= 1, "schedule.min_lr_ratio", self.min_lr_ratio, "0 <= min_lr_ratio <= 1")
+        check(0 < self.decay_share <= 1, "schedule.decay_share", self.decay_share, "a share, above 0 to 1")
 
     def warmup_of(self, total_steps: int) -> int:
         """Steps of warm-up in a run of ``total_steps``; a ``UserError`` if nothing would be left of the run."""
@@ -290,6 +295,8 @@ class TrainingConfig:
     """tokens a training sequence; null: model.block_size"""
     grad_clip: float = 1.0
     """largest L2 norm of the whole gradient; 0: no clipping"""
+    max_skips: int = 5
+    """steps in a row that are skipped because loss or gradient is no number, before the run is stopped"""
     log_every: int = 10
     """steps between lines of metrics.jsonl"""
     eval_every: int = 100
@@ -297,7 +304,7 @@ class TrainingConfig:
     eval_tokens: int = 65_536
     """validation tokens scored each time, always the same windows, spread over the split"""
     checkpoint_every: int = 100
-    """steps between checkpoints; 0: only at the end"""
+    """steps between checkpoints, besides those with the best validation loss so far; 0: only these and the last"""
     keep_checkpoints: int = 2
     """newest checkpoints kept; the best one is kept besides"""
 
@@ -313,11 +320,25 @@ class TrainingConfig:
         check(0 < lengths[given[0]] < math.inf, f"training.{given[0]}", lengths[given[0]], "a finite number above 0")
         for key in ("batch_tokens", "eval_tokens", "log_every", "keep_checkpoints"):
             check(getattr(self, key) >= 1, f"training.{key}", getattr(self, key), "a whole number of at least 1")
-        for key in ("eval_every", "checkpoint_every", "grad_clip"):
+        for key in ("eval_every", "checkpoint_every", "grad_clip", "max_skips"):
             check(getattr(self, key) >= 0, f"training.{key}", getattr(self, key), "0 or more")
         for key in ("micro_batch_size", "sequence_length"):
             value = getattr(self, key)
             check(value is None or value >= 1, f"training.{key}", value, "a whole number of at least 1, or null")
+
+
+@dataclass
+class LoggerConfig:
+    """Who is told the figures besides ``metrics.jsonl``."""
+
+    names: list[str] = field(default_factory=list)
+    """keys of gpt2lab.training.loggers.LOGGERS: wandb, tensorboard"""
+    project: str = "gpt2lab"
+    """W&B project"""
+    group: str | None = None
+    """W&B group; in a sweep the default is its folder"""
+    tags: list[str] = field(default_factory=list)
+    """W&B tags"""
 
 
 @dataclass
@@ -328,9 +349,12 @@ class RuntimeConfig:
     """auto (cuda, else mps, else cpu) | cpu | cuda | cuda:N | mps"""
     precision: str = "auto"
     """auto | fp32 | bf16: format of the matrix products; weights, softmax and sums stay float32"""
+    num_processes: int = 1
+    """processes to start on this machine, each with its share of every batch; under torchrun leave it at 1"""
 
     def __post_init__(self) -> None:
         check(self.precision in ("auto", "fp32", "bf16"), "runtime.precision", self.precision, "auto, fp32 or bf16")
+        check(self.num_processes >= 1, "runtime.num_processes", self.num_processes, "a whole number of at least 1")
 
 
 @dataclass
@@ -344,6 +368,7 @@ class TrainJob:
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     training: TrainingConfig = field(default_factory=lambda: TrainingConfig(max_steps=1000))
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
+    logger: LoggerConfig = field(default_factory=LoggerConfig)
     seed: int = 1337
     """of the weights, the data order and dropout, each with a stream of its own"""
     run_dir: str | None = None
@@ -381,6 +406,7 @@ class TrainJob:
                 f"sequence_length = {sequences} x {self.sequence_length} = {micro_batch_tokens}: "
                 f"training.batch_tokens={' or '.join(fitting)} would be"
             )
+        self.micro_batch_of(self.runtime.num_processes)
 
     @property
     def sequence_length(self) -> int:
@@ -392,18 +418,24 @@ class TrainJob:
         """Sequences an optimizer step."""
         return self.training.batch_tokens // self.sequence_length
 
-    @property
-    def micro_batch_size(self) -> int:
-        """Sequences a forward pass: as given, else the largest divisor of the batch within 8,192 tokens."""
-        if self.training.micro_batch_size:
-            return self.training.micro_batch_size
-        fitting = (n for n in range(max(1, 8_192 // self.sequence_length), 0, -1) if self.batch_size % n == 0)
-        return next(fitting)
+    def micro_batch_of(self, world_size: int) -> int:
+        """Sequences a forward pass of one of ``world_size`` processes: as given, else as many as 8,192 tokens hold.
 
-    @property
-    def grad_accum_steps(self) -> int:
-        """Forward passes an optimizer step."""
-        return self.batch_size // self.micro_batch_size
+        Raises:
+            UserError: the batch cannot be shared evenly.
+        """
+        given = self.training.micro_batch_size
+        unit = world_size * (given or 1)
+        if self.batch_size % unit:
+            lower = self.batch_size // unit * unit
+            fitting = [str(n * self.sequence_length) for n in (lower, lower + unit) if n]
+            raise UserError(
+                f"training.batch_tokens={self.training.batch_tokens} is {self.batch_size} sequences, which "
+                f"{world_size} processes cannot share in micro-batches of {given or 1}: "
+                f"training.batch_tokens={' or '.join(fitting)} would do"
+            )
+        share = self.batch_size // world_size
+        return given or next(n for n in range(max(1, 8_192 // self.sequence_length), 0, -1) if share % n == 0)
 
     @property
     def peak_lr(self) -> float:

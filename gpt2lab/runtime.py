@@ -40,13 +40,15 @@ def stream_seed(purpose: str, *numbers: int) -> int:
     return int.from_bytes(digest[:8], "little") >> 1
 
 
-def open_runtime(config: RuntimeConfig) -> Runtime:
-    """Resolve ``auto`` and prepare the process.
+def open_runtime(config: RuntimeConfig, local_rank: int = 0) -> Runtime:
+    """Resolve ``auto`` and prepare the process; of several on one machine, each has the GPU of its number.
 
     Raises:
         UserError: the device is not there, or cannot work in the precision.
     """
     device = _find_device(config.device)
+    if device == torch.device("cuda"):
+        device = torch.device("cuda", local_rank)
     fast_bf16 = _multiplies_bf16(device)
     if config.precision == "bf16" and device.type == "cuda" and not fast_bf16:
         raise UserError(

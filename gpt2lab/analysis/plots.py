@@ -9,11 +9,11 @@ from gpt2lab.training.metrics import read_metrics
 log = logging.getLogger(__name__)
 
 
-def plot_loss(run_dir: Path) -> Path | None:
-    """Draw training and validation loss over tokens into ``loss.png``; without matplotlib, say so and return None."""
+def plot_loss(run_dir: Path) -> list[Path]:
+    """Draw training and validation loss over tokens into ``loss.png``, and name it; without matplotlib, say so."""
     if importlib.util.find_spec("matplotlib") is None:
         log.warning("no loss.png: matplotlib is not installed; pip install 'gpt2lab[plots]'")
-        return None
+        return []
     import matplotlib  # noqa: PLC0415
 
     matplotlib.use("Agg")
@@ -22,7 +22,7 @@ def plot_loss(run_dir: Path) -> Path | None:
     lines = read_metrics(run_dir / "metrics.jsonl")
     figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
     for key, label, style in (("loss", "training batch", "-"), ("val_loss", "validation", "o-")):
-        points = [(line["tokens"], line[key]) for line in lines if key in line]
+        points = [(line["tokens"], line[key]) for line in lines if line.get(key) is not None]
         axes.plot(*zip(*points, strict=True), style, label=label, linewidth=1.2, markersize=4)
     axes.set_xlabel("tokens trained on")
     axes.set_ylabel("loss (nats a token)")
@@ -30,4 +30,4 @@ def plot_loss(run_dir: Path) -> Path | None:
     axes.legend()
     figure.savefig(run_dir / "loss.png", dpi=150)
     plt.close(figure)
-    return run_dir / "loss.png"
+    return [run_dir / "loss.png"]

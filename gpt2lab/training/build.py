@@ -8,13 +8,15 @@ from torch import Generator
 from gpt2lab.checkpoint import CheckpointManager
 from gpt2lab.config import ModelConfig, TrainJob, choose, to_dict
 from gpt2lab.data import Manifest, TokenStream, TrainBatches, ValWindows
+from gpt2lab.distributed import World
 from gpt2lab.model import GPT
 from gpt2lab.model.init import init_weights
 from gpt2lab.runtime import Runtime, stream_seed
 from gpt2lab.tokenizer import Tokenizer
+from gpt2lab.training.loggers import LOGGERS, Guarded, RunIdentity
 from gpt2lab.training.metrics import MetricsLog
-from gpt2lab.training.optimizer import OPTIMIZERS, NamedOptimizer
-from gpt2lab.training.schedule import learning_rate
+from gpt2lab.training.optimizer import OPTIMIZERS, Optimizers
+from gpt2lab.training.schedule import lr_share
 from gpt2lab.training.trainer import Progress, Trainer, Validator
 
 
@@ -28,7 +30,14 @@ def build_model(config: ModelConfig, seed: int, runtime: Runtime) -> GPT:
 
 
 def build_trainer(
-    job: TrainJob, model: GPT, tokenizer: Tokenizer, folder: Path, manifest: Manifest, run_dir: Path, runtime: Runtime
+    job: TrainJob,
+    model: GPT,
+    tokenizer: Tokenizer,
+    folder: Path,
+    manifest: Manifest,
+    run_dir: Path,
+    runtime: Runtime,
+    world: World,
 ) -> Trainer:
     """Assemble the run; nothing is written yet.
 
@@ -41,23 +50,27 @@ def build_trainer(
     Raises:
         UserError: parts that do not fit each other (a split too short, a warm-up too long, an unknown name).
     """
+    micro_batch_size = job.micro_batch_of(world.size)
     train, val = (TokenStream(folder, manifest, split) for split in ("train", "val"))
     batches = TrainBatches(train, job.batch_size, job.sequence_length, job.seed)
     total_steps = job.total_steps(batches.num_windows * job.sequence_length)
     make_optimizer = choose(OPTIMIZERS, job.optimizer.name, "optimizer.name")
-    optimizer = NamedOptimizer(make_optimizer(model, job.optimizer, job.peak_lr))
+    optimizer = Optimizers(make_optimizer(model, job.optimizer, job.peak_lr))
+    identity = RunIdentity(run_dir, to_dict(job))
+    loggers = [Guarded(name, choose(LOGGERS, name, "logger.names")(job.logger, identity)) for name in job.logger.names]
     progress = Progress()
     description = {"config": to_dict(job), "data_fingerprint": manifest.fingerprint}
     return Trainer(
         model=model,
         optimizer=optimizer,
-        learning_rate=learning_rate(job, total_steps),
+        lr_share=lr_share(job.schedule, total_steps),
         batches=batches,
         validator=Validator(
             ValWindows(val, job.sequence_length, job.training.eval_tokens),
             tokenizer.token_lengths(),
-            job.micro_batch_size,
+            micro_batch_size,
             runtime,
+            world,
         ),
         checkpoints=CheckpointManager(
             run_dir / "checkpoints",
@@ -65,11 +78,12 @@ def build_trainer(
             description,
             job.training.keep_checkpoints,
         ),
-        metrics=MetricsLog(run_dir / "metrics.jsonl"),
+        metrics=MetricsLog(run_dir / "metrics.jsonl", loggers),
         progress=progress,
         runtime=runtime,
         settings=job.training,
-        micro_batch_size=job.micro_batch_size,
+        micro_batch_size=micro_batch_size,
+        world=world,
         total_steps=total_steps,
         seed=job.seed,
     )

@@ -1,27 +1,45 @@
 """The run's record: one JSON object a line in ``metrics.jsonl``, each with ``step`` and ``tokens``."""
 
 import json
+import math
 import resource
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from gpt2lab.training.loggers import Logger
+
 
 class MetricsLog:
     """Appends lines to ``metrics.jsonl`` and flushes each, so that a killed run leaves a readable file."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, loggers: Sequence[Logger] = ()) -> None:
+        self.path, self.loggers = path, loggers
+
+    def start(self, step: int) -> None:
+        """Begin, or go on after ``step``: later lines are dropped, since a resumed run writes each step once."""
+        self.rewind(step)
+        for logger in self.loggers:
+            logger.start(read_metrics(self.path) if self.path.exists() else [])
+
+    def finish(self, summary: dict[str, Any], plots: Sequence[Path]) -> None:
+        """Tell the loggers the final figures."""
+        for logger in self.loggers:
+            logger.finish(summary, plots)
 
     def write(self, step: int, tokens: int, **figures: Any) -> None:
-        """Add one line."""
+        """Add one line, and tell the loggers."""
+        line = {"step": step, "tokens": tokens, **_numbers(figures)}
         with self.path.open("a") as file:
-            file.write(json.dumps({"step": step, "tokens": tokens, **figures}) + "\n")
+            file.write(json.dumps(line, allow_nan=False) + "\n")
+        for logger in self.loggers:
+            logger.log(line)
 
     def rewind(self, step: int) -> None:
-        """Drop the lines after ``step``, and a half-written last one: a resumed run writes each step once."""
+        """Drop the lines after ``step``, and a half-written last one."""
         if self.path.exists():
             kept = [line for line in read_metrics(self.path) if line["step"] <= step]
             temporary = self.path.with_suffix(".tmp")
@@ -38,6 +56,11 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
         except ValueError:
             continue
     return lines
+
+
+def _numbers(figures: dict[str, Any]) -> dict[str, Any]:
+    """NaN and infinity as null: JSON has neither."""
+    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in figures.items()}
 
 
 def peak_memory_bytes(device: torch.device) -> int:

@@ -1,69 +1,125 @@
-"""Optimizers: ``OPTIMIZERS[name](model, config, lr)``, with weight decay on matrices only."""
+"""Optimizers: ``OPTIMIZERS[name](model, config, lr)`` gives one or several by name, which together cover the model.
 
-from collections.abc import Callable
+Weight decay is on matrices only.
+"""
 
-from torch import nn
-from torch.optim import AdamW, Optimizer
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from torch import Tensor, nn
+from torch.optim import AdamW, Muon, Optimizer
 
 from gpt2lab.config import OptimizerConfig, UserError
 
+NamedParameter = tuple[str, Tensor]
 
-def decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:
-    """Named parameter groups: matrices (embeddings included) decay; biases, gains and other vectors do not."""
+
+def adamw(model: nn.Module, config: OptimizerConfig, lr: float) -> dict[str, Optimizer]:
+    """Fused AdamW for all. Loshchilov and Hutter 2019, algorithm 2."""
+    return {"adamw": _adamw(list(model.named_parameters()), config, lr)}
+
+
+def muon(model: nn.Module, config: OptimizerConfig, lr: float) -> dict[str, Optimizer]:
+    """Muon for the matrices of the blocks, AdamW for embeddings, head and vectors. Jordan et al. 2024.
+
+    Muon's update is scaled to the size of AdamW's, so that one learning rate and decay serve both (Liu et al. 2025,
+    section 2.2). The fused query-key-value matrix is one matrix to it.
+    """
     named = list(model.named_parameters())
-    return [
+    hidden = {name for name, parameter in named if name.startswith("blocks.") and parameter.ndim == 2}
+    return {
+        "muon": Muon(
+            [(name, parameter) for name, parameter in named if name in hidden],
+            lr=lr,
+            weight_decay=config.weight_decay,
+            momentum=config.momentum,
+            adjust_lr_fn="match_rms_adamw",
+        ),
+        "adamw": _adamw([(name, parameter) for name, parameter in named if name not in hidden], config, lr),
+    }
+
+
+OPTIMIZERS: dict[str, Callable[[nn.Module, OptimizerConfig, float], dict[str, Optimizer]]] = {
+    "adamw": adamw,
+    "muon": muon,
+}
+
+
+def decay_groups(named: Iterable[NamedParameter], weight_decay: float) -> list[dict[str, Any]]:
+    """Named parameter groups: matrices (embeddings included) decay; biases, gains and other vectors do not."""
+    named = list(named)
+    groups = [
         {"params": [(name, p) for name, p in named if p.ndim >= 2], "weight_decay": weight_decay},
         {"params": [(name, p) for name, p in named if p.ndim < 2], "weight_decay": 0.0},
     ]
+    return [group for group in groups if group["params"]]
 
 
-def adamw(model: nn.Module, config: OptimizerConfig, lr: float) -> Optimizer:
-    """Fused AdamW. Loshchilov and Hutter 2019, algorithm 2."""
-    groups = [group for group in decay_groups(model, config.weight_decay) if group["params"]]
+def _adamw(named: list[NamedParameter], config: OptimizerConfig, lr: float) -> AdamW:
+    groups = decay_groups(named, config.weight_decay)
     return AdamW(groups, lr=lr, betas=(config.beta1, config.beta2), eps=config.eps, fused=True)
 
 
-OPTIMIZERS: dict[str, Callable[[nn.Module, OptimizerConfig, float], Optimizer]] = {"adamw": adamw}
-
-
-class NamedOptimizer:
-    """An optimizer whose saved state carries parameter names, which are compared when it is loaded.
+class Optimizers:
+    """The run's optimizers as one; the saved state carries parameter names, which are compared when it is loaded.
 
     PyTorch matches moments to parameters by their place in the list; a changed order would swap them silently.
     """
 
-    def __init__(self, optimizer: Optimizer) -> None:
-        self.optimizer = optimizer
+    def __init__(self, parts: dict[str, Optimizer]) -> None:
+        self.parts = parts
+        for group in self.groups:
+            group["initial_lr"] = group["lr"]
 
-    def state_dict(self) -> dict[str, object]:
-        """The optimizer's state; its groups list ``param_names``."""
-        return self.optimizer.state_dict()
+    @property
+    def groups(self) -> list[dict[str, Any]]:
+        """The parameter groups of all parts."""
+        return [group for part in self.parts.values() for group in part.param_groups]
 
-    def load_state_dict(self, state: dict[str, object]) -> None:
-        """Take the moments and step counts back; decay, betas and eps stay those of the present configuration.
+    def set_lr(self, share: float) -> None:
+        """Give each group this share of its peak learning rate."""
+        for group in self.groups:
+            group["lr"] = share * group["initial_lr"]
+
+    def step(self) -> None:
+        """Update the parameters from their gradients."""
+        for part in self.parts.values():
+            part.step()
+
+    def zero_grad(self) -> None:
+        """Drop the gradients."""
+        for part in self.parts.values():
+            part.zero_grad()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state of each part; its groups list ``param_names``."""
+        return {name: part.state_dict() for name, part in self.parts.items()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take the moments and step counts back; rate, decay, betas and eps stay those of the present configuration.
 
         Raises:
-            UserError: the parameters' names or their order differ.
+            UserError: the saved optimizers, or their parameters' names or order, differ.
         """
-        saved, own = (_param_names(s) for s in (state, self.optimizer.state_dict()))
-        if saved != own:
-            differing = next(
-                (pair for pair in zip(saved, own, strict=False) if pair[0] != pair[1]), (len(saved), len(own))
-            )
+        if state.keys() != self.parts.keys():
             raise UserError(
-                f"the optimizer's saved parameters are not the model's: {differing[0]} against {differing[1]}"
+                f"the optimizer's saved state is of {' and '.join(state)}, this run's optimizer is "
+                f"{' and '.join(self.parts)}: resume with the old one, or take the weights alone with init_from="
             )
-        # PyTorch's state holds the settings too, and would put the saved run's in the place of this one's
-        settings = [
-            {key: value for key, value in group.items() if key not in ("params", "param_names")}
-            for group in self.optimizer.param_groups
-        ]
-        self.optimizer.load_state_dict(state)
-        for group, own_settings in zip(self.optimizer.param_groups, settings, strict=True):
-            group.update(own_settings)
+        for name, part in self.parts.items():
+            _require_same_parameters(state[name], part.state_dict())
+            # PyTorch's state holds the settings too, and would put the saved run's in the place of this one's
+            settings = [
+                {key: value for key, value in group.items() if key not in ("params", "param_names")}
+                for group in part.param_groups
+            ]
+            part.load_state_dict(state[name])
+            for group, own_settings in zip(part.param_groups, settings, strict=True):
+                group.update(own_settings)
 
 
-def _param_names(state: dict[str, object]) -> list[str]:
-    groups = state["param_groups"]
-    assert isinstance(groups, list)
-    return [name for group in groups for name in group["param_names"]]
+def _require_same_parameters(saved_state: dict[str, Any], own_state: dict[str, Any]) -> None:
+    saved, own = ([n for group in s["param_groups"] for n in group["param_names"]] for s in (saved_state, own_state))
+    if saved != own:
+        differing = next((pair for pair in zip(saved, own, strict=False) if pair[0] != pair[1]), (len(saved), len(own)))
+        raise UserError(f"the optimizer's saved parameters are not the model's: {differing[0]} against {differing[1]}")

@@ -15,10 +15,13 @@ from gpt2lab.training.trainer import Trainer
 def start_line(trainer: Trainer, job: TrainJob, run_dir: Path) -> str:
     """What is about to be trained, with the products that are easy to get wrong."""
     epochs = trainer.total_steps * job.batch_size / trainer.batches.num_windows
+    world_size = trainer.world.size
+    accumulated = job.batch_size // world_size // trainer.micro_batch_size
+    processes = f" x {world_size} processes" if world_size > 1 else ""
     return (
         f"{trainer.model.num_parameters():,} parameters on {trainer.runtime.device} ({trainer.runtime.precision})\n"
-        f"{trainer.total_steps:,} steps x {job.training.batch_tokens:,} tokens = {job.micro_batch_size} sequences x "
-        f"{job.sequence_length} tokens x {job.grad_accum_steps} micro-batches; {epochs:.3g} epochs of "
+        f"{trainer.total_steps:,} steps x {job.training.batch_tokens:,} tokens = {trainer.micro_batch_size} sequences "
+        f"x {job.sequence_length} tokens x {accumulated} micro-batches{processes}; {epochs:.3g} epochs of "
         f"{len(trainer.batches.stream):,} tokens; peak learning rate {job.peak_lr:.2g}\n"
         f"run folder {run_dir}"
     )
@@ -30,8 +33,8 @@ def write_summary(
     status: str,
     validation: Perplexity | None = None,
     manifest: Manifest | None = None,
-) -> None:
-    """Write ``summary.json``: the run's final figures. Seconds are over all processes the run has had."""
+) -> dict[str, Any]:
+    """Write and return ``summary.json``: the run's final figures. Seconds are over all processes the run has had."""
     progress = trainer.progress
     tokens = progress.step * trainer.settings.batch_tokens
     figures: dict[str, Any] = {
@@ -39,10 +42,12 @@ def write_summary(
         "steps": progress.step,
         "tokens": tokens,
         "parameters": trainer.model.num_parameters(),
+        "processes": trainer.world.size,
         "tokens_per_second": tokens / progress.train_seconds if progress.train_seconds else None,
         "wall_seconds": progress.wall_seconds,
         "peak_memory_bytes": peak_memory_bytes(trainer.runtime.device),
         "precision": trainer.runtime.precision,
+        "skipped_steps": progress.skipped_steps,
     }
     if validation and manifest:
         figures |= {
@@ -55,6 +60,7 @@ def write_summary(
             "data_fingerprint": manifest.fingerprint,
         }
     (run_dir / "summary.json").write_text(json.dumps(figures, indent=2) + "\n")
+    return figures
 
 
 def unigram(manifest: Manifest) -> Perplexity:

@@ -1,34 +1,55 @@
 """The training loop.
 
-    batch(step) -> micro-batches -> summed nll / batch tokens -> gradients -> clip -> optimizer -> log, validate, save
+    batch(step) -> this process's rows -> micro-batches -> summed nll / batch tokens -> gradients, averaged over
+    processes -> clip -> optimizer -> log, validate, save
 
 All that changes is in the model, the optimizer and ``Progress``; data, learning rate and dropout are functions of
-(seed, step). So a run that was killed and started again from a checkpoint takes the steps of one that was not.
+(seed, step). So a run that was killed and started again from a checkpoint takes the steps of one that was not, and
+another number of processes sees the same batches.
 """
 
 import dataclasses
 import logging
 import math
+import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import clip_grad_norm_
 from tqdm import tqdm
 
 from gpt2lab.checkpoint import CheckpointManager
 from gpt2lab.config import TrainingConfig, UserError
 from gpt2lab.data import TrainBatches, ValWindows
+from gpt2lab.distributed import World
 from gpt2lab.evaluation.perplexity import Perplexity, score_batches, to_device
 from gpt2lab.model import GPT
 from gpt2lab.runtime import Runtime, stream_seed
 from gpt2lab.training.metrics import MetricsLog
-from gpt2lab.training.optimizer import NamedOptimizer
+from gpt2lab.training.optimizer import Optimizers
 
 log = logging.getLogger(__name__)
+
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+
+
+class StoppedError(Exception):
+    """A signal asked the run to end; its state is saved."""
+
+    def __init__(self, number: int, step: int, run_dir: Path) -> None:
+        super().__init__(
+            f"stopped by {signal.Signals(number).name} at step {step}, which is saved; to go on, add run_dir={run_dir} "
+            "resume=auto"
+        )
+        self.signal = number
 
 
 @dataclass
@@ -43,6 +64,10 @@ class Progress:
     """time in the loop, validation included, saving not"""
     best_val_loss: float = math.inf
     """lowest validation loss so far"""
+    skipped_steps: int = 0
+    """steps without an update, because loss or gradient was no number"""
+    skipped_in_a_row: int = 0
+    """of those, the last ones without a good step between"""
 
     def state_dict(self) -> dict[str, Any]:
         """Plain values."""
@@ -50,7 +75,8 @@ class Progress:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take them back."""
-        self.__init__(**state)  # type: ignore[misc]
+        for key, value in state.items():
+            setattr(self, key, value)
 
 
 @dataclass
@@ -61,12 +87,27 @@ class Validator:
     token_lengths: np.ndarray[Any, np.dtype[np.int64]]
     batch_size: int
     runtime: Runtime
+    world: World
 
     def __call__(self, model: GPT) -> Perplexity:
-        """The windows' perplexity, without dropout; training is left as it was."""
-        firsts = range(0, len(self.windows), self.batch_size)
+        """The windows' perplexity, without dropout; training is left as it was. Processes take every other batch."""
+        firsts = range(0, len(self.windows), self.batch_size)[self.world.rank :: self.world.size]
         batches = (self.windows.batch(i, min(i + self.batch_size, len(self.windows))) for i in firsts)
-        return score_batches(model, batches, self.token_lengths, self.runtime)
+        part = score_batches(model, batches, self.token_lengths, self.runtime)
+        nll, tokens, n_bytes = self.world.sum(torch.tensor([part.nll, part.tokens, part.bytes], dtype=torch.float64))
+        return Perplexity(nll.item(), int(tokens), int(n_bytes))
+
+
+class SummedLoss(nn.Module):
+    """The model as one call from ids to loss, which is what processes synchronise around."""
+
+    def __init__(self, model: GPT) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, inputs_BT: Tensor, targets_BT: Tensor) -> Tensor:
+        """Summed negative log-likelihood."""
+        return self.model.nll_sum(inputs_BT, targets_BT)
 
 
 @dataclass
@@ -74,8 +115,8 @@ class Trainer:
     """A run, from the parts that ``build_trainer`` made."""
 
     model: GPT
-    optimizer: NamedOptimizer
-    learning_rate: Callable[[int], float]
+    optimizer: Optimizers
+    lr_share: Callable[[int], float]
     batches: TrainBatches
     validator: Validator
     checkpoints: CheckpointManager
@@ -86,17 +127,31 @@ class Trainer:
     micro_batch_size: int
     total_steps: int
     seed: int
+    world: World
+
+    def __post_init__(self) -> None:
+        self.loss = self.world.synchronised(SummedLoss(self.model))
+        self.stop_signal = 0
+        """the last one received; 0: none"""
 
     def run(self) -> Perplexity:
         """Train from ``progress.step`` to ``total_steps``; return the final validation.
 
         Raises:
-            UserError: the loss or the gradient is no longer a number; the weights are those of the last good step.
+            StoppedError: a process received SIGTERM, SIGINT or SIGUSR1; the state is saved.
+            UserError: loss or gradient was no number too often in a row; the weights are those of the last good step.
         """
-        self.metrics.rewind(self.progress.step)
+        if self.world.is_main:
+            self.metrics.start(self.progress.step)
         if self.progress.step >= self.total_steps:
             return self.validator(self.model)
-        with tqdm(total=self.total_steps, initial=self.progress.step, unit="step", dynamic_ncols=True) as bar:
+        hidden = None if self.world.is_main else True  # None: shown on a terminal only
+        with (
+            tqdm(
+                total=self.total_steps, initial=self.progress.step, unit="step", dynamic_ncols=True, disable=hidden
+            ) as bar,
+            self._noting_signals(),
+        ):
             while self.progress.step < self.total_steps:
                 started = time.perf_counter()
                 figures = self.train_step(self.progress.step)
@@ -110,36 +165,90 @@ class Trainer:
                     self._log(**figures, tokens_per_second=tokens_per_second)
                 validation = self._validate() if self._is_due(self.settings.eval_every) else None
                 self.progress.wall_seconds += time.perf_counter() - started
-                if self._is_due(self.settings.checkpoint_every):
+                stopped = self._agreed_signal()
+                best = validation is not None and validation.loss < self.progress.best_val_loss
+                if self._is_due(self.settings.checkpoint_every) or best or stopped:
                     self._save(validation)
+                if stopped:
+                    raise StoppedError(stopped, self.progress.step, self.metrics.path.parent)
         assert validation is not None  # it is always due at the last step
         return validation
 
     def train_step(self, step: int) -> dict[str, float]:
         """One optimizer step; the loss is the mean over the whole batch, the gradient norm is before clipping."""
-        inputs_BT, targets_BT = (to_device(ids, self.runtime) for ids in self.batches.batch(step))
-        lr = self.learning_rate(step)
-        for group in self.optimizer.optimizer.param_groups:
-            group["lr"] = lr
+        world = self.world
+        # every size-th row, so that any number of processes has the same batch between them
+        inputs_BT, targets_BT = (
+            to_device(ids[world.rank :: world.size], self.runtime) for ids in self.batches.batch(step)
+        )
+        self.optimizer.set_lr(self.lr_share(step))
         # all that dropout draws from, so that step k drops the same units after a resume
-        torch.manual_seed(stream_seed("dropout", self.seed, step))
+        torch.manual_seed(stream_seed("dropout", self.seed, step, world.rank))
         loss = torch.zeros((), device=self.runtime.device)
-        for inputs, targets in zip(
-            inputs_BT.split(self.micro_batch_size), targets_BT.split(self.micro_batch_size), strict=True
-        ):
-            with self.runtime.autocast():
-                micro_loss = self.model.nll_sum(inputs, targets) / targets_BT.numel()
-            micro_loss.backward()
-            loss += micro_loss.detach()
+        micro_batches = [ids_BT.split(self.micro_batch_size) for ids_BT in (inputs_BT, targets_BT)]
+        for number, (inputs, targets) in enumerate(zip(*micro_batches, strict=True), start=1):
+            with self._gradients_stay_here() if number < len(micro_batches[0]) else nullcontext():
+                with self.runtime.autocast():
+                    nll = self.loss(inputs, targets)
+                # the mean over the global batch, times the number of processes, by which the gradients are divided
+                (nll * world.size / self.settings.batch_tokens).backward()
+            loss += nll.detach() / self.settings.batch_tokens
+        world.sum(loss)
         grad_norm = clip_grad_norm_(self.model.parameters(), self.settings.grad_clip or math.inf)
-        if not (math.isfinite(loss.item()) and math.isfinite(grad_norm.item())):
+        figures = {"loss": loss.item(), "grad_norm": grad_norm.item(), "lr": self.optimizer.groups[0]["lr"]}
+        if math.isfinite(figures["loss"]) and math.isfinite(figures["grad_norm"]):
+            self.optimizer.step()
+            self.progress.skipped_in_a_row = 0
+        else:
+            self._skip(step, figures)
+        self.optimizer.zero_grad()
+        return figures
+
+    def _skip(self, step: int, figures: dict[str, float]) -> None:
+        """Count a step whose update would have ruined the weights; give up after too many in a row."""
+        self.progress.skipped_steps += 1
+        self.progress.skipped_in_a_row += 1
+        broken = [
+            name for name, p in self.model.named_parameters() if p.grad is not None and not p.grad.isfinite().all()
+        ]
+        evidence = (
+            f"step {step + 1}: loss {figures['loss']}, gradient norm {figures['grad_norm']}, learning rate "
+            f"{figures['lr']:.2e}, no numbers in the gradients of {len(broken)} parameters"
+            f"{f', first {broken[0]}' if broken else ''}"
+        )
+        if self.progress.skipped_in_a_row > self.settings.max_skips:
             raise UserError(
-                f"step {step}: loss {loss.item()}, gradient norm {grad_norm.item()}: training diverged; "
-                f"lower optimizer.lr (now {lr:.2e}); the last checkpoint is from before"
+                f"{evidence}; {self.progress.skipped_in_a_row} steps in a row (training.max_skips="
+                f"{self.settings.max_skips}): training diverged; lower optimizer.lr; the checkpoints hold good weights"
             )
-        self.optimizer.optimizer.step()
-        self.optimizer.optimizer.zero_grad()
-        return {"loss": loss.item(), "grad_norm": grad_norm.item(), "lr": lr}
+        log.warning("%s: skipped (%d in all)", evidence, self.progress.skipped_steps)
+
+    def _gradients_stay_here(self) -> AbstractContextManager[None]:
+        """Forward and backward within it leave the averaging over processes to a later micro-batch."""
+        return self.loss.no_sync() if isinstance(self.loss, DistributedDataParallel) else nullcontext()
+
+    @contextmanager
+    def _noting_signals(self) -> Iterator[None]:
+        """Note a signal that asks for an end; the step that is being taken is finished first."""
+
+        def note(number: int, frame: object) -> None:
+            if self.stop_signal == number == signal.SIGINT:
+                raise KeyboardInterrupt  # asked twice: at once
+            self.stop_signal = number
+
+        before = {number: signal.signal(number, note) for number in STOP_SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _agreed_signal(self) -> int:
+        """A signal that any process has received, the same in all; 0: none."""
+        received = torch.zeros(signal.NSIG, dtype=torch.int32)
+        received[self.stop_signal] = 1
+        received[0] = 0
+        return int(self.world.sum(received).argmax())
 
     def _is_due(self, every: int) -> bool:
         """Whether something done every so many steps (0: at the end alone) is done after this step."""
@@ -159,7 +268,9 @@ class Trainer:
         best = val_loss < self.progress.best_val_loss
         if best:
             self.progress.best_val_loss = val_loss
-        self.checkpoints.save(self.progress.step, best=best)
+        if self.world.is_main:
+            self.checkpoints.save(self.progress.step, best=best)
 
     def _log(self, **figures: float) -> None:
-        self.metrics.write(self.progress.step, self.progress.step * self.settings.batch_tokens, **figures)
+        if self.world.is_main:
+            self.metrics.write(self.progress.step, self.progress.step * self.settings.batch_tokens, **figures)

@@ -3,11 +3,12 @@
 import errno
 import json
 import logging
+from types import SimpleNamespace
 
 import pytest
 import torch
+from safetensors import SafetensorError
 
-import gpt2lab.checkpoint as module
 from gpt2lab.checkpoint import CheckpointManager, IncompleteCheckpointError, newest_complete, verify_checkpoint
 from gpt2lab.config import UserError
 
@@ -92,16 +93,28 @@ def test_a_damaged_checkpoint_is_refused_and_skipped(tmp_path, caplog, damage, r
     assert "skipped" in caplog.text
 
 
-@pytest.mark.parametrize("function", ["save_file", "_write_synced"])
-def test_a_full_disk_leaves_the_earlier_checkpoints(tmp_path, monkeypatch, function):
+def raise_no_space(*_):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def raise_as_safetensors_does(*_):
+    raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+
+@pytest.mark.parametrize(
+    ("function", "full"),
+    [
+        ("save_file", raise_as_safetensors_does),
+        ("_write_synced", raise_no_space),
+        ("shutil.disk_usage", lambda path: SimpleNamespace(free=31)),
+    ],
+)
+def test_a_full_disk_leaves_the_earlier_checkpoints(tmp_path, monkeypatch, function, full):
     saved = manager(tmp_path)
     older = saved.save(1, best=True)
-
-    def full(*_):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(module, function, full)
-    with pytest.raises(OSError, match="No space"):
+    monkeypatch.setattr(f"gpt2lab.checkpoint.{function}", full)
+    message = r"step 2 was not written \(.*No space left.*\); it needs \d+ bytes, .* has [\d,]+ free: .*resume=auto"
+    with pytest.raises(UserError, match=message):
         saved.save(2, best=True)
     assert {path.name for path in tmp_path.iterdir()} == {"step_00000001", "last", "best"}
     assert newest_complete(tmp_path) == older == (tmp_path / "best").resolve()

@@ -44,7 +44,7 @@ from gpt2lab.config import (
         (lambda: DataConfig(name="a/b"), ["data.name=a/b", "folder name"]),
         (lambda: DataConfig(val_fraction=0), ["data.val_fraction=0", "0 < val_fraction < 1"]),
         (lambda: OptimizerConfig(lr=-1.0), ["optimizer.lr=-1.0", "above 0"]),
-        (lambda: OptimizerConfig(beta2=1.0), ["optimizer.beta2=1.0", "beta < 1"]),
+        (lambda: OptimizerConfig(beta2=1.0), ["optimizer.beta2=1.0", "beta2 < 1"]),
         (lambda: ScheduleConfig(min_lr_ratio=1.5), ["schedule.min_lr_ratio=1.5"]),
         (lambda: TrainingConfig(), ["exactly one", "none", "training.max_steps=1000"]),
         (lambda: TrainingConfig(max_steps=5, max_tokens=7), ["max_steps=5", "max_tokens=7", "training.max_steps=null"]),
@@ -80,20 +80,27 @@ def job(**groups):
 
 
 @pytest.mark.parametrize(
-    ("settings", "micro_batch_size", "grad_accum_steps"),
+    ("settings", "world_size", "micro_batch_size"),
     [
-        ({"batch_tokens": 8 * 1024}, 8, 1),
-        ({"batch_tokens": 16 * 1024}, 8, 2),
-        ({"batch_tokens": 9 * 1024}, 3, 3),  # 9 sequences do not fit into 8,192 tokens, 3 divide them
-        ({"batch_tokens": 512 * 1024}, 8, 64),
-        ({"batch_tokens": 12 * 1024, "micro_batch_size": 4}, 4, 3),
-        ({"batch_tokens": 4096, "sequence_length": 256}, 16, 1),
+        ({"batch_tokens": 8 * 1024}, 1, 8),
+        ({"batch_tokens": 8 * 1024}, 4, 2),
+        ({"batch_tokens": 16 * 1024}, 1, 8),
+        ({"batch_tokens": 9 * 1024}, 1, 3),  # 9 sequences do not fit into 8,192 tokens, 3 divide them
+        ({"batch_tokens": 512 * 1024}, 8, 8),
+        ({"batch_tokens": 12 * 1024, "micro_batch_size": 4}, 3, 4),
+        ({"batch_tokens": 4096, "sequence_length": 256}, 1, 16),
     ],
 )
-def test_accumulation_follows_from_the_batch(settings, micro_batch_size, grad_accum_steps):
-    built = job(training=TrainingConfig(max_steps=1, **settings))
-    assert (built.micro_batch_size, built.grad_accum_steps) == (micro_batch_size, grad_accum_steps)
-    assert built.micro_batch_size * built.grad_accum_steps * built.sequence_length == settings["batch_tokens"]
+def test_micro_batch_follows_from_the_batch(settings, world_size, micro_batch_size):
+    assert job(training=TrainingConfig(max_steps=1, **settings)).micro_batch_of(world_size) == micro_batch_size
+
+
+def test_a_batch_that_processes_cannot_share():
+    training = TrainingConfig(max_steps=1, batch_tokens=8 * 1024, micro_batch_size=2)
+    with pytest.raises(
+        UserError, match=r"8 sequences, which 3 processes .* of 2: .*batch_tokens=6144 or 12288 would do"
+    ):
+        job(training=training, runtime=RuntimeConfig(num_processes=3))
 
 
 @pytest.mark.parametrize(

@@ -20,14 +20,15 @@ from gpt2lab.config import (
     UserError,
 )
 from gpt2lab.data import prepare, set_folder
+from gpt2lab.distributed import World
 from gpt2lab.evaluation import Perplexity
 from gpt2lab.model import GPT
 from gpt2lab.runtime import open_runtime
 from gpt2lab.tokenizer import load_tokenizer
 from gpt2lab.training.build import build_model, build_trainer
 from gpt2lab.training.metrics import MetricsLog, read_metrics
-from gpt2lab.training.optimizer import NamedOptimizer, adamw, decay_groups
-from gpt2lab.training.schedule import cosine, learning_rate
+from gpt2lab.training.optimizer import Optimizers, adamw, decay_groups, muon
+from gpt2lab.training.schedule import lr_share
 
 TINY = {"n_layer": 2, "n_head": 2, "n_embd": 16, "block_size": 16, "vocab_size": 257}
 CPU = open_runtime(RuntimeConfig(device="cpu", precision="fp32"))
@@ -56,13 +57,18 @@ def make_trainer(tmp_path):
         run_dir = tmp_path / name
         run_dir.mkdir()
         model = build_model(job.model, job.seed, CPU)
-        return build_trainer(job, model, tokenizer, set_folder(data, tokenizer), manifest, run_dir, CPU)
+        return build_trainer(job, model, tokenizer, set_folder(data, tokenizer), manifest, run_dir, CPU, World())
 
     return make
 
 
+def shares(total_steps, **settings):
+    share = lr_share(ScheduleConfig(**settings), total_steps)
+    return [share(step) for step in range(total_steps)]
+
+
 def test_cosine_by_hand():
-    share = [cosine(step, total_steps=13, warmup_steps=3, min_lr_ratio=0.1) for step in range(13)]
+    share = shares(13, warmup_steps=3, min_lr_ratio=0.1)
     assert share[:3] == pytest.approx([0.25, 0.5, 0.75])
     assert share[3] == 1.0  # the peak follows the warm-up
     # steps 3 ... 12 are nine intervals of half a cosine; a third of the way it is (1 + cos 60 degrees) / 2 = 3/4
@@ -72,20 +78,27 @@ def test_cosine_by_hand():
     assert share[3:] == sorted(share[3:], reverse=True)
 
 
-def test_learning_rate_of_a_job():
-    job = TrainJob(optimizer=OptimizerConfig(lr=2.0), schedule=ScheduleConfig(warmup_steps=None))
-    at = learning_rate(job, total_steps=100)
-    assert at(4) == pytest.approx(2.0 * 5 / 6)
-    assert at(5) == 2.0  # 5 % of 100 steps are warm-up
-    assert at(99) == pytest.approx(0.2)
+def test_other_schedules_by_hand():
+    # five intervals after the warm-up; wsd falls in the last two of them
+    warm = {"warmup_steps": 1, "min_lr_ratio": 0.2}
+    assert shares(7, name="linear", **warm) == pytest.approx([0.5, 1, 0.84, 0.68, 0.52, 0.36, 0.2])
+    assert shares(7, name="wsd", decay_share=0.4, **warm) == pytest.approx([0.5, 1, 1, 1, 1, 0.6, 0.2])
+    assert shares(7, name="constant", **warm) == [0.5, 1, 1, 1, 1, 1, 1]
+    assert shares(1, name="linear", warmup_steps=0) == [1.0]
+    with pytest.raises(UserError, match="schedule.name=cosin: expected one of cosine, linear, wsd, constant"):
+        shares(7, name="cosin")
+
+
+def test_warm_up():
+    assert shares(100)[4:6] == pytest.approx([5 / 6, 1.0])  # 5 % of 100 steps
     with pytest.raises(UserError, match="schedule.warmup_steps=7: expected fewer than the run's 7"):
-        learning_rate(TrainJob(schedule=ScheduleConfig(warmup_steps=7)), total_steps=7)
+        shares(7, warmup_steps=7)
 
 
 @pytest.mark.parametrize("tie_head", [True, False])
 def test_decay_groups(tie_head):
     model = GPT(ModelConfig(**TINY, tie_head=tie_head))
-    decayed, plain = decay_groups(model, 0.1)
+    decayed, plain = decay_groups(model.named_parameters(), 0.1)
     names = [name for group in (decayed, plain) for name, _ in group["params"]]
     assert sorted(names) == sorted(name for name, _ in model.named_parameters())
     assert ("lm_head.weight" in names) is not tie_head
@@ -99,7 +112,7 @@ def test_adamw_by_hand():
     config = OptimizerConfig(lr=0.1, beta1=0.8, beta2=0.9, eps=0.05, weight_decay=0.5)
     model = torch.nn.Linear(2, 1)
     weight, bias = model.weight.detach().double().numpy().copy(), model.bias.detach().double().numpy().copy()
-    optimizer = adamw(model, config, lr=0.1)
+    optimizer = adamw(model, config, lr=0.1)["adamw"]
     gradients = [np.array([[1.0, -2.0]]), np.array([[0.5, 3.0]])]
     m = v = np.zeros((1, 2))
     for step, gradient in enumerate(gradients, start=1):
@@ -113,25 +126,73 @@ def test_adamw_by_hand():
 
 
 def test_moments_are_matched_by_name():
-    one = NamedOptimizer(
-        adamw(torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)), OptimizerConfig(), 0.1)
-    )
+    one = Optimizers(adamw(torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)), OptimizerConfig(), 0.1))
     state = one.state_dict()
     one.load_state_dict(state)
-    state["param_groups"][0]["param_names"].reverse()
+    state["adamw"]["param_groups"][0]["param_names"].reverse()
     with pytest.raises(UserError, match="1.weight against 0.weight"):
         one.load_state_dict(state)
 
 
 def test_a_resumed_optimizer_keeps_the_settings_of_its_own_run():
     saved, own = (
-        NamedOptimizer(adamw(torch.nn.Linear(2, 2), OptimizerConfig(weight_decay=decay, beta2=beta2), lr))
+        Optimizers(adamw(torch.nn.Linear(2, 2), OptimizerConfig(weight_decay=decay, beta2=beta2), lr))
         for decay, beta2, lr in ((0.1, 0.95, 1e-3), (0.3, 0.99, 2e-3))
     )
     own.load_state_dict(saved.state_dict())
-    decayed, plain = own.optimizer.param_groups
+    decayed, plain = own.groups
     assert (decayed["weight_decay"], decayed["betas"], decayed["lr"]) == (0.3, (0.9, 0.99), 2e-3)
     assert plain["weight_decay"] == 0
+
+
+def orthogonalised(matrix):
+    """Five Newton-Schulz steps with Muon's coefficients, in float64 numpy."""
+    x = matrix / np.linalg.norm(matrix)
+    for _ in range(5):
+        gram = x @ x.T if x.shape[0] <= x.shape[1] else x.T @ x
+        polynomial = -4.775 * gram + 2.0315 * gram @ gram
+        x = 3.4445 * x + (polynomial @ x if x.shape[0] <= x.shape[1] else x @ polynomial)
+    return x
+
+
+def test_muon_by_hand():
+    model = GPT(ModelConfig(**TINY))
+    config = OptimizerConfig(name="muon", momentum=0.9, weight_decay=0.5)
+    optimizers = Optimizers(muon(model, config, lr=0.1))
+    named = dict(model.named_parameters())
+    blocks = [
+        name
+        for name in named
+        if name.startswith("blocks.") and name.endswith(("c_attn.weight", "c_fc.weight", "c_proj.weight"))
+    ]
+    in_part = {
+        part: [name for group in optimizer.state_dict()["param_groups"] for name in group["param_names"]]
+        for part, optimizer in optimizers.parts.items()
+    }
+    assert in_part["muon"] == blocks
+    assert sorted(in_part["adamw"] + blocks) == sorted(named)
+    weight = named["blocks.0.mlp.c_fc.weight"]
+    expected = weight.detach().double().numpy().copy()
+    momentum = np.zeros_like(expected)
+    for _ in range(2):
+        gradient = np.random.default_rng(0).normal(size=expected.shape)
+        for parameter in named.values():
+            parameter.grad = torch.zeros_like(parameter)
+        weight.grad = torch.tensor(gradient).float()
+        optimizers.set_lr(0.5)
+        optimizers.step()
+        momentum = 0.9 * momentum + 0.1 * gradient  # PyTorch's running mean, which points where the paper's sum does
+        update = orthogonalised(0.1 * gradient + 0.9 * momentum)
+        expected = expected * (1 - 0.05 * 0.5) - 0.05 * 0.2 * math.sqrt(max(expected.shape)) * update
+    # the steps are taken in bf16
+    torch.testing.assert_close(weight.detach().double(), torch.tensor(expected), rtol=0, atol=0.05 * 0.2 * 8 * 0.02)
+
+
+def test_another_optimizers_state_is_refused():
+    model = GPT(ModelConfig(**TINY))
+    saved, own = (Optimizers(make(model, OptimizerConfig(), 0.1)) for make in (adamw, muon))
+    with pytest.raises(UserError, match="state is of adamw, this run's optimizer is muon and adamw.*init_from="):
+        own.load_state_dict(saved.state_dict())
 
 
 def test_accumulation_equals_one_large_batch(make_trainer):
@@ -166,15 +227,49 @@ def test_gradient_is_clipped(make_trainer):
     assert after_free == pytest.approx(reported_free, rel=1e-5)
 
 
-def test_a_loss_that_is_no_number_stops_before_the_weights_change(make_trainer):
-    trainer = make_trainer("run")
-    with torch.no_grad():
-        trainer.model.norm_f.weight[0] = torch.nan
-    before = trainer.model.wte.weight.clone()
-    with pytest.raises(UserError, match=r"step 0: loss nan.*optimizer.lr"):
+def poison(trainer, steps):
+    """Make the loss of these steps NaN, by a weight that is NaN while they are computed."""
+    train_step = trainer.train_step
+
+    def poisoned(step):
+        weight = trainer.model.norm_f.weight
+        kept = weight.detach().clone()
+        if step in steps:
+            weight.data[0] = torch.nan
+        figures = train_step(step)
+        if step in steps:
+            weight.data.copy_(kept)
+        return figures
+
+    trainer.train_step = poisoned
+
+
+def test_a_step_whose_loss_is_no_number_is_skipped_and_counted(make_trainer):
+    trainer, good = make_trainer("run", max_steps=6), make_trainer("good", max_steps=6)
+    poison(trainer, {1, 2, 4})
+    updates = []
+    trainer.optimizer.step = lambda step=trainer.optimizer.step: (updates.append(trainer.progress.step), step())
+    trainer.run()
+    assert updates == [0, 3, 5]
+    assert (trainer.progress.skipped_steps, trainer.progress.skipped_in_a_row) == (3, 0)
+    assert all(parameter.isfinite().all() for parameter in trainer.model.parameters())
+    lines = [json.loads(line, parse_constant=pytest.fail) for line in trainer.metrics.path.read_text().splitlines()]
+    assert [line["loss"] is None for line in lines if "loss" in line] == [False, True, True, False, True, False]
+    good.run()
+    assert "skipped_steps" not in good.metrics.path.read_text()
+
+
+def test_too_many_skips_in_a_row_stop_the_run(make_trainer):
+    trainer = make_trainer("run", max_steps=9, max_skips=2, checkpoint_every=1)
+    poison(trainer, {1, 2, 4, 5, 6})
+    with pytest.raises(
+        UserError, match=r"step 7: loss nan.*first wte.weight; 3 steps in a row .*max_skips=2.*optimizer.lr"
+    ):
         trainer.run()
-    assert torch.equal(trainer.model.wte.weight, before)
-    assert not (trainer.metrics.path.parent / "checkpoints").exists()
+    assert trainer.progress.skipped_steps == 5
+    saved = make_trainer("again", max_steps=9)
+    saved.checkpoints.load((trainer.checkpoints.folder / "last").resolve())
+    assert all(parameter.isfinite().all() for parameter in saved.model.parameters())
 
 
 def test_an_epoch_is_every_window_once(make_trainer):

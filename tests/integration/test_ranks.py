@@ -1,0 +1,145 @@
+"""Several gloo processes on this machine against one: the same numbers, the same files, the same ends."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from gpt2lab.training.metrics import read_metrics
+from tests.integration.conftest import ONE_THREAD, ROOT, TINY, run_in
+
+pytestmark = pytest.mark.slow
+SETTINGS = [*TINY, "runtime.precision=fp32", "training.log_every=1", "training.eval_tokens=3968"]
+
+
+def figures(run_dir, name):
+    return [line[name] for line in read_metrics(run_dir / "metrics.jsonl") if name in line]
+
+
+def weights(run_dir):
+    return load_file(run_dir / "checkpoints" / "last" / "model.safetensors")
+
+
+def test_two_processes_are_one(run, workplace):
+    """Rows in the same batches: 2 x 2 micro-batches of 4 sequences against 4 of them."""
+    settings = [*SETTINGS, "training.max_steps=10", "training.micro_batch_size=4", "training.eval_every=5"]
+    run("train.py", *settings, "run_dir=one")
+    result = run("train.py", *settings, "run_dir=two", "runtime.num_processes=2")
+    assert "4 sequences x 64 tokens x 2 micro-batches x 2 processes" in result.stdout
+    one, two = workplace / "one", workplace / "two"
+    for name in ("loss", "grad_norm", "val_loss"):
+        assert len(figures(one, name)) == len(figures(two, name)) == (2 if name == "val_loss" else 10)
+        assert figures(two, name) == pytest.approx(figures(one, name), rel=1e-5), name
+    # 62 validation windows in batches of 4: one process scores a batch more than the other
+    assert json.loads((two / "summary.json").read_text())["val_tokens"] == 3968
+    for name, tensor in weights(one).items():
+        torch.testing.assert_close(weights(two)[name], tensor, rtol=0, atol=2e-5, msg=name)
+
+
+@pytest.mark.parametrize(("before", "after"), [(2, 2), (2, 1), (1, 2)])
+def test_a_run_goes_on_with_another_number_of_processes(run, workplace, before, after):
+    """With dropout on the same number, bit for bit; on another number the same batches, without dropout."""
+    dropout = 0.2 if before == after else 0.0
+    settings = [*SETTINGS, f"model.dropout={dropout}", "training.max_steps=8", "training.checkpoint_every=4"]
+    run("train.py", *settings, "run_dir=straight", f"runtime.num_processes={before}")
+    run("train.py", *settings, "run_dir=resumed", f"runtime.num_processes={before}")
+    for link in ("last", "best"):
+        (workplace / "resumed" / "checkpoints" / link).unlink()
+    (workplace / "resumed" / "checkpoints" / "step_00000008").rename(workplace / "resumed" / "gone")
+    run("train.py", *settings, "run_dir=resumed", "resume=auto", f"runtime.num_processes={after}")
+    straight, resumed = workplace / "straight", workplace / "resumed"
+    assert [line["step"] for line in read_metrics(resumed / "metrics.jsonl") if "loss" in line] == list(range(1, 9))
+    if before == after:
+        assert figures(resumed, "loss") == figures(straight, "loss")
+        assert all(torch.equal(weights(resumed)[name], tensor) for name, tensor in weights(straight).items())
+    else:
+        assert figures(resumed, "loss") == pytest.approx(figures(straight, "loss"), rel=1e-5)
+
+
+def test_a_sweep_starts_the_processes_of_each_job(run, workplace):
+    run("train.py", "-m", *SETTINGS, "training.max_steps=2", "seed=1,2", "runtime.num_processes=2", "hydra.sweep.dir=s")
+    for number, seed in enumerate((1, 2)):
+        assert json.loads((workplace / "s" / str(number) / "summary.json").read_text())["processes"] == 2
+        assert f"seed: {seed}\n" in (workplace / "s" / str(number) / "config.yaml").read_text()
+
+
+def torchrun(folder, *arguments):
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", *arguments]
+    return subprocess.run(command, cwd=folder, env=ONE_THREAD, capture_output=True, text=True, check=False)
+
+
+def test_torchrun_makes_one_run(workplace):
+    result = torchrun(workplace, ROOT / "train.py", *SETTINGS, "training.max_steps=2")
+    assert result.returncode == 0, result.stderr
+    (metrics,) = workplace.glob("runs/*/*/metrics.jsonl")
+    assert len(figures(metrics.parent, "loss")) == 2
+    assert result.stdout.count("run folder") == 1
+
+
+def test_a_sweep_under_torchrun_is_refused(workplace):
+    result = torchrun(workplace, ROOT / "train.py", "-m", *SETTINGS, "seed=1,2")
+    assert result.returncode != 0
+    assert "type python train.py -m runtime.num_processes=2" in result.stderr
+    assert not (workplace / "runs").exists()
+
+
+FAILING = """
+import os, sys
+from gpt2lab.training.trainer import Trainer
+step = Trainer.train_step
+def failing(self, number):
+    if number == 3 and self.world.rank == 1:
+        raise RuntimeError("planted on one process")
+    return step(self, number)
+Trainer.train_step = failing
+sys.argv[0] = "train.py"
+from train import train
+from gpt2lab.compose import run_job
+run_job("train", train)
+"""
+
+
+def test_a_process_that_raises_ends_the_job(workplace):
+    (workplace / "failing.py").write_text(FAILING)
+    run_in(workplace, "prepare.py", *TINY[:4])
+    started = time.monotonic()
+    environment = ONE_THREAD | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "failing.py"]
+    result = subprocess.run(
+        [*command, *SETTINGS, "run_dir=run", "training.max_steps=9"],
+        cwd=workplace, env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert result.returncode != 0
+    assert "RuntimeError: planted on one process" in result.stderr
+    assert time.monotonic() - started < 60
+    assert len(figures(workplace / "run", "loss")) == 3
+
+
+@pytest.mark.parametrize(
+    ("processes", "number", "status"), [(1, signal.SIGTERM, 143), (1, signal.SIGUSR1, 138), (2, signal.SIGTERM, 143)]
+)
+def test_a_signal_saves_and_ends(workplace, processes, number, status):
+    """Then the run goes on and ends as one that was never stopped."""
+    settings = [*SETTINGS, "training.max_steps=60", "training.checkpoint_every=0", f"runtime.num_processes={processes}"]
+    run_in(workplace, "train.py", *settings, "run_dir=straight")
+    command = [sys.executable, ROOT / "train.py", *settings, "run_dir=run"]
+    process = subprocess.Popen(command, cwd=workplace, env=ONE_THREAD, stderr=subprocess.PIPE, text=True)
+    metrics = workplace / "run" / "metrics.jsonl"
+    while not (metrics.exists() and len(metrics.read_text().splitlines()) > 5):
+        time.sleep(0.02)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == status
+    assert f"stopped by {number.name}" in errors
+    assert "Traceback" not in errors
+    saved = json.loads((workplace / "run" / "checkpoints" / "last" / "checkpoint.json").read_text())["step"]
+    assert 5 <= saved < 60
+    assert json.loads((workplace / "run" / "summary.json").read_text())["status"] == "stopped"
+    run_in(workplace, "train.py", *settings, "run_dir=run", "resume=auto")
+    straight = weights(workplace / "straight")
+    assert all(torch.equal(weights(workplace / "run")[name], tensor) for name, tensor in straight.items())

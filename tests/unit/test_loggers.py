@@ -1,0 +1,129 @@
+"""gpt2lab.training.loggers: what W&B and TensorBoard have on disk, read back without gpt2lab."""
+
+import json
+import logging
+import struct
+from pathlib import Path
+
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from wandb.proto.wandb_internal_pb2 import Record
+
+from gpt2lab.config import LoggerConfig
+from gpt2lab.training.loggers import LOGGERS, Guarded, Logger, RunIdentity
+from gpt2lab.training.metrics import MetricsLog
+
+IDENTITY_CONFIG = {"model": {"n_layer": 2}, "seed": 3}
+
+
+@pytest.fixture(autouse=True)
+def no_key(monkeypatch, tmp_path):
+    """No W&B account, whatever the machine has."""
+    for name in ("WANDB_API_KEY", "WANDB_MODE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("NETRC", str(tmp_path / "home" / "netrc"))
+
+
+def open_log(run_dir, name, step):
+    run_dir.mkdir(exist_ok=True)
+    config = LoggerConfig(names=[name], group="sweep-7", tags=["rope"])
+    metrics = MetricsLog(run_dir / "metrics.jsonl", [LOGGERS[name](config, RunIdentity(run_dir, IDENTITY_CONFIG))])
+    metrics.start(step)
+    return metrics
+
+
+def resumed_run(run_dir, name):
+    """Steps 1 to 5, then a second process that goes on from step 3 to step 7."""
+    metrics = open_log(run_dir, name, 0)
+    for step in range(1, 6):
+        metrics.write(step, 10 * step, loss=10.0 - step)
+    metrics.finish({"status": "failed: KeyboardInterrupt"}, [])
+    metrics = open_log(run_dir, name, 3)
+    for step in range(4, 8):
+        metrics.write(step, 10 * step, loss=10.0 - step)
+    metrics.finish({"status": "completed", "val_loss": 2.5}, [])
+
+
+def wandb_records(path):
+    """The records of a .wandb file: LevelDB's log format, in blocks of 32 KiB, after a header of 7 bytes."""
+    data, at, parts = path.read_bytes(), 7, b""
+    while at + 7 <= len(data):
+        room = 32768 - at % 32768
+        if room < 7:
+            at += room
+            continue
+        length, kind = struct.unpack("<HB", data[at + 4 : at + 7])
+        parts += data[at + 7 : at + 7 + length]
+        at += 7 + length
+        if kind in (1, 4):  # whole, or the last part
+            yield Record.FromString(parts)
+            parts = b""
+
+
+def items(updates):
+    """Keys (nested ones with dots) and decoded values."""
+    return {item.key or ".".join(item.nested_key): json.loads(item.value_json) for item in updates}
+
+
+def test_wandb_has_each_step_once_after_a_resume(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    resumed_run(tmp_path / "run", "wandb")
+    assert "W&B is offline" in caplog.text
+    (path,) = (tmp_path / "run" / "wandb").glob("offline-run-*/*.wandb")
+    records = list(wandb_records(path))
+    history = [items(record.history.item) for record in records if record.HasField("history")]
+    assert [line["step"] for line in history] == list(range(1, 8))
+    assert [line["loss"] for line in history] == [10.0 - step for step in range(1, 8)]
+    assert [line["tokens"] for line in history] == [10 * step for step in range(1, 8)]
+    run = next(record.run for record in records if record.HasField("run"))
+    assert (run.project, run.run_group, list(run.tags)) == ("gpt2lab", "sweep-7", ["rope"])
+    assert run.run_id == (tmp_path / "run" / "wandb_id.txt").read_text().strip()
+    assert IDENTITY_CONFIG.items() <= items(run.config.update).items()
+    summary = {}
+    for record in records:
+        summary |= items(record.summary.update)
+    assert (summary["status"], summary["val_loss"]) == ("completed", 2.5)
+    assert next(record.exit.exit_code for record in records if record.HasField("exit")) == 0
+
+
+def test_tensorboard_has_each_step_once_after_a_resume(tmp_path):
+    resumed_run(tmp_path / "run", "tensorboard")
+    events = EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
+    assert set(events.Tags()["scalars"]) == {"loss", "tokens"}
+    assert [(e.step, e.value) for e in events.Scalars("loss")] == [(step, 10.0 - step) for step in range(1, 8)]
+
+
+class Broken(Logger):
+    """Raises at every call."""
+
+    calls = 0
+
+    def _raise(self, *arguments):
+        self.calls += 1
+        raise ConnectionError("no route to host")
+
+    start = log = finish = _raise
+
+
+def test_a_logger_that_raises_is_dropped_and_the_record_goes_on(tmp_path, caplog):
+    broken = Broken(LoggerConfig(), RunIdentity(tmp_path, {}))
+    metrics = MetricsLog(tmp_path / "metrics.jsonl", [Guarded("wandb", broken)])
+    metrics.start(0)
+    metrics.write(1, 10, loss=1.0)
+    metrics.write(2, 20, loss=float("nan"))
+    metrics.finish({"status": "completed"}, [Path("loss.png")])
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["loss"] for line in lines] == [1.0, None]
+    assert broken.calls == 1
+    assert caplog.text.count("logger wandb failed and is off") == 1
+
+
+def test_a_failure_in_the_middle(tmp_path):
+    inner = Broken(LoggerConfig(), RunIdentity(tmp_path, {}))
+    inner.start = lambda history: None
+    guarded = Guarded("wandb", inner)
+    guarded.start([])
+    for _ in range(3):
+        guarded.log({"step": 1})
+    assert inner.calls == 1
