@@ -149,26 +149,39 @@ class DataConfig:
     """shorter neighbours of one file are joined until they reach this length (text_files)"""
     val_fraction: float = 0.02
     """share of the documents held out for validation, chosen by a hash of their text"""
+    deduplicate: bool = False
+    """leave out copies of a document that came before, byte for byte"""
+    on_error: str = "stop"
+    """stop | skip: what to do about a document that cannot be read; those left out are counted"""
 
     def __post_init__(self) -> None:
         is_folder_name = self.name not in ("", ".", "..") and "/" not in self.name
         check(is_folder_name, "data.name", self.name, "a folder name")
         check(0 < self.val_fraction < 1, "data.val_fraction", self.val_fraction, "a share, 0 < val_fraction < 1")
         check(self.delimiter != "", "data.delimiter", "''", "a non-empty string, or null for one document a file")
+        check(self.on_error in ("stop", "skip"), "data.on_error", self.on_error, "stop or skip")
         check(self.min_document_bytes >= 0, "data.min_document_bytes", self.min_document_bytes, "0 or more bytes")
 
 
 @dataclass
 class PrepareConfig:
-    """How shards are written."""
+    """How shards are written; apart from ``shard_tokens``, none of this changes a byte of them."""
 
     shard_tokens: int = 100_000_000
     """tokens a shard; the last one is shorter"""
     overwrite: bool = False
     """replace a set that is already there"""
+    engine: str = "local"
+    """a key of gpt2lab.data.engines.ENGINES"""
+    num_workers: int | None = None
+    """processes that tokenise; null: one a CPU, or none for a small source; 0: this process alone does it"""
 
     def __post_init__(self) -> None:
         check(self.shard_tokens >= 1, "prepare.shard_tokens", self.shard_tokens, "a whole number of at least 1")
+        check(
+            self.num_workers is None or self.num_workers >= 0,
+            "prepare.num_workers", self.num_workers, "a whole number of at least 0, or null",
+        )  # fmt: skip
 
 
 @dataclass

@@ -5,9 +5,9 @@ This package takes a tokenizer as an argument and never imports one.
 
 from gpt2lab.data.batches import TrainBatches, ValWindows
 from gpt2lab.data.manifest import Manifest, Split, TextTokenizer, load_manifest, verify
-from gpt2lab.data.prepare import open_or_prepare, prepare, set_folder
-from gpt2lab.data.shards import TokenStream
+from gpt2lab.data.sets import open_or_prepare, prepare, set_folder
 from gpt2lab.data.sources import SOURCES, Source, open_source
+from gpt2lab.data.stream import TokenStream
 
 __all__ = [
     "SOURCES",

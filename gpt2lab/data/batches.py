@@ -12,7 +12,7 @@ import hashlib
 import numpy as np
 
 from gpt2lab.config import UserError
-from gpt2lab.data.shards import TokenStream
+from gpt2lab.data.stream import TokenStream
 
 ROUNDS = 6
 """of the Feistel network; 4 already make it a pseudo-random permutation (Luby and Rackoff 1988), given good rounds"""
