@@ -142,15 +142,29 @@ class DataConfig:
     root: str = "data"
     """folder of all prepared sets"""
     files: list[str] = field(default_factory=list)
-    """paths or globs of the source files (text_files)"""
+    """paths or globs of the source files (text_files, jsonl_files, parquet_files)"""
+    text_column: str = "text"
+    """key of the text in a line, or its column (jsonl_files, parquet_files, hub)"""
     delimiter: str | None = None
-    """string that separates documents within a file; null: a file is one document (text_files)"""
+    """string that separates documents within a file; null: a file is one document (text_files, hub)"""
     min_document_bytes: int = 0
-    """shorter neighbours of one file are joined until they reach this length (text_files)"""
+    """shorter neighbours of one file are joined until they reach this length (text_files, hub)"""
     val_fraction: float = 0.02
     """share of the documents held out for validation, chosen by a hash of their text"""
     deduplicate: bool = False
     """leave out copies of a document that came before, byte for byte"""
+    hub_path: str | None = None
+    """repository of a data set on the Hugging Face Hub, or its local folder (hub)"""
+    hub_subset: str | None = None
+    """its subset, which the Hub calls configuration (hub)"""
+    hub_revision: str | None = None
+    """its commit (hub)"""
+    hub_split: str = "train"
+    """its split; what is held out for validation is a share of it (hub)"""
+    expected_bytes: int = 0
+    """of its text, for the progress bar; 0: unknown (hub)"""
+    document_start: str | None = None
+    """pattern of the rows that begin a document, to which the rows after them belong; null: each row is one (hub)"""
     on_error: str = "stop"
     """stop | skip: what to do about a document that cannot be read; those left out are counted"""
 

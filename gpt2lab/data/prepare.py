@@ -153,7 +153,7 @@ class Build:
         saved = time.monotonic()
         with (
             self._writers["train"], self._writers["val"], self.seen, self._engine(size) as engine,
-            tqdm(total=size, initial=done, unit="B", unit_scale=True, desc=self.data.name, disable=None) as progress,
+            tqdm(total=size or None, initial=done, unit="B", unit_scale=True, desc=self.data.name, disable=None) as progress,
         ):  # fmt: skip
             for result in engine.results(pieces):
                 self._take(result)
@@ -168,7 +168,7 @@ class Build:
     def _engine(self, size: int) -> Engine:
         make, workers = choose(ENGINES, self.settings.engine, "prepare.engine"), self.settings.num_workers
         if workers is None:
-            workers = 0 if size < SMALL_SOURCE_BYTES else available_cpus()
+            workers = 0 if self.source.local and size < SMALL_SOURCE_BYTES else available_cpus()
         tokeniser = Tokeniser(self.source, self.tokenizer, self.data.val_fraction, self.data.deduplicate)
         return make(tokeniser, workers) if workers else InProcess(tokeniser, 0)
 

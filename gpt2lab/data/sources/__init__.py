@@ -4,6 +4,8 @@ from collections.abc import Callable
 
 from gpt2lab.config import DataConfig, choose
 from gpt2lab.data.sources.base import Piece, Problem, Source, Span
+from gpt2lab.data.sources.jsonl import JsonlFiles
+from gpt2lab.data.sources.parquet import HubSet, ParquetFiles
 from gpt2lab.data.sources.text import PythonStdlib, TextFiles
 
 __all__ = ["SOURCES", "Piece", "Problem", "Source", "Span", "open_source"]
@@ -11,6 +13,9 @@ __all__ = ["SOURCES", "Piece", "Problem", "Source", "Span", "open_source"]
 SOURCES: dict[str, Callable[[DataConfig], Source]] = {
     "python_stdlib": PythonStdlib,
     "text_files": TextFiles,
+    "jsonl_files": JsonlFiles,
+    "parquet_files": ParquetFiles,
+    "hub": HubSet,
 }
 
 
