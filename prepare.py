@@ -15,8 +15,7 @@ def main(job: PrepareJob) -> None:
     tokenizer = load_tokenizer(job.tokenizer.name)
     folder = set_folder(job.data, tokenizer)
     if job.verify:
-        load_manifest(folder, tokenizer)
-        verify(folder)
+        verify(folder, load_manifest(folder, tokenizer))
         log.info("%s: every file is as it was written", folder.resolve())
         return
     manifest = prepare(job.data, job.prepare, tokenizer)

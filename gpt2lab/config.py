@@ -163,6 +163,12 @@ class DataConfig:
     """its split; what is held out for validation is a share of it (hub)"""
     expected_bytes: int = 0
     """of its text, for the progress bar; 0: unknown (hub)"""
+    mixture: dict[str, float] = field(default_factory=dict)
+    """prepared sets by name, each with its weight among the training sequences (mixture)"""
+    packing: str = "windows"
+    """a key of gpt2lab.data.rows.PACKINGS: windows of the token stream, or whole documents and padding"""
+    document_masking: bool = False
+    """tokens see their own document alone, and positions begin again with each"""
     document_start: str | None = None
     """pattern of the rows that begin a document, to which the rows after them belong; null: each row is one (hub)"""
     on_error: str = "stop"
@@ -173,6 +179,7 @@ class DataConfig:
         check(is_folder_name, "data.name", self.name, "a folder name")
         check(0 < self.val_fraction < 1, "data.val_fraction", self.val_fraction, "a share, 0 < val_fraction < 1")
         check(self.delimiter != "", "data.delimiter", "''", "a non-empty string, or null for one document a file")
+        check(min(self.mixture.values(), default=1) > 0, "data.mixture", self.mixture, "weights above 0")
         check(self.on_error in ("stop", "skip"), "data.on_error", self.on_error, "stop or skip")
         check(self.min_document_bytes >= 0, "data.min_document_bytes", self.min_document_bytes, "0 or more bytes")
 
@@ -346,6 +353,8 @@ class TrainJob:
     """null | auto (newest complete checkpoint of run_dir, or of the newest run) | a run or checkpoint folder"""
     init_from: str | None = None
     """run or checkpoint folder to take the weights, and nothing else, from"""
+    ignore_data_fingerprint: bool = False
+    """resume although the data is not what the checkpoint was trained on"""
 
     def __post_init__(self) -> None:
         check(0 <= self.seed < 2**32, "seed", self.seed, "a whole number, 0 <= seed < 2**32")

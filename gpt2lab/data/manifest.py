@@ -182,12 +182,10 @@ def check_npy(path: Path, dtype: np.dtype[Any], length: int) -> None:
         raise UserError(f"{path}: has {path.stat().st_size} bytes, expected {expected}: {MEND}")
 
 
-def verify(folder: Path) -> Manifest:
-    """Check every file against its hash in the manifest, and return the manifest."""
-    manifest = load_manifest(folder)
+def verify(folder: Path, manifest: Manifest) -> None:
+    """Check every file against its hash in the manifest; a ``UserError`` names the first that has changed."""
     for split in manifest.splits.values():
         for shard in split.shards:
             for name, sha256 in ((shard.file, shard.sha256), (shard.starts_file, shard.starts_sha256)):
                 if file_sha256(folder / name) != sha256:
                     raise UserError(f"{folder / name}: has changed since it was prepared (SHA-256 differs): {MEND}")
-    return manifest

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from gpt2lab.config import DataConfig, PrepareConfig, UserError
 from gpt2lab.data.manifest import Manifest, TextTokenizer, load_manifest, token_dtype, verify
+from gpt2lab.data.mixture import open_mixture
 from gpt2lab.data.prepare import build, exclusive
 from gpt2lab.data.sources import open_source
 
@@ -17,6 +18,9 @@ PLAIN_WORD = re.compile(r"[A-Za-z/_][\w./*-]*")
 
 VERIFY_LIMIT_BYTES = 2 * 1024**3
 """Training hashes the shards first below this size, which takes a second or two; above it checks their sizes."""
+
+
+MIXTURE = "mixture"
 
 
 def set_folder(data: DataConfig, tokenizer: TextTokenizer) -> Path:
@@ -32,6 +36,8 @@ def prepare(data: DataConfig, prepare: PrepareConfig, tokenizer: TextTokenizer) 
             would be empty. A set that was there stays then; a hidden folder is left only if there is work of more than
             some seconds in it, from which the same command goes on.
     """
+    if data.source == MIXTURE:
+        raise UserError("data=mixture: prepare its sets one by one, data=NAME; training then reads all of them")
     folder = set_folder(data, tokenizer)
     source = open_source(data)
     source.size_bytes()
@@ -50,6 +56,8 @@ def open_or_prepare(data: DataConfig, tokenizer: TextTokenizer) -> tuple[Path, M
         UserError: the set is missing and its source is large or elsewhere, was made from other text or settings than
             ``data`` names, or is damaged.
     """
+    if data.source == MIXTURE:
+        return open_set(data, tokenizer)
     folder = set_folder(data, tokenizer)
     source = open_source(data)
     if not folder.exists():
@@ -71,8 +79,20 @@ def open_or_prepare(data: DataConfig, tokenizer: TextTokenizer) -> tuple[Path, M
         )
     item_bytes = token_dtype(manifest.vocab_size).itemsize
     if sum(split.tokens for split in manifest.splits.values()) * item_bytes < VERIFY_LIMIT_BYTES:
-        verify(folder)
+        verify(folder, manifest)
     return folder, manifest
+
+
+def open_set(data: DataConfig, tokenizer: TextTokenizer) -> tuple[Path, Manifest]:
+    """The folder and manifest of a prepared set or mixture, whatever text it was made from.
+
+    Raises:
+        UserError: a set is missing, damaged or of another tokenizer.
+    """
+    if data.source == MIXTURE:
+        return open_mixture(data, tokenizer)
+    folder = set_folder(data, tokenizer)
+    return folder, load_manifest(folder, tokenizer)
 
 
 def prepare_command(data: DataConfig, tokenizer: TextTokenizer) -> str:

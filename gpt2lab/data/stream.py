@@ -15,6 +15,8 @@ class TokenStream:
     def __init__(self, folder: Path, manifest: Manifest, split: str) -> None:
         shards = manifest.splits[split].shards
         self.split = split
+        self.eot_id = manifest.eot_id
+        self._starts_files = [folder / shard.starts_file for shard in shards]
         self._shards = [np.asarray(np.load(folder / shard.file, mmap_mode="r")) for shard in shards]
         self._ends = list(itertools.accumulate(len(shard) for shard in self._shards))
 
@@ -32,3 +34,8 @@ class TokenStream:
             if stop <= end:
                 break
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def starts(self) -> np.ndarray:
+        """Where documents begin, int64 [documents]; takes 8 bytes a document."""
+        firsts = [0, *self._ends[:-1]]
+        return np.concatenate([np.load(file) + first for file, first in zip(self._starts_files, firsts, strict=True)])

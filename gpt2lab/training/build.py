@@ -6,8 +6,8 @@ import torch
 from torch import Generator
 
 from gpt2lab.checkpoint import CheckpointManager
-from gpt2lab.config import ModelConfig, TrainJob, choose, to_dict
-from gpt2lab.data import Manifest, TokenStream, TrainBatches, ValWindows
+from gpt2lab.config import ModelConfig, TrainJob, UserError, choose, to_dict
+from gpt2lab.data import Manifest, ReadAhead, train_batches, val_windows
 from gpt2lab.model import GPT
 from gpt2lab.model.init import init_weights
 from gpt2lab.runtime import Runtime, stream_seed
@@ -15,7 +15,7 @@ from gpt2lab.tokenizer import Tokenizer
 from gpt2lab.training.metrics import MetricsLog
 from gpt2lab.training.optimizer import OPTIMIZERS, NamedOptimizer
 from gpt2lab.training.schedule import learning_rate
-from gpt2lab.training.trainer import Progress, Trainer, Validator
+from gpt2lab.training.trainer import Progress, Trainer, Validator, on_host
 
 
 def build_model(config: ModelConfig, seed: int, runtime: Runtime) -> GPT:
@@ -41,8 +41,9 @@ def build_trainer(
     Raises:
         UserError: parts that do not fit each other (a split too short, a warm-up too long, an unknown name).
     """
-    train, val = (TokenStream(folder, manifest, split) for split in ("train", "val"))
-    batches = TrainBatches(train, job.batch_size, job.sequence_length, job.seed)
+    if job.data.document_masking:  # Batch.pos_BT and Batch.segment_BT would go from here to the model
+        raise UserError("data.document_masking=true: the model does not take document borders yet; leave it out")
+    batches = train_batches(job.data, folder, manifest, job.batch_size, job.sequence_length, job.seed)
     total_steps = job.total_steps(batches.num_windows * job.sequence_length)
     make_optimizer = choose(OPTIMIZERS, job.optimizer.name, "optimizer.name")
     optimizer = NamedOptimizer(make_optimizer(model, job.optimizer, job.peak_lr))
@@ -53,8 +54,9 @@ def build_trainer(
         optimizer=optimizer,
         learning_rate=learning_rate(job, total_steps),
         batches=batches,
+        load=ReadAhead(lambda step: on_host(batches.batch(step), runtime)),
         validator=Validator(
-            ValWindows(val, job.sequence_length, job.training.eval_tokens),
+            val_windows(job.data, folder, manifest, job.sequence_length, job.training.eval_tokens),
             tokenizer.token_lengths(),
             job.micro_batch_size,
             runtime,

@@ -1,6 +1,6 @@
 """The training loop.
 
-    batch(step) -> micro-batches -> summed nll / batch tokens -> gradients -> clip -> optimizer -> log, validate, save
+    batch(step) -> micro-batches -> summed nll / scored tokens -> gradients -> clip -> optimizer -> log, validate, save
 
 All that changes is in the model, the optimizer and ``Progress``; data, learning rate and dropout are functions of
 (seed, step). So a run that was killed and started again from a checkpoint takes the steps of one that was not.
@@ -12,17 +12,18 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 from tqdm import tqdm
 
 from gpt2lab.checkpoint import CheckpointManager
 from gpt2lab.config import TrainingConfig, UserError
-from gpt2lab.data import TrainBatches, ValWindows
-from gpt2lab.evaluation.perplexity import Perplexity, score_batches, to_device
+from gpt2lab.data import IGNORE_INDEX, Batch, TrainBatches, ValWindows
+from gpt2lab.evaluation.perplexity import Perplexity, score_batches
 from gpt2lab.model import GPT
 from gpt2lab.runtime import Runtime, stream_seed
 from gpt2lab.training.metrics import MetricsLog
@@ -53,6 +54,27 @@ class Progress:
         self.__init__(**state)  # type: ignore[misc]
 
 
+class HostBatch(NamedTuple):
+    """A ``Batch`` as tensors that wait to be copied to the device."""
+
+    inputs: Tensor
+    targets: Tensor
+    pos: Tensor | None
+    segment: Tensor | None
+    scored: int
+    """targets that are no padding: what the batch's loss is divided by"""
+
+
+def on_host(batch: Batch, runtime: Runtime) -> HostBatch:
+    """``batch`` as tensors, in pinned memory where that lets a GPU fetch them while it computes."""
+    pin = runtime.device.type == "cuda"
+    tensors = [None if ids is None else torch.from_numpy(ids) for ids in batch]
+    inputs, targets, pos, segment = (ids.pin_memory() if pin and ids is not None else ids for ids in tensors)
+    assert inputs is not None
+    assert targets is not None
+    return HostBatch(inputs, targets, pos, segment, int(np.count_nonzero(batch.targets_BT != IGNORE_INDEX)))
+
+
 @dataclass
 class Validator:
     """Scores the model on fixed windows of the validation split."""
@@ -66,7 +88,8 @@ class Validator:
         """The windows' perplexity, without dropout; training is left as it was."""
         firsts = range(0, len(self.windows), self.batch_size)
         batches = (self.windows.batch(i, min(i + self.batch_size, len(self.windows))) for i in firsts)
-        return score_batches(model, batches, self.token_lengths, self.runtime)
+        pairs = ((batch.inputs_BT, batch.targets_BT) for batch in batches)
+        return score_batches(model, pairs, self.token_lengths, self.runtime)
 
 
 @dataclass
@@ -77,6 +100,8 @@ class Trainer:
     optimizer: NamedOptimizer
     learning_rate: Callable[[int], float]
     batches: TrainBatches
+    load: Callable[[int], HostBatch]
+    """batch k of ``batches`` as tensors"""
     validator: Validator
     checkpoints: CheckpointManager
     metrics: MetricsLog
@@ -117,7 +142,10 @@ class Trainer:
 
     def train_step(self, step: int) -> dict[str, float]:
         """One optimizer step; the loss is the mean over the whole batch, the gradient norm is before clipping."""
-        inputs_BT, targets_BT = (to_device(ids, self.runtime) for ids in self.batches.batch(step))
+        batch = self.load(step)
+        inputs_BT, targets_BT = (
+            ids.to(self.runtime.device, non_blocking=True) for ids in (batch.inputs, batch.targets)
+        )
         lr = self.learning_rate(step)
         for group in self.optimizer.optimizer.param_groups:
             group["lr"] = lr
@@ -128,7 +156,7 @@ class Trainer:
             inputs_BT.split(self.micro_batch_size), targets_BT.split(self.micro_batch_size), strict=True
         ):
             with self.runtime.autocast():
-                micro_loss = self.model.nll_sum(inputs, targets) / targets_BT.numel()
+                micro_loss = self.model.nll_sum(inputs, targets) / batch.scored
             micro_loss.backward()
             loss += micro_loss.detach()
         grad_norm = clip_grad_norm_(self.model.parameters(), self.settings.grad_clip or math.inf)

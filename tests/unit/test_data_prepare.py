@@ -189,10 +189,10 @@ def test_an_interrupted_prepare_goes_on_where_it_stopped(tmp_path, monkeypatch, 
 def test_other_settings_begin_anew(tmp_path, monkeypatch, change):
     monkeypatch.setattr(base, "PIECE_BYTES", 50)
     monkeypatch.setattr(build_module, "JOURNAL_SECONDS", 0)
-    data = text_set(tmp_path, [*corpus(60), *corpus(60)])
+    data = text_set(tmp_path, [*corpus(30), *corpus(30)])
     other = dataclasses.replace(data, **change)
     with pytest.raises(KeyboardInterrupt):
-        prepare(data, PrepareConfig(), Failing(KeyboardInterrupt(), 70))
+        prepare(data, PrepareConfig(), Failing(KeyboardInterrupt(), 40))
     prepare(other, PrepareConfig(), BYTES)
     straight = dataclasses.replace(other, root=str(tmp_path / "straight"))
     prepare(straight, PrepareConfig(), BYTES)

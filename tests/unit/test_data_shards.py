@@ -94,7 +94,7 @@ def test_an_id_outside_the_vocabulary_is_never_written(tmp_path):
         prepare(data, PrepareConfig(), Wrong())
 
 
-@pytest.mark.parametrize("shard_tokens", [1, 5, 7, 100])
+@pytest.mark.parametrize("shard_tokens", [5, 7, 100])
 def test_a_writer_goes_on_from_its_state_whatever_came_after(tmp_path, shard_tokens):
     documents = [[1, 2, 3], [4], [], [5] * 11, [6, 7], [8], [9] * 30]
     vocabulary = Vocabulary(10, 0)
@@ -142,7 +142,7 @@ def test_reads_within_a_shard_are_views_and_read_only(prepared):
 def test_manifest_survives_the_disk(prepared):
     folder, manifest = prepared
     assert load_manifest(folder, load_tokenizer("bytes")) == manifest
-    assert verify(folder) == manifest
+    verify(folder, manifest)
 
 
 def test_a_missing_set_says_what_to_run(tmp_path):
@@ -236,4 +236,4 @@ def test_a_flipped_byte_is_found_by_verify(prepared, name):
     (folder / name).write_bytes(content)
     load_manifest(folder)
     with pytest.raises(UserError, match=rf"{name}: has changed .*overwrite=true"):
-        verify(folder)
+        verify(folder, load_manifest(folder))
