@@ -214,6 +214,8 @@ class PrepareJob:
     prepare: PrepareConfig = field(default_factory=PrepareConfig)
     verify: bool = False
     """check every hash of the prepared set instead of preparing it"""
+    inspect: bool = False
+    """show what is in the prepared set instead of preparing it"""
 
 
 # ------------------------------------------------------------------------------------------------------------- training

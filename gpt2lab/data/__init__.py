@@ -4,6 +4,7 @@ This package takes a tokenizer as an argument and never imports one.
 """
 
 from gpt2lab.data.batches import TrainBatches, ValWindows
+from gpt2lab.data.inspect import inspect
 from gpt2lab.data.manifest import Manifest, Split, TextTokenizer, load_manifest, verify
 from gpt2lab.data.mixture import train_batches, val_windows
 from gpt2lab.data.read_ahead import ReadAhead
@@ -24,6 +25,7 @@ __all__ = [
     "TokenStream",
     "TrainBatches",
     "ValWindows",
+    "inspect",
     "load_manifest",
     "open_or_prepare",
     "open_set",

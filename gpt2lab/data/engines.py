@@ -5,6 +5,7 @@ machines of a Ray cluster. All of them hold a bounded number of pieces at a time
 entry of ``ENGINES``.
 """
 
+import itertools
 import os
 import pickle
 import queue
@@ -84,6 +85,65 @@ class WorkerProcesses(Engine):
         return in_order(lambda piece: self._threads.submit(tokenise, piece), Future.result, pieces, self.num_workers)
 
 
+class RayCluster(Engine):
+    """Actors of a Ray cluster, one a CPU asked for; ``RAY_ADDRESS`` names the cluster, else one is started here.
+
+    Every machine of it must see the source's files under the same path, and have gpt2lab installed.
+    """
+
+    def __enter__(self) -> Self:
+        try:
+            import ray  # noqa: PLC0415
+        except ImportError:
+            raise UserError("prepare.engine=ray needs a package: type pip install 'gpt2lab[ray]'") from None
+        self._ray: Any = ray
+        self._started = not self._ray.is_initialized()
+        if self._started:
+            self._ray.init(log_to_driver=False, include_dashboard=False, logging_level="error", num_cpus=self._local_cpus())
+        actor = self._ray.remote(num_cpus=1)(Actor)
+        task = self._ray.put(self.tokeniser)
+        self._actors = [actor.remote(task) for _ in range(self.num_workers)]
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for actor in self._actors:
+            self._ray.kill(actor)
+        if self._started:
+            self._ray.shutdown()
+
+    def results(self, pieces: Iterator[Piece]) -> Iterator[Tokenised]:
+        """See ``Engine.results``."""
+        turns = itertools.cycle(self._actors)
+
+        def result(reference: Any) -> Tokenised:
+            try:
+                value: Tokenised = self._ray.get(reference)
+            except self._ray.exceptions.RayTaskError as error:
+                raise error.cause from None
+            except self._ray.exceptions.RayActorError as error:
+                raise UserError(
+                    f"a Ray worker ended ({type(error).__name__}): out of memory? type the command again to go on from "
+                    "there, or fewer prepare.num_workers"
+                ) from None
+            return value
+
+        return in_order(lambda piece: next(turns).tokenise.remote(piece), result, pieces, self.num_workers)
+
+    def _local_cpus(self) -> int | None:
+        return None if os.environ.get("RAY_ADDRESS") else self.num_workers
+
+
+class Actor:
+    """What runs on the cluster."""
+
+    def __init__(self, tokeniser: Tokeniser) -> None:
+        self._tokeniser = tokeniser
+
+    def tokenise(self, piece: Piece) -> Tokenised:
+        """One piece."""
+        return self._tokeniser(piece)
+
+
 class Worker:
     """A process that runs ``gpt2lab.data.worker``: pickled pieces go in, pickled results come out."""
 
@@ -149,4 +209,4 @@ def send(pipe: IO[bytes], value: object) -> None:
     pipe.flush()
 
 
-ENGINES: dict[str, Callable[[Tokeniser, int], Engine]] = {"local": WorkerProcesses}
+ENGINES: dict[str, Callable[[Tokeniser, int], Engine]] = {"local": WorkerProcesses, "ray": RayCluster}

@@ -168,9 +168,12 @@ class Build:
     def _engine(self, size: int) -> Engine:
         make, workers = choose(ENGINES, self.settings.engine, "prepare.engine"), self.settings.num_workers
         if workers is None:
-            workers = 0 if self.source.local and size < SMALL_SOURCE_BYTES else available_cpus()
+            workers = 0 if self._is_small(size) else available_cpus()
         tokeniser = Tokeniser(self.source, self.tokenizer, self.data.val_fraction, self.data.deduplicate)
         return make(tokeniser, workers) if workers else InProcess(tokeniser, 0)
+
+    def _is_small(self, size: int) -> bool:
+        return self.settings.engine == "local" and self.source.local and size < SMALL_SOURCE_BYTES
 
     def _take(self, result: Tokenised) -> None:
         for problem in result.problems:
