@@ -6,6 +6,7 @@ validation takes a fixed set. Nothing is stored: the state of the data is the nu
 Shapes: B sequences, T tokens a sequence, N indices.
 """
 
+import functools
 import hashlib
 from collections.abc import Sequence
 
@@ -21,6 +22,7 @@ ROUNDS = 6
 """of the Feistel network; 4 already make it a pseudo-random permutation (Luby and Rackoff 1988), given good rounds"""
 
 
+@functools.lru_cache(maxsize=64)
 def round_keys(seed: int | str, epoch: int) -> np.ndarray:
     """The keys of the order of one epoch, uint64 [ROUNDS]; another seed or epoch gives unrelated ones."""
     digests = (hashlib.sha256(f"order {seed} {epoch} {i}".encode()).digest() for i in range(ROUNDS))
