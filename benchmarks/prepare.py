@@ -24,6 +24,7 @@ import sysconfig
 import tempfile
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENT_BYTES = 4_000
@@ -108,8 +109,21 @@ def disk_bytes(folder: Path) -> int:
     return total
 
 
-def measure(way: str, corpus: Path, workers: int) -> tuple[float, int, int, int, int]:
-    """Seconds, tokens, peak resident bytes of the largest process, peak disk bytes, bytes left."""
+class Run(NamedTuple):
+    """One measurement."""
+
+    seconds: float
+    cpu_seconds: float
+    """of all its processes: the figure to compare on a machine that others use too"""
+    tokens: int
+    memory: int
+    """peak resident bytes of the largest process"""
+    peak_disk: int
+    left_disk: int
+
+
+def measure(way: str, corpus: Path, workers: int) -> Run:
+    """Run one way once, in this process's child."""
     with tempfile.TemporaryDirectory(dir=corpus.parent) as folder:
         command = [sys.executable, "-c", WAYS[way], str(corpus), folder, str(workers)]
         environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
@@ -124,35 +138,38 @@ def measure(way: str, corpus: Path, workers: int) -> tuple[float, int, int, int,
         tokens = int(process.stdout.read())
         shutil.rmtree(Path(folder, "cache"), ignore_errors=True)
         left = disk_bytes(Path(folder))
-        return seconds, tokens, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024, max(peak, left), left
+        usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return Run(seconds, usage.ru_utime + usage.ru_stime, tokens, usage.ru_maxrss * 1024, max(peak, left), left)
 
 
-def in_own_process(way: str, corpus: Path, workers: int) -> tuple[float, int, int, int, int]:
+def in_own_process(way: str, corpus: Path, workers: int) -> Run:
     """``measure`` in a child, since the peak memory of children is that of the largest there ever was."""
     code = (
         f"import sys; sys.path.insert(0, {str(ROOT / 'benchmarks')!r}); import prepare, pathlib, json;"
         f"print(json.dumps(prepare.measure({way!r}, pathlib.Path({str(corpus)!r}), {workers})))"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    seconds, tokens, memory, peak, left = json.loads(result.stdout)
-    return seconds, tokens, memory, peak, left
+    return Run(*json.loads(result.stdout))
 
 
 def table(corpus: Path, workers: int, repeat: int) -> None:
     """All three ways, turn by turn, so that a busy moment of the machine hits all of them."""
-    runs: dict[str, list[tuple[float, int, int, int, int]]] = {way: [] for way in WAYS}
+    runs: dict[str, list[Run]] = {way: [] for way in WAYS}
     for _ in range(repeat):
         for way in WAYS:
             runs[way].append(in_own_process(way, corpus, workers))
     best = {way: min(results) for way, results in runs.items()}
+    cpu = {way: min(run.cpu_seconds for run in results) for way, results in runs.items()}
     print(f"## {corpus.stat().st_size / 1e6:.0f} MB of JSONL, {workers} processes, best of {repeat}\n")
-    print("| way | seconds | tokens/s | of tiktoken | peak memory | peak disk / left |\n|---|---|---|---|---|---|")
-    for way, (seconds, tokens, memory, peak, left) in best.items():
-        share = best["tiktoken"][0] / seconds * tokens / best["tiktoken"][1]
-        disk = f"{peak / left:.2f}" if left else ""
-        print(f"| {way} | {seconds:.2f} | {tokens / seconds:,.0f} | {share:.2f} | {memory / 2**20:.0f} MiB | {disk} |")
-    rates = {way: tokens / seconds for way, (seconds, tokens, *_) in best.items()}
-    print(f"\ngpt2lab is {rates['gpt2lab'] / rates['datasets.map']:.2f} times datasets.map\n")
+    print("| way | seconds | CPU seconds | tokens/s | of tiktoken | peak memory | peak disk / left |")
+    print("|---|---|---|---|---|---|---|")
+    for way, run in best.items():
+        share = best["tiktoken"].seconds / run.seconds * run.tokens / best["tiktoken"].tokens
+        disk = f"{run.peak_disk / run.left_disk:.2f}" if run.left_disk else ""
+        memory, rate = f"{run.memory / 2**20:.0f} MiB", f"{run.tokens / run.seconds:,.0f}"
+        print(f"| {way} | {run.seconds:.2f} | {cpu[way]:.2f} | {rate} | {share:.2f} | {memory} | {disk} |")
+    faster = best["datasets.map"].seconds / best["gpt2lab"].seconds
+    print(f"\ngpt2lab is {faster:.2f} times datasets.map; {cpu['datasets.map'] / cpu['gpt2lab']:.2f} by CPU seconds\n")
 
 
 def main() -> None:
@@ -170,7 +187,7 @@ def main() -> None:
         if arguments.memory:
             large = Path(folder, "large.jsonl")
             write_corpus(large, 20 * arguments.megabytes * 10**6)
-            memory = [in_own_process("gpt2lab", path, arguments.workers)[2] / 2**20 for path in (corpus, large)]
+            memory = [in_own_process("gpt2lab", path, arguments.workers).memory / 2**20 for path in (corpus, large)]
             print(
                 f"peak memory of gpt2lab's largest process: {memory[0]:.0f} MiB, at 20 times the size {memory[1]:.0f}"
             )
