@@ -240,7 +240,7 @@ class Build:
         }
         new = self.journal.with_suffix(".tmp")
         with new.open("w", encoding="utf-8") as file:
-            json.dump(state, file)
+            file.write(json.dumps(state))  # json.dump takes ten times as long
             sync(file)
         new.replace(self.journal)
         sync_folder(self.journal.parent)

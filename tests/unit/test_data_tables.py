@@ -12,6 +12,7 @@ import zstandard
 
 from gpt2lab.config import DataConfig, PrepareConfig, UserError
 from gpt2lab.data import load_manifest, open_source, prepare, set_folder
+from gpt2lab.data.duplicates import SeenDocuments
 from gpt2lab.data.sources import Problem, jsonl
 from gpt2lab.tokenizer import load_tokenizer
 
@@ -134,7 +135,9 @@ def test_problems_stop_or_are_counted(tmp_path):
     assert sum(split.documents for split in manifest.splits.values()) == 200
 
 
-def test_copies_are_left_out_and_counted(tmp_path):
+@pytest.mark.parametrize("piece_bytes", [300, 10**6])
+def test_copies_are_left_out_and_counted(tmp_path, monkeypatch, piece_bytes):
+    monkeypatch.setattr(jsonl, "PIECE_BYTES", piece_bytes)
     texts = [*TEXTS, *TEXTS[::3], TEXTS[0], TEXTS[0]]
     random.Random(1).shuffle(texts)
     path = write_jsonl(tmp_path / "a.jsonl", rows(texts))
@@ -144,6 +147,16 @@ def test_copies_are_left_out_and_counted(tmp_path):
     assert sum(split.documents for split in manifest.splits.values()) == len(TEXTS)
     assert sum(split.bytes for split in manifest.splits.values()) == sum(len(text.encode()) for text in TEXTS)
     assert load_manifest(set_folder(data, BYTES)).deduplicate
+
+
+def test_first_of_their_kind_as_a_set_would_have_it(tmp_path):
+    generator, known, seen = random.Random(2), set(), SeenDocuments(tmp_path / "digests")
+    with seen:
+        for _ in range(200):
+            digests = [bytes([generator.randrange(3), *[0] * 14, generator.randrange(99)]) for _ in range(9)]
+            expected = [digest not in known and digest not in digests[:i] for i, digest in enumerate(digests)]
+            assert seen.add(b"".join(digests)).tolist() == expected
+            known.update(digests)
 
 
 # -------------------------------------------------------------------------------------------------------------- Parquet
