@@ -4,20 +4,22 @@ import logging
 
 from gpt2lab.compose import run_job
 from gpt2lab.config import PrepareJob
-from gpt2lab.data import load_manifest, prepare, set_folder, verify
+from gpt2lab.data import inspect, open_set, prepare, set_folder, verify
 from gpt2lab.tokenizer import load_tokenizer
 
 log = logging.getLogger(__name__)
 
 
 def main(job: PrepareJob) -> None:
-    """Prepare the set, or check one that is there."""
+    """Prepare the set, or check or show one that is there."""
     tokenizer = load_tokenizer(job.tokenizer.name)
-    folder = set_folder(job.data, tokenizer)
-    if job.verify:
-        load_manifest(folder, tokenizer)
-        verify(folder)
-        log.info("%s: every file is as it was written", folder.resolve())
+    if job.verify or job.inspect:
+        folder, manifest = open_set(job.data, tokenizer)
+        if job.verify:
+            verify(folder, manifest)
+            log.info("%s: every file is as it was written", folder.resolve())
+        if job.inspect:
+            log.info(inspect(folder, manifest, tokenizer))
         return
     manifest = prepare(job.data, job.prepare, tokenizer)
     for name, split in manifest.splits.items():
@@ -30,7 +32,7 @@ def main(job: PrepareJob) -> None:
         )
     for reason, count in manifest.skipped.items():
         log.info("left out: %d documents (%s)", count, reason)
-    log.info("written to %s", folder.resolve())
+    log.info("written to %s", set_folder(job.data, tokenizer).resolve())
 
 
 if __name__ == "__main__":

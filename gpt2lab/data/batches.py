@@ -1,24 +1,29 @@
-"""The order: (seed, step) -> sequence numbers -> epoch and window by a permutation -> inputs and targets.
+"""The order: (seed, step) -> sequence numbers -> set, epoch and row by permutations -> inputs and targets.
 
-A stream of tokens is cut into windows of T + 1 tokens that overlap by one, so that each token is an input once and a
-target once. Training takes every window once an epoch in an order that is a function of (seed, epoch); validation
-takes a fixed set. Nothing is stored: the state of the data is the number of the step.
+Training takes every row of a split (``rows.py``) once an epoch in an order that is a function of (seed, epoch);
+validation takes a fixed set. Nothing is stored: the state of the data is the number of the step.
 
 Shapes: B sequences, T tokens a sequence, N indices.
 """
 
+import functools
 import hashlib
+from collections.abc import Sequence
 
 import numpy as np
 
 from gpt2lab.config import UserError
-from gpt2lab.data.shards import TokenStream
+from gpt2lab.data.rows import Batch, Rows, with_layout
+
+BLOCK = 1_000
+"""Sequences in which the shares of a mixture are kept exactly; a share is a multiple of 1/1,000"""
 
 ROUNDS = 6
 """of the Feistel network; 4 already make it a pseudo-random permutation (Luby and Rackoff 1988), given good rounds"""
 
 
-def round_keys(seed: int, epoch: int) -> np.ndarray:
+@functools.lru_cache(maxsize=64)
+def round_keys(seed: int | str, epoch: int) -> np.ndarray:
     """The keys of the order of one epoch, uint64 [ROUNDS]; another seed or epoch gives unrelated ones."""
     digests = (hashlib.sha256(f"order {seed} {epoch} {i}".encode()).digest() for i in range(ROUNDS))
     return np.array([int.from_bytes(digest[:8], "little") for digest in digests], dtype=np.uint64)
@@ -57,83 +62,117 @@ def mix(value_N: np.ndarray) -> np.ndarray:
 
 
 class TrainBatches:
-    """The training batches of a split: batch k is a function of (seed, k) and of nothing else.
+    """The training batches of one set, or of several in given shares: batch k is a function of (seed, k) alone.
 
-    Raises:
-        UserError: the split is shorter than one window.
+    In a mixture, every ``BLOCK`` sequences hold each set's share exactly, at places that are a function of the seed;
+    each set goes through its own rows without replacement, and begins again when they are used up.
+
+    Args:
+        sets: the rows of each set.
+        batch_size: sequences of a batch, over all ranks.
+        seed: of the order.
+        shares: sequences out of every ``BLOCK`` that each set gives; they add up to it. Not needed for one set.
+        document_masking: whether batches tell documents apart (``Batch.segment_BT``, ``Batch.pos_BT``).
+        rank, world_size: this process gives the sequences rank, rank + world_size, ... of each batch.
     """
 
-    def __init__(self, stream: TokenStream, batch_size: int, sequence_length: int, seed: int) -> None:
-        self.stream = stream
+    def __init__(
+        self,
+        sets: Sequence[Rows],
+        batch_size: int,
+        seed: int,
+        *,
+        shares: Sequence[int] = (BLOCK,),
+        document_masking: bool = False,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        assert len(shares) == len(sets)
+        assert sum(shares) == BLOCK
+        self.sets = list(sets)
+        if batch_size % world_size:
+            raise UserError(
+                f"training.batch_tokens={batch_size * self.sequence_length}: its {batch_size} sequences cannot be "
+                f"dealt out evenly to {world_size} processes: give a multiple of {world_size} sequences"
+            )
         self.batch_size = batch_size
-        self.sequence_length = sequence_length
         self.seed = seed
-        self.num_windows = count_windows(stream, sequence_length)
+        self._share_ends = np.cumsum(shares)
+        self._document_masking = document_masking
+        self._rank, self._world_size = rank, world_size
 
     @property
-    def dropped_tokens(self) -> int:
-        """Tokens at the end of the split that fill no window, fewer than ``sequence_length``."""
-        return len(self.stream) - 1 - self.num_windows * self.sequence_length
+    def sequence_length(self) -> int:
+        """Tokens of a sequence."""
+        return self.sets[0].sequence_length
 
-    def window_ids(self, step: int) -> np.ndarray:
-        """The windows of batch ``step`` (from 0), int64 [B]; an epoch may end within a batch."""
-        sequence_B = step * self.batch_size + np.arange(self.batch_size, dtype=np.int64)
-        epoch_B, index_B = np.divmod(sequence_B, self.num_windows)
-        window_B = np.empty_like(index_B)
-        for epoch in range(epoch_B[0], epoch_B[-1] + 1):
-            here_B = epoch_B == epoch
-            window_B[here_B] = permute(index_B[here_B], self.num_windows, round_keys(self.seed, epoch))
-        return window_B
+    @property
+    def num_windows(self) -> int:
+        """Sequences of an epoch: of all sets together."""
+        return sum(map(len, self.sets))
 
-    def batch(self, step: int) -> tuple[np.ndarray, np.ndarray]:
-        """Inputs and targets of batch ``step`` (from 0), both int64 [B, T]."""
-        return read_windows(self.stream, self.window_ids(step), self.sequence_length)
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of all sets."""
+        return sum(len(rows.stream) for rows in self.sets)
+
+    def rows(self, step: int) -> tuple[np.ndarray, np.ndarray]:
+        """Set and row of each sequence of batch ``step`` (from 0) that is this rank's: both int64 [B]."""
+        sequence_B = step * self.batch_size + np.arange(self._rank, self.batch_size, self._world_size, dtype=np.int64)
+        set_B, index_B = np.zeros_like(sequence_B), sequence_B
+        if len(self.sets) > 1:
+            set_B, index_B = self._deal(sequence_B)
+        row_B = np.empty_like(index_B)
+        for number, rows in enumerate(self.sets):
+            stream = str(self.seed) if len(self.sets) == 1 else f"{self.seed} set {number}"
+            for epoch in np.unique(index_B[set_B == number] // len(rows)).tolist():
+                here_B = (set_B == number) & (index_B // len(rows) == epoch)
+                row_B[here_B] = permute(index_B[here_B] % len(rows), len(rows), round_keys(stream, epoch))
+        return set_B, row_B
+
+    def batch(self, step: int) -> Batch:
+        """Batch ``step`` (from 0), or this rank's part of it: int64 [B, T]."""
+        set_B, row_B = self.rows(step)
+        if len(self.sets) == 1:
+            batch = self.sets[0].read(row_B)
+        else:
+            read = [self.sets[number].read(row_B[i : i + 1]) for i, number in enumerate(set_B.tolist())]
+            batch = Batch(*(np.concatenate([one[field] for one in read]) for field in (0, 1)))
+        return with_layout(batch, self.sets[0].stream.eot_id) if self._document_masking else batch
+
+    def _deal(self, sequence_B: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The set of each sequence, and its number among the sequences of that set."""
+        block_B, slot_B = np.divmod(sequence_B, BLOCK)
+        for block in np.unique(block_B).tolist():
+            here_B = block_B == block
+            slot_B[here_B] = permute(slot_B[here_B], BLOCK, round_keys(f"{self.seed} mixture", block))
+        set_B = np.searchsorted(self._share_ends, slot_B, side="right")
+        begins = np.concatenate([[0], self._share_ends[:-1]])
+        return set_B, block_B * np.diff(self._share_ends, prepend=0)[set_B] + slot_B - begins[set_B]
 
 
 class ValWindows:
-    """The validation windows: all of the split if they fit into ``max_tokens``, else a fixed set spread evenly over it.
+    """The validation rows: all of the split if they fit into ``max_tokens``, else a fixed set spread evenly over it.
 
     Raises:
-        UserError: the split is shorter than one window, or ``max_tokens`` is.
+        UserError: ``max_tokens`` is shorter than one row.
     """
 
-    def __init__(self, stream: TokenStream, sequence_length: int, max_tokens: int) -> None:
-        self.stream = stream
-        self.sequence_length = sequence_length
-        available = count_windows(stream, sequence_length)
-        count = min(available, max_tokens // sequence_length)
+    def __init__(self, rows: Rows, max_tokens: int, *, document_masking: bool = False) -> None:
+        self.rows = rows
+        self._document_masking = document_masking
+        count = min(len(rows), max_tokens // rows.sequence_length)
         if count == 0:
             raise UserError(
-                f"training.eval_tokens={max_tokens}: expected at least one sequence of {sequence_length} tokens: "
-                f"type training.eval_tokens={sequence_length}"
+                f"training.eval_tokens={max_tokens}: expected at least one sequence of {rows.sequence_length} tokens: "
+                f"type training.eval_tokens={rows.sequence_length}"
             )
-        self.window_ids = np.arange(count, dtype=np.int64) * available // count
+        self.window_ids = np.arange(count, dtype=np.int64) * len(rows) // count
 
     def __len__(self) -> int:
         return len(self.window_ids)
 
-    def batch(self, first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
-        """Inputs and targets of the windows [first, last), both int64 [last - first, T]; the last may be cut off."""
-        return read_windows(self.stream, self.window_ids[first:last], self.sequence_length)
-
-
-def count_windows(stream: TokenStream, sequence_length: int) -> int:
-    """Whole windows in a split; a ``UserError`` if there is none."""
-    windows = (len(stream) - 1) // sequence_length
-    if windows < 1:
-        raise UserError(
-            f"the {stream.split} split has {len(stream)} tokens, expected at least {sequence_length + 1} for one "
-            f"sequence of training.sequence_length={sequence_length}: shorten the sequence, or prepare more text"
-        )
-    return windows
-
-
-def read_windows(stream: TokenStream, window_B: np.ndarray, sequence_length: int) -> tuple[np.ndarray, np.ndarray]:
-    """Inputs and targets, the tokens one further on, of windows: both int64 [B, T]."""
-    inputs_BT = np.empty((len(window_B), sequence_length), dtype=np.int64)
-    targets_BT = np.empty_like(inputs_BT)
-    for row, window in enumerate(window_B.tolist()):
-        start = window * sequence_length
-        tokens = stream.read(start, start + sequence_length + 1)
-        inputs_BT[row], targets_BT[row] = tokens[:-1], tokens[1:]
-    return inputs_BT, targets_BT
+    def batch(self, first: int, last: int) -> Batch:
+        """The rows [first, last) of the set, int64 [last - first, T]; the last batch may be cut off."""
+        batch = self.rows.read(self.window_ids[first:last])
+        return with_layout(batch, self.rows.stream.eot_id) if self._document_masking else batch

@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import IO, Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gpt2lab.config import UserError
 from gpt2lab.files import file_sha256, sync
 
 FORMAT = "gpt2lab token shards"
-VERSION = 1
+VERSION = 2
 SPLITS = ("train", "val")
 STARTS_DTYPE = np.dtype("<i8")
 END_OF_TEXT_RULE = "before each document"
@@ -34,8 +35,8 @@ class TextTokenizer(Protocol):
     eot_id: int
     fingerprint: str
 
-    def encode_batch(self, texts: list[str]) -> list[list[int]]:
-        """Token ids of each text, none of them ``eot_id``."""
+    def encode_array(self, text: str) -> NDArray[np.unsignedinteger]:
+        """Token ids of a text that has a UTF-8 form, none of them ``eot_id``."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,8 @@ class Manifest:
     splits: dict[str, Split]
     fingerprint: str
     """SHA-256 over the tokenizer's fingerprint and the shards' hashes, in order"""
+    deduplicate: bool = False
+    """whether copies of a document were left out; version 1 has no such key"""
 
 
 def token_dtype(vocab_size: int) -> np.dtype[Any]:
@@ -179,12 +182,10 @@ def check_npy(path: Path, dtype: np.dtype[Any], length: int) -> None:
         raise UserError(f"{path}: has {path.stat().st_size} bytes, expected {expected}: {MEND}")
 
 
-def verify(folder: Path) -> Manifest:
-    """Check every file against its hash in the manifest, and return the manifest."""
-    manifest = load_manifest(folder)
+def verify(folder: Path, manifest: Manifest) -> None:
+    """Check every file against its hash in the manifest; a ``UserError`` names the first that has changed."""
     for split in manifest.splits.values():
         for shard in split.shards:
             for name, sha256 in ((shard.file, shard.sha256), (shard.starts_file, shard.starts_sha256)):
                 if file_sha256(folder / name) != sha256:
                     raise UserError(f"{folder / name}: has changed since it was prepared (SHA-256 differs): {MEND}")
-    return manifest

@@ -1,135 +1,57 @@
-"""A source's documents -> train or val by a hash -> token ids in batches -> shards -> one rename into place.
+"""A source's pieces -> tokenised by an engine -> shards, with a journal to go on from -> one rename into place.
 
-Everything is written into a hidden folder beside the set's own, so that a set is either whole or not there.
+Everything is written into a hidden folder beside the set's own, so that a set is either whole or not there. Every few
+seconds the journal notes how far the files are good; the same command after a kill cuts them there and goes on.
 """
 
 import fcntl
-import hashlib
+import itertools
+import json
+import logging
 import os
-import re
-import shlex
 import shutil
+import time
+from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from tqdm import tqdm
 
-from gpt2lab.config import DataConfig, PrepareConfig, UserError
+from gpt2lab.config import DataConfig, PrepareConfig, UserError, choose
+from gpt2lab.data.duplicates import SeenDocuments
+from gpt2lab.data.engines import ENGINES, Engine, InProcess
 from gpt2lab.data.manifest import (
     END_OF_TEXT_RULE,
     FORMAT,
     SPLIT_RULE,
+    SPLITS,
     VERSION,
     Manifest,
     Split,
     TextTokenizer,
-    load_manifest,
     set_fingerprint,
     token_dtype,
-    verify,
     write_manifest,
 )
 from gpt2lab.data.shards import ShardWriter
-from gpt2lab.data.sources import Source, open_source
-from gpt2lab.files import sync_folder
+from gpt2lab.data.sources import Problem, Source
+from gpt2lab.data.sources.base import PIECE_BYTES
+from gpt2lab.data.tokenise import Side, Tokenised, Tokeniser
+from gpt2lab.files import sync, sync_folder
 
-BATCH_CHARACTERS = 4 * 1024**2
-"""Text that is tokenised at a time: enough to keep the tokenizer's threads busy."""
+log = logging.getLogger(__name__)
 
-UNASKED_LIMIT_BYTES = 200 * 1000**2
-"""Training prepares a missing set by itself below this size, which is a minute's work or so."""
+JOURNAL_SECONDS = 2.0
+"""Work that a kill can cost"""
 
-PLAIN_WORD = re.compile(r"[A-Za-z/_][\w./*-]*")
-"""What needs no quotes in an override"""
+SMALL_SOURCE_BYTES = 4 * 1024**2
+"""Below this size, starting worker processes takes longer than the work."""
 
-VERIFY_LIMIT_BYTES = 2 * 1024**3
-"""Training hashes the shards first below this size, which takes a second or two; above it checks their sizes."""
-
-
-def set_folder(data: DataConfig, tokenizer: TextTokenizer) -> Path:
-    """Where the prepared set of ``data`` for ``tokenizer`` lives: ``<root>/<name>/<tokenizer>``."""
-    return Path(data.root, data.name, tokenizer.name)
-
-
-def prepare(data: DataConfig, prepare: PrepareConfig, tokenizer: TextTokenizer) -> Manifest:
-    """Tokenise the source of ``data`` into a prepared set; equal input gives equal bytes.
-
-    Raises:
-        UserError: the set is there already and ``prepare.overwrite`` is false, the source cannot be read, or a split
-            would be empty. Nothing is left behind then, and a set that was there stays.
-    """
-    folder = set_folder(data, tokenizer)
-    source = open_source(data)
-    source.size_bytes()
-    with exclusive(folder.parent):
-        if folder.exists() and not prepare.overwrite:
-            raise UserError(
-                f"{folder}: is there already: add prepare.overwrite=true to replace it, or another data.name"
-            )
-        return build(folder, source, data, prepare.shard_tokens, tokenizer)
-
-
-def open_or_prepare(data: DataConfig, tokenizer: TextTokenizer) -> tuple[Path, Manifest]:
-    """The folder and manifest of a prepared set that fits ``data``; a small local source is prepared when missing.
-
-    Raises:
-        UserError: the set is missing and its source is large or elsewhere, was made from other text or settings than
-            ``data`` names, or is damaged.
-    """
-    folder = set_folder(data, tokenizer)
-    source = open_source(data)
-    if not folder.exists():
-        if not source.local or source.size_bytes() >= UNASKED_LIMIT_BYTES:
-            raise UserError(f"{folder}: this set is not prepared yet: type {prepare_command(data, tokenizer)}")
-        with exclusive(folder.parent):
-            if not folder.exists():  # another process may have made it meanwhile
-                build(folder, source, data, PrepareConfig().shard_tokens, tokenizer)
-    manifest = load_manifest(folder, tokenizer)
-    difference = source.difference(manifest.source)
-    if difference is None and manifest.val_fraction != data.val_fraction:
-        difference = f"data.val_fraction={manifest.val_fraction} there, data.val_fraction={data.val_fraction} here"
-    if difference:
-        raise UserError(
-            f"{folder}: was made from something else ({difference}): prepare it again with prepare.overwrite=true, "
-            "or give another data.name"
-        )
-    item_bytes = token_dtype(manifest.vocab_size).itemsize
-    if sum(split.tokens for split in manifest.splits.values()) * item_bytes < VERIFY_LIMIT_BYTES:
-        verify(folder)
-    return folder, manifest
-
-
-def prepare_command(data: DataConfig, tokenizer: TextTokenizer) -> str:
-    """The command line that prepares ``data``, on one line; every setting is in it, since YAML files have defaults."""
-    settings = {key: value for key, value in vars(data).items() if key != "source"}
-    overrides = [f"data={data.source}", f"tokenizer={tokenizer.name}"]
-    overrides += [f"data.{key}={hydra_value(value)}" for key, value in settings.items()]
-    return " ".join(["python", "prepare.py", *map(shell_word, overrides)])
-
-
-def hydra_value(value: object) -> str:
-    """A value as Hydra's override grammar reads it."""
-    if value is None:
-        return "null"
-    if isinstance(value, list):
-        return f"[{','.join(map(hydra_value, value))}]"
-    if not isinstance(value, str) or (PLAIN_WORD.fullmatch(value) and value.lower() not in ("true", "false", "null")):
-        return str(value)
-    # Only a quote, and backslashes before one, are escaped in a quoted value.
-    return '"' + re.sub(r'(\\*)("|$)', lambda found: found[1] * 2 + '\\"' * bool(found[2]), value) + '"'
-
-
-def shell_word(word: str) -> str:
-    """A word for bash or zsh, without a line break in it."""
-    if word.isprintable():
-        return shlex.quote(word)
-    escapes = {"\\": r"\\", "'": r"\'", "\n": r"\n", "\t": r"\t"}
-    escapes |= {c: f"\\U{ord(c):08x}" for c in word if not c.isprintable() and c not in escapes}
-    return f"$'{''.join(escapes.get(c, c) for c in word)}'"
-
-
-# ------------------------------------------------------------------------------------------------------------- building
+SHOWN_PROBLEMS = 5
+"""of each kind; all are counted"""
 
 
 @contextmanager
@@ -149,14 +71,15 @@ def exclusive(folder: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def build(folder: Path, source: Source, data: DataConfig, shard_tokens: int, tokenizer: TextTokenizer) -> Manifest:
+def build(
+    folder: Path, source: Source, data: DataConfig, settings: PrepareConfig, tokenizer: TextTokenizer
+) -> Manifest:
     """Write the whole set beside ``folder`` and put it there; the caller holds the parent folder."""
     new, old = folder.with_name(f".{folder.name}.new"), folder.with_name(f".{folder.name}.old")
-    for leftover in (new, old):
-        shutil.rmtree(leftover, ignore_errors=True)
-    new.mkdir()
+    shutil.rmtree(old, ignore_errors=True)
+    work = Build(new, source, data, settings, tokenizer)
     try:
-        splits = write_splits(new, source, data, shard_tokens, tokenizer)
+        splits = work.run()
         manifest = Manifest(
             format=FORMAT,
             version=VERSION,
@@ -169,69 +92,155 @@ def build(folder: Path, source: Source, data: DataConfig, shard_tokens: int, tok
             val_fraction=data.val_fraction,
             dtype=token_dtype(tokenizer.vocab_size).name,
             source=source.describe(),
-            skipped=dict(sorted(source.skipped.items())),
+            skipped=dict(sorted(work.skipped.items())),
             splits=splits,
             fingerprint=set_fingerprint(tokenizer.fingerprint, splits),
+            deduplicate=data.deduplicate,
         )
         write_manifest(new, manifest)
+        work.journal.unlink(missing_ok=True)
+        work.seen.file.unlink(missing_ok=True)
         if folder.exists():
             folder.rename(old)
         new.rename(folder)
     finally:
-        shutil.rmtree(new, ignore_errors=True)
+        if not work.journal.exists():  # nothing to go on from
+            shutil.rmtree(new, ignore_errors=True)
     sync_folder(folder.parent)
     shutil.rmtree(old, ignore_errors=True)
     return manifest
 
 
-def write_splits(
-    new: Path, source: Source, data: DataConfig, shard_tokens: int, tokenizer: TextTokenizer
-) -> dict[str, Split]:
-    """Write the shards of both splits; a ``UserError`` if one has no document."""
-    with (
-        ShardWriter(new, "train", tokenizer, shard_tokens) as train,
-        ShardWriter(new, "val", tokenizer, shard_tokens) as val,
-        tqdm(total=source.size_bytes(), unit="B", unit_scale=True, desc=data.name, disable=None) as progress,
-    ):
-        for texts in batches(source):
-            encoded = [text.encode("utf-8") for text in texts]
-            ids = tokenizer.encode_batch(texts)
-            held_out = [is_held_out(text, data.val_fraction) for text in encoded]
-            for writer, side in ((train, False), (val, True)):
-                chosen = [i for i, held in enumerate(held_out) if held == side]
-                writer.add([ids[i] for i in chosen], sum(len(encoded[i]) for i in chosen))
-            progress.set_postfix(documents=train.documents + val.documents, refresh=False)
-            progress.update(sum(map(len, encoded)))
-        documents = train.documents + val.documents
+def available_cpus() -> int:
+    """CPUs that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class Build:
+    """A set under way in a folder, from its beginning or from its journal."""
+
+    def __init__(
+        self, folder: Path, source: Source, data: DataConfig, settings: PrepareConfig, tokenizer: TextTokenizer
+    ) -> None:
+        self.source, self.data, self.settings, self.tokenizer = source, data, settings, tokenizer
+        self.journal = folder / "journal.json"
+        self.skipped: Counter[str] = Counter()
+        """reason -> documents of the source that are not in the set"""
+        self._identity = [
+            VERSION, PIECE_BYTES, tokenizer.fingerprint, settings.shard_tokens, data.val_fraction, data.deduplicate,
+            json.loads(json.dumps(source.identity())),
+        ]  # fmt: skip
+        state = self._read_journal()
+        if state is None:
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+        self.seen = SeenDocuments(folder / "digests")
+        self._writers = {split: ShardWriter(folder, split, tokenizer, settings.shard_tokens) for split in SPLITS}
+        self._pieces_done = 0
+        if state is not None:
+            self._pieces_done = state["pieces"]
+            self.skipped.update(state["skipped"])
+            self.seen.restore(state["digests"])
+            for split, writer in self._writers.items():
+                writer.restore(state["writers"][split])
+            log.info("going on after %s documents", f"{self._documents:,}")
+
+    def run(self) -> dict[str, Split]:
+        """Write the shards of both splits; a ``UserError`` if one has no document."""
+        size = self.source.size_bytes()
+        pieces = self.source.pieces()
+        done = sum(piece.size for piece in itertools.islice(pieces, self._pieces_done))
+        saved = time.monotonic()
+        with (
+            self._writers["train"], self._writers["val"], self.seen, self._engine(size) as engine,
+            tqdm(total=size or None, initial=done, unit="B", unit_scale=True, desc=self.data.name, disable=None) as progress,
+        ):  # fmt: skip
+            for result in engine.results(pieces):
+                self._take(result)
+                progress.set_postfix(documents=f"{self._documents:,}", tokens=f"{self._tokens:,}", refresh=False)
+                progress.update(result.size)
+                if time.monotonic() - saved >= JOURNAL_SECONDS:
+                    self._write_journal()
+                    saved = time.monotonic()
+            self._require_both_splits()
+            return {split: writer.finish() for split, writer in self._writers.items()}
+
+    def _engine(self, size: int) -> Engine:
+        make, workers = choose(ENGINES, self.settings.engine, "prepare.engine"), self.settings.num_workers
+        if workers is None:
+            workers = 0 if self._is_small(size) else available_cpus()
+        tokeniser = Tokeniser(self.source, self.tokenizer, self.data.val_fraction, self.data.deduplicate)
+        return make(tokeniser, workers) if workers else InProcess(tokeniser, 0)
+
+    def _is_small(self, size: int) -> bool:
+        return self.settings.engine == "local" and self.source.local and size < SMALL_SOURCE_BYTES
+
+    def _take(self, result: Tokenised) -> None:
+        for problem in result.problems:
+            self._note(problem)
+        if result.empty:
+            self.skipped["empty"] += result.empty
+        for writer, side in zip(self._writers.values(), (result.train, result.val), strict=True):
+            if len(side.lengths_D):
+                new = self._without_copies(side) if self.data.deduplicate else side
+                writer.add(new.tokens_N, new.lengths_D, int(new.text_bytes_D.sum()))
+        self._pieces_done += 1
+
+    def _note(self, problem: Problem) -> None:
+        if problem.message and self.data.on_error == "stop":
+            raise UserError(f"{problem.message}; or leave such documents out with data.on_error=skip")
+        self.skipped[problem.reason] += problem.documents
+        if problem.message and self.skipped[problem.reason] <= SHOWN_PROBLEMS:
+            log.warning("left out: %s", problem.message)
+
+    def _without_copies(self, side: Side) -> Side:
+        first_D = self.seen.add(side.digests)
+        if copies := len(first_D) - int(first_D.sum()):
+            self.skipped["duplicate"] += copies
+        return Side(
+            side.tokens_N[np.repeat(first_D, side.lengths_D)], side.lengths_D[first_D], side.text_bytes_D[first_D], b""
+        )
+
+    @property
+    def _documents(self) -> int:
+        return sum(writer.documents for writer in self._writers.values())
+
+    @property
+    def _tokens(self) -> int:
+        return sum(writer.tokens for writer in self._writers.values())
+
+    def _require_both_splits(self) -> None:
+        documents = self._documents
         if documents == 0:
-            where = f"data.files=[{','.join(data.files)}]" if data.files else f"data.source={data.source}"
+            where = f"data.files=[{','.join(self.data.files)}]" if self.data.files else f"data={self.data.source}"
             raise UserError(f"{where}: expected text, found none: name files that are not empty")
-        if 0 in (train.documents, val.documents):
+        if not all(writer.documents for writer in self._writers.values()):
             raise UserError(
-                f"data.val_fraction={data.val_fraction}: all {documents} documents fell into "
-                f"{'train' if train.documents else 'val'}, expected some in each split: another data.val_fraction, or "
-                "more documents by data.delimiter or a smaller data.min_document_bytes"
+                f"data.val_fraction={self.data.val_fraction}: all {documents} documents fell into "
+                f"{'train' if self._writers['train'].documents else 'val'}, expected some in each split: another "
+                "data.val_fraction, or more documents by data.delimiter or a smaller data.min_document_bytes"
             )
-        return {"train": train.finish(), "val": val.finish()}
 
+    def _read_journal(self) -> dict[str, Any] | None:
+        """The state to go on from, if there is one and it is of the same text and settings."""
+        with suppress(OSError, ValueError):
+            state: dict[str, Any] = json.loads(self.journal.read_text(encoding="utf-8"))
+            if state["identity"] == self._identity and (self.data.on_error == "skip" or state["on_error"] == "stop"):
+                return state
+        return None
 
-def batches(source: Source) -> Iterator[list[str]]:
-    """The documents that hold text, some megabytes at a time."""
-    texts: list[str] = []
-    characters = 0
-    for text in source.documents():
-        if not text:
-            source.skipped["empty"] += 1
-            continue
-        texts.append(text)
-        characters += len(text)
-        if characters >= BATCH_CHARACTERS:
-            yield texts
-            texts, characters = [], 0
-    if texts:
-        yield texts
-
-
-def is_held_out(document: bytes, val_fraction: float) -> bool:
-    """Whether a document is validation text, by nothing but its own bytes: copies of it fall on the same side."""
-    return int.from_bytes(hashlib.sha256(document).digest()[:8], "big") < val_fraction * 2**64
+    def _write_journal(self) -> None:
+        state = {
+            "identity": self._identity,
+            "on_error": self.data.on_error,
+            "pieces": self._pieces_done,
+            "skipped": self.skipped,
+            "digests": self.seen.state(),
+            "writers": {split: writer.state() for split, writer in self._writers.items()},
+        }
+        new = self.journal.with_suffix(".tmp")
+        with new.open("w", encoding="utf-8") as file:
+            file.write(json.dumps(state))  # json.dump takes ten times as long
+            sync(file)
+        new.replace(self.journal)
+        sync_folder(self.journal.parent)

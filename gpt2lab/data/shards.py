@@ -1,136 +1,154 @@
-"""Token ids of documents -> .npy shards and document starts -> one long, memory-mapped token stream.
+"""Tokenised documents -> .npy shards and document starts, a state to go on from after a kill.
 
-Shapes: N tokens of a batch of documents, V ids of the vocabulary.
+Legend: N = tokens of a batch of documents, D = its documents, V = ids of the vocabulary.
 """
 
-import bisect
-import itertools
-from collections.abc import Sequence
+import dataclasses
 from pathlib import Path
 from typing import IO, Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
-from gpt2lab.data.manifest import STARTS_DTYPE, Manifest, Shard, Split, TextTokenizer, token_dtype
+from gpt2lab.data.manifest import STARTS_DTYPE, Shard, Split, TextTokenizer, token_dtype
 from gpt2lab.files import file_sha256, sync
 
 
 class ShardWriter:
     """Writes one split: ``<split>_000000.npy``, ... of ``shard_tokens`` tokens each, and their document starts.
 
-    Tokens go to disk as they come, so that memory does not grow with the size of a shard. A context manager: leaving
-    it closes the file that an error left open.
+    Everything goes to disk as it comes, so that memory does not grow with the size of a shard. A context manager:
+    leaving it closes the files that an error left open.
     """
 
     def __init__(self, folder: Path, split: str, tokenizer: TextTokenizer, shard_tokens: int) -> None:
         self.documents = 0
+        self.tokens = 0
         self._text_bytes = 0
-        self._counts = np.zeros(tokenizer.vocab_size, dtype=np.int64)
+        self._counts_V = np.zeros(tokenizer.vocab_size, dtype=np.int64)
         self._shards: list[Shard] = []
         self._folder = folder
         self._split = split
-        self._eot_id = tokenizer.eot_id
         self._dtype = token_dtype(tokenizer.vocab_size)
         self._shard_tokens = shard_tokens
-        self._file: IO[bytes] | None = None
-        self._file_tokens = 0
-        self._file_starts: list[np.ndarray] = []
+        self._files: tuple[NpyWriter, NpyWriter] | None = None
+        """tokens and starts of the shard under way"""
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        if self._file is not None:
-            self._file.close()
+        for file in self._files or ():
+            file.close()
 
-    def add(self, documents: Sequence[list[int]], text_bytes: int) -> None:
-        """Append documents, given as token ids, with end-of-text before each; ``text_bytes`` is their text's length."""
-        tokens_N = np.array([token for ids in documents for token in (self._eot_id, *ids)], dtype=np.int64)
-        counts_V = np.bincount(tokens_N, minlength=len(self._counts))
-        assert len(counts_V) == len(self._counts), f"token id {len(counts_V) - 1} is outside the vocabulary"
-        starts = np.cumsum([0] + [1 + len(ids) for ids in documents])[:-1]
-        self.documents += len(documents)
+    def add(self, tokens_N: NDArray[np.unsignedinteger], lengths_D: NDArray[np.int64], text_bytes: int) -> None:
+        """Append documents, end-of-text before each; ``text_bytes`` is the length of their text."""
+        self._counts_V += np.bincount(tokens_N, minlength=len(self._counts_V))
+        starts_D = np.cumsum(lengths_D) - lengths_D
+        self.documents += len(lengths_D)
+        self.tokens += len(tokens_N)
         self._text_bytes += text_bytes
-        self._counts += counts_V
         position = 0
         while position < len(tokens_N):
-            if self._file is None:
-                self._file = self._path(".npy").open("wb")
-                write_npy_header(self._file, self._dtype, 0)
-            end = min(len(tokens_N), position + self._shard_tokens - self._file_tokens)
-            self._file.write(tokens_N[position:end].astype(self._dtype).tobytes())
-            starts_here = starts[(starts >= position) & (starts < end)]
-            self._file_starts.append(starts_here - position + self._file_tokens)
-            self._file_tokens += end - position
+            tokens, starts = self._files = self._files or self._open(0, 0)
+            end = min(len(tokens_N), position + self._shard_tokens - tokens.length)
+            here = starts_D[(starts_D >= position) & (starts_D < end)]
+            starts.append(here - position + tokens.length)
+            tokens.append(tokens_N[position:end])
             position = end
-            if self._file_tokens == self._shard_tokens:
-                self._finish_shard(self._file)
+            if tokens.length == self._shard_tokens:
+                self._finish_shard()
 
     def finish(self) -> Split:
         """Finish the last shard; everything is on the disk when this returns."""
-        if self._file is not None:
-            self._finish_shard(self._file)
-        tokens = int(self._counts.sum())
-        frequencies = self._counts[self._counts > 0] / tokens
+        if self._files:
+            self._finish_shard()
+        frequencies = self._counts_V[self._counts_V > 0] / self.tokens
         return Split(
-            tokens=tokens,
+            tokens=self.tokens,
             documents=self.documents,
             bytes=self._text_bytes,
             unigram_entropy=float(-(frequencies * np.log(frequencies)).sum()),
             shards=tuple(self._shards),
         )
 
-    def _path(self, suffix: str) -> Path:
-        return self._folder / f"{self._split}_{len(self._shards):06d}{suffix}"
+    def state(self) -> dict[str, Any]:
+        """Plain values to go on from; what they speak of is on the disk."""
+        for file in self._files or ():
+            file.sync()
+        return {
+            "documents": self.documents,
+            "tokens": self.tokens,
+            "text_bytes": self._text_bytes,
+            "counts": self._counts_V.tolist(),
+            "shards": [dataclasses.asdict(shard) for shard in self._shards],
+            "lengths": [file.length for file in self._files] if self._files else None,
+        }
 
-    def _finish_shard(self, file: IO[bytes]) -> None:
-        starts = np.concatenate(self._file_starts)
-        tokens_path, starts_path = self._path(".npy"), self._path(".starts.npy")
-        file.seek(0)
-        write_npy_header(file, self._dtype, self._file_tokens)
-        sync(file)
-        file.close()
-        with starts_path.open("wb") as starts_file:
-            np.save(starts_file, starts.astype(STARTS_DTYPE))
-            sync(starts_file)
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from ``state()`` of a writer of the same folder: what was written later is cut off or written over."""
+        self.documents, self.tokens, self._text_bytes = state["documents"], state["tokens"], state["text_bytes"]
+        self._counts_V = np.array(state["counts"], dtype=np.int64)
+        self._shards = [Shard(**shard) for shard in state["shards"]]
+        self._files = self._open(*state["lengths"]) if state["lengths"] else None
+
+    def _open(self, tokens: int, starts: int) -> tuple["NpyWriter", "NpyWriter"]:
+        name = f"{self._split}_{len(self._shards):06d}"
+        return (
+            NpyWriter(self._folder / f"{name}.npy", self._dtype, tokens),
+            NpyWriter(self._folder / f"{name}.starts.npy", STARTS_DTYPE, starts),
+        )
+
+    def _finish_shard(self) -> None:
+        assert self._files
+        tokens, starts = self._files
+        for file in self._files:
+            file.finish()
         shard = Shard(
-            file=tokens_path.name,
-            tokens=self._file_tokens,
-            sha256=file_sha256(tokens_path),
-            starts_file=starts_path.name,
-            documents=len(starts),
-            starts_sha256=file_sha256(starts_path),
+            file=tokens.path.name,
+            tokens=tokens.length,
+            sha256=file_sha256(tokens.path),
+            starts_file=starts.path.name,
+            documents=starts.length,
+            starts_sha256=file_sha256(starts.path),
         )
         self._shards.append(shard)
-        self._file, self._file_tokens, self._file_starts = None, 0, []
+        self._files = None
 
 
-def write_npy_header(file: IO[bytes], dtype: np.dtype[Any], length: int) -> None:
-    """The header of a 1-D .npy file; NumPy pads it so that every length takes the same room."""
-    header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": (length,)}
-    np.lib.format.write_array_header_1_0(file, header)
+class NpyWriter:
+    """A 1-D .npy file that grows at its end; opened with a ``length`` above 0, it goes on after so many items."""
 
+    def __init__(self, path: Path, dtype: np.dtype[Any], length: int) -> None:
+        self.path = path
+        self.length = length
+        self._dtype = dtype
+        self._file: IO[bytes] = path.open("r+b" if length else "wb")
+        self._write_header()
+        self._file.truncate(self._file.tell() + length * dtype.itemsize)
+        self._file.seek(0, 2)
 
-class TokenStream:
-    """One split of a prepared set as a single long array, memory-mapped: only the pages that are read take memory."""
+    def append(self, items: NDArray[np.integer]) -> None:
+        """Write items at the end."""
+        self._file.write(items.astype(self._dtype, copy=False).tobytes())
+        self.length += len(items)
 
-    def __init__(self, folder: Path, manifest: Manifest, split: str) -> None:
-        shards = manifest.splits[split].shards
-        self.split = split
-        self._shards = [np.asarray(np.load(folder / shard.file, mmap_mode="r")) for shard in shards]
-        self._ends = list(itertools.accumulate(len(shard) for shard in self._shards))
+    def sync(self) -> None:
+        """Have what was written on the disk."""
+        sync(self._file)
 
-    def __len__(self) -> int:
-        return self._ends[-1]
+    def finish(self) -> None:
+        """Write the final length into the header, put all on the disk, and close."""
+        self._file.seek(0)
+        self._write_header()
+        self.sync()
+        self.close()
 
-    def read(self, start: int, stop: int) -> np.ndarray:
-        """Tokens [start, stop), uint16 or uint32; a read-only view unless the range crosses a shard border."""
-        assert 0 <= start <= stop <= len(self), f"[{start}, {stop}) is outside the {len(self)} tokens of {self.split}"
-        parts = []
-        first = min(bisect.bisect_right(self._ends, start), len(self._ends) - 1)
-        for shard, end in zip(self._shards[first:], self._ends[first:], strict=True):
-            offset = end - len(shard)
-            parts.append(shard[max(0, start - offset) : stop - offset])
-            if stop <= end:
-                break
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def _write_header(self) -> None:
+        # NumPy pads it, so that every length takes the same room
+        header = {"descr": np.lib.format.dtype_to_descr(self._dtype), "fortran_order": False, "shape": (self.length,)}
+        np.lib.format.write_array_header_1_0(self._file, header)

@@ -13,9 +13,10 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from gpt2lab.config import UserError
+from gpt2lab.data import Batch
+from gpt2lab.evaluation.feed import as_tensors
 from gpt2lab.model import GPT, IGNORE_INDEX, evaluation_mode
 from gpt2lab.runtime import Runtime
 
@@ -140,29 +141,25 @@ def perplexity(
 @torch.inference_mode()
 def score_batches(
     model: GPT,
-    batches: Iterable[tuple[NDArray[np.int64], NDArray[np.int64]]],
+    batches: Iterable[Batch],
     token_lengths: NDArray[np.int64],
     runtime: Runtime,
     words: int | None = None,
 ) -> Perplexity:
-    """Score (inputs, targets) pairs of int64 [B, T]; targets that are IGNORE_INDEX are left out. Sums are float64."""
+    """Score batches; targets that are IGNORE_INDEX are left out. Sums are float64."""
     nll, n_tokens, n_bytes = 0.0, 0, 0
     with evaluation_mode(model), runtime.autocast():
-        for inputs_BT, targets_BT in batches:
-            nll_BT = model.token_nll(to_device(inputs_BT, runtime), to_device(targets_BT, runtime))
+        for batch in batches:
+            inputs_BT, targets_BT, layout, _ = as_tensors(batch, runtime).to(runtime.device)
+            nll_BT = model.token_nll(inputs_BT, targets_BT, layout=layout)
             nll += nll_BT.cpu().double().sum().item()  # not every device has float64
-            scored = targets_BT[targets_BT != IGNORE_INDEX]
+            scored = batch.targets_BT[batch.targets_BT != IGNORE_INDEX]
             n_tokens += scored.size
             n_bytes += int(token_lengths[scored].sum())
     return Perplexity(nll, n_tokens, n_bytes, words)
 
 
-def to_device(ids: NDArray[np.int64], runtime: Runtime) -> Tensor:
-    """Token ids as a tensor on the run's device."""
-    return torch.from_numpy(ids).to(runtime.device)
-
-
-def _pad_windows(tokens: NDArray[np.integer], windows: list[Window]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _pad_windows(tokens: NDArray[np.integer], windows: list[Window]) -> Batch:
     """Inputs and targets of some windows, [B, T] each, padded on the right, where padding reaches no scored token."""
     shape = (len(windows), max(w.end - 1 - w.begin for w in windows))
     inputs_BT, targets_BT = np.zeros(shape, np.int64), np.full(shape, IGNORE_INDEX, np.int64)
@@ -170,7 +167,7 @@ def _pad_windows(tokens: NDArray[np.integer], windows: list[Window]) -> tuple[ND
         inputs_BT[row, : window.end - 1 - window.begin] = tokens[window.begin : window.end - 1]
         first = window.first_scored - 1 - window.begin
         targets_BT[row, first : window.end - 1 - window.begin] = tokens[window.first_scored : window.end]
-    return inputs_BT, targets_BT
+    return Batch(inputs_BT, targets_BT)
 
 
 def _exp(exponent: float) -> float:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpt2lab.config import DataConfig, UserError
-from gpt2lab.data import TokenStream, load_manifest, set_folder, verify
+from gpt2lab.data import TokenStream, open_set, verify
 from gpt2lab.tokenizer import Tokenizer
 
 
@@ -51,14 +51,13 @@ def text_from_validation_split(data: DataConfig, tokenizer: Tokenizer, fingerpri
         UserError: the set is missing, damaged, made with another tokenizer, or not the one of this fingerprint, in
             which case text that was trained on may have moved to this side.
     """
-    folder = set_folder(data, tokenizer)
-    manifest = load_manifest(folder, tokenizer)
+    folder, manifest = open_set(data, tokenizer)
     if manifest.fingerprint != fingerprint:
         raise UserError(
             f"{folder} is data {manifest.fingerprint[:12]}, the model was trained on {fingerprint[:12]}: its "
             "validation split may hold training text; restore that set, or name a text with eval.text_file="
         )
-    verify(folder)
+    verify(folder, manifest)
     stream = TokenStream(folder, manifest, "val")
     tokens = stream.read(0, len(stream))
     documents = np.split(tokens, np.flatnonzero(tokens == tokenizer.eot_id))

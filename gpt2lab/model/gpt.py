@@ -121,12 +121,12 @@ class GPT(nn.Module):
         """Logits of the token after the last one alone, [B, V]; arguments as in ``hidden``."""
         return self._logits(self.hidden(tokens_BT, layout=layout, cache=cache)[:, -1])
 
-    def nll_sum(self, tokens_BT: Tensor, targets_BT: Tensor) -> Tensor:
+    def nll_sum(self, tokens_BT: Tensor, targets_BT: Tensor, *, layout: Layout | None = None) -> Tensor:
         """Summed negative log-likelihood (nats, float32 scalar) of the targets that are not IGNORE_INDEX.
 
         The [B * T, V] logits are never whole in memory.
         """
-        hidden_NC, targets_N = self.hidden(tokens_BT).flatten(0, 1), targets_BT.flatten()
+        hidden_NC, targets_N = self.hidden(tokens_BT, layout=layout).flatten(0, 1), targets_BT.flatten()
         return nll_sum(hidden_NC, self.head_PC, targets_N, IGNORE_INDEX, self.config.vocab_size)
 
     def loss(self, tokens_BT: Tensor, targets_BT: Tensor) -> Tensor:
@@ -134,9 +134,9 @@ class GPT(nn.Module):
         return self.nll_sum(tokens_BT, targets_BT) / (targets_BT != IGNORE_INDEX).sum()
 
     @torch.no_grad()
-    def token_nll(self, tokens_BT: Tensor, targets_BT: Tensor) -> Tensor:
+    def token_nll(self, tokens_BT: Tensor, targets_BT: Tensor, *, layout: Layout | None = None) -> Tensor:
         """Negative log-likelihood of each target, float32 [B, T]; 0 where the target is IGNORE_INDEX. No gradient."""
-        hidden_NC, targets_N = self.hidden(tokens_BT).flatten(0, 1), targets_BT.flatten()
+        hidden_NC, targets_N = self.hidden(tokens_BT, layout=layout).flatten(0, 1), targets_BT.flatten()
         return token_nll(hidden_NC, self.head_PC, targets_N, IGNORE_INDEX, self.config.vocab_size).view_as(targets_BT)
 
     def _logits(self, hidden: Tensor) -> Tensor:

@@ -7,8 +7,9 @@ from torch import Generator
 
 from gpt2lab.checkpoint import CheckpointManager
 from gpt2lab.config import ModelConfig, TrainJob, choose, to_dict
-from gpt2lab.data import Manifest, TokenStream, TrainBatches, ValWindows
+from gpt2lab.data import Manifest, ReadAhead, train_batches, val_windows
 from gpt2lab.distributed import World
+from gpt2lab.evaluation.feed import as_tensors
 from gpt2lab.model import GPT
 from gpt2lab.model.init import init_weights
 from gpt2lab.runtime import Runtime, stream_seed
@@ -51,8 +52,8 @@ def build_trainer(
         UserError: parts that do not fit each other (a split too short, a warm-up too long, an unknown name).
     """
     micro_batch_size = job.micro_batch_of(world.size)
-    train, val = (TokenStream(folder, manifest, split) for split in ("train", "val"))
-    batches = TrainBatches(train, job.batch_size, job.sequence_length, job.seed)
+    settings = (job.data, folder, manifest, job.batch_size, job.sequence_length, job.seed)
+    batches = train_batches(*settings, rank=world.rank, world_size=world.size)
     total_steps = job.total_steps(batches.num_windows * job.sequence_length)
     make_optimizer = choose(OPTIMIZERS, job.optimizer.name, "optimizer.name")
     optimizer = Optimizers(make_optimizer(model, job.optimizer, job.peak_lr))
@@ -65,8 +66,9 @@ def build_trainer(
         optimizer=optimizer,
         lr_share=lr_share(job.schedule, total_steps),
         batches=batches,
+        load=ReadAhead(lambda step: as_tensors(batches.batch(step), runtime)),
         validator=Validator(
-            ValWindows(val, job.sequence_length, job.training.eval_tokens),
+            val_windows(job.data, folder, manifest, job.sequence_length, job.training.eval_tokens),
             tokenizer.token_lengths(),
             micro_batch_size,
             runtime,

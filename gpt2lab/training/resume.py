@@ -13,7 +13,7 @@ from gpt2lab.weights import find_checkpoint, newest_run
 from gpt2lab.weights.native import RUNS
 from gpt2lab.weights.sources import require_same_model
 
-ORDER_KEYS = ("seed=", "training.batch_tokens=", "training.sequence_length=")
+ORDER_KEYS = ("seed=", "training.batch_tokens=", "training.sequence_length=", "data.packing=")
 """settings that the data order and the token count are functions of"""
 
 log = logging.getLogger(__name__)
@@ -79,10 +79,16 @@ def resume(trainer: Trainer, job: TrainJob, checkpoint: Path, manifest: Manifest
     saved = read_manifest(checkpoint)
     require_same_model(from_dict(ModelConfig, saved["config"]["model"]), job.model, checkpoint, free=("dropout",))
     if saved["data_fingerprint"] != manifest.fingerprint:
-        raise UserError(
+        difference = (
             f"{checkpoint} was trained on data {saved['data_fingerprint'][:12]}, this set is "
-            f"{manifest.fingerprint[:12]}: restore that set, or take the weights alone with init_from="
+            f"{manifest.fingerprint[:12]}"
         )
+        if not job.ignore_data_fingerprint:
+            raise UserError(
+                f"{difference}: restore that set, take the weights alone with init_from=, or go on with this one by "
+                "ignore_data_fingerprint=true"
+            )
+        log.warning("%s: going on with it; what was held out before may now be trained on", difference)
     differences = _differences(saved["config"], to_dict(job))
     for difference in differences:
         if difference.startswith(ORDER_KEYS):

@@ -22,7 +22,7 @@ def start_line(trainer: Trainer, job: TrainJob, run_dir: Path) -> str:
         f"{trainer.model.num_parameters():,} parameters on {trainer.runtime.device} ({trainer.runtime.precision})\n"
         f"{trainer.total_steps:,} steps x {job.training.batch_tokens:,} tokens = {trainer.micro_batch_size} sequences "
         f"x {job.sequence_length} tokens x {accumulated} micro-batches{processes}; {epochs:.3g} epochs of "
-        f"{len(trainer.batches.stream):,} tokens; peak learning rate {job.peak_lr:.2g}\n"
+        f"{trainer.batches.num_tokens:,} tokens; peak learning rate {job.peak_lr:.2g}\n"
         f"run folder {run_dir}"
     )
 

@@ -1,6 +1,6 @@
 """The training loop.
 
-    batch(step) -> this process's rows -> micro-batches -> summed nll / batch tokens -> gradients, averaged over
+    batch(step) -> this process's rows -> micro-batches -> summed nll / scored tokens -> gradients, averaged over
     processes -> clip -> optimizer -> log, validate, save
 
 All that changes is in the model, the optimizer and ``Progress``; data, learning rate and dropout are functions of
@@ -30,8 +30,9 @@ from gpt2lab.checkpoint import CheckpointManager
 from gpt2lab.config import TrainingConfig, UserError
 from gpt2lab.data import TrainBatches, ValWindows
 from gpt2lab.distributed import World
-from gpt2lab.evaluation.perplexity import Perplexity, score_batches, to_device
-from gpt2lab.model import GPT
+from gpt2lab.evaluation.feed import TensorBatch
+from gpt2lab.evaluation.perplexity import Perplexity, score_batches
+from gpt2lab.model import GPT, Layout
 from gpt2lab.runtime import Runtime, stream_seed
 from gpt2lab.training.metrics import MetricsLog
 from gpt2lab.training.optimizer import Optimizers
@@ -105,9 +106,9 @@ class SummedLoss(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, inputs_BT: Tensor, targets_BT: Tensor) -> Tensor:
+    def forward(self, inputs_BT: Tensor, targets_BT: Tensor, layout: Layout | None) -> Tensor:
         """Summed negative log-likelihood."""
-        return self.model.nll_sum(inputs_BT, targets_BT)
+        return self.model.nll_sum(inputs_BT, targets_BT, layout=layout)
 
 
 @dataclass
@@ -118,6 +119,8 @@ class Trainer:
     optimizer: Optimizers
     lr_share: Callable[[int], float]
     batches: TrainBatches
+    load: Callable[[int], TensorBatch]
+    """batch k of ``batches`` as tensors"""
     validator: Validator
     checkpoints: CheckpointManager
     metrics: MetricsLog
@@ -177,22 +180,21 @@ class Trainer:
     def train_step(self, step: int) -> dict[str, float]:
         """One optimizer step; the loss is the mean over the whole batch, the gradient norm is before clipping."""
         world = self.world
-        # every size-th row, so that any number of processes has the same batch between them
-        inputs_BT, targets_BT = (
-            to_device(ids[world.rank :: world.size], self.runtime) for ids in self.batches.batch(step)
-        )
+        batch = self.load(step).to(self.runtime.device)
+        # documents that are packed whole leave padding, in each process another amount
+        scored = int(world.sum(torch.tensor(batch.scored)))
         self.optimizer.set_lr(self.lr_share(step))
         # all that dropout draws from, so that step k drops the same units after a resume
         torch.manual_seed(stream_seed("dropout", self.seed, step, world.rank))
         loss = torch.zeros((), device=self.runtime.device)
-        micro_batches = [ids_BT.split(self.micro_batch_size) for ids_BT in (inputs_BT, targets_BT)]
-        for number, (inputs, targets) in enumerate(zip(*micro_batches, strict=True), start=1):
-            with self._gradients_stay_here() if number < len(micro_batches[0]) else nullcontext():
+        micro_batches = list(batch.split(self.micro_batch_size))
+        for number, micro_batch in enumerate(micro_batches, start=1):
+            with self._gradients_stay_here() if number < len(micro_batches) else nullcontext():
                 with self.runtime.autocast():
-                    nll = self.loss(inputs, targets)
+                    nll = self.loss(*micro_batch)
                 # the mean over the global batch, times the number of processes, by which the gradients are divided
-                (nll * world.size / self.settings.batch_tokens).backward()
-            loss += nll.detach() / self.settings.batch_tokens
+                (nll * world.size / scored).backward()
+            loss += nll.detach() / scored
         world.sum(loss)
         grad_norm = clip_grad_norm_(self.model.parameters(), self.settings.grad_clip or math.inf)
         figures = {"loss": loss.item(), "grad_norm": grad_norm.item(), "lr": self.optimizer.groups[0]["lr"]}

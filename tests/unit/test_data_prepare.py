@@ -17,13 +17,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gpt2lab.config import DataConfig, PrepareConfig, UserError, to_dict
-from gpt2lab.data import TokenStream, load_manifest, open_or_prepare, open_source, prepare, set_folder
+from gpt2lab.config import DataConfig, PrepareConfig, UserError
+from gpt2lab.data import TokenStream, load_manifest, open_or_prepare, prepare, set_folder
 from gpt2lab.data import prepare as prepare_function
-from gpt2lab.data.prepare import prepare_command
+from gpt2lab.data.sets import prepare_command
+from gpt2lab.data.sources import base, text
 from gpt2lab.tokenizer import BytesTokenizer, load_tokenizer
 
-prepare_module = sys.modules[prepare_function.__module__]
+sets_module = sys.modules[prepare_function.__module__]
+build_module = sys.modules["gpt2lab.data.prepare"]
 BYTES = load_tokenizer("bytes")
 
 
@@ -106,7 +108,7 @@ def test_the_same_input_gives_the_same_bytes(tmp_path, monkeypatch):
     data = text_set(tmp_path, corpus(200))
     again = dataclasses.replace(data, root=str(tmp_path / "again"))
     prepare(data, PrepareConfig(shard_tokens=500), BYTES)
-    monkeypatch.setattr(prepare_module, "BATCH_CHARACTERS", 50)
+    monkeypatch.setattr(base, "PIECE_BYTES", 50)
     prepare(again, PrepareConfig(shard_tokens=500), BYTES)
     assert files_of(set_folder(data, BYTES)) == files_of(set_folder(again, BYTES))
 
@@ -128,21 +130,21 @@ def test_the_set_fingerprint_follows_content_and_tokenizer(tmp_path):
 
 
 class Failing(BytesTokenizer):
-    """Breaks off at its second batch."""
+    """Breaks off at a document."""
 
-    def __init__(self, error):
-        self.error, self.calls = error, 0
+    def __init__(self, error, at=20):
+        self.error, self.at, self.calls = error, at, 0
 
-    def encode_batch(self, texts):
+    def encode_array(self, text):
         self.calls += 1
-        if self.calls == 2:
+        if self.calls == self.at:
             raise self.error
-        return super().encode_batch(texts)
+        return super().encode_array(text)
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError("no space left")])
 def test_an_interrupted_prepare_leaves_nothing(tmp_path, monkeypatch, error):
-    monkeypatch.setattr(prepare_module, "BATCH_CHARACTERS", 50)
+    monkeypatch.setattr(base, "PIECE_BYTES", 50)
     data = text_set(tmp_path, corpus(50))
     with pytest.raises(type(error)):
         prepare(data, PrepareConfig(shard_tokens=20), Failing(error))
@@ -154,40 +156,104 @@ def test_an_interrupted_overwrite_keeps_the_old_set(tmp_path, monkeypatch):
     prepare(data, PrepareConfig(), BYTES)
     before = files_of(set_folder(data, BYTES))
     text_set(tmp_path, corpus(80))
-    monkeypatch.setattr(prepare_module, "BATCH_CHARACTERS", 50)
+    monkeypatch.setattr(base, "PIECE_BYTES", 50)
     with pytest.raises(OSError, match="no space"):
         prepare(data, PrepareConfig(overwrite=True), Failing(OSError("no space left")))
     assert files_of(set_folder(data, BYTES)) == before
     assert [path.name for path in set_folder(data, BYTES).parent.iterdir()] == ["bytes"]
 
 
-def test_a_killed_prepare_leaves_no_set_and_the_next_one_tidies_up(tmp_path):
-    data = text_set(tmp_path, corpus(50))
-    program = f"""
-import json, os, signal, sys
-from gpt2lab.config import *
-from gpt2lab.data import prepare
-from gpt2lab.tokenizer import BytesTokenizer
-sys.modules[prepare.__module__].BATCH_CHARACTERS = 50
-class Killed(BytesTokenizer):
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError("no space left")])
+@pytest.mark.parametrize("deduplicate", [False, True])
+def test_an_interrupted_prepare_goes_on_where_it_stopped(tmp_path, monkeypatch, error, deduplicate):
+    monkeypatch.setattr(base, "PIECE_BYTES", 50)
+    texts = [*corpus(60), *corpus(90)]
+    straight = text_set(tmp_path / "straight", ["", *texts, ""], deduplicate=deduplicate)
+    broken = dataclasses.replace(straight, root=str(tmp_path / "broken"))
+    prepare(straight, PrepareConfig(shard_tokens=333), BYTES)
+    monkeypatch.setattr(build_module, "JOURNAL_SECONDS", 0)
     calls = 0
-    def encode_batch(self, texts):
-        self.calls += 1
-        if self.calls == 5:
+    for at in (70, 40, 2, 2, 10):
+        tokenizer = Failing(error, at)
+        with pytest.raises(type(error)):
+            prepare(broken, PrepareConfig(shard_tokens=333), tokenizer)
+        calls += tokenizer.calls
+    tokenizer = Failing(error, 10**9)
+    prepare(broken, PrepareConfig(shard_tokens=333), tokenizer)
+    assert files_of(set_folder(broken, BYTES)) == files_of(set_folder(straight, BYTES))
+    # a piece is a few documents: hardly more is done twice than the documents at which it broke off
+    assert calls + tokenizer.calls < 150 + 5 * 4
+
+
+@pytest.mark.parametrize("change", [{"val_fraction": 0.5}, {"deduplicate": True}, {"min_document_bytes": 30}])
+def test_other_settings_begin_anew(tmp_path, monkeypatch, change):
+    monkeypatch.setattr(base, "PIECE_BYTES", 50)
+    monkeypatch.setattr(build_module, "JOURNAL_SECONDS", 0)
+    data = text_set(tmp_path, [*corpus(30), *corpus(30)])
+    other = dataclasses.replace(data, **change)
+    with pytest.raises(KeyboardInterrupt):
+        prepare(data, PrepareConfig(), Failing(KeyboardInterrupt(), 40))
+    prepare(other, PrepareConfig(), BYTES)
+    straight = dataclasses.replace(other, root=str(tmp_path / "straight"))
+    prepare(straight, PrepareConfig(), BYTES)
+    assert files_of(set_folder(other, BYTES)) == files_of(set_folder(straight, BYTES))
+
+
+def test_a_changed_source_begins_anew(tmp_path, monkeypatch):
+    monkeypatch.setattr(base, "PIECE_BYTES", 50)
+    monkeypatch.setattr(build_module, "JOURNAL_SECONDS", 0)
+    data = text_set(tmp_path, corpus(60))
+    with pytest.raises(KeyboardInterrupt):
+        prepare(data, PrepareConfig(), Failing(KeyboardInterrupt(), 40))
+    text_set(tmp_path, ["another beginning", *corpus(59)])
+    prepare(data, PrepareConfig(), BYTES)
+    manifest = load_manifest(set_folder(data, BYTES))
+    both = read_split(data, manifest, "train") + read_split(data, manifest, "val")
+    assert sorted(both) == sorted(["another beginning", *corpus(59)])
+
+
+@pytest.mark.parametrize("num_workers", [1, 2, 5])
+def test_the_number_of_workers_changes_no_byte(tmp_path, monkeypatch, num_workers):
+    data = text_set(tmp_path, corpus(400), deduplicate=True)
+    workers = dataclasses.replace(data, root=str(tmp_path / "workers"))
+    monkeypatch.setattr(base, "PIECE_BYTES", 500)
+    prepare(data, PrepareConfig(shard_tokens=3000, num_workers=0), BYTES)
+    prepare(workers, PrepareConfig(shard_tokens=3000, num_workers=num_workers), BYTES)
+    assert files_of(set_folder(data, BYTES)) == files_of(set_folder(workers, BYTES))
+
+
+class Dying(BytesTokenizer):
+    """Ends its process, as the system does when memory runs out."""
+
+    def encode_array(self, text):
+        if text.startswith("30:"):
             os.kill(os.getpid(), signal.SIGKILL)
-        return super().encode_batch(texts)
-prepare(from_dict(DataConfig, {to_dict(data)!r}), PrepareConfig(shard_tokens=100), Killed())
-"""
-    root = Path(__file__).parents[2]
-    result = subprocess.run([sys.executable, "-c", program], env={**os.environ, "PYTHONPATH": str(root)}, check=False)
-    assert result.returncode == -signal.SIGKILL
-    folder = set_folder(data, BYTES)
-    assert [path.name for path in folder.parent.iterdir()] == [".bytes.new"]
-    assert any((folder.parent / ".bytes.new").iterdir())
-    with pytest.raises(UserError, match="found no manifest"):
-        load_manifest(folder)
-    open_or_prepare(data, BYTES)
-    assert [path.name for path in folder.parent.iterdir()] == ["bytes"]
+        return super().encode_array(text)
+
+
+class Panicking(BytesTokenizer):
+    """Raises what is no ``Exception``, as tiktoken can."""
+
+    def encode_array(self, text):
+        raise SystemExit("called Option::unwrap() on a None value")
+
+
+def test_a_worker_that_dies_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.setattr(base, "PIECE_BYTES", 200)
+    with pytest.raises(UserError, match=r"status -9 while it read .*corpus\.txt.*type the command again") as error:
+        prepare(text_set(tmp_path, corpus(100)), PrepareConfig(num_workers=2), Dying())
+    assert "\n" not in str(error.value)
+
+
+def test_an_error_in_a_worker_comes_out_here(tmp_path):
+    with pytest.raises(RuntimeError, match=r"in a worker process:\n(?s:.*)encode_array(?s:.*)unwrap"):
+        prepare(text_set(tmp_path, corpus(10)), PrepareConfig(num_workers=1), Panicking())
+
+
+def test_workers_import_no_torch():
+    program = "import sys, gpt2lab.data, gpt2lab.data.worker, gpt2lab.tokenizer; print('torch' in sys.modules)"
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert result.stdout == "False\n"
 
 
 def test_a_set_that_is_there_is_replaced_only_when_asked(tmp_path):
@@ -236,7 +302,8 @@ def test_a_bad_source_leaves_no_folder(tmp_path):
 
 
 def test_memory_does_not_grow_with_the_text(tmp_path, monkeypatch):
-    monkeypatch.setattr(prepare_module, "BATCH_CHARACTERS", 20_000)
+    monkeypatch.setattr(base, "PIECE_BYTES", 20_000)
+    monkeypatch.setattr(text, "SCAN_BYTES", 20_000)
     peaks = []
     for repeats in (1, 10):
         data = text_set(tmp_path / str(repeats), [f"{i} " + "some text " * 200 for i in range(40 * repeats)])
@@ -261,7 +328,7 @@ def test_a_small_local_source_is_prepared_once(tmp_path):
 
 def test_a_large_source_is_left_to_prepare(tmp_path, monkeypatch):
     data = text_set(tmp_path, corpus(50))
-    monkeypatch.setattr(prepare_module, "UNASKED_LIMIT_BYTES", 100)
+    monkeypatch.setattr(sets_module, "UNASKED_LIMIT_BYTES", 100)
     with pytest.raises(
         UserError, match=r"set/bytes: .*type python prepare\.py data=text_files tokenizer=bytes data\.name=set"
     ):
@@ -356,7 +423,7 @@ def test_a_changed_source_file_is_refused(tmp_path):
 
 
 def test_large_source_files_are_compared_by_size(tmp_path, monkeypatch):
-    monkeypatch.setattr(sys.modules[open_source.__module__], "HASH_LIMIT_BYTES", 0)
+    monkeypatch.setattr(base, "HASH_LIMIT_BYTES", 0)
     data = text_set(tmp_path, corpus(50))
     open_or_prepare(data, BYTES)
     path = Path(data.files[0])
@@ -403,7 +470,7 @@ def test_damage_is_found_before_training(tmp_path, monkeypatch):
     (folder / "train_000000.npy").write_bytes(content)
     with pytest.raises(UserError, match=r"train_000000\.npy: has changed"):
         open_or_prepare(data, BYTES)
-    monkeypatch.setattr(prepare_module, "VERIFY_LIMIT_BYTES", 0)
+    monkeypatch.setattr(sets_module, "VERIFY_LIMIT_BYTES", 0)
     open_or_prepare(data, BYTES)
     (folder / "train_000000.npy").write_bytes(content[:-1])
     with pytest.raises(UserError, match=r"train_000000\.npy: has .* bytes"):
@@ -415,10 +482,10 @@ class Slow(BytesTokenizer):
 
     calls = 0
 
-    def encode_batch(self, texts):
+    def encode_array(self, text):
         self.calls += 1
-        time.sleep(0.3)
-        return super().encode_batch(texts)
+        time.sleep(0.005)
+        return super().encode_array(text)
 
 
 def test_two_at_once_prepare_one_set(tmp_path):
@@ -431,4 +498,4 @@ def test_two_at_once_prepare_one_set(tmp_path):
         thread.join()
     assert len(results) == 3
     assert results[0] == results[1] == results[2]
-    assert tokenizer.calls == 1
+    assert tokenizer.calls == 50

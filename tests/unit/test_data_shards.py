@@ -1,4 +1,4 @@
-"""gpt2lab.data.shards and gpt2lab.data.manifest: what is written is read back, and damage is found."""
+"""gpt2lab.data: shards, stream and manifest: what is written is read back, and damage is found."""
 
 import json
 import math
@@ -10,7 +10,7 @@ import pytest
 from gpt2lab.config import DataConfig, PrepareConfig, UserError
 from gpt2lab.data import TokenStream, load_manifest, prepare, set_folder, verify
 from gpt2lab.data.shards import ShardWriter
-from gpt2lab.tokenizer import load_tokenizer
+from gpt2lab.tokenizer import BytesTokenizer, load_tokenizer
 
 
 @dataclass
@@ -21,10 +21,16 @@ class Vocabulary:
     eot_id: int
 
 
+def add(writer, documents, vocabulary, text_bytes):
+    tokens = [token for document in documents for token in (vocabulary.eot_id, *document)]
+    lengths = [1 + len(document) for document in documents]
+    writer.add(np.array(tokens, dtype=np.uint32), np.array(lengths), text_bytes)
+
+
 def write_documents(folder, documents, shard_tokens, vocabulary):
     with ShardWriter(folder, "train", vocabulary, shard_tokens) as writer:
         for document in documents:
-            writer.add([document], text_bytes=0)
+            add(writer, [document], vocabulary, text_bytes=0)
         return writer.finish()
 
 
@@ -45,9 +51,10 @@ def prepared(tmp_path):
 def test_shards_hold_the_documents_with_end_of_text_before_each(tmp_path, shard_tokens, at_once):
     documents = [[1, 2, 3], [4], [], [5] * 11, [6, 7]]
     stream = [0, 1, 2, 3, 0, 4, 0, 0, *[5] * 11, 0, 6, 7]
-    with ShardWriter(tmp_path, "val", Vocabulary(10, 0), shard_tokens) as writer:
+    vocabulary = Vocabulary(10, 0)
+    with ShardWriter(tmp_path, "val", vocabulary, shard_tokens) as writer:
         for first in range(0, len(documents), at_once):
-            writer.add(documents[first : first + at_once], text_bytes=4)
+            add(writer, documents[first : first + at_once], vocabulary, text_bytes=4)
         split = writer.finish()
     arrays = [np.load(tmp_path / shard.file, mmap_mode="r") for shard in split.shards]
     assert [shard.file for shard in split.shards] == [f"val_{i:06d}.npy" for i in range(len(arrays))]
@@ -77,8 +84,36 @@ def test_the_largest_id_survives_in_the_smallest_dtype(tmp_path, vocab_size, dty
 
 
 def test_an_id_outside_the_vocabulary_is_never_written(tmp_path):
+    class Wrong(BytesTokenizer):
+        def encode_array(self, text):
+            return np.array([70_000], dtype=np.uint32)
+
+    (tmp_path / "a.txt").write_text("text")
+    data = DataConfig(source="text_files", root=str(tmp_path / "data"), files=[f"{tmp_path}/a.txt"])
     with pytest.raises(AssertionError, match="70000 is outside"):
-        write_documents(tmp_path, [[70_000]], 100, Vocabulary(257, 256))
+        prepare(data, PrepareConfig(), Wrong())
+
+
+@pytest.mark.parametrize("shard_tokens", [5, 7, 100])
+def test_a_writer_goes_on_from_its_state_whatever_came_after(tmp_path, shard_tokens):
+    documents = [[1, 2, 3], [4], [], [5] * 11, [6, 7], [8], [9] * 30]
+    vocabulary = Vocabulary(10, 0)
+    for cut in range(len(documents)):
+        straight, broken = tmp_path / f"straight{cut}", tmp_path / f"broken{cut}"
+        straight.mkdir()
+        broken.mkdir()
+        split = write_documents(straight, documents, shard_tokens, vocabulary)
+        with ShardWriter(broken, "train", vocabulary, shard_tokens) as writer:
+            add(writer, documents[:cut], vocabulary, 0)
+            state = json.loads(json.dumps(writer.state()))
+            add(writer, [[7] * 20], vocabulary, 0)  # what a kill came after
+        with ShardWriter(broken, "train", vocabulary, shard_tokens) as writer:
+            writer.restore(state)
+            add(writer, documents[cut:], vocabulary, 0)
+            assert writer.finish() == split
+        for shard in split.shards:
+            for name in (shard.file, shard.starts_file):
+                assert (broken / name).read_bytes() == (straight / name).read_bytes()
 
 
 def test_reads_over_shard_borders_equal_the_concatenation(prepared):
@@ -107,7 +142,7 @@ def test_reads_within_a_shard_are_views_and_read_only(prepared):
 def test_manifest_survives_the_disk(prepared):
     folder, manifest = prepared
     assert load_manifest(folder, load_tokenizer("bytes")) == manifest
-    assert verify(folder) == manifest
+    verify(folder, manifest)
 
 
 def test_a_missing_set_says_what_to_run(tmp_path):
@@ -129,7 +164,7 @@ def test_the_same_name_with_another_fingerprint_is_refused(prepared):
 @pytest.mark.parametrize(
     "change",
     [
-        lambda values: values.update(version=2),
+        lambda values: values.update(version=3),
         lambda values: values.update(format="other"),
         lambda values: values.update(surprise=1),
         lambda values: values.pop("splits"),
@@ -169,8 +204,8 @@ def test_what_is_no_manifest_is_one_line_error(prepared, text):
 def test_a_newer_version_is_named(prepared):
     folder, _ = prepared
     path = folder / "manifest.json"
-    path.write_text(path.read_text().replace('"version": 1', '"version": 7'))
-    with pytest.raises(UserError, match="has version 7, expected at most 1: update gpt2lab"):
+    path.write_text(path.read_text().replace('"version": 2', '"version": 7'))
+    with pytest.raises(UserError, match="has version 7, expected at most 2: update gpt2lab"):
         load_manifest(folder)
 
 
@@ -201,4 +236,4 @@ def test_a_flipped_byte_is_found_by_verify(prepared, name):
     (folder / name).write_bytes(content)
     load_manifest(folder)
     with pytest.raises(UserError, match=rf"{name}: has changed .*overwrite=true"):
-        verify(folder)
+        verify(folder, load_manifest(folder))

@@ -7,10 +7,17 @@ import pytest
 
 from gpt2lab.config import DataConfig, UserError
 from gpt2lab.data import open_source
+from gpt2lab.data.sources import Problem, base
+from gpt2lab.data.sources import text as text_module
 
 
 def text_files(*files, **settings):
     return open_source(DataConfig(source="text_files", files=[str(file) for file in files], **settings))
+
+
+def read(source):
+    """All documents and problems, in order; the pieces must not matter."""
+    return [document for piece in source.pieces() for document in source.read(piece)]
 
 
 def write(path, content):
@@ -33,7 +40,7 @@ def test_stdlib_is_every_python_file_by_relative_path(stdlib):
     for folder in ("site-packages", "dist-packages", "a/__pycache__"):
         write(stdlib / folder / "x.py", "no")
     source = open_source(DataConfig())
-    assert list(source.documents()) == ["# a.py", "# a/b/c.py", "# a/z.py", "# b.py"]
+    assert read(source) == ["# a.py", "# a/b/c.py", "# a/z.py", "# b.py"]
     assert source.size_bytes() == 6 + 10 + 8 + 6
     assert source.describe() == {"source": "python_stdlib", "python": platform.python_version(), "files": 4}
 
@@ -43,8 +50,7 @@ def test_stdlib_counts_what_is_not_utf8(stdlib):
     write(stdlib / "latin.py", "é".encode("latin-1"))
     write(stdlib / "bom.py", b"\xef\xbb\xbfx = 1")
     source = open_source(DataConfig())
-    assert list(source.documents()) == ["x = 1", "é"]
-    assert source.skipped == {"not UTF-8": 1}
+    assert read(source) == ["x = 1", "é", Problem("not UTF-8", "")]
 
 
 def test_stdlib_takes_a_linked_file_once_and_no_broken_link(stdlib):
@@ -52,12 +58,12 @@ def test_stdlib_takes_a_linked_file_once_and_no_broken_link(stdlib):
     (stdlib / "same.py").symlink_to(stdlib / "real.py")
     (stdlib / "broken.py").symlink_to(stdlib / "nowhere.py")
     (stdlib / "again").symlink_to(stdlib, target_is_directory=True)
-    assert list(open_source(DataConfig()).documents()) == ["text"]
+    assert read(open_source(DataConfig())) == ["text"]
 
 
 def test_a_file_without_delimiter_is_one_document_with_its_line_ends(tmp_path):
     first, second = write(tmp_path / "b.txt", "two\r\nlines\r\n"), write(tmp_path / "a.txt", "one\n")
-    assert list(text_files(first, second).documents()) == ["one\n", "two\r\nlines\r\n"]
+    assert read(text_files(first, second)) == ["one\n", "two\r\nlines\r\n"]
 
 
 def test_globs_are_sorted_without_doubles_and_folders(tmp_path, monkeypatch):
@@ -67,43 +73,45 @@ def test_globs_are_sorted_without_doubles_and_folders(tmp_path, monkeypatch):
     (tmp_path / "link.txt").symlink_to(tmp_path / "a.txt")
     monkeypatch.chdir(tmp_path)
     source = text_files("**/*.txt", tmp_path / "c.txt", "a.txt")
-    assert sorted(source.documents()) == ["a.txt", "c.txt", "sub/b.txt", "sub/deep/d.txt"]
-    assert list(text_files("c.txt", "*.txt", "*.md").documents()) == ["a.md", "a.txt", "c.txt"]
+    assert sorted(read(source)) == ["a.txt", "c.txt", "sub/b.txt", "sub/deep/d.txt"]
+    assert read(text_files("c.txt", "*.txt", "*.md")) == ["a.md", "a.txt", "c.txt"]
 
 
 def test_a_file_whose_name_looks_like_a_glob_is_found(tmp_path):
-    assert list(text_files(write(tmp_path / "part[1].txt", "text")).documents()) == ["text"]
+    assert read(text_files(write(tmp_path / "part[1].txt", "text"))) == ["text"]
 
 
+@pytest.mark.parametrize("scan_bytes", [1, 2, 5, 2**20])
 @pytest.mark.parametrize("delimiter", ["\n", "\n\n", "<|endoftext|>", "aa", "¶", "日"])
 @pytest.mark.parametrize(
     "text", ["", "x", "\n", "a\n\n\nb\n", "aaaaab", "é¶¶ü¶", "¶", "日本日", "one<|endoftext|>two<|endoftext|>", "\n\nx"]
 )
-def test_delimiters_split_as_str_split_does(tmp_path, text, delimiter):
+def test_delimiters_split_as_str_split_does(tmp_path, monkeypatch, text, delimiter, scan_bytes):
+    monkeypatch.setattr(text_module, "SCAN_BYTES", scan_bytes)
     source = text_files(write(tmp_path / "a.txt", text), delimiter=delimiter)
-    assert list(source.documents()) == text.split(delimiter)
+    assert read(source) == text.split(delimiter)
 
 
 def test_short_neighbours_are_joined_until_long_enough(tmp_path):
     path = write(tmp_path / "a.txt", "aa|bb|cccccc|d|éé|ff|g")
-    joined = list(text_files(path, delimiter="|", min_document_bytes=5).documents())
+    joined = read(text_files(path, delimiter="|", min_document_bytes=5))
     assert joined == ["aa|bb", "cccccc", "d|éé", "ff|g"]  # é is two bytes; what is left at the end may be short
 
 
 def test_joining_keeps_empty_documents_apart(tmp_path):
     path = write(tmp_path / "a.txt", "|aaaaa||bb||bb|")
-    joined = list(text_files(path, delimiter="|", min_document_bytes=5).documents())
+    joined = read(text_files(path, delimiter="|", min_document_bytes=5))
     assert joined == ["", "aaaaa", "", "bb||bb", ""]
 
 
 def test_joining_never_crosses_a_file(tmp_path):
     files = [write(tmp_path / f"{name}.txt", f"{name}|{name}") for name in "ab"]
-    assert list(text_files(*files, delimiter="|", min_document_bytes=100).documents()) == ["a|a", "b|b"]
+    assert read(text_files(*files, delimiter="|", min_document_bytes=100)) == ["a|a", "b|b"]
 
 
 def test_joining_loses_no_text(tmp_path):
     text = "|".join("x" * (i * 7 % 13 + 1) for i in range(200))
-    documents = list(text_files(write(tmp_path / "a", text), delimiter="|", min_document_bytes=20).documents())
+    documents = read(text_files(write(tmp_path / "a", text), delimiter="|", min_document_bytes=20))
     assert "|".join(documents) == text
     assert all(len(document) >= 20 for document in documents[:-1])
     assert all(len(document.rpartition("|")[0]) < 20 for document in documents)
@@ -112,7 +120,7 @@ def test_joining_loses_no_text(tmp_path):
 @pytest.mark.parametrize("delimiter", [None, "\n"])
 def test_a_byte_order_mark_is_dropped_at_the_start_only(tmp_path, delimiter):
     path = write(tmp_path / "a.txt", "\ufeffone\ufeff")
-    assert list(text_files(path, delimiter=delimiter).documents()) == ["one\ufeff"]
+    assert read(text_files(path, delimiter=delimiter)) == ["one\ufeff"]
 
 
 def test_description_lists_files_with_size_and_hash(tmp_path, monkeypatch):
@@ -136,8 +144,9 @@ def test_description_lists_files_with_size_and_hash(tmp_path, monkeypatch):
 @pytest.mark.parametrize("delimiter", [None, "\n"])
 def test_invalid_utf8_names_file_and_byte(tmp_path, delimiter):
     path = write(tmp_path / "bad.txt", b"\xef\xbb\xbffine\nthen \xff\n")
-    with pytest.raises(UserError, match=r"bad\.txt: byte 13 is no valid UTF-8"):
-        list(text_files(path, delimiter=delimiter).documents())
+    problem = read(text_files(path, delimiter=delimiter))[0 if delimiter is None else 1]
+    assert problem.reason == "not UTF-8"
+    assert "bad.txt: byte 13 is no valid UTF-8" in problem.message
     assert path.read_bytes()[13] == 0xFF
 
 
@@ -164,4 +173,19 @@ def test_an_unknown_source_is_named():
 def test_a_home_folder_is_expanded(tmp_path, monkeypatch):
     monkeypatch.setitem(os.environ, "HOME", str(tmp_path))
     write(tmp_path / "a.txt", "text")
-    assert list(text_files("~/*.txt").documents()) == ["text"]
+    assert read(text_files("~/*.txt")) == ["text"]
+
+
+@pytest.mark.parametrize("piece_bytes", [1, 7, 100, 10**6])
+def test_pieces_are_a_division_of_the_documents(tmp_path, monkeypatch, piece_bytes):
+    documents = ["x" * (i * 7 % 13) for i in range(50)]
+    for name, part in (("a", documents[:20]), ("b", documents[20:])):
+        write(tmp_path / name, "|".join(part))
+    source = text_files(f"{tmp_path}/*", delimiter="|")
+    monkeypatch.setattr(base, "PIECE_BYTES", piece_bytes)
+    pieces = list(source.pieces())
+    assert [document for piece in pieces for document in source.read(piece)] == documents
+    assert sum(piece.size for piece in pieces) == sum(map(len, documents))
+    assert all(piece.size >= piece_bytes for piece in pieces[:-1])
+    # a piece can be read without the others, by a source of its own
+    assert list(text_files(f"{tmp_path}/*", delimiter="|").read(pieces[-1])) == documents[-len(pieces[-1].spans) :]

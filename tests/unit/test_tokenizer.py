@@ -81,9 +81,8 @@ def test_gpt2_equals_transformers(tmp_path):
     shutil.copy(find_vocabulary() / "vocab.bpe", tmp_path / "merges.txt")
     theirs = GPT2TokenizerFast.from_pretrained(tmp_path)
     lines = [*varied_lines(400), *(text for text in ODD_TEXTS if "<|" not in text)]
-    assert load_tokenizer("gpt2").encode_batch(lines) == [
-        theirs.encode(line, add_special_tokens=False) for line in lines
-    ]
+    ours = [load_tokenizer("gpt2").encode(line) for line in lines]
+    assert ours == [theirs.encode(line, add_special_tokens=False) for line in lines]
 
 
 def test_bytes_are_the_utf8_bytes():
@@ -99,16 +98,29 @@ def test_round_trip(tokenizer, text):
     assert all(0 <= token < tokenizer.vocab_size for token in ids)
 
 
-def test_batch_equals_one_by_one(tokenizer):
-    lines = varied_lines(50)
-    assert tokenizer.encode_batch(lines) == [tokenizer.encode(line) for line in lines]
-    assert tokenizer.encode_batch([]) == []
+def test_an_array_equals_the_list(tokenizer):
+    for line in [*varied_lines(50), *ODD_TEXTS]:
+        assert tokenizer.encode_array(line).tolist() == tokenizer.encode(line)
+
+
+@pytest.mark.parametrize("character", [" ", "\n", "\t", "^", "a", "7", "é", "👍", "'s", " \n"])
+def test_a_million_of_one_character(tokenizer, character):
+    text = f"before{character * (10**6 // len(character))}after"
+    assert tokenizer.decode(tokenizer.encode(text)) == text
+
+
+def test_cuts_are_in_long_white_space_alone(monkeypatch):
+    monkeypatch.setattr(tokenizer_module, "LONGEST_WHITE_SPACE", 4)
+    assert tokenizer_module.cut_white_space("a" * 20) == ["a" * 20]
+    assert tokenizer_module.cut_white_space("ab    cd    ") == ["ab    cd    "]
+    assert tokenizer_module.cut_white_space("ab\n\t   cd         ") == ["ab\n\t  ", " cd    ", "    ", " "]
+    assert tokenizer_module.cut_white_space("         x") == ["    ", "    ", " x"]
 
 
 def test_end_of_text_in_text_is_plain_characters(tokenizer):
     text = "one<|endoftext|>two <|endoftext|>"
     assert tokenizer.eot_id not in tokenizer.encode(text)
-    assert tokenizer.eot_id not in tokenizer.encode_batch([text])[0]
+    assert tokenizer.eot_id not in tokenizer.encode_array(text)
     assert tokenizer.decode(tokenizer.encode(text)) == text
 
 

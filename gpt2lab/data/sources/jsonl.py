@@ -1,0 +1,168 @@
+"""JSONL: one JSON object a line, plain or compressed (.gz, .zst).
+
+A plain file is read by all workers, each its own range of bytes. A compressed one can only be read from its
+beginning; that is done once, by the process that hands out the pieces, at a small part of what tokenising takes.
+"""
+
+import gzip
+import io
+import json
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from gpt2lab.config import UserError
+from gpt2lab.data.sources.base import PIECE_BYTES, FileSource, Piece, Problem, Span
+
+BLOCK_BYTES = 1024**2
+SHOWN_CHARACTERS = 60
+
+
+class JsonlFiles(FileSource):
+    """Files named by ``data.files``; a document is the string under ``data.text_column`` of a line."""
+
+    name = "jsonl_files"
+    suffix = ".jsonl"
+
+    def settings(self) -> dict[str, Any]:
+        """See ``FileSource.settings``."""
+        return {"text_column": self.config.text_column}
+
+    def pieces(self) -> Iterator[Piece]:
+        """See ``Source.pieces``."""
+        for path in self.files():
+            if path.suffix in (".gz", ".zst"):
+                yield from compressed_pieces(path)
+            else:
+                size = path.stat().st_size
+                for begin in range(0, size, PIECE_BYTES):
+                    end = min(begin + PIECE_BYTES, size)
+                    yield Piece((Span(str(path), begin, end),), end - begin)
+
+    def read(self, piece: Piece) -> Iterator[str | Problem]:
+        """See ``Source.read``; lines of white space alone are passed over."""
+        if piece.problem:
+            yield piece.problem
+            return
+        for position, line in piece_lines(piece):
+            if line.isspace():
+                continue
+            try:
+                yield text_of(line, self.config.text_column)
+            except LineError as error:
+                reason, detail = error.args
+                span = piece.spans[0]
+                number = position if piece.content is not None else line_number(span.path, position)
+                yield Problem(reason, f"{span.path}:{number}: {detail}")
+
+
+class LineError(Exception):
+    """A line that holds no document: reason and detail."""
+
+
+def text_of(line: bytes, column: str) -> str:
+    """The text of a line; a ``LineError`` if there is none."""
+    try:
+        row = json.loads(line)
+    except UnicodeDecodeError as error:
+        raise LineError("not UTF-8", f"byte {error.start} of the line is no valid UTF-8") from None
+    except (ValueError, RecursionError) as error:
+        shown = line[:SHOWN_CHARACTERS].decode("utf-8", "replace").strip()
+        raise LineError("broken JSON", f"expected a JSON object, found {shown!r} ({error})") from None
+    if not isinstance(row, dict):
+        raise LineError("broken JSON", f"expected a JSON object, found {type(row).__name__}")
+    if column not in row:
+        found = ", ".join(map(repr, row)) or "no key at all"
+        raise LineError("missing column", f"expected {column!r}, found {found}: name it with data.text_column=")
+    text = row[column]
+    if not isinstance(text, str):
+        raise LineError("not a string", f"expected a string under {column!r}, found {type(text).__name__}")
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise LineError("not UTF-8", f"the string under {column!r} holds half a surrogate pair") from None
+    return text
+
+
+def piece_lines(piece: Piece) -> Iterator[tuple[int, bytes]]:
+    """The lines of a piece, each with its number (compressed files) or the byte it begins at (plain ones)."""
+    span = piece.spans[0]
+    if piece.content is not None:
+        yield from enumerate(io.BytesIO(piece.content), start=span.begin)
+        return
+    with Path(span.path).open("rb", buffering=BLOCK_BYTES) as file:
+        position = span.begin
+        if position:  # the line that is under way there belongs to the piece before
+            file.seek(position - 1)
+            position += len(file.readline()) - 1
+        while position < span.end and (line := file.readline()):
+            yield position, line
+            position += len(line)
+
+
+def line_number(path: str, position: int) -> int:
+    """The number, from 1, of the line that begins at byte ``position``; reads the file up to there."""
+    number = 1
+    with Path(path).open("rb") as file:
+        while position > 0 and (block := file.read(min(BLOCK_BYTES, position))):
+            number += block.count(b"\n")
+            position -= len(block)
+    return number
+
+
+def compressed_pieces(path: Path) -> Iterator[Piece]:
+    """Pieces that carry their lines; a file that is damaged or ends early is a ``Problem`` in its last piece."""
+    line, done, rest = 1, 0, b""
+    with path.open("rb") as raw:
+        blocks = zst_blocks(path, raw) if path.suffix == ".zst" else gz_blocks(raw)
+        while True:
+            try:
+                block = next(blocks, b"")
+            except (EOFError, OSError, zlib.error) as error:
+                message = f"{path}: the compressed data is damaged or ends early after line {line} ({error})"
+                yield Piece((Span(str(path), line, line),), 0, problem=Problem("damaged file", message))
+                return
+            content, rest = cut_at_line(rest + block) if block else (rest, b"")
+            if content:
+                first, line = line, line + content.count(b"\n")
+                size, done = raw.tell() - done, raw.tell()
+                yield Piece((Span(str(path), first, line),), size, content=content)
+            if not block:
+                return
+
+
+def cut_at_line(text: bytes) -> tuple[bytes, bytes]:
+    """``text`` up to the end of its last whole line, and the rest."""
+    end = text.rfind(b"\n") + 1
+    return text[:end], text[end:]
+
+
+def gz_blocks(raw: IO[bytes]) -> Iterator[bytes]:
+    """The decompressed content of a .gz file."""
+    with gzip.open(raw) as file:
+        while block := file.read(BLOCK_BYTES):
+            yield block
+
+
+def zst_blocks(path: Path, raw: IO[bytes]) -> Iterator[bytes]:
+    """The decompressed content of a .zst file, frame by frame; errors are ``EOFError`` and ``OSError``."""
+    try:
+        import zstandard  # noqa: PLC0415
+    except ImportError:
+        raise UserError(f"{path}: reading .zst needs a package: type pip install 'gpt2lab[data]'") from None
+    frame = None
+    while part := raw.read(BLOCK_BYTES // 8):
+        while part:
+            frame = frame or zstandard.ZstdDecompressor().decompressobj()
+            try:
+                block = frame.decompress(part)
+            except zstandard.ZstdError as error:
+                raise OSError(str(error)) from None
+            if block:
+                yield block
+            part = frame.unused_data
+            if frame.eof:
+                frame = None
+    if frame is not None:
+        raise EOFError("the last frame has no end")

@@ -1,0 +1,123 @@
+"""Plain text: the standard library's own source, and files that hold one document or several with a delimiter."""
+
+import itertools
+import os
+import platform
+import sysconfig
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from gpt2lab.data.sources.base import FileSource, Piece, Problem, Source, Span, distinct, group
+
+BOM = b"\xef\xbb\xbf"
+SCAN_BYTES = 1024**2
+"""Read at a time in search of delimiters"""
+
+
+class PythonStdlib(Source):
+    """The Python standard library's own source: real text that is on every machine, one file a document.
+
+    Files that are no valid UTF-8 are always left out and counted: the library's tests hold some on purpose.
+    """
+
+    local = True
+
+    def pieces(self) -> Iterator[Piece]:
+        """See ``Source.pieces``."""
+        sizes = ((path, path.stat().st_size) for path in self._files())
+        return group((Span(str(path), 0, size), size) for path, size in sizes)
+
+    def read(self, piece: Piece) -> Iterator[str | Problem]:
+        """See ``Source.read``."""
+        for span in piece.spans:
+            try:
+                yield Path(span.path).read_bytes().decode("utf-8-sig")
+            except UnicodeDecodeError:
+                yield Problem("not UTF-8", "")
+
+    def size_bytes(self) -> int:
+        """See ``Source.size_bytes``."""
+        return sum(path.stat().st_size for path in self._files())
+
+    def describe(self) -> dict[str, Any]:
+        """See ``Source.describe``."""
+        return {"source": "python_stdlib", "python": platform.python_version(), "files": len(self._files())}
+
+    def identity(self) -> list[Any]:
+        """See ``Source.identity``."""
+        return [platform.python_version(), [[str(path), path.stat().st_size] for path in self._files()]]
+
+    def _files(self) -> list[Path]:
+        root = Path(sysconfig.get_path("stdlib"))
+        found = []
+        for folder, folders, files in os.walk(root):
+            folders[:] = [name for name in folders if name not in ("site-packages", "dist-packages", "__pycache__")]
+            found += [Path(folder, name) for name in files if name.endswith(".py")]
+        return distinct(sorted(filter(Path.is_file, found), key=Path.as_posix))
+
+
+class TextFiles(FileSource):
+    """UTF-8 files named by ``data.files``, each one document or several documents with ``data.delimiter`` between."""
+
+    name = "text_files"
+    suffix = ".txt"
+
+    def settings(self) -> dict[str, Any]:
+        """See ``FileSource.settings``."""
+        return {"delimiter": self.config.delimiter, "min_document_bytes": self.config.min_document_bytes}
+
+    def pieces(self) -> Iterator[Piece]:
+        """See ``Source.pieces``; a span is one document."""
+        return group((span, span.end - span.begin) for path in self.files() for span in self._documents(path))
+
+    def read(self, piece: Piece) -> Iterator[str | Problem]:
+        """See ``Source.read``."""
+        for path, spans in itertools.groupby(piece.spans, key=lambda span: span.path):
+            with Path(path).open("rb") as file:
+                for _, begin, end in spans:
+                    file.seek(begin)
+                    try:
+                        yield file.read(end - begin).decode("utf-8")
+                    except UnicodeDecodeError as error:
+                        yield Problem(
+                            "not UTF-8",
+                            f"{path}: byte {begin + error.start} is no valid UTF-8: convert the file first, "
+                            f"for example iconv -f latin1 -t utf-8 {Path(path).name} > new.txt",
+                        )
+
+    def _documents(self, path: Path) -> Iterator[Span]:
+        """The documents of one file, without a byte-order mark.
+
+        A document ends at the first delimiter that leaves it ``min_document_bytes`` long; only the last one may be
+        shorter. Two delimiters in a row enclose an empty document.
+        """
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            begin = len(BOM) if file.read(len(BOM)) == BOM else 0
+        if self.config.delimiter is not None:
+            delimiter = self.config.delimiter.encode()
+            for end in occurrences(path, delimiter, begin):
+                if end == begin or end - begin >= self.config.min_document_bytes:
+                    yield Span(str(path), begin, end)
+                    begin = end + len(delimiter)
+        yield Span(str(path), begin, size)
+
+
+def occurrences(path: Path, delimiter: bytes, begin: int) -> Iterator[int]:
+    """Where ``delimiter`` stands in a file from byte ``begin`` on, left to right, without overlaps.
+
+    UTF-8 needs no decoding here: one character's bytes are never found inside another's.
+    """
+    with path.open("rb") as file:
+        file.seek(begin)
+        text = b""
+        while block := file.read(SCAN_BYTES):
+            text += block
+            position = 0
+            while (found := text.find(delimiter, position)) >= 0:
+                yield begin + found
+                position = found + len(delimiter)
+            position = max(position, len(text) - len(delimiter) + 1)
+            begin += position
+            text = text[position:]
