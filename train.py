@@ -24,7 +24,10 @@ def train(job: TrainJob) -> float:
     start = find_start(job, given_run_dir(job))
     model = build_model(job.model, job.seed, runtime)
     if job.init_from:
-        log.info("weights from %s", load_weights(model, job.init_from).describe())
+        source = load_weights(model, job.init_from)
+        log.info("weights from %s", source.describe())
+        if source.tokenizer_name != tokenizer.name:
+            log.warning("the token ids of %s are not known to be those of tokenizer=%s", source.folder, tokenizer.name)
     folder, manifest = open_or_prepare(job.data, tokenizer)
     run_dir = (start.run_dir or new_run_dir()).resolve()
     trainer = build_trainer(job, model, tokenizer, folder, manifest, run_dir, runtime)

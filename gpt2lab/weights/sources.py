@@ -157,13 +157,15 @@ def find_source(where: str | None, key: str) -> Source:
                 f"{path}: expected {MANIFEST} (a checkpoint), checkpoints/last (a run) or {CONFIG_JSON} "
                 "(a Hugging Face directory), found none of them"
             )
-        return _hugging_face_source(path, find_weights(path), {"checkpoint": str(path)})
+        return _hugging_face_source(path, find_weights(path), {"checkpoint": str(path.resolve())})
     if path.is_file():
         if path.suffix != ".safetensors":
             raise UserError(
                 f"{key}={where}: expected a folder or a .safetensors file; if this is a pickle, {UNPICKLING}"
             )
-        return _hugging_face_source(path.parent, [path], {"checkpoint": str(path)})
+        if is_own(path.parent):
+            return _own_source(find_checkpoint(str(path.parent), key))
+        return _hugging_face_source(path.parent, [path], {"checkpoint": str(path.resolve())})
     if is_hub_name(str(where)):
         folder, origin = fetch(str(where), key)
         return _hugging_face_source(folder, find_weights(folder), origin)
