@@ -67,7 +67,7 @@ class Source:
         if self.tokenizer_name is None:
             raise UserError(
                 f"{self.folder}: its {self.config.vocab_size} token ids are of no tokenizer that gpt2lab has "
-                f"({', '.join(TOKENIZERS)}), so there is no text for it; load_pretrained of gpt2lab.weights opens it"
+                f"({', '.join(TOKENIZERS)}), so there is no text for it; if they are GPT-2's, put its vocab.json there"
             )
         return load_tokenizer(self.tokenizer_name)
 
