@@ -26,7 +26,7 @@ def evaluate(job: EvalJob) -> None:
     elif source.trained_on:
         text = text_from_validation_split(source.trained_on.data, tokenizer, source.trained_on.fingerprint)
     else:
-        raise UserError(f"{source.folder} has no validation split: name a text to score, eval.text_file=FILE")
+        raise UserError(f"{source.describe()} has no validation split: name a text to score, eval.text_file=FILE")
 
     context = source.context  # positions beyond it were never trained
     started = time.perf_counter()

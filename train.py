@@ -27,7 +27,10 @@ def train(job: TrainJob) -> float:
     start = world.on_main(lambda: find_start(job, given_run_dir(job)))
     model = build_model(job.model, job.seed, runtime)
     if job.init_from:
-        log.info("weights from %s", load_weights(model, job.init_from).describe())
+        source = load_weights(model, job.init_from)
+        log.info("weights from %s", source.describe())
+        if source.tokenizer_name != tokenizer.name:
+            log.warning("the token ids of %s are not known to be those of tokenizer=%s", source.folder, tokenizer.name)
     folder, manifest = world.on_main(lambda: open_or_prepare(job.data, tokenizer))
     run_dir = world.on_main(lambda: (start.run_dir or new_run_dir()).resolve())
     trainer = build_trainer(job, model, tokenizer, folder, manifest, run_dir, runtime, world)

@@ -67,7 +67,7 @@ class Source:
         if self.tokenizer_name is None:
             raise UserError(
                 f"{self.folder}: its {self.config.vocab_size} token ids are of no tokenizer that gpt2lab has "
-                f"({', '.join(TOKENIZERS)}), so there is no text for it; load_pretrained of gpt2lab.weights opens it"
+                f"({', '.join(TOKENIZERS)}), so there is no text for it; if they are GPT-2's, put its vocab.json there"
             )
         return load_tokenizer(self.tokenizer_name)
 
@@ -157,13 +157,15 @@ def find_source(where: str | None, key: str) -> Source:
                 f"{path}: expected {MANIFEST} (a checkpoint), checkpoints/last (a run) or {CONFIG_JSON} "
                 "(a Hugging Face directory), found none of them"
             )
-        return _hugging_face_source(path, find_weights(path), {"checkpoint": str(path)})
+        return _hugging_face_source(path, find_weights(path), {"checkpoint": str(path.resolve())})
     if path.is_file():
         if path.suffix != ".safetensors":
             raise UserError(
                 f"{key}={where}: expected a folder or a .safetensors file; if this is a pickle, {UNPICKLING}"
             )
-        return _hugging_face_source(path.parent, [path], {"checkpoint": str(path)})
+        if is_own(path.parent):
+            return _own_source(find_checkpoint(str(path.parent), key))
+        return _hugging_face_source(path.parent, [path], {"checkpoint": str(path.resolve())})
     if is_hub_name(str(where)):
         folder, origin = fetch(str(where), key)
         return _hugging_face_source(folder, find_weights(folder), origin)

@@ -1,4 +1,4 @@
-"""Weights out of safetensors files, tensor by tensor: memory holds the model and one tensor.
+"""Weights out of safetensors files, tensor by tensor: memory holds the model and one tensor, beside mapped file pages.
 
     directory -> files -> {tensor's full name: file, name in it, shape} -> checked against a model -> copied into it
 

@@ -57,10 +57,7 @@ def recognise_tokenizer(folder: Path, rows: int) -> tuple[str | None, int]:
     if (folder / "vocab.json").is_file():
         theirs = read_json(folder / "vocab.json")
     elif (folder / "tokenizer.json").is_file():
-        content = read_json(folder / "tokenizer.json")
-        vocabulary = content.get("model", {}).get("vocab")
-        theirs = vocabulary if isinstance(vocabulary, dict) else {}
-        theirs |= {added["content"]: added["id"] for added in content.get("added_tokens", [])}
+        theirs = _pieces_of(read_json(folder / "tokenizer.json"))
     else:
         is_gpt2 = rows == GPT2Tokenizer.vocab_size
         return (GPT2Tokenizer.name if is_gpt2 else None), rows
@@ -88,6 +85,15 @@ def write_tokenizer(name: str, folder: Path, context: int) -> None:
     }
     _write_json(folder / "tokenizer_config.json", settings)
     _write_json(folder / "tokenizer.json", _tokenizer_json(pieces))
+
+
+def _pieces_of(tokenizer_json: dict[str, Any]) -> dict[str, Any]:
+    """Ids by piece, end-of-text and the like too; empty where the file is of another kind."""
+    model, added = tokenizer_json.get("model"), tokenizer_json.get("added_tokens")
+    pieces = model.get("vocab") if isinstance(model, dict) else None
+    if not isinstance(pieces, dict) or not isinstance(added, list):
+        return {}
+    return pieces | {str(token["content"]): token["id"] for token in added if {"content", "id"} <= set(token)}
 
 
 def _tokenizer_json(pieces: BytePieces) -> dict[str, Any]:

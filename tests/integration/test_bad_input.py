@@ -1,10 +1,12 @@
 """Every mistake is one clear line and exit status 2, before anything is written."""
 
 import runpy
+import socket
 import sys
 
 import pytest
 
+from tests.hugging_face import change_settings, gpt2
 from tests.integration.conftest import ROOT, TINY
 
 
@@ -157,3 +159,37 @@ def test_nothing_to_evaluate(fail):
 
 def test_prepare_twice(fail, trained):
     assert "prepare.overwrite=true" in fail("prepare.py", *TINY[:4])
+
+
+def test_a_hugging_face_directory_that_does_not_fit(fail, workplace):
+    gpt2(vocab_size=50_257).save_pretrained(workplace / "gpt2ish")
+    line = fail("eval.py", "checkpoint=gpt2ish")
+    assert "gpt2ish has no validation split" in line
+    assert "eval.text_file=FILE" in line
+    line = fail("train.py", *TINY, "tokenizer=gpt2", "training.max_steps=1", "init_from=gpt2ish")
+    assert "model.block_size=64 (the checkpoint has 12)" in line
+    assert "model.n_embd=32 (the checkpoint has 16)" in line
+    for command in ("eval.py", "sample.py"):
+        change_settings(workplace / "gpt2ish", vocab_size=50_258)
+        assert "50258 token ids are of no tokenizer" in fail(command, "checkpoint=gpt2ish")
+        change_settings(workplace / "gpt2ish", vocab_size=50_257, n_layer=3)
+        assert "model.safetensors: tensor transformer.h.2." in fail(command, "checkpoint=gpt2ish")
+
+
+def test_a_name_without_network(fail, monkeypatch):
+    def unknown(*_, **__):
+        raise socket.gaierror(-2, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    for command in (["sample.py"], ["eval.py"], ["export.py", "out=exported"]):
+        line = fail(*command, "checkpoint=nobody/no-such-model@v1")
+        assert "put config.json and model.safetensors of nobody/no-such-model into a folder" in line
+        assert line.endswith("checkpoint=FOLDER")
+    line = fail("train.py", *TINY, "training.max_steps=1", "init_from=nobody/no-such-model")
+    assert line.endswith("init_from=FOLDER")
+
+
+def test_export(fail, trained, workplace):
+    assert "out=DIR" in fail("export.py", "checkpoint=runs/trained")
+    assert "out=runs is there already" in fail("export.py", "checkpoint=runs/trained", "out=runs")
+    assert "checkpoint=nowhere" in fail("export.py", "checkpoint=nowhere", "out=exported")

@@ -97,15 +97,14 @@ def test_a_folder_below_others_that_are_yet_to_be_made(tiny_model, tmp_path):
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["b"]
 
 
-@pytest.fixture(scope="module")
-def theirs(tmp_path_factory):
-    """What AutoTokenizer makes of the files, by tokenizer."""
+@pytest.fixture(scope="module", params=["gpt2", "llama"])
+def theirs(request, tmp_path_factory):
+    """What AutoTokenizer makes of the files, by tokenizer; the model beside them takes part in choosing the class."""
     tokenizers = {}
     for name in ("gpt2", "bytes"):
         folder = tmp_path_factory.mktemp(name)
         write_tokenizer(name, folder, 1024)
-        # a model's settings lie beside them and take part in the choice of the class
-        (folder / "config.json").write_text(json.dumps({"model_type": "llama" if name == "bytes" else "gpt2"}))
+        (folder / "config.json").write_text(json.dumps({"model_type": request.param}))
         tokenizers[name] = AutoTokenizer.from_pretrained(folder)
     return tokenizers
 
@@ -179,7 +178,9 @@ def test_transformers_own_files_are_recognised(theirs, tmp_path):
         assert open_model(str(folder), CPU).tokenizer.name == name
 
 
-@pytest.mark.parametrize("broken", ['{"model": {"vocab": ["a", 1]}}', '{"model": {}}', "{}", "["])
+@pytest.mark.parametrize(
+    "broken", ['{"model": {"vocab": ["a", 1]}}', '{"model": {}}', '{"model": [], "added_tokens": 3}', "{}", "["]
+)
 def test_tokenizer_files_of_other_kinds(tmp_path, broken):
     gpt2().save_pretrained(tmp_path)
     (tmp_path / "tokenizer.json").write_text(broken)

@@ -34,15 +34,15 @@ def test_open_model_gives_the_saved_one(save_run, tiny_model, variant, tie_head)
     model = tiny_model(**variant, tie_head=tie_head, dropout=0.1)
     run_dir = save_run("run", model.train())
     tokens = torch.randint(31, (2, 12))
-    for where in (run_dir, run_dir / "checkpoints" / "last", run_dir / "checkpoints" / "step_00000007"):
+    step = run_dir / "checkpoints" / "step_00000007"
+    for where in (run_dir, run_dir / "checkpoints" / "last", step, step / "model.safetensors"):
         opened = open_model(str(where), torch.device("cpu"))
         assert not opened.model.training
         assert opened.model.config == model.config
         assert torch.equal(opened.model(tokens), model.eval()(tokens))
         assert torch.equal(load_pretrained(where)(tokens), model(tokens))
 
-    folder = (run_dir / "checkpoints" / "step_00000007").resolve()
-    assert opened.source.origin == {"checkpoint": str(folder), "step": 7}
+    assert opened.source.origin == {"checkpoint": str(step.resolve()), "step": 7}
     assert (opened.source.results, opened.source.context) == (run_dir.resolve(), 12)
     assert opened.source.trained_on.fingerprint == "f"
     assert opened.tokenizer.name == "bytes"
