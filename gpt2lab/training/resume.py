@@ -13,7 +13,13 @@ from gpt2lab.weights import find_checkpoint, newest_run
 from gpt2lab.weights.native import RUNS
 from gpt2lab.weights.sources import require_same_model
 
-ORDER_KEYS = ("seed=", "training.batch_tokens=", "training.sequence_length=", "data.packing=")
+ORDER_KEYS = (
+    "seed=",
+    "training.batch_tokens=",
+    "training.sequence_length=",
+    "data.packing=",
+    "data.document_masking=",
+)
 """settings that the data order and the token count are functions of"""
 
 log = logging.getLogger(__name__)

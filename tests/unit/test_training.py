@@ -1,5 +1,7 @@
 """The step, its learning rate, its optimizer and its record, against hand computations."""
 
+import dataclasses
+import itertools
 import json
 import math
 
@@ -45,12 +47,12 @@ def make_trainer(tmp_path):
     tokenizer = load_tokenizer("bytes")
     manifest = prepare(data, PrepareConfig(), tokenizer)
 
-    def make(name, *, model=None, **training):
+    def make(name, *, model=None, masking=False, **training):
         settings = {"max_steps": 4, "batch_tokens": 64, "eval_tokens": 160, "log_every": 1} | training
         job = TrainJob(
             model=ModelConfig(**(TINY | (model or {}))),
             tokenizer=TokenizerConfig("bytes", 257),
-            data=data,
+            data=dataclasses.replace(data, document_masking=masking),
             optimizer=OptimizerConfig(lr=1e-2),
             training=TrainingConfig(**settings),
         )
@@ -208,6 +210,25 @@ def test_reported_loss_is_the_batch_mean(make_trainer):
     inputs, targets = (torch.from_numpy(ids) for ids in trainer.batches.batch(0)[:2])
     expected = torch.nn.functional.cross_entropy(trainer.model(inputs).flatten(0, 1), targets.flatten())
     assert trainer.train_step(0)["loss"] == pytest.approx(expected.item(), rel=1e-6)
+
+
+def test_documents_that_are_told_apart_are_scored_alone(make_trainer):
+    """Each part of a window between two ends of text goes through the model by itself, one by one."""
+    settings = {"model": {"block_size": 64}, "batch_tokens": 256}
+    trainer = make_trainer("run", masking=True, micro_batch_size=2, **settings)
+    batch = trainer.batches.batch(0)
+    nll, documents = 0.0, 0
+    for inputs, targets in zip(batch.inputs_BT, batch.targets_BT, strict=True):
+        borders = sorted({0, *np.flatnonzero(inputs == 256).tolist(), len(inputs)})
+        documents += len(borders) - 1
+        for begin, end in itertools.pairwise(borders):
+            alone = torch.from_numpy(inputs[None, begin:end]), torch.from_numpy(targets[None, begin:end])
+            nll += trainer.model.nll_sum(*alone).item()
+    assert documents > len(batch.inputs_BT)
+    assert trainer.train_step(0)["loss"] == pytest.approx(nll / batch.targets_BT.size, rel=1e-5)
+    assert make_trainer("plain", **settings).train_step(0)["loss"] != pytest.approx(
+        nll / batch.targets_BT.size, rel=1e-4
+    )
 
 
 def test_gradient_is_clipped(make_trainer):
