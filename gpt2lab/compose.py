@@ -19,7 +19,7 @@ import time
 import typing
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import IO, Any, NoReturn
+from typing import Any, NoReturn
 
 import hydra
 import torch
@@ -58,8 +58,6 @@ JOBS: dict[str, type] = {
 }
 FREE_TEXT = ("prompt",)
 """Keys whose value is taken as it is typed: a prompt may hold commas, quotes and brackets, which Hydra would parse."""
-_locks: list[IO[str]] = []
-"""of the run folders this process works in; a lock goes when its file is closed"""
 USER_ERROR_STATUS = 2
 INTERRUPTED_STATUS = 130
 
@@ -192,12 +190,11 @@ def open_run_dir(run_dir: Path, job: TrainJob) -> None:
         UserError: another process is at work in it.
     """
     run_dir.mkdir(parents=True, exist_ok=True)
-    lock = (run_dir / ".lock").open("w")
+    folder = os.open(run_dir, os.O_RDONLY)  # never closed: the lock is to go when the process does
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise UserError(f"run_dir={run_dir}: another process is training there: wait for it, or name another") from None
-    _locks.append(lock)
     OmegaConf.save(OmegaConf.create(to_dict(job)), run_dir / "config.yaml")
     (run_dir / "environment.json").write_text(json.dumps(environment(), indent=2) + "\n")
     root = logging.getLogger()

@@ -71,8 +71,8 @@ def test_the_page_works_as_it_is_written(copy):
     inside = run_copy(
         copy,
         "-c",
-        "import torch; from gpt2lab.weights.native import open_checkpoint as o; m = o('runs/page', torch.device('cpu'))"
-        ".model; print(*[f'{n}={p.mean().item():.2f}' for n, p in m.named_parameters() if 'alpha' in n])",
+        "from gpt2lab.weights import load_pretrained; m = load_pretrained('runs/page'); "
+        "print(*[f'{n}={p.mean().item():.2f}' for n, p in m.named_parameters() if 'alpha' in n])",
     )
     # two of each of the two blocks, and the last; after two steps still near where they began
     assert len(re.findall(r"norm_\w\.alpha=0\.(?:49|50|51)", inside)) == 5
