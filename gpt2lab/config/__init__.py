@@ -1,0 +1,44 @@
+"""Every setting of gpt2lab: one dataclass a group, one line of meaning a field, checked when it is built.
+
+The YAML files under ``configs/`` fill these classes (``compose.py`` does it through Hydra), and the same classes
+are the Python API: ``ModelConfig(n_layer=2, n_head=2, n_embd=32)``. A value that cannot work raises ``UserError``
+at construction, before any file is written. This package imports the standard library only.
+"""
+
+from gpt2lab.config.data import DataConfig, PrepareConfig, TokenizerConfig
+from gpt2lab.config.errors import UserError, check, check_divides, choose, did_you_mean
+from gpt2lab.config.evaluation import PerplexityConfig, SamplingConfig
+from gpt2lab.config.jobs import EvalJob, ExportJob, PrepareJob, SampleJob, TrainJob
+from gpt2lab.config.model import MLPConfig, ModelConfig, NormConfig, PositionsConfig
+from gpt2lab.config.plain import from_dict, to_dict
+from gpt2lab.config.runtime import RuntimeConfig
+from gpt2lab.config.training import LoggerConfig, OptimizerConfig, ScheduleConfig, TrainingConfig
+
+__all__ = [
+    "DataConfig",
+    "EvalJob",
+    "ExportJob",
+    "LoggerConfig",
+    "MLPConfig",
+    "ModelConfig",
+    "NormConfig",
+    "OptimizerConfig",
+    "PerplexityConfig",
+    "PositionsConfig",
+    "PrepareConfig",
+    "PrepareJob",
+    "RuntimeConfig",
+    "SampleJob",
+    "SamplingConfig",
+    "ScheduleConfig",
+    "TokenizerConfig",
+    "TrainJob",
+    "TrainingConfig",
+    "UserError",
+    "check",
+    "check_divides",
+    "choose",
+    "did_you_mean",
+    "from_dict",
+    "to_dict",
+]

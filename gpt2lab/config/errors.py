@@ -1,0 +1,41 @@
+"""What a user is told about a wrong value, and the checks that tell it."""
+
+import difflib
+import typing
+from typing import TypeVar
+
+Choice = TypeVar("Choice")
+
+
+class UserError(ValueError):
+    """A mistake the user can mend: the message is one line with the value, what was expected and what to type."""
+
+
+def choose(registry: typing.Mapping[str, Choice], name: str, key: str) -> Choice:
+    """Look ``name`` up in a registry of variants; ``key`` is the setting to blame when it is not there."""
+    if name not in registry:
+        raise UserError(f"{key}={name}: expected one of {', '.join(registry)}{did_you_mean(name, registry)}")
+    return registry[name]
+
+
+def did_you_mean(name: str, known: typing.Iterable[str]) -> str:
+    """The end of an error line: the nearest known spelling, or nothing."""
+    nearest = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean {nearest[0]}?" if nearest else ""
+
+
+def check(condition: bool, key: str, value: object, expected: str) -> None:
+    """Raise ``UserError`` naming ``key``, ``value`` and what was expected unless ``condition`` holds."""
+    if not condition:
+        raise UserError(f"{key}={value}: expected {expected}")
+
+
+def check_divides(key: str, divisor: int, dividend_key: str, dividend: int) -> None:
+    """Raise ``UserError`` naming the nearest divisors unless ``divisor`` divides ``dividend``."""
+    if dividend % divisor:
+        fitting = [n for n in range(1, dividend + 1) if dividend % n == 0]
+        nearest = sorted(sorted(fitting, key=lambda n: abs(n - divisor))[:3])
+        raise UserError(
+            f"{dividend_key}={dividend} is not divisible by {key}={divisor}: "
+            f"{key}={' or '.join(map(str, nearest))} would divide it"
+        )

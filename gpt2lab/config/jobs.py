@@ -1,0 +1,155 @@
+"""Each command's whole configuration: groups put together, and checked against each other."""
+
+import math
+from dataclasses import dataclass, field
+
+from gpt2lab.config.data import DataConfig, PrepareConfig, TokenizerConfig
+from gpt2lab.config.errors import UserError, check
+from gpt2lab.config.evaluation import PerplexityConfig, SamplingConfig
+from gpt2lab.config.model import ModelConfig
+from gpt2lab.config.runtime import RuntimeConfig
+from gpt2lab.config.training import LoggerConfig, OptimizerConfig, ScheduleConfig, TrainingConfig
+
+
+@dataclass
+class TrainJob:
+    """``python train.py``"""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    training: TrainingConfig = field(default_factory=lambda: TrainingConfig(max_steps=1000))
+    runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
+    logger: LoggerConfig = field(default_factory=LoggerConfig)
+    seed: int = 1337
+    """of the weights, the data order and dropout, each with a stream of its own"""
+    run_dir: str | None = None
+    """folder of this run; null: runs/<day>/<time>-<id>"""
+    resume: str | None = None
+    """null | auto (newest complete checkpoint of run_dir, or of the newest run) | a run or checkpoint folder"""
+    init_from: str | None = None
+    """run or checkpoint folder to take the weights, and nothing else, from"""
+    ignore_data_fingerprint: bool = False
+    """resume although the data is not what the checkpoint was trained on"""
+
+    def __post_init__(self) -> None:
+        check(0 <= self.seed < 2**32, "seed", self.seed, "a whole number, 0 <= seed < 2**32")
+        if self.resume and self.init_from:
+            raise UserError(
+                f"resume={self.resume} and init_from={self.init_from}: give one; init_from takes weights only"
+            )
+        if self.model.vocab_size != self.tokenizer.vocab_size:
+            raise UserError(
+                f"model.vocab_size={self.model.vocab_size}: tokenizer={self.tokenizer.name} has "
+                f"{self.tokenizer.vocab_size} ids; leave model.vocab_size out"
+            )
+        if self.sequence_length > self.model.block_size:
+            raise UserError(
+                f"training.sequence_length={self.sequence_length} is longer than model.block_size="
+                f"{self.model.block_size}: raise model.block_size or shorten the sequence"
+            )
+        if self.training.max_steps is not None:
+            self.schedule.warmup_of(self.training.max_steps)
+        sequences = self.training.micro_batch_size or 1  # where it is not given, it follows from the batch
+        micro_batch_tokens = sequences * self.sequence_length
+        if self.training.batch_tokens % micro_batch_tokens:
+            lower = self.training.batch_tokens // micro_batch_tokens * micro_batch_tokens
+            fitting = [str(n) for n in (lower, lower + micro_batch_tokens) if n]
+            raise UserError(
+                f"training.batch_tokens={self.training.batch_tokens} is not divisible by micro_batch_size x "
+                f"sequence_length = {sequences} x {self.sequence_length} = {micro_batch_tokens}: "
+                f"training.batch_tokens={' or '.join(fitting)} would be"
+            )
+        self.micro_batch_of(self.runtime.num_processes)
+
+    @property
+    def sequence_length(self) -> int:
+        """Tokens a training sequence."""
+        return self.training.sequence_length or self.model.block_size
+
+    @property
+    def batch_size(self) -> int:
+        """Sequences an optimizer step."""
+        return self.training.batch_tokens // self.sequence_length
+
+    def micro_batch_of(self, world_size: int) -> int:
+        """Sequences a forward pass of one of ``world_size`` processes: as given, else as many as 8,192 tokens hold.
+
+        Raises:
+            UserError: the batch cannot be shared evenly.
+        """
+        given = self.training.micro_batch_size
+        unit = world_size * (given or 1)
+        if self.batch_size % unit:
+            lower = self.batch_size // unit * unit
+            fitting = [str(n * self.sequence_length) for n in (lower, lower + unit) if n]
+            raise UserError(
+                f"training.batch_tokens={self.training.batch_tokens} is {self.batch_size} sequences, which "
+                f"{world_size} processes cannot share in micro-batches of {given or 1}: "
+                f"training.batch_tokens={' or '.join(fitting)} would do"
+            )
+        share = self.batch_size // world_size
+        return given or next(n for n in range(max(1, 8_192 // self.sequence_length), 0, -1) if share % n == 0)
+
+    @property
+    def peak_lr(self) -> float:
+        """The learning rate at the end of warm-up."""
+        return self.optimizer.lr or 0.3 / self.model.n_embd
+
+    def total_steps(self, epoch_tokens: int) -> int:
+        """Optimizer steps of the whole run, where one pass over the training split takes ``epoch_tokens`` tokens."""
+        if self.training.max_steps is not None:
+            return self.training.max_steps
+        tokens = self.training.max_tokens or epoch_tokens * (self.training.max_epochs or 0)
+        return math.ceil(tokens / self.training.batch_tokens)
+
+
+@dataclass
+class PrepareJob:
+    """``python prepare.py``"""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
+    prepare: PrepareConfig = field(default_factory=PrepareConfig)
+    verify: bool = False
+    """check every hash of the prepared set instead of preparing it"""
+    inspect: bool = False
+    """show what is in the prepared set instead of preparing it"""
+
+
+@dataclass
+class EvalJob:
+    """``python eval.py``"""
+
+    checkpoint: str | None = None
+    """a run, a checkpoint, a Hugging Face directory, or a name there (gpt2, ORG/NAME); null: the newest run"""
+    out: str | None = None
+    """file of the figures; null: eval.json in the run folder, or here if it is no run"""
+    eval: PerplexityConfig = field(default_factory=PerplexityConfig)
+    runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
+
+
+@dataclass
+class SampleJob:
+    """``python sample.py``"""
+
+    checkpoint: str | None = None
+    """a run, a checkpoint, a Hugging Face directory, or a name there (gpt2, ORG/NAME); null: the newest run"""
+    prompt: str = ""
+    """text to continue; empty: start a new document"""
+    stream: bool = True
+    """print the text as it is drawn, one sample after another; false: draw all together, which is faster"""
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
+
+
+@dataclass
+class ExportJob:
+    """``python export.py``"""
+
+    checkpoint: str | None = None
+    """a run, a checkpoint, a Hugging Face directory, or a name there (gpt2, ORG/NAME); null: the newest run"""
+    out: str | None = None
+    """folder to write, yet to be made"""

@@ -1,0 +1,104 @@
+"""Shape and variants of the network."""
+
+import math
+from dataclasses import dataclass, field
+
+from gpt2lab.config.errors import check, check_divides
+
+
+@dataclass
+class PositionsConfig:
+    """How the model knows the order of the tokens."""
+
+    name: str = "learned"
+    """a key of gpt2lab.model.positions.POSITIONS"""
+    rope_theta: float = 10_000.0
+    """base of the rotation frequencies (rope only; Su et al. 2021, section 3.2.2)"""
+    rope_fraction: float = 1.0
+    """share of a head's channels that is rotated, the first ones (rope only; GPT-NeoX: 0.25)"""
+
+    def __post_init__(self) -> None:
+        check(0 < self.rope_theta < math.inf, "model.positions.rope_theta", self.rope_theta, "a number above 0")
+        check(0 < self.rope_fraction <= 1, "model.positions.rope_fraction", self.rope_fraction, "a share, above 0 to 1")
+
+
+@dataclass
+class NormConfig:
+    """The normalisation before attention, before the MLP and before the head."""
+
+    name: str = "layernorm"
+    """a key of gpt2lab.model.norms.NORMS"""
+    eps: float = 1e-5
+    """added to the variance (layernorm) or mean square (rmsnorm)"""
+
+    def __post_init__(self) -> None:
+        check(0 < self.eps < math.inf, "model.norm.eps", self.eps, "a number above 0, GPT-2 has 1e-5")
+
+
+@dataclass
+class MLPConfig:
+    """The position-wise network of a block."""
+
+    name: str = "gelu"
+    """a key of gpt2lab.model.mlp.MLPS"""
+    hidden_dim: int | None = None
+    """width between its layers; null: 4 n_embd, for swiglu 8/3 n_embd rounded up to a multiple of 8"""
+
+    def __post_init__(self) -> None:
+        expected = "a whole number of at least 1, or null"
+        check(self.hidden_dim is None or self.hidden_dim >= 1, "model.mlp.hidden_dim", self.hidden_dim, expected)
+
+
+@dataclass
+class ModelConfig:
+    """The shape of the network. The defaults are GPT-2 small, 124,439,808 parameters."""
+
+    n_layer: int = 12
+    """blocks"""
+    n_head: int = 12
+    """attention heads a block"""
+    n_kv_head: int | None = None
+    """heads of the keys and values, each shared by n_head / n_kv_head queries; null: n_head (Ainslie et al. 2023)"""
+    n_embd: int = 768
+    """width of the residual stream"""
+    block_size: int = 1024
+    """longest sequence, in tokens"""
+    vocab_size: int = 50_257
+    """token ids; must be the tokenizer's"""
+    vocab_multiple_of: int = 1
+    """the embedding gets rows up to a multiple of this (128 suits a GPU); no id and no probability is ever theirs"""
+    bias: bool = True
+    """biases in the linear layers and in LayerNorm"""
+    tie_head: bool = True
+    """the output head shares the token embedding's matrix"""
+    qk_norm: bool = False
+    """normalise each head's queries and keys, before positions are put in (Dehghani et al. 2023, section 2)"""
+    dropout: float = 0.0
+    """probability, on the embedding, the attention weights and both residual branches"""
+    positions: PositionsConfig = field(default_factory=PositionsConfig)
+    norm: NormConfig = field(default_factory=NormConfig)
+    mlp: MLPConfig = field(default_factory=MLPConfig)
+
+    def __post_init__(self) -> None:
+        for key in ("n_layer", "n_head", "n_embd", "block_size", "vocab_size", "vocab_multiple_of"):
+            check(getattr(self, key) >= 1, f"model.{key}", getattr(self, key), "a whole number of at least 1")
+        check(0 <= self.dropout < 1, "model.dropout", self.dropout, "a probability, 0 <= dropout < 1")
+        check_divides("model.n_head", self.n_head, "model.n_embd", self.n_embd)
+        if self.n_kv_head is not None:
+            check(self.n_kv_head >= 1, "model.n_kv_head", self.n_kv_head, "a whole number of at least 1, or null")
+            check_divides("model.n_kv_head", self.n_kv_head, "model.n_head", self.n_head)
+
+    @property
+    def head_dim(self) -> int:
+        """Width of one attention head."""
+        return self.n_embd // self.n_head
+
+    @property
+    def kv_heads(self) -> int:
+        """Heads of the keys and values."""
+        return self.n_kv_head or self.n_head
+
+    @property
+    def padded_vocab_size(self) -> int:
+        """Rows of the token embedding and the head."""
+        return -(-self.vocab_size // self.vocab_multiple_of) * self.vocab_multiple_of

@@ -1,0 +1,24 @@
+"""Configurations as plain values, for YAML, JSON and checkpoints."""
+
+import dataclasses
+import typing
+from typing import Any, TypeVar
+
+from gpt2lab.config.errors import UserError, did_you_mean
+
+Config = TypeVar("Config")
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """A config as nested plain values, ready for YAML, JSON or a checkpoint."""
+    return dataclasses.asdict(config)
+
+
+def from_dict(cls: type[Config], values: dict[str, Any]) -> Config:
+    """Rebuild a config (and so check it again) from ``to_dict``'s output; an unknown key is a ``UserError``."""
+    hints = typing.get_type_hints(cls)
+    unknown = sorted(set(values) - set(hints))
+    if unknown:
+        raise UserError(f"{cls.__name__}: unknown key {unknown[0]}{did_you_mean(unknown[0], hints)}")
+    nested = {k: from_dict(hints[k], v) if dataclasses.is_dataclass(hints[k]) else v for k, v in values.items()}
+    return cls(**nested)

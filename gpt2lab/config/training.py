@@ -1,0 +1,129 @@
+"""Optimizer, learning rate, length and batch of a run, and who is told of it."""
+
+import math
+from dataclasses import dataclass, field
+
+from gpt2lab.config.errors import UserError, check
+
+
+@dataclass
+class OptimizerConfig:
+    """AdamW (Loshchilov and Hutter 2019) with GPT-3's settings (Brown et al. 2020, appendix B); Muon for matrices."""
+
+    name: str = "adamw"
+    """a key of gpt2lab.training.optimizer.OPTIMIZERS"""
+    lr: float | None = None
+    """peak learning rate; null: 0.3 / n_embd, which is 3.9e-4 for GPT-2 small"""
+    beta1: float = 0.9
+    """decay of the gradient's running mean"""
+    beta2: float = 0.95
+    """decay of the squared gradient's running mean"""
+    eps: float = 1e-8
+    """added to the denominator"""
+    momentum: float = 0.95
+    """decay of the running gradient (muon only; Jordan et al. 2024)"""
+    weight_decay: float = 0.1
+    """decoupled decay of the matrices (biases, gains and other vectors have none)"""
+
+    def __post_init__(self) -> None:
+        check(
+            self.lr is None or 0 < self.lr < math.inf,
+            "optimizer.lr",
+            self.lr,
+            "a number above 0, or null for 0.3 / n_embd",
+        )
+        for key in ("beta1", "beta2", "momentum"):
+            check(0 <= getattr(self, key) < 1, f"optimizer.{key}", getattr(self, key), f"0 <= {key} < 1")
+        check(self.eps > 0, "optimizer.eps", self.eps, "a number above 0")
+        check(self.weight_decay >= 0, "optimizer.weight_decay", self.weight_decay, "0 or more")
+
+
+@dataclass
+class ScheduleConfig:
+    """The learning rate as a function of the step."""
+
+    name: str = "cosine"
+    """a key of gpt2lab.training.schedule.SCHEDULES"""
+    warmup_steps: int | None = None
+    """steps of linear warm-up; null: 5 % of the run"""
+    min_lr_ratio: float = 0.1
+    """final learning rate as a share of the peak"""
+    decay_share: float = 0.2
+    """share of the run, after warm-up, in which the rate falls (wsd only)"""
+
+    def __post_init__(self) -> None:
+        check(
+            self.warmup_steps is None or self.warmup_steps >= 0, "schedule.warmup_steps", self.warmup_steps, "0 or more"
+        )
+        check(0 <= self.min_lr_ratio <= 1, "schedule.min_lr_ratio", self.min_lr_ratio, "0 <= min_lr_ratio <= 1")
+        check(0 < self.decay_share <= 1, "schedule.decay_share", self.decay_share, "a share, above 0 to 1")
+
+    def warmup_of(self, total_steps: int) -> int:
+        """Steps of warm-up in a run of ``total_steps``; a ``UserError`` if nothing would be left of the run."""
+        steps = int(0.05 * total_steps) if self.warmup_steps is None else self.warmup_steps
+        check(steps < total_steps, "schedule.warmup_steps", steps, f"fewer than the run's {total_steps} steps, or null")
+        return steps
+
+
+@dataclass
+class TrainingConfig:
+    """Length of the run, size of the batch, and what happens every so many steps."""
+
+    max_steps: int | None = None
+    """optimizer steps (give exactly one of max_steps, max_tokens, max_epochs)"""
+    max_tokens: int | None = None
+    """trained tokens; rounded up to a whole step"""
+    max_epochs: float | None = None
+    """passes over the training split; rounded up to a whole step"""
+    batch_tokens: int = 8_192
+    """tokens an optimizer step, over all processes and micro-batches"""
+    micro_batch_size: int | None = None
+    """sequences a forward pass; null: as many as fit into 8,192 tokens. Accumulation follows from batch_tokens"""
+    sequence_length: int | None = None
+    """tokens a training sequence; null: model.block_size"""
+    grad_clip: float = 1.0
+    """largest L2 norm of the whole gradient; 0: no clipping"""
+    max_skips: int = 5
+    """steps in a row that are skipped because loss or gradient is no number, before the run is stopped"""
+    log_every: int = 10
+    """steps between lines of metrics.jsonl"""
+    eval_every: int = 100
+    """steps between validations; 0: only at the end"""
+    eval_tokens: int = 65_536
+    """validation tokens scored each time, always the same windows, spread over the split"""
+    checkpoint_every: int = 100
+    """steps between checkpoints, besides those with the best validation loss so far; 0: only these and the last"""
+    keep_checkpoints: int = 2
+    """newest checkpoints kept; the best one is kept besides"""
+
+    def __post_init__(self) -> None:
+        lengths = {key: getattr(self, key) for key in ("max_steps", "max_tokens", "max_epochs")}
+        given = [key for key, value in lengths.items() if value is not None]
+        if len(given) != 1:
+            found = " and ".join(f"training.{key}={lengths[key]}" for key in given) or "none"
+            mend = f"; add training.{given[0]}=null" if given else "; add training.max_steps=1000"
+            raise UserError(
+                f"training length: expected exactly one of max_steps, max_tokens, max_epochs, found {found}{mend}"
+            )
+        check(0 < lengths[given[0]] < math.inf, f"training.{given[0]}", lengths[given[0]], "a finite number above 0")
+        for key in ("batch_tokens", "eval_tokens", "log_every", "keep_checkpoints"):
+            check(getattr(self, key) >= 1, f"training.{key}", getattr(self, key), "a whole number of at least 1")
+        for key in ("eval_every", "checkpoint_every", "grad_clip", "max_skips"):
+            check(getattr(self, key) >= 0, f"training.{key}", getattr(self, key), "0 or more")
+        for key in ("micro_batch_size", "sequence_length"):
+            value = getattr(self, key)
+            check(value is None or value >= 1, f"training.{key}", value, "a whole number of at least 1, or null")
+
+
+@dataclass
+class LoggerConfig:
+    """Who is told the figures besides ``metrics.jsonl``."""
+
+    names: list[str] = field(default_factory=list)
+    """keys of gpt2lab.training.loggers.LOGGERS: wandb, tensorboard"""
+    project: str = "gpt2lab"
+    """W&B project"""
+    group: str | None = None
+    """W&B group; in a sweep the default is its folder"""
+    tags: list[str] = field(default_factory=list)
+    """W&B tags"""
