@@ -28,6 +28,7 @@ def weights(run_dir):
 def test_two_processes_are_one(run, workplace):
     """Rows in the same batches: 2 x 2 micro-batches of 4 sequences against 4 of them."""
     settings = [*SETTINGS, "training.max_steps=10", "training.micro_batch_size=4", "training.eval_every=5"]
+    settings.append("optimizer.eps=1e-3")  # with a small one, Adam makes whole steps of what is rounding in a gradient
     run("train.py", *settings, "run_dir=one")
     result = run("train.py", *settings, "run_dir=two", "runtime.num_processes=2")
     assert "4 sequences x 64 tokens x 2 micro-batches x 2 processes" in result.stdout
@@ -38,7 +39,7 @@ def test_two_processes_are_one(run, workplace):
     # 62 validation windows in batches of 4: one process scores a batch more than the other
     assert json.loads((two / "summary.json").read_text())["val_tokens"] == 3968
     for name, tensor in weights(one).items():
-        torch.testing.assert_close(weights(two)[name], tensor, rtol=0, atol=2e-5, msg=name)
+        torch.testing.assert_close(weights(two)[name], tensor, rtol=0, atol=1e-6, msg=name)
 
 
 @pytest.mark.parametrize(("before", "after"), [(2, 2), (2, 1), (1, 2)])

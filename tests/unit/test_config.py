@@ -1,6 +1,7 @@
 """Every setting is checked where it is built, and the message says what to type."""
 
 import dataclasses
+import inspect
 
 import pytest
 
@@ -139,7 +140,6 @@ def test_heads_of_keys_and_values():
 
 
 def test_every_field_says_what_it_means():
-    source = open(TrainJob.__init__.__globals__["__file__"]).read()  # noqa: PTH123, SIM115
     for config in (
         ModelConfig,
         PositionsConfig,
@@ -150,6 +150,7 @@ def test_every_field_says_what_it_means():
         DataConfig,
         SamplingConfig,
     ):
+        source = inspect.getsource(config)
         for field in dataclasses.fields(config):
             line = next(line for line in source.splitlines() if line.startswith(f"    {field.name}: "))
             following = source.split(line + "\n")[1].lstrip()

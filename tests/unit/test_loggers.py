@@ -1,11 +1,14 @@
 """gpt2lab.training.loggers: what W&B and TensorBoard have on disk, read back without gpt2lab."""
 
+import contextlib
 import json
 import logging
 import struct
+import time
 from pathlib import Path
 
 import pytest
+from google.protobuf.message import DecodeError
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from wandb.proto.wandb_internal_pb2 import Record
 
@@ -61,6 +64,19 @@ def wandb_records(path):
             parts = b""
 
 
+def finished_wandb_records(run_dir):
+    """The records of a run's only .wandb file, once W&B's own process, which ends after ``finish``, has written all."""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        (path,) = (run_dir / "wandb").glob("offline-run-*/*.wandb")
+        with contextlib.suppress(DecodeError, struct.error):  # a record that is being written
+            records = list(wandb_records(path))
+            if any(record.HasField("exit") for record in records):
+                return records
+        time.sleep(0.05)
+    raise TimeoutError(f"{path} has no end")
+
+
 def items(updates):
     """Keys (nested ones with dots) and decoded values."""
     return {item.key or ".".join(item.nested_key): json.loads(item.value_json) for item in updates}
@@ -70,8 +86,7 @@ def test_wandb_has_each_step_once_after_a_resume(tmp_path, caplog):
     caplog.set_level(logging.INFO)
     resumed_run(tmp_path / "run", "wandb")
     assert "W&B is offline" in caplog.text
-    (path,) = (tmp_path / "run" / "wandb").glob("offline-run-*/*.wandb")
-    records = list(wandb_records(path))
+    records = finished_wandb_records(tmp_path / "run")
     history = [items(record.history.item) for record in records if record.HasField("history")]
     assert [line["step"] for line in history] == list(range(1, 8))
     assert [line["loss"] for line in history] == [10.0 - step for step in range(1, 8)]
