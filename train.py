@@ -38,6 +38,8 @@ def train(job: TrainJob) -> float:
         resume(trainer, job, start.checkpoint, manifest)
 
     world.on_main(lambda: open_run_dir(run_dir, job))
+    if world.is_main:
+        write_summary(trainer, run_dir, "running")
     log.info(start_line(trainer, job, run_dir))
     try:
         validation = trainer.run()

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from gpt2lab.config import RuntimeConfig
-from gpt2lab.model.loss import nll_sum
+from gpt2lab.model.loss import objective_sum
 from gpt2lab.runtime import open_runtime
 
 VOCAB_SIZE = 50_257
@@ -29,7 +29,8 @@ def torch_loss(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
 
 def gpt2lab_loss(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
     """The same, by groups of tokens."""
-    return nll_sum(hidden, weight, targets, ignore_index=-100, vocab_size=VOCAB_SIZE)
+    objective, _ = objective_sum(hidden, weight, targets, ignore_index=-100, vocab_size=VOCAB_SIZE)
+    return objective
 
 
 def measure(loss: Loss, inputs: tuple[Tensor, Tensor, Tensor], dtype: torch.dtype) -> tuple[float, Tensor, Tensor]:

@@ -14,18 +14,21 @@ from gpt2lab.config import RuntimeConfig, UserError
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
 @dataclass(frozen=True)
 class Runtime:
     """Device and precision of a run, decided once."""
 
     device: torch.device
     precision: str
-    """fp32 | bf16"""
+    """fp32 | bf16 | fp16"""
 
     @property
     def dtype(self) -> torch.dtype:
         """Format of the matrix products and of what they leave behind, such as cached keys and values."""
-        return torch.bfloat16 if self.precision == "bf16" else torch.float32
+        return DTYPES[self.precision]
 
     def autocast(self) -> AbstractContextManager[object]:
         """Matrix products in the run's precision; weights, norms and sums stay float32."""
@@ -55,6 +58,8 @@ def open_runtime(config: RuntimeConfig, local_rank: int = 0) -> Runtime:
             f"runtime.precision=bf16: {torch.cuda.get_device_name(device)} has no bf16; type runtime.precision=fp32"
         )
     precision = ("bf16" if fast_bf16 else "fp32") if config.precision == "auto" else config.precision
+    if device.type == "cuda":
+        torch.set_float32_matmul_precision("high" if config.tf32 else "highest")
     if device.type == "cpu":
         _keep_freed_memory()
     return Runtime(device, precision)

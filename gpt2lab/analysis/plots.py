@@ -4,7 +4,7 @@ import importlib.util
 import logging
 from pathlib import Path
 
-from gpt2lab.training.metrics import read_metrics
+from gpt2lab.training.metrics import read_lines
 
 log = logging.getLogger(__name__)
 
@@ -19,7 +19,7 @@ def plot_loss(run_dir: Path) -> list[Path]:
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt  # noqa: PLC0415
 
-    lines = read_metrics(run_dir / "metrics.jsonl")
+    lines = read_lines(run_dir / "metrics.jsonl")
     figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
     for key, label, style in (("loss", "training batch", "-"), ("val_loss", "validation", "o-")):
         points = [(line["tokens"], line[key]) for line in lines if line.get(key) is not None]

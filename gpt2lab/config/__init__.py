@@ -12,7 +12,7 @@ from gpt2lab.config.jobs import EvalJob, ExportJob, PrepareJob, SampleJob, Train
 from gpt2lab.config.model import MLPConfig, ModelConfig, NormConfig, PositionsConfig
 from gpt2lab.config.plain import from_dict, to_dict
 from gpt2lab.config.runtime import RuntimeConfig
-from gpt2lab.config.training import LoggerConfig, OptimizerConfig, ScheduleConfig, TrainingConfig
+from gpt2lab.config.training import LoggerConfig, OptimizerConfig, SamplesConfig, ScheduleConfig, TrainingConfig
 
 __all__ = [
     "DataConfig",
@@ -29,6 +29,7 @@ __all__ = [
     "PrepareJob",
     "RuntimeConfig",
     "SampleJob",
+    "SamplesConfig",
     "SamplingConfig",
     "ScheduleConfig",
     "TokenizerConfig",

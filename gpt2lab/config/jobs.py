@@ -8,7 +8,7 @@ from gpt2lab.config.errors import UserError, check
 from gpt2lab.config.evaluation import PerplexityConfig, SamplingConfig
 from gpt2lab.config.model import ModelConfig
 from gpt2lab.config.runtime import RuntimeConfig
-from gpt2lab.config.training import LoggerConfig, OptimizerConfig, ScheduleConfig, TrainingConfig
+from gpt2lab.config.training import LoggerConfig, OptimizerConfig, SamplesConfig, ScheduleConfig, TrainingConfig
 
 
 @dataclass
@@ -23,6 +23,7 @@ class TrainJob:
     training: TrainingConfig = field(default_factory=lambda: TrainingConfig(max_steps=1000))
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)
+    samples: SamplesConfig = field(default_factory=SamplesConfig)
     seed: int = 1337
     """of the weights, the data order and dropout, each with a stream of its own"""
     run_dir: str | None = None

@@ -12,10 +12,19 @@ class RuntimeConfig:
     device: str = "auto"
     """auto (cuda, else mps, else cpu) | cpu | cuda | cuda:N | mps"""
     precision: str = "auto"
-    """auto | fp32 | bf16: format of the matrix products; weights, softmax and sums stay float32"""
+    """auto | fp32 | bf16 | fp16: format of the matrix products; weights, softmax and sums stay float32"""
+    tf32: bool = False
+    """on a GPU, let float32 matrix products round their factors to 10 bits of mantissa, which is faster"""
+    compile: bool = False
+    """compile each block with torch.compile (training)"""
+    activation_checkpointing: bool = False
+    """compute each block's inside again in backward instead of keeping it: less memory, a third more work (training)"""
+    profile: bool = False
+    """leave a Chrome trace of a few steps in ``profile/`` of the run folder (training)"""
     num_processes: int = 1
     """processes to start on this machine, each with its share of every batch; under torchrun leave it at 1"""
 
     def __post_init__(self) -> None:
-        check(self.precision in ("auto", "fp32", "bf16"), "runtime.precision", self.precision, "auto, fp32 or bf16")
+        formats = ("auto", "fp32", "bf16", "fp16")
+        check(self.precision in formats, "runtime.precision", self.precision, "auto, fp32, bf16 or fp16")
         check(self.num_processes >= 1, "runtime.num_processes", self.num_processes, "a whole number of at least 1")

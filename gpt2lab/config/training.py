@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass, field
 
 from gpt2lab.config.errors import UserError, check
+from gpt2lab.config.evaluation import SamplingConfig
 
 
 @dataclass
@@ -85,6 +86,8 @@ class TrainingConfig:
     """largest L2 norm of the whole gradient; 0: no clipping"""
     max_skips: int = 5
     """steps in a row that are skipped because loss or gradient is no number, before the run is stopped"""
+    z_loss: float = 0.0
+    """weight of the squared log of the softmax's denominator; PaLM has 1e-4"""
     log_every: int = 10
     """steps between lines of metrics.jsonl"""
     eval_every: int = 100
@@ -108,11 +111,27 @@ class TrainingConfig:
         check(0 < lengths[given[0]] < math.inf, f"training.{given[0]}", lengths[given[0]], "a finite number above 0")
         for key in ("batch_tokens", "eval_tokens", "log_every", "keep_checkpoints"):
             check(getattr(self, key) >= 1, f"training.{key}", getattr(self, key), "a whole number of at least 1")
-        for key in ("eval_every", "checkpoint_every", "grad_clip", "max_skips"):
+        for key in ("eval_every", "checkpoint_every", "grad_clip", "max_skips", "z_loss"):
             check(getattr(self, key) >= 0, f"training.{key}", getattr(self, key), "0 or more")
         for key in ("micro_batch_size", "sequence_length"):
             value = getattr(self, key)
             check(value is None or value >= 1, f"training.{key}", value, "a whole number of at least 1, or null")
+
+
+@dataclass
+class SamplesConfig:
+    """Text drawn while the model trains."""
+
+    every: int = 0
+    """validations from one time to the next; 0: never"""
+    prompts: list[str] = field(default_factory=lambda: [""])
+    """texts to continue; an empty one starts a document"""
+    sampling: SamplingConfig = field(default_factory=lambda: SamplingConfig(max_new_tokens=32))
+    """how, ``num_samples`` a prompt"""
+
+    def __post_init__(self) -> None:
+        check(self.every >= 0, "samples.every", self.every, "0 or more")
+        check(bool(self.prompts), "samples.prompts", self.prompts, "at least one text, [''] to start a document")
 
 
 @dataclass

@@ -18,7 +18,7 @@ from gpt2lab.config import ModelConfig, UserError, choose
 from gpt2lab.model.attention import Attention, AttentionContext, LayerCache
 from gpt2lab.model.init import init_weights
 from gpt2lab.model.layout import Layout, attention_mask, contiguous
-from gpt2lab.model.loss import nll_sum, token_nll
+from gpt2lab.model.loss import objective_sum, token_nll
 from gpt2lab.model.mlp import MLPS
 from gpt2lab.model.norms import NORMS
 from gpt2lab.model.positions import POSITIONS
@@ -122,12 +122,19 @@ class GPT(nn.Module):
         return self._logits(self.hidden(tokens_BT, layout=layout, cache=cache)[:, -1])
 
     def nll_sum(self, tokens_BT: Tensor, targets_BT: Tensor, *, layout: Layout | None = None) -> Tensor:
-        """Summed negative log-likelihood (nats, float32 scalar) of the targets that are not IGNORE_INDEX.
+        """Summed negative log-likelihood (nats, float32 scalar) of the targets that are not IGNORE_INDEX."""
+        objective, _ = self.objective_sum(tokens_BT, targets_BT, layout=layout)
+        return objective
+
+    def objective_sum(
+        self, tokens_BT: Tensor, targets_BT: Tensor, *, layout: Layout | None = None, z_loss: float = 0.0
+    ) -> tuple[Tensor, Tensor]:
+        """What training minimises, summed (float32 scalar): ``nll_sum`` with z-loss; and ``nll_sum`` itself, a figure.
 
         The [B * T, V] logits are never whole in memory.
         """
         hidden_NC, targets_N = self.hidden(tokens_BT, layout=layout).flatten(0, 1), targets_BT.flatten()
-        return nll_sum(hidden_NC, self.head_PC, targets_N, IGNORE_INDEX, self.config.vocab_size)
+        return objective_sum(hidden_NC, self.head_PC, targets_N, IGNORE_INDEX, self.config.vocab_size, z_loss)
 
     def loss(self, tokens_BT: Tensor, targets_BT: Tensor) -> Tensor:
         """Mean negative log-likelihood (nats a token) over the targets that are not IGNORE_INDEX."""

@@ -20,8 +20,10 @@ GROUP_LOGITS = 2**24
 """logits of one group: 64 MiB in float32, 333 tokens of GPT-2's vocabulary"""
 
 
-def nll_sum(hidden_NC: Tensor, weight_PC: Tensor, targets_N: Tensor, ignore_index: int, vocab_size: int) -> Tensor:
-    """Sum over the targets that are not ``ignore_index`` of -log softmax(hidden weight^T)[target].
+def objective_sum(
+    hidden_NC: Tensor, weight_PC: Tensor, targets_N: Tensor, ignore_index: int, vocab_size: int, z_loss: float = 0.0
+) -> tuple[Tensor, Tensor]:
+    """Sum over the targets that are not ``ignore_index`` of -log softmax(hidden weight^T)[target], and z-loss.
 
     Under autocast the matrix products and probabilities are in its format; sums are float32.
 
@@ -31,19 +33,24 @@ def nll_sum(hidden_NC: Tensor, weight_PC: Tensor, targets_N: Tensor, ignore_inde
         targets_N: int64, in [0, V) or ``ignore_index``.
         ignore_index: the target that is not scored.
         vocab_size: V, the rows of the head that are token ids; those after it have no probability.
+        z_loss: weight of log^2 Z, Z the softmax's denominator, which keeps logits from drifting away together
+            (Chowdhery et al. 2022, section 5).
 
     Returns:
-        float32 scalar in nats, differentiable once in ``hidden_NC`` and ``weight_PC``.
+        Float32 scalars: the sum with z_loss's terms, differentiable once in ``hidden_NC`` and ``weight_PC``, and the
+        sum without them, in nats, a mere figure.
     """
     dtype = _matmul_dtype(hidden_NC)
     with torch.autocast(hidden_NC.device.type, enabled=False):  # it would make float32 copies for the softmax
-        total: Tensor = _LinearCrossEntropy.apply(hidden_NC, weight_PC, targets_N, ignore_index, vocab_size, dtype)
-    return total
+        objective, nll = _LinearCrossEntropy.apply(
+            hidden_NC, weight_PC, targets_N, ignore_index, vocab_size, z_loss, dtype
+        )
+    return objective, nll
 
 
 @torch.no_grad()
 def token_nll(hidden_NC: Tensor, weight_PC: Tensor, targets_N: Tensor, ignore_index: int, vocab_size: int) -> Tensor:
-    """The terms of ``nll_sum`` one by one, float32 [N]; 0 where the target is ``ignore_index``. No gradient."""
+    """The negative log-likelihoods one by one, float32 [N]; 0 where the target is ``ignore_index``. No gradient."""
     dtype = _matmul_dtype(hidden_NC)
     weight_PC = weight_PC.to(dtype)
     nll_N = torch.empty(len(targets_N), dtype=torch.float32, device=hidden_NC.device)
@@ -62,8 +69,9 @@ class _LinearCrossEntropy(torch.autograd.Function):
         targets_N: Tensor,
         ignore_index: int,
         vocab_size: int,
+        z_loss: float,
         dtype: torch.dtype,
-    ) -> Tensor:
+    ) -> tuple[Tensor, Tensor]:
         scored_N1 = (targets_N != ignore_index)[:, None]
         # an ignored row still needs some id to gather; its weight of 0 takes it out of the sum and of both gradients
         targets_N1 = targets_N[:, None].where(scored_N1, 0)
@@ -75,35 +83,38 @@ class _LinearCrossEntropy(torch.autograd.Function):
         groups = _groups(len(targets_N), len(weight))
         rows = len(targets_N[groups[0]]) if groups else 0
         logits_buffer, probs_buffer = (torch.empty(rows, len(weight), dtype=dtype, device=hidden.device) for _ in "lp")
-        total = torch.zeros((), dtype=torch.float32, device=hidden.device)
+        nll, squares = torch.zeros(2, dtype=torch.float32, device=hidden.device)
 
         for group in groups:
             hidden_GC, targets_G1, scored_G1 = hidden[group], targets_N1[group], scored_N1[group]
             logits_GP = torch.mm(hidden_GC, weight.t(), out=logits_buffer[: len(hidden_GC)])
             logits_GP[:, vocab_size:] = -torch.inf
             probs_GP = torch.softmax(logits_GP, dim=1, out=probs_buffer[: len(hidden_GC)])
-            total += _nll_from_softmax(logits_GP, probs_GP, targets_G1).mul(scored_G1).sum()
+            largest_G1 = logits_GP.amax(1, keepdim=True).float()
+            # the likeliest id's p is far from 0, so its log is precise
+            log_z_minus_largest_G1 = -probs_GP.amax(1, keepdim=True).float().log()
+            # the logits are subtracted first: beside a large logit the rest of the loss would lose its last digits
+            behind_G1 = largest_G1 - logits_GP.gather(1, targets_G1).float()
+            nll += (behind_G1 + log_z_minus_largest_G1).mul(scored_G1).sum()
             grad_logits_GP = probs_GP
+            if z_loss:
+                log_z_G1 = largest_G1 + log_z_minus_largest_G1
+                squares += log_z_G1.square().mul(scored_G1).sum()
+                grad_logits_GP *= (1 + 2 * z_loss * log_z_G1).to(dtype)
             grad_logits_GP[torch.arange(len(probs_GP), device=probs_GP.device), targets_G1[:, 0]] -= 1
             torch.mm(grad_logits_GP, weight, out=grad_hidden_NC[group])
             torch.mm(grad_logits_GP.t(), hidden_GC * scored_G1, out=grad_weight_of_group_PC)
             grad_weight_PC += grad_weight_of_group_PC
 
         ctx.grads = (grad_hidden_NC.mul_(scored_N1).to(hidden_NC.dtype), grad_weight_PC.to(weight_PC.dtype))
-        return total
+        ctx.mark_non_differentiable(nll)
+        return nll + z_loss * squares, nll
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad_total: Tensor) -> tuple[Tensor, Tensor, None, None, None, None]:
+    def backward(ctx: Any, grad_objective: Tensor, _: Tensor) -> tuple[Tensor, Tensor, None, None, None, None, None]:
         grad_hidden_NC, grad_weight_PC = ctx.grads
-        return grad_hidden_NC * grad_total, grad_weight_PC * grad_total, None, None, None, None
-
-
-def _nll_from_softmax(logits_GP: Tensor, probs_GP: Tensor, targets_G1: Tensor) -> Tensor:
-    """-log p of the targets, float32 [G, 1], by way of the likeliest id: its p is far from 0, so its log is precise."""
-    # the logits are subtracted first: beside a large logit the rest of the loss would lose its last digits
-    behind_G1 = logits_GP.amax(1, keepdim=True).float() - logits_GP.gather(1, targets_G1).float()
-    return behind_G1 - probs_GP.amax(1, keepdim=True).float().log()
+        return grad_hidden_NC * grad_objective, grad_weight_PC * grad_objective, None, None, None, None, None
 
 
 def _groups(n_tokens: int, vocab_size: int) -> list[slice]:

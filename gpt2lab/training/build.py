@@ -1,9 +1,12 @@
 """From a validated configuration to a ``Trainer``: every part is made here, once, in plain sight."""
 
+from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
 import torch
-from torch import Generator
+from torch import Generator, nn
+from torch.utils.checkpoint import checkpoint
 
 from gpt2lab.checkpoint import CheckpointManager
 from gpt2lab.config import ModelConfig, TrainJob, choose, to_dict
@@ -17,8 +20,14 @@ from gpt2lab.tokenizer import Tokenizer
 from gpt2lab.training.loggers import LOGGERS, Guarded, RunIdentity
 from gpt2lab.training.metrics import MetricsLog
 from gpt2lab.training.optimizer import OPTIMIZERS, Optimizers
+from gpt2lab.training.profile import Profiler, TracingProfiler
+from gpt2lab.training.progress import Progress, Together
+from gpt2lab.training.samples import Sampler
 from gpt2lab.training.schedule import lr_share
-from gpt2lab.training.trainer import Progress, Trainer, Validator
+from gpt2lab.training.spikes import SpikeWatch
+from gpt2lab.training.throughput import Throughput, flops_per_token, peak_flops
+from gpt2lab.training.trainer import Trainer, Validator
+from gpt2lab.training.update import LossScale, Update
 
 
 def build_model(config: ModelConfig, seed: int, runtime: Runtime) -> GPT:
@@ -28,6 +37,12 @@ def build_model(config: ModelConfig, seed: int, runtime: Runtime) -> GPT:
     model.to_empty(device="cpu")
     init_weights(model, config.n_layer, Generator().manual_seed(stream_seed("weights", seed)))
     return model.to(runtime.device)
+
+
+def recompute_in_backward(blocks: Iterable[nn.Module]) -> None:
+    """Keep only what goes into each block; backward computes the rest of it again (Chen et al. 2016)."""
+    for block in blocks:
+        block.forward = partial(checkpoint, block.forward, use_reentrant=False)
 
 
 def build_trainer(
@@ -59,11 +74,21 @@ def build_trainer(
     optimizer = Optimizers(make_optimizer(model, job.optimizer, job.peak_lr))
     identity = RunIdentity(run_dir, to_dict(job))
     loggers = [Guarded(name, choose(LOGGERS, name, "logger.names")(job.logger, identity)) for name in job.logger.names]
-    progress = Progress()
-    description = {"config": to_dict(job), "data_fingerprint": manifest.fingerprint}
+    if job.runtime.activation_checkpointing:
+        recompute_in_backward(model.blocks)
+    if job.runtime.compile:
+        for block in model.blocks:
+            block.compile()
+    loss_scale = LossScale(runtime)
+    update = Update(model, optimizer, loss_scale, job.training, micro_batch_size, job.seed, runtime, world)
+    progress, spikes = Progress(), SpikeWatch()
+    peak = peak_flops(runtime.device, runtime.precision)
+    trace = run_dir / "profile" / f"rank{world.rank}.json"
+    description = {"config": to_dict(job), "data_fingerprint": manifest.fingerprint, "precision": runtime.precision}
+    state = Together({"progress": progress, "skips": update.skips, "spikes": spikes, "loss_scale": loss_scale})
     return Trainer(
         model=model,
-        optimizer=optimizer,
+        update=update,
         lr_share=lr_share(job.schedule, total_steps),
         batches=batches,
         load=ReadAhead(lambda step: as_tensors(batches.batch(step), runtime)),
@@ -76,16 +101,18 @@ def build_trainer(
         ),
         checkpoints=CheckpointManager(
             run_dir / "checkpoints",
-            {"model": model, "optimizer": optimizer, "progress": progress},
+            {"model": model, "optimizer": optimizer, "progress": state},
             description,
             job.training.keep_checkpoints,
         ),
-        metrics=MetricsLog(run_dir / "metrics.jsonl", loggers),
+        sampler=Sampler(job.samples, tokenizer, runtime),
+        metrics=MetricsLog(run_dir, loggers),
         progress=progress,
+        spikes=spikes,
+        throughput=Throughput(flops_per_token(model, job.sequence_length), peak and peak * world.size),
+        profiler=TracingProfiler(trace) if job.runtime.profile else Profiler(),
         runtime=runtime,
         settings=job.training,
-        micro_batch_size=micro_batch_size,
         world=world,
         total_steps=total_steps,
-        seed=job.seed,
     )

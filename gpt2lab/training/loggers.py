@@ -7,7 +7,6 @@ goes on without it.
 import json
 import logging
 import os
-import secrets
 import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -39,12 +38,22 @@ class Logger(ABC):
         self.config, self.run = config, run
 
     @abstractmethod
-    def start(self, history: Sequence[Line]) -> None:
-        """Open the run; ``history`` holds the lines up to the step that a resumed run goes on from."""
+    def start(self, run_id: str, history: Sequence[Line], samples: Sequence[Line]) -> None:
+        """Open the run of this name.
+
+        Args:
+            run_id: the same in all processes that a run has, one after another.
+            history: the lines up to the step that a resumed run goes on from.
+            samples: the same for samples.
+        """
 
     @abstractmethod
     def log(self, line: Line) -> None:
         """Show one line: ``step``, ``tokens`` and figures by name."""
+
+    @abstractmethod
+    def log_samples(self, samples: Sequence[Line]) -> None:
+        """Show text drawn after a step: ``step``, ``prompt`` and ``text`` each."""
 
     @abstractmethod
     def finish(self, summary: dict[str, Any], plots: Sequence[Path]) -> None:
@@ -54,18 +63,15 @@ class Logger(ABC):
 class WandbLogger(Logger):
     """Weights & Biases; offline without a key, so that nothing is ever asked.
 
-    The first process names the run in ``wandb_id.txt``, and those after it continue that run. Offline, each process
-    writes the whole history anew and takes the place of the earlier copy, so that a step that was taken twice is
-    there once; online, steps that the server already has are not sent again: a rerun gives the same figures.
+    Offline, each process of a resumed run writes the whole history anew and takes the place of the earlier copy, so
+    that a step that was taken twice is there once; online, steps that the server already has are not sent again: a
+    rerun gives the same figures.
     """
 
-    def start(self, history: Sequence[Line]) -> None:
+    def start(self, run_id: str, history: Sequence[Line], samples: Sequence[Line]) -> None:
         """See ``Logger.start``."""
         import wandb  # noqa: PLC0415
 
-        id_file = self.run.run_dir / "wandb_id.txt"
-        if not id_file.exists():
-            id_file.write_text(secrets.token_hex(8) + "\n")
         mode = os.environ.get("WANDB_MODE") or ("online" if has_wandb_key() else "offline")
         if mode == "offline":
             folder = self.run.run_dir / "wandb"
@@ -74,7 +80,7 @@ class WandbLogger(Logger):
                 shutil.rmtree(earlier)
         self.wandb_run = wandb.init(
             project=self.config.project,
-            id=id_file.read_text().strip(),
+            id=run_id,
             resume="allow",
             mode=cast(Literal["online", "offline", "disabled"], mode),
             dir=self.run.run_dir,
@@ -87,6 +93,7 @@ class WandbLogger(Logger):
         )
         self.wandb_run.define_metric("*", step_metric="step")
         self.sent_up_to = int(self.wandb_run.summary.get("step") or 0)
+        self.samples = list(samples)
         for line in history:
             self.log(line)
 
@@ -95,11 +102,19 @@ class WandbLogger(Logger):
         if line["step"] > self.sent_up_to:
             self.wandb_run.log(line)
 
+    def log_samples(self, samples: Sequence[Line]) -> None:
+        """Kept for the table, which W&B takes as a whole, at the end."""
+        self.samples += samples
+
     def finish(self, summary: dict[str, Any], plots: Sequence[Path]) -> None:
         """See ``Logger.finish``."""
         import wandb  # noqa: PLC0415
 
         self.wandb_run.summary.update(summary)
+        if self.samples:
+            columns: list[str | int] = ["step", "prompt", "text"]
+            rows = [[line[str(column)] for column in columns] for line in self.samples]
+            self.wandb_run.summary["samples"] = wandb.Table(columns=columns, data=rows)
         for plot in plots:
             self.wandb_run.summary[plot.stem] = wandb.Image(str(plot))
         self.wandb_run.finish(exit_code=0 if summary["status"] == "completed" else 1)
@@ -108,7 +123,7 @@ class WandbLogger(Logger):
 class TensorBoardLogger(Logger):
     """Event files in ``tensorboard/`` of the run folder; a resumed run writes its whole history anew."""
 
-    def start(self, history: Sequence[Line]) -> None:
+    def start(self, run_id: str, history: Sequence[Line], samples: Sequence[Line]) -> None:
         """See ``Logger.start``."""
         from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415
 
@@ -118,12 +133,18 @@ class TensorBoardLogger(Logger):
         self.writer.add_text("config", f"```json\n{json.dumps(self.run.config, indent=2)}\n```")
         for line in history:
             self.log(line)
+        self.log_samples(samples)
 
     def log(self, line: Line) -> None:
         """See ``Logger.log``."""
         for name, value in line.items():
             if name != "step" and isinstance(value, int | float):
                 self.writer.add_scalar(name, value, line["step"])
+
+    def log_samples(self, samples: Sequence[Line]) -> None:
+        """See ``Logger.log_samples``."""
+        for line in samples:
+            self.writer.add_text("sample", f"```\n{line['prompt']}{line['text']}\n```", line["step"])
 
     def finish(self, summary: dict[str, Any], plots: Sequence[Path]) -> None:
         """See ``Logger.finish``."""
@@ -144,13 +165,17 @@ class Guarded(Logger):
         super().__init__(inner.config, inner.run)
         self.name, self.inner, self.alive = name, inner, True
 
-    def start(self, history: Sequence[Line]) -> None:
+    def start(self, run_id: str, history: Sequence[Line], samples: Sequence[Line]) -> None:
         """See ``Logger.start``."""
-        self._call(self.inner.start, history)
+        self._call(self.inner.start, run_id, history, samples)
 
     def log(self, line: Line) -> None:
         """See ``Logger.log``."""
         self._call(self.inner.log, line)
+
+    def log_samples(self, samples: Sequence[Line]) -> None:
+        """See ``Logger.log_samples``."""
+        self._call(self.inner.log_samples, samples)
 
     def finish(self, summary: dict[str, Any], plots: Sequence[Path]) -> None:
         """See ``Logger.finish``."""

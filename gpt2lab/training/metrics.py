@@ -1,4 +1,7 @@
-"""The run's record: one JSON object a line in ``metrics.jsonl``, each with ``step`` and ``tokens``."""
+"""The run's record: JSON objects, one a line, each with its ``step``.
+
+``metrics.jsonl`` holds the figures and ``tokens`` trained on, ``samples.jsonl`` text that the model drew.
+"""
 
 import json
 import math
@@ -12,18 +15,20 @@ import torch
 
 from gpt2lab.training.loggers import Logger
 
+METRICS, SAMPLES = "metrics.jsonl", "samples.jsonl"
+
 
 class MetricsLog:
-    """Appends lines to ``metrics.jsonl`` and flushes each, so that a killed run leaves a readable file."""
+    """Appends lines and flushes each, so that a killed run leaves readable files; tells the loggers the same."""
 
-    def __init__(self, path: Path, loggers: Sequence[Logger] = ()) -> None:
-        self.path, self.loggers = path, loggers
+    def __init__(self, run_dir: Path, loggers: Sequence[Logger] = ()) -> None:
+        self.path, self.samples_path, self.loggers = run_dir / METRICS, run_dir / SAMPLES, loggers
 
-    def start(self, step: int) -> None:
+    def start(self, step: int, run_id: str) -> None:
         """Begin, or go on after ``step``: later lines are dropped, since a resumed run writes each step once."""
         self.rewind(step)
         for logger in self.loggers:
-            logger.start(read_metrics(self.path) if self.path.exists() else [])
+            logger.start(run_id, read_lines(self.path), read_lines(self.samples_path))
 
     def finish(self, summary: dict[str, Any], plots: Sequence[Path]) -> None:
         """Tell the loggers the final figures."""
@@ -33,29 +38,44 @@ class MetricsLog:
     def write(self, step: int, tokens: int, **figures: Any) -> None:
         """Add one line, and tell the loggers."""
         line = {"step": step, "tokens": tokens, **_numbers(figures)}
-        with self.path.open("a") as file:
-            file.write(json.dumps(line, allow_nan=False) + "\n")
+        _append(self.path, line)
         for logger in self.loggers:
             logger.log(line)
 
+    def write_samples(self, step: int, samples: Sequence[dict[str, str]]) -> None:
+        """Add text that the model drew after this step."""
+        lines = [{"step": step, **sample} for sample in samples]
+        _append(self.samples_path, *lines)
+        for logger in self.loggers:
+            logger.log_samples(lines)
+
     def rewind(self, step: int) -> None:
         """Drop the lines after ``step``, and a half-written last one."""
-        if self.path.exists():
-            kept = [line for line in read_metrics(self.path) if line["step"] <= step]
-            temporary = self.path.with_suffix(".tmp")
-            temporary.write_text("".join(json.dumps(line) + "\n" for line in kept))
-            temporary.replace(self.path)
+        for path in (self.path, self.samples_path):
+            if path.exists():
+                kept = [line for line in read_lines(path) if line["step"] <= step]
+                temporary = path.with_suffix(".tmp")
+                temporary.unlink(missing_ok=True)
+                _append(temporary, *kept)
+                temporary.replace(path)
 
 
-def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The lines of a ``metrics.jsonl``; one cut off by a kill is left out."""
-    lines = []
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The objects of a record; one cut off by a kill is left out; none if there is no file."""
+    lines: list[dict[str, Any]] = []
+    if not path.exists():
+        return lines
     for text in path.read_text().splitlines():
         try:
             lines.append(json.loads(text))
         except ValueError:
             continue
     return lines
+
+
+def _append(path: Path, *lines: dict[str, Any]) -> None:
+    with path.open("a") as file:
+        file.writelines(json.dumps(line, allow_nan=False) + "\n" for line in lines)
 
 
 def _numbers(figures: dict[str, Any]) -> dict[str, Any]:

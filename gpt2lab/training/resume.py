@@ -104,7 +104,12 @@ def resume(trainer: Trainer, job: TrainJob, checkpoint: Path, manifest: Manifest
             )
     for difference in differences:
         log.warning("resumed with another setting: %s", difference)
+    if (precision := trainer.runtime.precision) != saved["precision"]:
+        log.warning("resumed in another number format: precision %s (was %s)", precision, saved["precision"])
+    own_run_id = trainer.progress.run_id
     trainer.checkpoints.load(checkpoint)
+    if trainer.metrics.path.parent.resolve() != checkpoint.resolve().parent.parent:
+        trainer.progress.run_id = own_run_id  # a branch is a run of its own
     log.info("resumed from %s at step %d", checkpoint, trainer.progress.step)
 
 

@@ -16,11 +16,12 @@ def start_line(trainer: Trainer, job: TrainJob, run_dir: Path) -> str:
     """What is about to be trained, with the products that are easy to get wrong."""
     epochs = trainer.total_steps * job.batch_size / trainer.batches.num_windows
     world_size = trainer.world.size
-    accumulated = job.batch_size // world_size // trainer.micro_batch_size
+    rows = trainer.update.micro_batch_size
+    accumulated = job.batch_size // world_size // rows
     processes = f" x {world_size} processes" if world_size > 1 else ""
     return (
         f"{trainer.model.num_parameters():,} parameters on {trainer.runtime.device} ({trainer.runtime.precision})\n"
-        f"{trainer.total_steps:,} steps x {job.training.batch_tokens:,} tokens = {trainer.micro_batch_size} sequences "
+        f"{trainer.total_steps:,} steps x {job.training.batch_tokens:,} tokens = {rows} sequences "
         f"x {job.sequence_length} tokens x {accumulated} micro-batches{processes}; {epochs:.3g} epochs of "
         f"{trainer.batches.num_tokens:,} tokens; peak learning rate {job.peak_lr:.2g}\n"
         f"run folder {run_dir}"
@@ -47,7 +48,8 @@ def write_summary(
         "wall_seconds": progress.wall_seconds,
         "peak_memory_bytes": peak_memory_bytes(trainer.runtime.device),
         "precision": trainer.runtime.precision,
-        "skipped_steps": progress.skipped_steps,
+        "skipped_steps": trainer.update.skips.total,
+        "loss_spikes": trainer.spikes.count,
     }
     if validation and manifest:
         figures |= {

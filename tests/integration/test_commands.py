@@ -9,7 +9,7 @@ import pytest
 import yaml
 from safetensors.torch import load_file
 
-from gpt2lab.training.metrics import read_metrics
+from gpt2lab.training.metrics import read_lines
 from tests.integration.conftest import ONE_THREAD, ROOT, TINY
 
 
@@ -17,7 +17,7 @@ def test_train_evaluate_sample(run, workplace):
     run("train.py", *TINY, "run_dir=runs/run", "training.max_steps=60", "training.eval_every=20", "optimizer.lr=1e-2")
     run_dir = workplace / "runs" / "run"
     summary = json.loads((run_dir / "summary.json").read_text())
-    metrics = read_metrics(run_dir / "metrics.jsonl")
+    metrics = read_lines(run_dir / "metrics.jsonl")
     expected = {
         "config.yaml",
         "environment.json",
@@ -71,7 +71,7 @@ def test_a_long_prompt_is_continued_by_its_last_tokens(run):
 def test_a_rerun_gives_the_same_figures(run, workplace):
     for name in ("one", "two"):
         run("train.py", *TINY, f"run_dir={name}", "training.max_steps=12", "model.dropout=0.1", "training.log_every=1")
-    one, two = (read_metrics(workplace / name / "metrics.jsonl") for name in ("one", "two"))
+    one, two = (read_lines(workplace / name / "metrics.jsonl") for name in ("one", "two"))
     assert [line.get("loss") for line in one] == [line.get("loss") for line in two]
     assert len(one) == 13
     weights = [
@@ -89,7 +89,7 @@ def test_sweep_over_positions_and_norms(run, workplace):
     for path in summaries:
         model = yaml.safe_load((path.parent / "config.yaml").read_text())["model"]
         variants.add((model["positions"]["name"], model["norm"]["name"]))
-        losses = [line["loss"] for line in read_metrics(path.parent / "metrics.jsonl") if "loss" in line]
+        losses = [line["loss"] for line in read_lines(path.parent / "metrics.jsonl") if "loss" in line]
         assert losses[-1] < losses[0] - 1
     assert variants == {(p, n) for p in ("learned", "rope") for n in ("layernorm", "rmsnorm")}
 
@@ -100,7 +100,7 @@ def test_a_sweep_goes_on_job_by_job(run, workplace):
     run("train.py", *sweep, "training.max_steps=3")
     for number, seed in (("0", 1), ("1", 2)):
         assert yaml.safe_load((workplace / "sweep" / number / "config.yaml").read_text())["seed"] == seed
-        metrics = read_metrics(workplace / "sweep" / number / "metrics.jsonl")
+        metrics = read_lines(workplace / "sweep" / number / "metrics.jsonl")
         assert [line["step"] for line in metrics if "loss" in line] == [1, 2, 3]
     with pytest.raises(AssertionError, match=r"hydra\.sweep\.dir=x"):
         run("train.py", *sweep, "training.max_steps=3", "run_dir=x")

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from gpt2lab.training.metrics import read_metrics
+from gpt2lab.training.metrics import read_lines
 from tests.integration.conftest import ONE_THREAD, ROOT, TINY, run_in
 
 pytestmark = pytest.mark.slow
@@ -18,7 +18,7 @@ SETTINGS = [*TINY, "runtime.precision=fp32", "training.log_every=1", "training.e
 
 
 def figures(run_dir, name):
-    return [line[name] for line in read_metrics(run_dir / "metrics.jsonl") if name in line]
+    return [line[name] for line in read_lines(run_dir / "metrics.jsonl") if name in line]
 
 
 def weights(run_dir):
@@ -54,7 +54,7 @@ def test_a_run_goes_on_with_another_number_of_processes(run, workplace, before, 
     (workplace / "resumed" / "checkpoints" / "step_00000008").rename(workplace / "resumed" / "gone")
     run("train.py", *settings, "run_dir=resumed", "resume=auto", f"runtime.num_processes={after}")
     straight, resumed = workplace / "straight", workplace / "resumed"
-    assert [line["step"] for line in read_metrics(resumed / "metrics.jsonl") if "loss" in line] == list(range(1, 9))
+    assert [line["step"] for line in read_lines(resumed / "metrics.jsonl") if "loss" in line] == list(range(1, 9))
     if before == after:
         assert figures(resumed, "loss") == figures(straight, "loss")
         assert all(torch.equal(weights(resumed)[name], tensor) for name, tensor in weights(straight).items())
@@ -89,15 +89,12 @@ def test_a_sweep_under_torchrun_is_refused(workplace):
     assert not (workplace / "runs").exists()
 
 
-FAILING = """
-import os, sys
-from gpt2lab.training.trainer import Trainer
-step = Trainer.train_step
-def failing(self, number):
-    if number == 3 and self.world.rank == 1:
-        raise RuntimeError("planted on one process")
-    return step(self, number)
-Trainer.train_step = failing
+PLANTED = """
+import os, signal, sys
+import torch
+from gpt2lab.training.trainer import Trainer, Validator
+from gpt2lab.training.update import Update
+{fault}
 sys.argv[0] = "train.py"
 from train import train
 from gpt2lab.compose import run_job
@@ -105,20 +102,94 @@ run_job("train", train)
 """
 
 
+def run_with_fault(folder, fault, *settings):
+    """Two processes whose training has ``fault`` planted, and the seconds they took."""
+    (folder / "planted.py").write_text(PLANTED.format(fault=fault))
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "planted.py"]
+    return subprocess.run(
+        [*command, *SETTINGS, "run_dir=run", "training.max_steps=9", *settings],
+        cwd=folder, env=ONE_THREAD | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+RAISING = """
+step = Trainer.train_step
+def raising(self, number):
+    if number == 3 and self.world.rank == 1:
+        raise RuntimeError("planted on one process")
+    return step(self, number)
+Trainer.train_step = raising
+"""
+
+
 def test_a_process_that_raises_ends_the_job(workplace):
-    (workplace / "failing.py").write_text(FAILING)
     run_in(workplace, "prepare.py", *TINY[:4])
     started = time.monotonic()
-    environment = ONE_THREAD | {"PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "failing.py"]
-    result = subprocess.run(
-        [*command, *SETTINGS, "run_dir=run", "training.max_steps=9"],
-        cwd=workplace, env=environment, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    result = run_with_fault(workplace, RAISING)
     assert result.returncode != 0
     assert "RuntimeError: planted on one process" in result.stderr
     assert time.monotonic() - started < 60
     assert len(figures(workplace / "run", "loss")) == 3
+
+
+NO_NUMBER = """
+gradients = Update._gradients
+def poisoned(self, batch):
+    poison = None
+    if self.world.rank == 1 and poisoned.calls in (2, 5):
+        poison = next(self.model.parameters()).register_hook(lambda gradient: gradient * float("nan"))
+    poisoned.calls += 1
+    loss = gradients(self, batch)
+    if poison:
+        poison.remove()
+    return loss
+poisoned.calls = 0
+Update._gradients = poisoned
+run = Trainer.run
+def checked(self):
+    result = run(self)
+    for parameter in self.model.parameters():
+        of_main = parameter.detach().clone()
+        torch.distributed.broadcast(of_main, src=0)
+        assert torch.equal(of_main, parameter) and parameter.isfinite().all()
+    assert self.update.skips.total == 2, self.update.skips
+    return result
+Trainer.run = checked
+"""
+
+
+def test_a_gradient_that_is_no_number_in_one_process_is_skipped_in_all(workplace):
+    result = run_with_fault(workplace, NO_NUMBER)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("skipped (") == 2
+    assert json.loads((workplace / "run" / "summary.json").read_text())["skipped_steps"] == 2
+    norms = figures(workplace / "run", "grad_norm")
+    assert [norm is None for norm in norms] == [step in (2, 5) for step in range(9)]
+
+
+SIGNAL_IN_EVALUATION = """
+own_batches = Validator._own_batches
+def signalled(self, before_batch):
+    for number, batch in enumerate(own_batches(self, before_batch)):
+        if number == 2 and self.world.rank == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert number < 3, "went on"
+        yield batch
+Validator._own_batches = signalled
+"""
+
+
+def test_a_signal_to_one_process_in_evaluation_saves_and_ends(run, workplace):
+    settings = ["training.eval_every=4", "training.checkpoint_every=0", "training.micro_batch_size=2"]
+    result = run_with_fault(workplace, SIGNAL_IN_EVALUATION, *settings)
+    assert "stopped by SIGTERM at step 4, which is saved" in result.stderr
+    assert 'Traceback (most recent call last):\n  File "' not in result.stderr.split("torch/distributed")[0]
+    assert json.loads((workplace / "run" / "summary.json").read_text())["status"] == "stopped"
+    more = [*SETTINGS, *settings, "training.max_steps=9", "runtime.num_processes=2"]
+    run("train.py", *more, "run_dir=run", "resume=auto")
+    run("train.py", *more, "run_dir=straight")
+    for name in ("loss", "val_loss"):
+        assert figures(workplace / "run", name) == figures(workplace / "straight", name)
 
 
 @pytest.mark.parametrize(

@@ -31,8 +31,8 @@ def no_key(monkeypatch, tmp_path):
 def open_log(run_dir, name, step):
     run_dir.mkdir(exist_ok=True)
     config = LoggerConfig(names=[name], group="sweep-7", tags=["rope"])
-    metrics = MetricsLog(run_dir / "metrics.jsonl", [LOGGERS[name](config, RunIdentity(run_dir, IDENTITY_CONFIG))])
-    metrics.start(step)
+    metrics = MetricsLog(run_dir, [LOGGERS[name](config, RunIdentity(run_dir, IDENTITY_CONFIG))])
+    metrics.start(step, "run7")
     return metrics
 
 
@@ -93,7 +93,7 @@ def test_wandb_has_each_step_once_after_a_resume(tmp_path, caplog):
     assert [line["tokens"] for line in history] == [10 * step for step in range(1, 8)]
     run = next(record.run for record in records if record.HasField("run"))
     assert (run.project, run.run_group, list(run.tags)) == ("gpt2lab", "sweep-7", ["rope"])
-    assert run.run_id == (tmp_path / "run" / "wandb_id.txt").read_text().strip()
+    assert run.run_id == "run7"
     assert IDENTITY_CONFIG.items() <= items(run.config.update).items()
     summary = {}
     for record in records:
@@ -118,13 +118,13 @@ class Broken(Logger):
         self.calls += 1
         raise ConnectionError("no route to host")
 
-    start = log = finish = _raise
+    start = log = log_samples = finish = _raise
 
 
 def test_a_logger_that_raises_is_dropped_and_the_record_goes_on(tmp_path, caplog):
     broken = Broken(LoggerConfig(), RunIdentity(tmp_path, {}))
-    metrics = MetricsLog(tmp_path / "metrics.jsonl", [Guarded("wandb", broken)])
-    metrics.start(0)
+    metrics = MetricsLog(tmp_path, [Guarded("wandb", broken)])
+    metrics.start(0, "run7")
     metrics.write(1, 10, loss=1.0)
     metrics.write(2, 20, loss=float("nan"))
     metrics.finish({"status": "completed"}, [Path("loss.png")])
@@ -136,9 +136,9 @@ def test_a_logger_that_raises_is_dropped_and_the_record_goes_on(tmp_path, caplog
 
 def test_a_failure_in_the_middle(tmp_path):
     inner = Broken(LoggerConfig(), RunIdentity(tmp_path, {}))
-    inner.start = lambda history: None
+    inner.start = lambda run_id, history, samples: None
     guarded = Guarded("wandb", inner)
-    guarded.start([])
+    guarded.start("run7", [], [])
     for _ in range(3):
         guarded.log({"step": 1})
     assert inner.calls == 1

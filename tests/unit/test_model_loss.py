@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from gpt2lab.model import loss
-from gpt2lab.model.loss import nll_sum, token_nll
+from gpt2lab.model.loss import objective_sum, token_nll
 
 V, P, C = 40, 45, 8
 
@@ -52,7 +52,7 @@ def plain(hidden, weight, targets):
 def test_value_and_both_gradients(n, kind, dtype):
     hidden, weight, targets = make_inputs(n, dtype)
     targets[ignored(kind, n)] = -100
-    total = nll_sum(hidden, weight, targets, -100, V)
+    total, _ = objective_sum(hidden, weight, targets, -100, V)
     terms = plain(hidden, weight, targets)
     ours = torch.autograd.grad(total, (hidden, weight), torch.tensor(-2.5))
     theirs = torch.autograd.grad(terms.sum(), (hidden, weight), torch.tensor(-2.5, dtype=dtype))
@@ -69,7 +69,7 @@ def test_value_and_both_gradients(n, kind, dtype):
 
 def test_no_tokens_at_all():
     hidden, weight, targets = make_inputs(0)
-    total = nll_sum(hidden, weight, targets, -100, V)
+    total, _ = objective_sum(hidden, weight, targets, -100, V)
     total.backward()
     assert total == 0
     assert (weight.grad == 0).all()
@@ -82,7 +82,7 @@ def test_gradients_add_up_over_calls():
     whole = weight.grad.clone()
     weight.grad = None
     for part in (slice(0, 3), slice(3, 20)):
-        (nll_sum(hidden.detach()[part], weight, targets[part], -100, V) / 20).backward()
+        (objective_sum(hidden.detach()[part], weight, targets[part], -100, V)[0] / 20).backward()
     torch.testing.assert_close(weight.grad, whole, rtol=1e-5, atol=1e-6)
 
 
@@ -90,7 +90,7 @@ def test_gradients_add_up_over_calls():
 def test_one_side_may_be_frozen(frozen):
     *sides, targets = make_inputs(20)
     sides[frozen].requires_grad_(False)
-    (ours,) = torch.autograd.grad(nll_sum(*sides, targets, -100, V), sides[1 - frozen])
+    (ours,) = torch.autograd.grad(objective_sum(*sides, targets, -100, V)[0], sides[1 - frozen])
     (theirs,) = torch.autograd.grad(plain(*sides, targets).sum(), sides[1 - frozen])
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
 
@@ -99,7 +99,7 @@ def test_bfloat16_autocast_to_rounding():
     hidden, weight, targets = make_inputs(200)
     targets[::5] = -100
     with torch.autocast("cpu", dtype=torch.bfloat16), Watch() as watch:
-        total = nll_sum(hidden, weight, targets, -100, V)
+        total, _ = objective_sum(hidden, weight, targets, -100, V)
         terms = token_nll(hidden, weight, targets, -100, V)
     gradients = torch.autograd.grad(total, (hidden, weight))
     exact = plain(hidden, weight, targets)
@@ -121,7 +121,7 @@ def test_bfloat16_autocast_to_rounding():
 @pytest.mark.parametrize("scale", [1e3, 1e6])
 def test_huge_logits_do_not_overflow(scale):
     hidden, weight, targets = make_inputs(30, scale=scale)
-    total = nll_sum(hidden, weight, targets, -100, V)
+    total, _ = objective_sum(hidden, weight, targets, -100, V)
     torch.testing.assert_close(total, plain(hidden, weight, targets).sum(), rtol=1e-6, atol=0)
     assert all(gradient.isfinite().all() for gradient in torch.autograd.grad(total, (hidden, weight)))
 
@@ -132,7 +132,7 @@ def test_a_small_loss_keeps_its_digits_beside_large_logits(margin):
     weight = torch.zeros(V, 2)
     weight[:, 0], weight[3, 1] = 1.0, 1.0  # every logit is 10,000, the target's a little more
     expected = math.log(1 + (V - 1) * math.exp(-margin))
-    assert nll_sum(hidden, weight, torch.tensor([3]), -100, V).item() == pytest.approx(expected, rel=1e-6)
+    assert objective_sum(hidden, weight, torch.tensor([3]), -100, V)[0].item() == pytest.approx(expected, rel=1e-6)
 
 
 class Watch(TorchDispatchMode):
@@ -163,3 +163,22 @@ def test_the_full_logits_are_never_there(tiny_model):
     with Watch() as watch:
         model(tokens)
     assert watch.largest == 10 * 12 * V  # so the measure would see them
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_z_loss(dtype):
+    """Against autograd through the plain formula, in value and gradients; the figure beside it stays the plain loss."""
+    V, z_loss = 40, 0.3
+    hidden, weight = torch.randn(23, 8) * 3, torch.randn(V + 3, 8)
+    targets = torch.randint(V, (23,))
+    targets[::4] = -100
+    ours, plain = ([side.to(dtype).float().requires_grad_() for side in (hidden, weight)] for _ in range(2))
+    with torch.autocast("cpu", dtype=dtype, enabled=dtype != torch.float32):
+        objective, nll = objective_sum(*ours, targets, -100, V, z_loss)
+    logits = (plain[0] @ plain[1].t())[:, :V]
+    expected_nll = torch.nn.functional.cross_entropy(logits, targets, ignore_index=-100, reduction="sum")
+    expected = expected_nll + z_loss * logits.logsumexp(1)[targets != -100].square().sum()
+    rtol = 1e-5 if dtype == torch.float32 else 3e-2
+    torch.testing.assert_close((objective, nll), (expected, expected_nll), rtol=rtol, atol=1e-4)
+    for one, other in zip(torch.autograd.grad(objective, ours), torch.autograd.grad(expected, plain), strict=True):
+        assert (one - other).norm() < rtol * other.norm()

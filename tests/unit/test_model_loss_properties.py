@@ -13,7 +13,7 @@ from gpt2lab.config import RuntimeConfig, SamplingConfig
 from gpt2lab.evaluation import perplexity
 from gpt2lab.generation.filters import sampling_probs
 from gpt2lab.model import GPT, IGNORE_INDEX, loss
-from gpt2lab.model.loss import nll_sum, token_nll
+from gpt2lab.model.loss import objective_sum, token_nll
 from gpt2lab.runtime import open_runtime
 from tests.conftest import OPTIONS, make_tiny_model
 from tests.unit.test_generation import probs_by_hand
@@ -47,7 +47,7 @@ def test_grouped_loss_is_the_plain_one(dtype, problem):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loss, "GROUP_LOGITS", group_logits)
-        total = nll_sum(hidden, head, targets, IGNORE_INDEX, V)
+        total, _ = objective_sum(hidden, head, targets, IGNORE_INDEX, V)
         terms = token_nll(hidden, head, targets, IGNORE_INDEX, V)
     gradients = torch.autograd.grad(total, (hidden, head))
 

@@ -1,6 +1,5 @@
 """The step, its learning rate, its optimizer and its record, against hand computations."""
 
-import dataclasses
 import itertools
 import json
 import math
@@ -10,58 +9,18 @@ import pytest
 import torch
 
 from gpt2lab.config import (
-    DataConfig,
     ModelConfig,
     OptimizerConfig,
-    PrepareConfig,
-    RuntimeConfig,
     ScheduleConfig,
-    TokenizerConfig,
-    TrainingConfig,
-    TrainJob,
     UserError,
 )
-from gpt2lab.data import prepare, set_folder
-from gpt2lab.distributed import World
 from gpt2lab.evaluation import Perplexity
 from gpt2lab.model import GPT
-from gpt2lab.runtime import open_runtime
-from gpt2lab.tokenizer import load_tokenizer
-from gpt2lab.training.build import build_model, build_trainer
-from gpt2lab.training.metrics import MetricsLog, read_metrics
+from gpt2lab.training.metrics import MetricsLog, read_lines
 from gpt2lab.training.optimizer import Optimizers, adamw, decay_groups, muon
 from gpt2lab.training.schedule import lr_share
 
 TINY = {"n_layer": 2, "n_head": 2, "n_embd": 16, "block_size": 16, "vocab_size": 257}
-CPU = open_runtime(RuntimeConfig(device="cpu", precision="fp32"))
-
-
-@pytest.fixture
-def make_trainer(tmp_path):
-    """Trainers on one small corpus, each with a run folder of its own."""
-    (tmp_path / "text.txt").write_text("\n\n".join(f"paragraph {i}: {'word ' * (i % 7)}" for i in range(200)))
-    data = DataConfig(
-        source="text_files", name="t", root=str(tmp_path), files=[str(tmp_path / "text.txt")],
-        delimiter="\n\n", val_fraction=0.2,
-    )  # fmt: skip
-    tokenizer = load_tokenizer("bytes")
-    manifest = prepare(data, PrepareConfig(), tokenizer)
-
-    def make(name, *, model=None, masking=False, **training):
-        settings = {"max_steps": 4, "batch_tokens": 64, "eval_tokens": 160, "log_every": 1} | training
-        job = TrainJob(
-            model=ModelConfig(**(TINY | (model or {}))),
-            tokenizer=TokenizerConfig("bytes", 257),
-            data=dataclasses.replace(data, document_masking=masking),
-            optimizer=OptimizerConfig(lr=1e-2),
-            training=TrainingConfig(**settings),
-        )
-        run_dir = tmp_path / name
-        run_dir.mkdir()
-        model = build_model(job.model, job.seed, CPU)
-        return build_trainer(job, model, tokenizer, set_folder(data, tokenizer), manifest, run_dir, CPU, World())
-
-    return make
 
 
 def shares(total_steps, **settings):
@@ -269,10 +228,13 @@ def test_a_step_whose_loss_is_no_number_is_skipped_and_counted(make_trainer):
     trainer, good = make_trainer("run", max_steps=6), make_trainer("good", max_steps=6)
     poison(trainer, {1, 2, 4})
     updates = []
-    trainer.optimizer.step = lambda step=trainer.optimizer.step: (updates.append(trainer.progress.step), step())
+    trainer.update.optimizer.step = lambda step=trainer.update.optimizer.step: (
+        updates.append(trainer.progress.step),
+        step(),
+    )
     trainer.run()
     assert updates == [0, 3, 5]
-    assert (trainer.progress.skipped_steps, trainer.progress.skipped_in_a_row) == (3, 0)
+    assert (trainer.update.skips.total, trainer.update.skips.in_a_row) == (3, 0)
     assert all(parameter.isfinite().all() for parameter in trainer.model.parameters())
     lines = [json.loads(line, parse_constant=pytest.fail) for line in trainer.metrics.path.read_text().splitlines()]
     assert [line["loss"] is None for line in lines if "loss" in line] == [False, True, True, False, True, False]
@@ -287,7 +249,7 @@ def test_too_many_skips_in_a_row_stop_the_run(make_trainer):
         UserError, match=r"step 7: loss nan.*first wte.weight; 3 steps in a row .*max_skips=2.*optimizer.lr"
     ):
         trainer.run()
-    assert trainer.progress.skipped_steps == 5
+    assert trainer.update.skips.total == 5
     saved = make_trainer("again", max_steps=9)
     saved.checkpoints.load((trainer.checkpoints.folder / "last").resolve())
     assert all(parameter.isfinite().all() for parameter in saved.model.parameters())
@@ -313,7 +275,7 @@ def test_resumed_steps_are_those_of_the_straight_run(make_trainer):
     for (name, one), other in zip(straight.model.named_parameters(), resumed.model.parameters(), strict=True):
         assert torch.equal(one, other), name
     losses = [
-        [(line["step"], line.get("loss"), line.get("val_loss")) for line in read_metrics(trainer.metrics.path)]
+        [(line["step"], line.get("loss"), line.get("val_loss")) for line in read_lines(trainer.metrics.path)]
         for trainer in (straight, resumed)
     ]
     assert losses[0] == losses[1]
@@ -323,16 +285,20 @@ def test_a_run_from_step_0_drops_the_lines_of_a_killed_attempt(make_trainer):
     trainer = make_trainer("run")
     trainer.metrics.write(1, 64, loss=99.0)
     trainer.run()
-    assert [m["step"] for m in read_metrics(trainer.metrics.path) if "loss" in m] == [1, 2, 3, 4]
+    assert [m["step"] for m in read_lines(trainer.metrics.path) if "loss" in m] == [1, 2, 3, 4]
 
 
 def test_best_is_the_lowest_validation_loss_that_is_a_number(make_trainer):
-    trainer = make_trainer("run")
-    best = {}
-    for trainer.progress.step, loss in enumerate([3.0, math.nan, 2.0, 2.5], start=1):
-        trainer._save(Perplexity(nll=loss, tokens=1, bytes=1))
-        best[trainer.progress.step] = (trainer.checkpoints.folder / "best").resolve().name
-    assert list(best.values()) == ["step_00000001", "step_00000001", "step_00000003", "step_00000003"]
+    trainer = make_trainer("run", eval_every=1)
+    losses = iter([3.0, math.nan, 2.0, 2.5])
+    trainer.validator = lambda model, before_batch: Perplexity(nll=next(losses), tokens=1, bytes=1)
+    best = []
+    load = trainer.load
+    trainer.load = lambda step: (best.append((trainer.checkpoints.folder / "best").resolve().name), load(step))[1]
+    trainer.run()
+    best.append((trainer.checkpoints.folder / "best").resolve().name)
+    assert best == ["best", "step_00000001", "step_00000001", "step_00000003", "step_00000003"]
+    assert trainer.progress.best_val_loss == 2.0
 
 
 def test_validation_leaves_training_as_it_was(make_trainer):
@@ -341,7 +307,7 @@ def test_validation_leaves_training_as_it_was(make_trainer):
     final = [trainer.run() for trainer in (often, once)]
     assert final[0] == final[1]
     losses = [
-        {line["step"]: line["loss"] for line in read_metrics(trainer.metrics.path) if "loss" in line}
+        {line["step"]: line["loss"] for line in read_lines(trainer.metrics.path) if "loss" in line}
         for trainer in (often, once)
     ]
     assert set(losses[0]) == {1, 2, 3, 4}
@@ -369,12 +335,12 @@ def test_dropout_differs_between_steps(make_trainer):
 
 
 def test_rewound_metrics_have_each_step_once(tmp_path):
-    metrics = MetricsLog(tmp_path / "metrics.jsonl")
+    metrics = MetricsLog(tmp_path)
     for step in range(1, 6):
         metrics.write(step, 10 * step, loss=float(step))
     with metrics.path.open("a") as file:
         file.write('{"step": 6, "tok')  # killed while writing
-    assert [line["step"] for line in read_metrics(metrics.path)] == [1, 2, 3, 4, 5]
+    assert [line["step"] for line in read_lines(metrics.path)] == [1, 2, 3, 4, 5]
     metrics.rewind(3)
     metrics.write(4, 40, loss=0.5)
     lines = [json.loads(line) for line in metrics.path.read_text().splitlines()]

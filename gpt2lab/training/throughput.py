@@ -1,0 +1,62 @@
+"""How fast a run is: tokens a second, the share of time spent waiting for data, and model FLOPs utilisation."""
+
+from dataclasses import dataclass
+
+import torch
+
+from gpt2lab.model import GPT
+
+PEAK_FLOPS = {
+    "H200": 989e12,
+    "H100 NVL": 835e12,
+    "H100 PCIe": 756e12,
+    "H100": 989e12,
+    "A100": 312e12,
+    "L40S": 362e12,
+    "L4": 121e12,
+    "RTX 4090": 165e12,
+    "RTX 3090": 71e12,
+}
+"""bf16 matrix products without sparsity, a second, by a part of the device's name; the first that fits (data sheets)"""
+
+
+def flops_per_token(model: GPT, sequence_length: int) -> int:
+    """Floating-point operations of forward and backward, a token; recomputed activations do not count.
+
+    6 a weight of every matrix product (the head is one, the embedding is a look-up) and 12 n_layer n_embd T for the
+    scores and their sums, as if every token saw all others (Chowdhery et al. 2022, appendix B).
+    """
+    config = model.config
+    in_blocks = sum(p.numel() for block in model.blocks for p in block.parameters() if p.ndim == 2)
+    head = config.vocab_size * config.n_embd
+    return 6 * (in_blocks + head) + 12 * config.n_layer * config.n_embd * sequence_length
+
+
+def peak_flops(device: torch.device, precision: str) -> float | None:
+    """What the device could do a second in 16-bit formats; None: not in the table, or another format."""
+    if device.type != "cuda" or precision == "fp32":
+        return None
+    name = torch.cuda.get_device_name(device)
+    return next((flops for part, flops in PEAK_FLOPS.items() if part in name), None)
+
+
+@dataclass
+class Throughput:
+    """Sums since the last line of the record."""
+
+    flops_per_token: int
+    peak_flops: float | None
+    """of all devices together"""
+    tokens: int = 0
+    seconds: float = 0.0
+    waiting: float = 0.0
+    """seconds of it before the batch was there"""
+
+    def take(self) -> dict[str, float]:
+        """The figures since the last call; ``mfu`` where the device's peak is known."""
+        rate = self.tokens / self.seconds
+        figures = {"tokens_per_second": round(rate), "data_wait": round(self.waiting / self.seconds, 4)}
+        if self.peak_flops:
+            figures["mfu"] = round(rate * self.flops_per_token / self.peak_flops, 4)
+        self.tokens, self.seconds, self.waiting = 0, 0.0, 0.0
+        return figures

@@ -1,0 +1,117 @@
+"""SIGKILL at random moments: python -m tests.integration.kill_campaign [--kills 50] [--seed 0]
+
+A run is killed again and again, in steps, in evaluations and while it saves, as one process and as two, and started
+again with ``resume=auto``; in the end its weights, optimizer state and losses must be those of a run left alone.
+"""
+
+import argparse
+import collections
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from gpt2lab.training.metrics import read_lines
+from tests.integration.conftest import ONE_THREAD, ROOT, TINY, copy_corpus, run_in
+
+# dropout, accumulation of two micro-batches, and an epoch boundary every 16 or so steps of the 40,000-token corpus
+RUN = [
+    *TINY,
+    "data.files=[argparse.py]",
+    "data.val_fraction=0.2",
+    "training.checkpoint_every=7",
+    "training.eval_every=10",
+    "training.log_every=1",
+    "training.micro_batch_size=4",
+    "model.dropout=0.1",
+    "runtime.precision=fp32",
+]
+
+
+def campaign(folder: Path, processes: int, steps: int, kills: int, seed: int) -> collections.Counter[str]:
+    """Kill a run ``kills`` times in ``folder``, which holds the corpus; return what it was doing each time.
+
+    Raises:
+        AssertionError: the result differs from that of a run left alone.
+    """
+    settings = [*RUN, f"training.max_steps={steps}", f"runtime.num_processes={processes}"]
+    straight, killed = folder / f"straight{processes}", folder / f"killed{processes}"
+    run_in(folder, "train.py", *settings, f"run_dir={straight}")
+    moments, met = random.Random(seed), collections.Counter[str]()
+    command = [sys.executable, ROOT / "train.py", *settings, f"run_dir={killed}", "resume=auto"]
+    while True:
+        with (folder / "stderr.txt").open("w") as log:
+            # a session of its own, so that the kill takes all processes of the run
+            process = subprocess.Popen(
+                command, cwd=folder, env=ONE_THREAD, stdout=subprocess.DEVNULL, stderr=log, start_new_session=True
+            )
+            if met.total() < kills and wait_for_a_new_step(killed, process):
+                time.sleep(moments.uniform(0, 0.4))
+                saving = any((killed / "checkpoints").glob("*.tmp"))
+                last = (read_lines(killed / "metrics.jsonl") or [{}])[-1]
+                if process.poll() is None:
+                    signal_all(process)
+                    evaluating = last.get("step", 1) % 10 == 0 and "val_loss" not in last
+                    met["a save" if saving else "an evaluation" if evaluating else "a step"] += 1
+            status = process.wait()
+        if status == 0:
+            break
+        assert status == -signal.SIGKILL, (folder / "stderr.txt").read_text()
+    compare(straight, killed)
+    return met
+
+
+def wait_for_a_new_step(run_dir: Path, process: subprocess.Popen[bytes]) -> bool:
+    """Wait until the run has written a line of its record since it was started; false if it ended before."""
+    metrics = run_dir / "metrics.jsonl"
+    before = metrics.stat().st_mtime_ns if metrics.exists() else None
+    rewound = None
+    while process.poll() is None:
+        now = metrics.stat().st_mtime_ns if metrics.exists() else None
+        if now != before and rewound is None and before is not None:
+            rewound, before = now, now  # a resumed run first drops the lines after its checkpoint
+        elif now != before:
+            return True
+        time.sleep(0.005)
+    return False
+
+
+def signal_all(process: subprocess.Popen[bytes]) -> None:
+    """SIGKILL to the launcher and every process it started."""
+    listing = subprocess.run(["ps", "-e", "-o", "pid=,sess="], capture_output=True, text=True, check=True).stdout
+    session = [int(pid) for pid, leader in map(str.split, listing.splitlines()) if int(leader) == process.pid]
+    subprocess.run(["kill", "-9", *map(str, session)], check=False, capture_output=True)
+
+
+def compare(straight: Path, killed: Path) -> None:
+    """Assert that two runs left the same state and the same record."""
+    for name in ("model.safetensors", "optimizer.pt"):
+        one, other = ((run / "checkpoints" / "last" / name).read_bytes() for run in (straight, killed))
+        assert one == other, f"{name} differs"
+    one, other = (
+        [(m["step"], m.get("loss"), m.get("val_loss")) for m in read_lines(run / "metrics.jsonl")]
+        for run in (straight, killed)
+    )
+    assert one == other, "the record differs"
+
+
+def main() -> None:
+    """Run the campaign once as one process and once as two, and print what was met."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--kills", type=int, default=50, help="in all, half of them with one process")
+    parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        copy_corpus(Path(folder))
+        for processes in (1, 2):
+            kills = arguments.kills // 2
+            met = campaign(Path(folder), processes, steps=40 * kills, kills=kills, seed=arguments.seed)
+            what = ", ".join(f"{count} in {name}" for name, count in met.items())
+            print(f"{processes} process(es): {met.total()} kills ({what}); bit-equal to the run left alone", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,146 @@
+"""What a run shows of itself while it goes: speed, spikes, samples, a trace; each leaves the training alone."""
+
+import json
+import math
+import os
+import signal
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from gpt2lab.config import ModelConfig, SamplesConfig, SamplingConfig
+from gpt2lab.generation import generate
+from gpt2lab.model import GPT
+from gpt2lab.training.metrics import read_lines
+from gpt2lab.training.spikes import SpikeWatch
+from gpt2lab.training.throughput import PEAK_FLOPS, Throughput, flops_per_token, peak_flops
+from gpt2lab.training.trainer import StoppedError
+
+DROPOUT = {"dropout": 0.2}
+
+
+@pytest.mark.parametrize("options", [{}, {"tie_head": False, "mlp": "swiglu"}, {"n_head": 4, "n_kv_head": 2}])
+def test_flops_are_those_that_torch_counts(tiny_model, options):
+    model = tiny_model(**options)
+    B, T = 2, 12
+    tokens = torch.randint(model.config.vocab_size, (B, T))
+    with FlopCounterMode(display=False) as counter, torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
+        model(tokens).sum().backward()
+    assert counter.get_total_flops() == B * T * flops_per_token(model, T)
+
+
+def test_peak_is_of_the_device(monkeypatch):
+    gpu = torch.device("cuda")
+    for name, part in (("NVIDIA H100 80GB HBM3", "H100"), ("NVIDIA H100 PCIe", "H100 PCIe"), ("NVIDIA L4", "L4")):
+        monkeypatch.setattr(torch.cuda, "get_device_name", lambda device, name=name: name)
+        assert peak_flops(gpu, "bf16") == PEAK_FLOPS[part]
+    assert peak_flops(gpu, "fp32") is None
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "something else")
+    assert peak_flops(gpu, "bf16") is None
+    assert peak_flops(torch.device("cpu"), "bf16") is None
+
+
+def test_throughput_by_hand():
+    throughput = Throughput(flops_per_token=100, peak_flops=20_000.0)
+    throughput.tokens, throughput.seconds, throughput.waiting = 640, 8.0, 2.0
+    assert throughput.take() == {"tokens_per_second": 80, "data_wait": 0.25, "mfu": 0.4}
+    throughput.tokens, throughput.seconds = 640, 4.0
+    assert throughput.take() == {"tokens_per_second": 160, "data_wait": 0.0, "mfu": 0.8}
+    unknown = Throughput(100, None, tokens=1, seconds=1.0)
+    assert "mfu" not in unknown.take()
+
+
+def test_a_line_of_the_record_has_all_of_it(make_trainer):
+    trainer = make_trainer("run")
+    trainer.run()
+    line = next(line for line in read_lines(trainer.metrics.path) if line["step"] == 4)
+    norm = math.sqrt(sum(p.double().square().sum().item() for p in trainer.model.parameters()))
+    assert line["param_norm"] == pytest.approx(norm, rel=1e-5)
+    assert 0 <= line["data_wait"] < 1
+    assert line["memory_bytes"] > 50e6
+
+
+def test_spikes_by_hand():
+    watch = SpikeWatch()
+    assert not any(watch(loss) for loss in [4.0, 2.0] * 15)  # mean 3, deviation 1
+    assert not watch(1e6)  # the 31st: too few are known
+    watch.load_state_dict({"recent": [4.0, 2.0] * 20, "count": 3})
+    assert not watch(8.9)
+    watch.load_state_dict({"recent": [4.0, 2.0] * 20, "count": 3})
+    assert watch(9.1)
+    assert (watch.count, watch.recent[-1]) == (4, 9.1)
+    for _ in range(500):
+        watch(1.0)
+    assert list(watch.recent) == [1.0] * 128
+
+
+def test_a_spike_is_said_and_counted(make_trainer, caplog):
+    trainer = make_trainer("run", max_steps=44)
+    train_step = trainer.train_step
+    trainer.train_step = lambda step: train_step(step) | ({"loss": 99.0} if step == 40 else {})
+    trainer.run()
+    assert caplog.text.count("step 41: the loss jumped to 99.000") == 1
+    assert trainer.spikes.count == 1
+
+
+SAMPLES = SamplesConfig(every=2, prompts=["", "par"], sampling=SamplingConfig(max_new_tokens=5, seed=3))
+
+
+def test_samples_are_the_models_and_change_nothing(make_trainer):
+    settings = {"max_steps": 9, "eval_every": 2, "model": DROPOUT}
+    sampling, silent = make_trainer("sampling", samples=SAMPLES, **settings), make_trainer("silent", **settings)
+    assert sampling.run() == silent.run()
+    losses = [[line.get("loss") for line in read_lines(t.metrics.path)] for t in (sampling, silent)]
+    assert losses[0] == losses[1]
+    lines = read_lines(sampling.metrics.samples_path)
+    assert [(line["step"], line["prompt"]) for line in lines] == [(s, p) for s in (4, 8, 9) for p in ("", "par")]
+    prompts = [[256], list(b"par")]
+    again = generate(sampling.model, prompts, SAMPLES.sampling, eot_id=256, runtime=sampling.runtime)
+    assert [line["text"] for line in lines[-2:]] == [bytes(ids).decode(errors="replace") for ids in again]
+    assert not silent.metrics.samples_path.exists()
+
+
+def test_a_trace_is_left(make_trainer):
+    trainer = make_trainer("run", max_steps=8, runtime={"profile": True})
+    trainer.run()
+    events = json.loads((trainer.metrics.path.parent / "profile" / "rank0.json").read_text())["traceEvents"]
+    assert sum(event["name"].startswith("ProfilerStep#") and event["ph"] == "X" for event in events) == 3
+    assert any(event["name"] == "aten::mm" for event in events)
+
+
+def test_a_signal_in_an_evaluation_is_answered_before_its_next_batch(make_trainer):
+    """The validation that was cut short is made up for, so that the record is that of a run which was not stopped."""
+    settings = {"max_steps": 6, "eval_every": 3, "checkpoint_every": 0, "micro_batch_size": 1, "model": DROPOUT}
+    straight, stopped, resumed = (make_trainer(name, **settings) for name in ("straight", "stopped", "resumed"))
+    straight.run()
+    windows, scored = stopped.validator.windows, []
+
+    class Interrupting:
+        def __len__(self):
+            return len(windows)
+
+        def batch(self, start, stop):
+            scored.append(start)
+            if start == 2:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return windows.batch(start, stop)
+
+    stopped.validator.windows = Interrupting()
+    with pytest.raises(StoppedError, match="SIGTERM at step 3, which is saved"):
+        stopped.run()
+    assert scored == [0, 1, 2]
+    assert len(windows) > 4
+    resumed.checkpoints.load(stopped.checkpoints.folder / "step_00000003")
+    resumed.metrics = stopped.metrics
+    resumed.run()
+    kept = ("step", "loss", "val_loss")
+    records = [[{k: line.get(k) for k in kept} for line in read_lines(t.metrics.path)] for t in (straight, resumed)]
+    assert records[0] == records[1]
+    for one, other in zip(straight.model.parameters(), resumed.model.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_a_model_of_another_size_has_other_flops():
+    sizes = [flops_per_token(GPT(ModelConfig(n_layer=n, n_head=2, n_embd=16, vocab_size=50)), 8) for n in (1, 2, 3)]
+    assert sizes[2] - sizes[1] == sizes[1] - sizes[0] == 6 * 12 * 16 * 16 + 12 * 16 * 8
