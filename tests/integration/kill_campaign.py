@@ -6,6 +6,8 @@ again with ``resume=auto``; in the end its weights, optimizer state and losses m
 
 import argparse
 import collections
+import contextlib
+import os
 import random
 import signal
 import subprocess
@@ -44,16 +46,13 @@ def campaign(folder: Path, processes: int, steps: int, kills: int, seed: int) ->
     command = [sys.executable, ROOT / "train.py", *settings, f"run_dir={killed}", "resume=auto"]
     while True:
         with (folder / "stderr.txt").open("w") as log:
-            # a session of its own, so that the kill takes all processes of the run
-            process = subprocess.Popen(
-                command, cwd=folder, env=ONE_THREAD, stdout=subprocess.DEVNULL, stderr=log, start_new_session=True
-            )
+            process = subprocess.Popen(command, cwd=folder, env=ONE_THREAD, stdout=subprocess.DEVNULL, stderr=log)
             if met.total() < kills and wait_for_a_new_step(killed, process):
                 time.sleep(moments.uniform(0, 0.4))
                 saving = any((killed / "checkpoints").glob("*.tmp"))
                 last = (read_lines(killed / "metrics.jsonl") or [{}])[-1]
                 if process.poll() is None:
-                    signal_all(process)
+                    kill_all(killed)
                     evaluating = last.get("step", 1) % 10 == 0 and "val_loss" not in last
                     met["a save" if saving else "an evaluation" if evaluating else "a step"] += 1
             status = process.wait()
@@ -79,11 +78,12 @@ def wait_for_a_new_step(run_dir: Path, process: subprocess.Popen[bytes]) -> bool
     return False
 
 
-def signal_all(process: subprocess.Popen[bytes]) -> None:
-    """SIGKILL to the launcher and every process it started."""
-    listing = subprocess.run(["ps", "-e", "-o", "pid=,sess="], capture_output=True, text=True, check=True).stdout
-    session = [int(pid) for pid, leader in map(str.split, listing.splitlines()) if int(leader) == process.pid]
-    subprocess.run(["kill", "-9", *map(str, session)], check=False, capture_output=True)
+def kill_all(run_dir: Path) -> None:
+    """SIGKILL to the launcher and the processes it started: all that name the run's folder."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # gone meanwhile
+            if f"run_dir={run_dir}".encode() in (folder / "cmdline").read_bytes().split(b"\0"):
+                os.kill(int(folder.name), signal.SIGKILL)
 
 
 def compare(straight: Path, killed: Path) -> None:

@@ -1,12 +1,17 @@
 """A run killed at any moment and started again ends with the weights of one that was not."""
 
+import re
+import subprocess
+import sys
 import time
 
 import pytest
+import torch
 
+from gpt2lab.checkpoint import newest_complete
 from gpt2lab.training.metrics import read_lines
-from tests.integration.conftest import TINY
-from tests.integration.kill_campaign import campaign
+from tests.integration.conftest import ONE_THREAD, ROOT, TINY, run_in
+from tests.integration.kill_campaign import campaign, compare
 
 
 @pytest.mark.slow
@@ -38,4 +43,45 @@ def test_an_older_checkpoint_is_continued_in_a_folder_of_its_own(run, workplace)
     run("train.py", *settings, older, "run_dir=branch")
     weights = [(workplace / d / "checkpoints" / "last" / "model.safetensors").read_bytes() for d in ("run", "branch")]
     assert weights[0] == weights[1]
+    run_ids = [
+        torch.load(workplace / path / "progress.pt", weights_only=True)["progress"]["run_id"]
+        for path in ("run/checkpoints/step_00000004", "run/checkpoints/last", "branch/checkpoints/last")
+    ]
+    assert run_ids[0] == run_ids[1] != run_ids[2]  # what a dashboard knows them by
     assert [m["step"] for m in read_lines(workplace / "branch" / "metrics.jsonl")] == [6, 6]
+
+
+FULL_DISK = """
+mount -t tmpfs -o size={megabytes}m none {disk} || exit 77
+"$@"
+status=$?
+cp -r {disk}/. {kept}
+exit $status
+"""
+
+
+def test_a_full_disk_stops_the_run_and_leaves_what_was_saved(workplace):
+    """A disk of 2 MB in memory, with room for a few checkpoints."""
+    permitted = subprocess.run(["unshare", "--user", "--map-root-user", "--mount", "true"], check=False).returncode == 0
+    if not permitted:
+        pytest.skip("this machine lets nobody mount a disk; tests/unit/test_checkpoint.py raises the error instead")
+    disk, kept = workplace / "disk", workplace / "kept"
+    disk.mkdir()
+    kept.mkdir()
+    settings = [*TINY, "training.max_steps=12", "training.checkpoint_every=1", "training.keep_checkpoints=9"]
+    run_in(workplace, "prepare.py", *TINY[:4])
+    script = FULL_DISK.format(megabytes=2, disk=disk, kept=kept)
+    train = [sys.executable, ROOT / "train.py", *settings, f"run_dir={disk}"]
+    in_namespace = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script, "sh", *train]
+    result = subprocess.run(in_namespace, cwd=workplace, env=ONE_THREAD, capture_output=True, text=True, check=False)
+    assert result.returncode == 2, result.stderr
+    assert "Traceback" not in result.stderr
+    line = next(line for line in result.stderr.splitlines() if line.startswith("error"))
+    assert re.search(r"the checkpoint of step \d+ was not written \(.*No space left.*\); it needs [\d,]+ bytes", line)
+    complete = newest_complete(kept / "checkpoints")
+    assert complete is not None
+    assert not list((kept / "checkpoints").glob("*.tmp"))
+    # with room again, the run goes on as if nothing had been
+    run_in(workplace, "train.py", *settings, f"run_dir={kept}", "resume=auto")
+    run_in(workplace, "train.py", *settings, "run_dir=straight")
+    compare(workplace / "straight", kept)

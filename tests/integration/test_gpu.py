@@ -1,0 +1,88 @@
+"""What needs a CUDA GPU: skipped where there is none."""
+
+import json
+
+import pytest
+import torch
+
+from gpt2lab.config import ModelConfig, RuntimeConfig
+from gpt2lab.model import GPT
+from gpt2lab.runtime import open_runtime
+from gpt2lab.training.metrics import read_lines
+from gpt2lab.training.throughput import peak_flops
+from tests.integration.conftest import TINY
+
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU here")]
+ON_GPU = [*TINY, "runtime.device=cuda", "training.log_every=1", "training.max_steps=12", "training.checkpoint_every=4"]
+
+
+def losses(run_dir):
+    return [line["loss"] for line in read_lines(run_dir / "metrics.jsonl") if "loss" in line]
+
+
+def test_logits_are_those_of_the_cpu():
+    model = GPT(ModelConfig(n_layer=4, n_head=4, n_embd=128, vocab_size=1000)).eval()
+    tokens = torch.randint(1000, (2, 64))
+    with torch.inference_mode():
+        expected = model(tokens)
+        found = model.cuda()(tokens.cuda()).cpu()
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)
+
+
+def test_float32_is_not_rounded_unless_asked():
+    factors = torch.randn(2, 256, 256, dtype=torch.float64)
+    exact = factors[0] @ factors[1]
+    errors = []
+    for tf32 in (False, True):
+        open_runtime(RuntimeConfig(device="cuda", precision="fp32", tf32=tf32))
+        product = factors[0].float().cuda() @ factors[1].float().cuda()
+        errors.append((product.cpu().double() - exact).abs().max().item())
+    open_runtime(RuntimeConfig(device="cuda", precision="fp32"))
+    assert errors[0] < 1e-3 < errors[1]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [["runtime.precision=fp32"], ["runtime.precision=bf16"], ["runtime.precision=fp16"], ["runtime.compile=true"],
+     ["runtime.activation_checkpointing=true"], ["optimizer=muon"]],
+    ids="-".join,
+)  # fmt: skip
+def test_training_goes_as_on_the_cpu(run, workplace, settings):
+    run("train.py", *ON_GPU, *settings, "run_dir=gpu")
+    run(
+        "train.py",
+        *ON_GPU,
+        *settings,
+        "runtime.device=cpu",
+        "runtime.precision=fp32",
+        "runtime.compile=false",
+        "run_dir=cpu",
+    )
+    assert losses(workplace / "gpu") == pytest.approx(losses(workplace / "cpu"), rel=1e-2)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_resumed_steps_are_those_of_the_straight_run(run, workplace, precision):
+    settings = [*ON_GPU, f"runtime.precision={precision}", "model.dropout=0.1"]
+    run("train.py", *settings, "run_dir=straight")
+    run("train.py", *settings, "run_dir=resumed", "training.max_steps=12")
+    for link in ("last", "best"):
+        (workplace / "resumed" / "checkpoints" / link).unlink()
+    (workplace / "resumed" / "checkpoints" / "step_00000012").rename(workplace / "gone")
+    run("train.py", *settings, "run_dir=resumed", "resume=auto")
+    assert losses(workplace / "resumed") == pytest.approx(losses(workplace / "straight"), rel=1e-4)
+
+
+def test_utilisation_is_in_the_record(run, workplace):
+    run("train.py", *ON_GPU, "run_dir=run", "runtime.precision=bf16")
+    lines = [line for line in read_lines(workplace / "run" / "metrics.jsonl") if "loss" in line]
+    known = peak_flops(torch.device("cuda"), "bf16") is not None
+    assert all(("mfu" in line) == known for line in lines)
+    assert json.loads((workplace / "run" / "summary.json").read_text())["peak_memory_bytes"] > 0
+    print(lines[-1])
+
+
+def test_out_of_memory_says_what_to_type(run):
+    huge = ["model.n_embd=4096", "model.n_layer=48", "model.block_size=8192", "training.batch_tokens=4194304"]
+    with pytest.raises(AssertionError, match=r"out of memory .*training.micro_batch_size="):
+        run("train.py", *ON_GPU, *huge, "training.micro_batch_size=512")
