@@ -13,6 +13,7 @@ import logging
 import os
 import shutil
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -56,17 +57,31 @@ class CheckpointManager:
         self.folder, self.parts, self.description, self.keep = folder, parts, description, keep
 
     def save(self, step: int, *, best: bool) -> Path:
-        """Write the checkpoint of this step, point ``last`` (and ``best``) to it, delete those no longer kept.
+        """Write the checkpoint of this step; return its folder.
+
+        The link ``last`` (and ``best``) comes to point to it, and those no longer kept are deleted.
 
         Raises:
             UserError: the disk is full, or the like; earlier checkpoints are untouched.
         """
-        final = self.folder / f"step_{step:08d}"
+        self._write(step, self._states(), best=best)
+        return self._folder_of(step)
+
+    def wait(self) -> None:
+        """Return when everything saved is on the disk; errors are those of ``save``."""
+
+    def _states(self) -> dict[str, dict[str, Any]]:
+        return {name: part.state_dict() for name, part in self.parts.items()}
+
+    def _folder_of(self, step: int) -> Path:
+        return self.folder / f"step_{step:08d}"
+
+    def _write(self, step: int, states: dict[str, dict[str, Any]], *, best: bool) -> None:
+        final = self._folder_of(step)
         temporary = final.with_suffix(".tmp")
         self.folder.mkdir(parents=True, exist_ok=True)
         for leftover in self.folder.glob("step_*.tmp"):  # of a process that was killed while it wrote
             shutil.rmtree(leftover)
-        states = {name: part.state_dict() for name, part in self.parts.items()}
         needed = sum(map(_tensor_bytes, states.values()))
         try:
             temporary.mkdir()
@@ -99,7 +114,6 @@ class CheckpointManager:
         for link in ("last", "best") if best else ("last",):
             _point(self.folder / link, final)
         self._prune()
-        return final
 
     def load(self, checkpoint: Path) -> None:
         """Give every part its state back.
@@ -121,6 +135,28 @@ class CheckpointManager:
         for old in list_checkpoints(self.folder)[self.keep :]:
             if old.resolve() not in pinned:
                 shutil.rmtree(old)
+
+
+class BackgroundCheckpoints(CheckpointManager):
+    """Copies the state and writes it in a thread while the run goes on; takes memory for one more state."""
+
+    def __init__(self, folder: Path, parts: Mapping[str, Stateful], description: dict[str, Any], keep: int) -> None:
+        super().__init__(folder, parts, description, keep)
+        self.writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
+        self.pending: Future[None] | None = None
+
+    def save(self, step: int, *, best: bool) -> Path:
+        """Begin to write; an error of the one before comes out here, as those of this one do at the next call."""
+        self.wait()
+        states = _copied(self._states())
+        self.pending = self.writer.submit(self._write, step, states, best=best)
+        return self._folder_of(step)
+
+    def wait(self) -> None:
+        """See ``CheckpointManager.wait``."""
+        if self.pending is not None:
+            pending, self.pending = self.pending, None
+            pending.result()
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
@@ -214,6 +250,15 @@ def _tensor_bytes(state: Any) -> int:
     if isinstance(state, Mapping):
         return sum(map(_tensor_bytes, state.values()))
     return sum(map(_tensor_bytes, state)) if isinstance(state, list | tuple) else 0
+
+
+def _copied(state: Any) -> Any:
+    """A state whose tensors are copies on the CPU."""
+    if isinstance(state, Tensor):
+        return state.detach().to("cpu", copy=True)
+    if isinstance(state, Mapping):
+        return {key: _copied(value) for key, value in state.items()}
+    return [_copied(value) for value in state] if isinstance(state, list) else state
 
 
 def _write_part(folder: Path, name: str, state: dict[str, Any]) -> Path:

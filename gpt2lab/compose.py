@@ -18,6 +18,7 @@ import sys
 import time
 import typing
 from collections.abc import Callable, Iterable
+from logging.handlers import MemoryHandler
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -82,7 +83,9 @@ def run_job(name: str, task: Callable[[Any], Any]) -> NoReturn:
     """Run an entry point under Hydra (overrides, ``--multirun``, ``--cfg job``, ``--help``) and exit."""
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors reach us, not Hydra's own printer
     sys.argv[1:] = [literal_text(argument) for argument in sys.argv[1:]]
-    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[_ConsoleHandler()])
+    # what is said before there is a run folder is kept for its log.txt
+    handlers = [_ConsoleHandler(), MemoryHandler(capacity=10_000, flushLevel=logging.CRITICAL)]
+    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=handlers)
 
     if is_launched():
         if {"-m", "--multirun"} & set(sys.argv):
@@ -203,6 +206,10 @@ def open_run_dir(run_dir: Path, job: TrainJob) -> None:
         handler.close()
     file_handler = logging.FileHandler(run_dir / "log.txt")
     file_handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    for early in [h for h in root.handlers if isinstance(h, MemoryHandler)]:
+        early.setTarget(file_handler)
+        early.flush()
+        root.removeHandler(early)
     root.addHandler(file_handler)
 
 

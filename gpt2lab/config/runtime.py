@@ -19,6 +19,8 @@ class RuntimeConfig:
     """compile each block with torch.compile (training)"""
     activation_checkpointing: bool = False
     """compute each block's inside again in backward instead of keeping it: less memory, a third more work (training)"""
+    background_checkpoints: bool = False
+    """write checkpoints in a thread while training goes on, from a copy of the state in the host's memory (training)"""
     profile: bool = False
     """leave a Chrome trace of a few steps in ``profile/`` of the run folder (training)"""
     num_processes: int = 1

@@ -8,7 +8,7 @@ import torch
 from torch import Generator, nn
 from torch.utils.checkpoint import checkpoint
 
-from gpt2lab.checkpoint import CheckpointManager
+from gpt2lab.checkpoint import BackgroundCheckpoints, CheckpointManager
 from gpt2lab.config import ModelConfig, TrainJob, choose, to_dict
 from gpt2lab.data import Manifest, ReadAhead, train_batches, val_windows
 from gpt2lab.distributed import World
@@ -70,6 +70,7 @@ def build_trainer(
     settings = (job.data, folder, manifest, job.batch_size, job.sequence_length, job.seed)
     batches = train_batches(*settings, rank=world.rank, world_size=world.size)
     total_steps = job.total_steps(batches.num_windows * job.sequence_length)
+    checkpoints = BackgroundCheckpoints if job.runtime.background_checkpoints else CheckpointManager
     make_optimizer = choose(OPTIMIZERS, job.optimizer.name, "optimizer.name")
     optimizer = Optimizers(make_optimizer(model, job.optimizer, job.peak_lr))
     identity = RunIdentity(run_dir, to_dict(job))
@@ -99,7 +100,7 @@ def build_trainer(
             runtime,
             world,
         ),
-        checkpoints=CheckpointManager(
+        checkpoints=checkpoints(
             run_dir / "checkpoints",
             {"model": model, "optimizer": optimizer, "progress": state},
             description,

@@ -133,7 +133,9 @@ class Trainer:
             except AskedToStop as asked:
                 if self.saved_step != self.progress.step:
                     self._save(best=False)
+                self.checkpoints.wait()
                 raise StoppedError(asked.args[0], self.progress.step, self.metrics.path.parent) from None
+            self.checkpoints.wait()
         return validation or self.validator(self.model)
 
     def train_step(self, step: int) -> dict[str, float]:

@@ -1,7 +1,8 @@
 """SIGKILL at random moments: python -m tests.integration.kill_campaign [--kills 50] [--seed 0]
 
-A run is killed again and again, in steps, in evaluations and while it saves, as one process and as two, and started
-again with ``resume=auto``; in the end its weights, optimizer state and losses must be those of a run left alone.
+A run is killed again and again, in steps, in evaluations and while it saves, as one process and as two (which save in
+the background), and started again with ``resume=auto``; in the end its weights, optimizer state and losses must be
+those of a run left alone.
 """
 
 import argparse
@@ -30,6 +31,7 @@ RUN = [
     "training.micro_batch_size=4",
     "model.dropout=0.1",
     "runtime.precision=fp32",
+    "samples.sampling.max_new_tokens=4",
 ]
 
 
@@ -40,6 +42,7 @@ def campaign(folder: Path, processes: int, steps: int, kills: int, seed: int) ->
         AssertionError: the result differs from that of a run left alone.
     """
     settings = [*RUN, f"training.max_steps={steps}", f"runtime.num_processes={processes}"]
+    settings.append(f"runtime.background_checkpoints={processes == 2}")
     straight, killed = folder / f"straight{processes}", folder / f"killed{processes}"
     run_in(folder, "train.py", *settings, f"run_dir={straight}")
     moments, met = random.Random(seed), collections.Counter[str]()

@@ -22,6 +22,7 @@ def test_train_evaluate_sample(run, workplace):
         "config.yaml",
         "environment.json",
         "metrics.jsonl",
+        "samples.jsonl",
         "summary.json",
         "loss.png",
         "log.txt",

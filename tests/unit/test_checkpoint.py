@@ -3,13 +3,20 @@
 import errno
 import json
 import logging
+import threading
 from types import SimpleNamespace
 
 import pytest
 import torch
 from safetensors import SafetensorError
 
-from gpt2lab.checkpoint import CheckpointManager, IncompleteCheckpointError, newest_complete, verify_checkpoint
+from gpt2lab.checkpoint import (
+    BackgroundCheckpoints,
+    CheckpointManager,
+    IncompleteCheckpointError,
+    newest_complete,
+    verify_checkpoint,
+)
 from gpt2lab.config import UserError
 
 
@@ -137,3 +144,39 @@ def test_the_newest_and_the_best_are_kept(tmp_path):
     assert sorted(path.name for path in tmp_path.glob("step_*")) == ["step_00000002", "step_00000005", "step_00000006"]
     assert (tmp_path / "best").resolve().name == "step_00000002"
     assert (tmp_path / "last").resolve().name == "step_00000006"
+
+
+def test_writing_in_the_background_keeps_the_state_of_its_step(tmp_path, monkeypatch):
+    """Training goes on while the files are held up; what is written is the state from before."""
+    import gpt2lab.checkpoint
+
+    weight, momentum, go_on = torch.zeros(3), [torch.zeros(2)], threading.Event()
+    parts = {"model": Part(w=weight), "optimizer": Part(state=momentum, step=1)}
+    saved = BackgroundCheckpoints(tmp_path, parts, {}, keep=2)
+    write = gpt2lab.checkpoint._write_part
+    monkeypatch.setattr(
+        gpt2lab.checkpoint, "_write_part", lambda *arguments: (go_on.wait(timeout=30), write(*arguments))[1]
+    )
+    folder = saved.save(1, best=True)
+    assert not folder.exists()
+    weight += 1
+    momentum[0] += 1
+    go_on.set()
+    saved.wait()
+    fresh = CheckpointManager(tmp_path, {"model": Part(), "optimizer": Part()}, {}, 2)
+    fresh.load(folder)
+    assert (fresh.parts["model"].state["w"].tolist(), fresh.parts["optimizer"].state["state"][0].tolist()) == (
+        [0.0] * 3,
+        [0.0] * 2,
+    )
+    assert (tmp_path / "best").resolve() == folder
+
+
+@pytest.mark.parametrize("after", ["save", "wait"])
+def test_a_full_disk_in_the_background_is_said_at_the_next_call(tmp_path, monkeypatch, after):
+    saved = BackgroundCheckpoints(tmp_path, {"model": Part(w=torch.zeros(3))}, {}, keep=2)
+    monkeypatch.setattr("gpt2lab.checkpoint._write_synced", raise_no_space)
+    saved.save(1, best=False)
+    with pytest.raises(UserError, match="step 1 was not written"):
+        saved.save(2, best=False) if after == "save" else saved.wait()
+    saved.wait()

@@ -41,11 +41,17 @@ def resumed_run(run_dir, name):
     metrics = open_log(run_dir, name, 0)
     for step in range(1, 6):
         metrics.write(step, 10 * step, loss=10.0 - step)
+        metrics.write_samples(step, [{"prompt": "once", "text": f" upon {step}"}])
     metrics.finish({"status": "failed: KeyboardInterrupt"}, [])
     metrics = open_log(run_dir, name, 3)
     for step in range(4, 8):
         metrics.write(step, 10 * step, loss=10.0 - step)
+        metrics.write_samples(step, [{"prompt": "once", "text": f" again {step}"}])
     metrics.finish({"status": "completed", "val_loss": 2.5}, [])
+
+
+SAMPLES = [(step, f" {'upon' if step < 4 else 'again'} {step}") for step in range(1, 8)]
+"""what the resumed run drew, each step once"""
 
 
 def wandb_records(path):
@@ -99,6 +105,8 @@ def test_wandb_has_each_step_once_after_a_resume(tmp_path, caplog):
     for record in records:
         summary |= items(record.summary.update)
     assert (summary["status"], summary["val_loss"]) == ("completed", 2.5)
+    (table,) = (tmp_path / "run" / "wandb").glob(f"offline-run-*/files/{summary['samples']['path']}")
+    assert json.loads(table.read_text())["data"] == [[step, "once", text] for step, text in SAMPLES]
     assert next(record.exit.exit_code for record in records if record.HasField("exit")) == 0
 
 
@@ -106,6 +114,8 @@ def test_tensorboard_has_each_step_once_after_a_resume(tmp_path):
     resumed_run(tmp_path / "run", "tensorboard")
     events = EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
     assert set(events.Tags()["scalars"]) == {"loss", "tokens"}
+    shown = [(e.step, e.tensor_proto.string_val[0].decode()) for e in events.Tensors("sample/text_summary")]
+    assert shown == [(step, f"```\nonce{text}\n```") for step, text in SAMPLES]
     assert [(e.step, e.value) for e in events.Scalars("loss")] == [(step, 10.0 - step) for step in range(1, 8)]
 
 

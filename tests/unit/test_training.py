@@ -255,6 +255,21 @@ def test_too_many_skips_in_a_row_stop_the_run(make_trainer):
     assert all(parameter.isfinite().all() for parameter in saved.model.parameters())
 
 
+def test_checkpoints_in_the_background_are_those_of_the_foreground(make_trainer):
+    folders = []
+    for name, background in (("fore", False), ("back", True)):
+        trainer = make_trainer(name, checkpoint_every=1, runtime={"background_checkpoints": background})
+        trainer.run()
+        folders.append(trainer.checkpoints.folder)
+    for step in ("step_00000003", "step_00000004", "last", "best"):
+        fore, back = (
+            {p.name: p.read_bytes() for p in (folder / step).glob("*.*") if "progress" not in p.name}
+            for folder in folders
+        )
+        assert fore["model.safetensors"] == back["model.safetensors"]
+        assert fore["optimizer.pt"] == back["optimizer.pt"]
+
+
 def test_an_epoch_is_every_window_once(make_trainer):
     trainer = make_trainer("run", max_steps=None, max_epochs=1.0)
     sequences = trainer.total_steps * trainer.batches.batch_size
