@@ -116,6 +116,11 @@ class TrainBatches:
         """Tokens of all sets."""
         return sum(len(rows.stream) for rows in self.sets)
 
+    @property
+    def dropped_tokens(self) -> int:
+        """Tokens of all sets that are in no sequence."""
+        return sum(rows.dropped_tokens for rows in self.sets)
+
     def rows(self, step: int) -> tuple[np.ndarray, np.ndarray]:
         """Set and row of each sequence of batch ``step`` (from 0) that is this rank's: both int64 [B]."""
         sequence_B = step * self.batch_size + np.arange(self._rank, self.batch_size, self._world_size, dtype=np.int64)

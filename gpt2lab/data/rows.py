@@ -45,6 +45,11 @@ class Rows(ABC):
     def __len__(self) -> int:
         """Rows in the split, at least 1."""
 
+    @property
+    def dropped_tokens(self) -> int:
+        """Tokens of the split that are in no row."""
+        return 0
+
     @abstractmethod
     def read(self, row_B: NDArray[np.int64]) -> Batch:
         """The inputs and targets of some rows."""

@@ -307,6 +307,19 @@ def test_train_and_validation_share_no_document_and_half_the_files_give_the_same
         assert half_val <= val
         assert train | val == set(TEXTS)
         assert half_train | half_val == {text for i in (0, 2) for text in texts[i::4]}
+    data = DataConfig(source="hub", name="hub", root=str(tmp_path), val_fraction=0.3, **hub)
+    manifest = prepare(data, PrepareConfig(), BYTES)
+    # a text's side is a function of the text, wherever it comes from
+    assert [documents(data, manifest, split) for split in ("train", "val")] == [train, val]
+
+
+def test_train_and_validation_share_no_document_of_the_standard_library(tmp_path):
+    data = DataConfig(root=str(tmp_path), val_fraction=0.1)
+    manifest = prepare(data, PrepareConfig(), BYTES)
+    train, val = (documents(data, manifest, split) for split in ("train", "val"))
+    assert train
+    assert val
+    assert not train & val
 
 
 def documents(data, manifest, split):
