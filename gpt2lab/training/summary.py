@@ -19,11 +19,12 @@ def start_line(trainer: Trainer, job: TrainJob, run_dir: Path) -> str:
     rows = trainer.update.micro_batch_size
     accumulated = job.batch_size // world_size // rows
     processes = f" x {world_size} processes" if world_size > 1 else ""
+    batches, tokens = trainer.batches, job.training.batch_tokens
     return (
         f"{trainer.model.num_parameters():,} parameters on {trainer.runtime.device} ({trainer.runtime.precision})\n"
-        f"{trainer.total_steps:,} steps x {job.training.batch_tokens:,} tokens = {rows} sequences x {job.sequence_length} "
-        f"tokens x {accumulated} micro-batches{processes}; {epochs:.3g} epochs of {trainer.batches.num_tokens:,} tokens "
-        f"({trainer.batches.dropped_tokens:,} at the end fill no sequence); peak learning rate {job.peak_lr:.2g}\n"
+        f"{trainer.total_steps:,} steps x {tokens:,} tokens = {rows} sequences x {job.sequence_length} tokens x "
+        f"{accumulated} micro-batches{processes}; {epochs:.3g} epochs of {batches.num_tokens:,} tokens "
+        f"({batches.dropped_tokens:,} at the end fill no sequence); peak learning rate {job.peak_lr:.2g}\n"
         f"run folder {run_dir}"
     )
 
