@@ -7,7 +7,7 @@ at construction, before any file is written. This package imports the standard l
 
 from gpt2lab.config.data import DataConfig, PrepareConfig, TokenizerConfig
 from gpt2lab.config.errors import UserError, check, check_divides, choose, did_you_mean
-from gpt2lab.config.evaluation import PerplexityConfig, SamplingConfig
+from gpt2lab.config.evaluation import CorpusConfig, EvalConfig, SamplingConfig, TasksConfig
 from gpt2lab.config.jobs import EvalJob, ExportJob, PrepareJob, SampleJob, TrainJob
 from gpt2lab.config.model import MLPConfig, ModelConfig, NormConfig, PositionsConfig
 from gpt2lab.config.plain import from_dict, to_dict
@@ -15,7 +15,9 @@ from gpt2lab.config.runtime import RuntimeConfig
 from gpt2lab.config.training import LoggerConfig, OptimizerConfig, ScheduleConfig, TrainingConfig
 
 __all__ = [
+    "CorpusConfig",
     "DataConfig",
+    "EvalConfig",
     "EvalJob",
     "ExportJob",
     "LoggerConfig",
@@ -23,7 +25,6 @@ __all__ = [
     "ModelConfig",
     "NormConfig",
     "OptimizerConfig",
-    "PerplexityConfig",
     "PositionsConfig",
     "PrepareConfig",
     "PrepareJob",
@@ -31,6 +32,7 @@ __all__ = [
     "SampleJob",
     "SamplingConfig",
     "ScheduleConfig",
+    "TasksConfig",
     "TokenizerConfig",
     "TrainJob",
     "TrainingConfig",
