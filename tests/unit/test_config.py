@@ -6,11 +6,11 @@ import pytest
 
 from gpt2lab.config import (
     DataConfig,
+    EvalConfig,
     MLPConfig,
     ModelConfig,
     NormConfig,
     OptimizerConfig,
-    EvalConfig,
     PositionsConfig,
     RuntimeConfig,
     SamplingConfig,
