@@ -6,6 +6,7 @@ Needs ``pip install 'gpt2lab[lm-eval]'``, which is imported only when a task of 
 lm_eval's own functions: ``lm_eval.simple_evaluate(as_lm(subject, batch_size=16), tasks=[...])``.
 """
 
+import importlib.metadata
 import json
 import textwrap
 from collections.abc import Sequence
@@ -136,11 +137,11 @@ def run_lm_eval(subject: Subject, settings: TasksConfig) -> Section:
         log_samples=False,
         bootstrap_iters=BOOTSTRAP,
     )
-    figures: dict[str, Any] = {}
+    figures: dict[str, Any] = {"lm_eval": importlib.metadata.version("lm_eval")}
     rows: list[Row] = []
     for task, raw in results["results"].items():
         values = {_plain(key): value for key, value in raw.items() if "," in key and isinstance(value, int | float)}
-        figures[task] = {**values, "limit": settings.limit, "version": results["versions"].get(task), "by": "lm_eval"}
+        figures[task] = {**values, "limit": settings.limit, "version": results["versions"].get(task)}
         for figure, value in values.items():
             if not figure.endswith("_stderr"):
                 spread = Z95 * values[f"{figure}_stderr"] if f"{figure}_stderr" in values else None

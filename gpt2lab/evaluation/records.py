@@ -91,8 +91,10 @@ def fetch_rows(place: HubPlace, fields: tuple[str, ...], instead: str, limit: in
     """
     try:
         import datasets  # noqa: PLC0415
+        import huggingface_hub  # noqa: PLC0415
     except ImportError:
         raise UserError(f"{place.path}: the Hub's sets need pip install 'gpt2lab[data]'; or {instead}") from None
+    huggingface_hub.utils.logging.set_verbosity_error()  # its retries would be many lines where one is to tell
     try:
         table = datasets.load_dataset(place.path, place.subset, split=place.split, revision=place.revision)
     except Exception as error:  # of the network, the Hub, the file system: many kinds, one way out
