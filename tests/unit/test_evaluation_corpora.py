@@ -8,9 +8,11 @@ import datasets
 import numpy as np
 import pytest
 
+from gpt2lab.compose import CONFIG_DIR, compose_config
 from gpt2lab.config import CorpusConfig, DataConfig, EvalConfig, PrepareConfig, UserError
 from gpt2lab.data import prepare
-from gpt2lab.evaluation.corpora import open_corpus
+from gpt2lab.evaluation.corpora import FORMS, Corpus, Document, open_corpus
+from gpt2lab.evaluation.detokenize import DETOKENIZERS
 from gpt2lab.evaluation.protocols import PROTOCOLS
 from gpt2lab.evaluation.records import HubPlace, fetch_rows, read_json_lines, read_text
 from gpt2lab.tokenizer import load_tokenizer
@@ -179,6 +181,15 @@ def test_no_network(monkeypatch):
         open_corpus(CorpusConfig(name="enwik8", form="text", get="it"), ANYONE)
 
 
+@pytest.mark.parametrize("file", sorted((CONFIG_DIR / "eval" / "corpus").glob("*.yaml")), ids=lambda file: file.stem)
+def test_the_files_of_the_group(file):
+    corpus = compose_config("eval", [f"eval/corpus={file.stem}"]).eval.corpus
+    assert corpus.name == file.stem
+    assert corpus.form in FORMS
+    assert corpus.detokenizer in DETOKENIZERS
+    assert corpus.get or file.stem in ("text_file", "validation_split")
+
+
 def test_two_texts_at_once():
     with pytest.raises(UserError, match="eval.corpus.file=a.txt"):
         EvalConfig(text_file="a.txt", corpus=CorpusConfig(name="ptb"))
@@ -186,8 +197,6 @@ def test_two_texts_at_once():
 
 def test_stored_ids_are_taken_as_they_are():
     """No text need encode to the ids that a set was made of."""
-    from gpt2lab.evaluation.corpora import Corpus, Document
-
     odd = np.array([ord("a"), 0xFF, ord("b")], dtype=np.uint16)
     plan = stream_of(Corpus([Document("a\ufffdb", ["a\ufffdb"], odd)], "", {}), load_tokenizer("bytes"))
     assert plan.tokens_n.tolist() == [256, ord("a"), 0xFF, ord("b")]

@@ -4,12 +4,20 @@ import json
 import math
 from types import SimpleNamespace
 
+import datasets
 import numpy as np
 import pytest
 import torch
 
 from gpt2lab.config import EvalConfig, ModelConfig, TasksConfig, UserError
-from gpt2lab.evaluation.continuations import Likelihood, Request, encode_request, score_requests
+from gpt2lab.evaluation.continuations import (
+    EncodedRequest,
+    Likelihood,
+    Request,
+    encode_request,
+    score_encoded,
+    score_requests,
+)
 from gpt2lab.evaluation.subject import Subject
 from gpt2lab.evaluation.task_scores import read_questions, score_tasks
 from gpt2lab.evaluation.tasks import TASKS, HellaSwag
@@ -66,8 +74,6 @@ def test_what_greedy_decoding_writes_is_greedy(subject):
     for _ in range(4):
         ids.append(subject.model(torch.tensor([ids]))[0, -1].argmax().item())
     written = ids[len(prompt) :]
-    from gpt2lab.evaluation.continuations import EncodedRequest, score_encoded
-
     wrong_end = [*written[:-1], (written[-1] + 1) % 256]
     right, wrong = score_encoded(subject, [EncodedRequest(prompt, written), EncodedRequest(prompt, wrong_end)], 2)
     assert right.is_greedy
@@ -174,8 +180,6 @@ def test_malformed_questions(subject, tmp_path, content, message):
 
 
 def test_tasks_that_are_not_there(subject, tmp_path, monkeypatch):
-    import datasets
-
     with pytest.raises(UserError, match=r"expected some of lambada_openai.*eval.tasks.lm_eval="):
         score_tasks(subject, settings_of(tmp_path))
     with pytest.raises(UserError, match="eval.tasks.names=helaswag: expected.*did you mean hellaswag"):
