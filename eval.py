@@ -4,6 +4,7 @@ import json
 import logging
 from pathlib import Path
 
+from gpt2lab.analysis.evaluation_plots import PLOTS
 from gpt2lab.compose import environment, run_job
 from gpt2lab.config import EvalJob, to_dict
 from gpt2lab.evaluation.report import as_record, as_table
@@ -40,7 +41,9 @@ def evaluate(job: EvalJob) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(record, indent=2) + "\n")
     for name, text in ((name, text) for section in sections.values() for name, text in section.texts.items()):
-        (out.parent / name).write_text(text)
+        (out.parent / name).write_text(text, encoding="utf-8")
+    for draw, section in ((PLOTS[name], section) for name, section in sections.items() if name in PLOTS):
+        draw(section.figures, out.parent)
     log.info("written to %s", out)
 
 

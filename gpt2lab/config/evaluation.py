@@ -1,9 +1,9 @@
-"""Scores of a model, and text drawn from it."""
+"""Scores of a model."""
 
-import math
 from dataclasses import dataclass, field
 
 from gpt2lab.config.errors import UserError, check
+from gpt2lab.config.quality import ContextConfig, SampleQualityConfig
 
 
 @dataclass
@@ -70,7 +70,7 @@ class EvalConfig:
     """What is measured of a checkpoint: parts, and the settings of each."""
 
     parts: list[str] = field(default_factory=lambda: ["perplexity"])
-    """perplexity | tasks, in the order of the table"""
+    """perplexity | tasks | sampling | context, in the order of the table"""
     protocol: str = "stream"
     """of the perplexity: stream | huggingface | lm_eval | gpt2_paper (docs/evaluation.md)"""
     text_file: str | None = None
@@ -81,6 +81,8 @@ class EvalConfig:
     """windows a forward pass; the figures do not depend on it"""
     corpus: CorpusConfig = field(default_factory=CorpusConfig)
     tasks: TasksConfig = field(default_factory=TasksConfig)
+    quality: SampleQualityConfig = field(default_factory=SampleQualityConfig)
+    context: ContextConfig = field(default_factory=ContextConfig)
 
     def __post_init__(self) -> None:
         check(len(self.parts) >= 1, "eval.parts", self.parts, "at least one, such as [perplexity]")
@@ -93,36 +95,3 @@ class EvalConfig:
                 f"eval.text_file={self.text_file} and eval/corpus={self.corpus.name}: give one; the corpus in a file "
                 f"of yours is eval.corpus.file={self.text_file}"
             )
-
-
-@dataclass
-class SamplingConfig:
-    """How the next token is drawn."""
-
-    temperature: float = 1.0
-    """divides the logits; 0: the most likely token (greedy)"""
-    top_k: int | None = None
-    """keep the k most likely tokens; null: all"""
-    top_p: float | None = None
-    """keep the smallest set of tokens whose probabilities reach p (Holtzman et al. 2020); null: all"""
-    max_new_tokens: int = 128
-    """tokens to add at most; end-of-text ends a sample early"""
-    num_samples: int = 1
-    """continuations of the prompt"""
-    batch_size: int = 16
-    """rows that are decoded together; the samples do not depend on it"""
-    seed: int = 0
-    """sample i depends on (seed, i) alone"""
-
-    def __post_init__(self) -> None:
-        check(
-            self.temperature >= 0 and math.isfinite(self.temperature),
-            "sampling.temperature", self.temperature, "0 (greedy) or a finite number above it",
-        )  # fmt: skip
-        check(
-            self.top_k is None or self.top_k >= 1, "sampling.top_k", self.top_k, "a whole number of at least 1, or null"
-        )
-        check(self.top_p is None or 0 < self.top_p <= 1, "sampling.top_p", self.top_p, "0 < top_p <= 1, or null")
-        for key in ("max_new_tokens", "num_samples", "batch_size"):
-            check(getattr(self, key) >= 1, f"sampling.{key}", getattr(self, key), "a whole number of at least 1")
-        check(self.seed >= 0, "sampling.seed", self.seed, "0 or more")

@@ -5,9 +5,10 @@ from dataclasses import dataclass, field
 
 from gpt2lab.config.data import DataConfig, PrepareConfig, TokenizerConfig
 from gpt2lab.config.errors import UserError, check
-from gpt2lab.config.evaluation import EvalConfig, SamplingConfig
+from gpt2lab.config.evaluation import EvalConfig
 from gpt2lab.config.model import ModelConfig
 from gpt2lab.config.runtime import RuntimeConfig
+from gpt2lab.config.sampling import SamplingConfig
 from gpt2lab.config.training import LoggerConfig, OptimizerConfig, ScheduleConfig, TrainingConfig
 
 

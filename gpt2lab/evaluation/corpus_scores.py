@@ -30,7 +30,7 @@ def score_corpus(subject: Subject, config: EvalConfig) -> Section:
     Raises:
         UserError: the corpus cannot be had or is empty, the stride does not fit the protocol or the context.
     """
-    corpus_config = _corpus(config)
+    corpus_config = chosen_corpus(config)
     protocol = choose(PROTOCOLS, config.protocol, "eval.protocol")()
     corpus = open_corpus(corpus_config, subject)
     context = subject.source.context  # positions beyond it were never trained
@@ -88,7 +88,8 @@ def summarise(plan: Plan, nll_n: NDArray[np.float32]) -> tuple[Perplexity, dict[
     return result, intervals
 
 
-def _corpus(config: EvalConfig) -> CorpusConfig:
+def chosen_corpus(config: EvalConfig) -> CorpusConfig:
+    """The corpus that an evaluation is on: ``text_file`` where it is given, else ``corpus``."""
     if config.text_file:
         return CorpusConfig(name="text_file", form="text", file=config.text_file)
     return config.corpus
