@@ -57,7 +57,7 @@ class SampleQualityConfig:
 
 @dataclass
 class ContextConfig:
-    """How much text a model is shown, and at which positions. Lengths are multiples of the context it was trained on."""
+    """How much text a model is shown, and where it stands. Lengths are multiples of the context it was trained on."""
 
     lengths: list[float] = field(default_factory=lambda: [0.125, 0.25, 0.5, 1.0, 2.0, 4.0])
     """contexts whose perplexity is taken"""

@@ -57,7 +57,7 @@ def self_bleu(texts: Sequence[Text], n: int = 4) -> float:
 class _Best(NamedTuple):
     """The highest count of an n-gram in a text, whose it is, and the highest in any other text."""
 
-    count: int
+    highest: int
     owner: int
     second: int
 
@@ -72,8 +72,8 @@ class _References:
         for owner, counts in enumerate(self.counts):
             for ngram, count in counts.items():
                 best = self.best.get(ngram, _Best(0, -1, 0))
-                if count > best.count:
-                    self.best[ngram] = _Best(count, owner, best.count)
+                if count > best.highest:
+                    self.best[ngram] = _Best(count, owner, best.highest)
                 elif count > best.second:
                     self.best[ngram] = best._replace(second=count)
 
@@ -82,7 +82,7 @@ class _References:
         clipped = 0
         for ngram, count in self.counts[index].items():
             best = self.best[ngram]
-            clipped += min(count, best.second if best.owner == index else best.count)
+            clipped += min(count, best.second if best.owner == index else best.highest)
         return clipped, sum(self.counts[index].values())
 
 

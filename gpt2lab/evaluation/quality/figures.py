@@ -6,7 +6,7 @@ Legend: S = texts, R = bootstrap draws.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -20,7 +20,7 @@ from gpt2lab.evaluation.quality.repetition import ends_in_loop, longest_loop, re
 from gpt2lab.evaluation.quality.resampling import bootstrap_ratio, jackknife
 
 BLEU_ORDER = 4
-SET_STATISTICS = {
+SET_STATISTICS: dict[str, Callable[[Sequence[Sequence[int]]], float]] = {
     "distinct_1": partial(distinct_n, n=1),
     "distinct_2": partial(distinct_n, n=2),
     "distinct_3": partial(distinct_n, n=3),
