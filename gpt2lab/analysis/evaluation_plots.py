@@ -28,8 +28,9 @@ def plot_quality(figures: dict[str, Any], folder: Path) -> list[Path]:
             color="black" if human else f"C{number % 10}", label=label, elinewidth=0.8, capsize=2,
         )  # fmt: skip
     axes.set_yscale("log")
+    axes.yaxis.set_major_locator(plt.matplotlib.ticker.LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_major_formatter("{x:,g}")
-    axes.yaxis.set_minor_formatter("{x:,g}")
+    axes.yaxis.set_minor_formatter("")
     axes.set_xlabel("self-BLEU-4 (to the left: more diverse)")
     axes.set_ylabel("perplexity under the scorer (nearest to human is best)")
     protocol = figures["protocol"]
@@ -49,8 +50,9 @@ def plot_context(figures: dict[str, Any], folder: Path) -> list[Path]:
 
     by_position, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
     bins = figures["by_position"]
-    middles = [(part["first"] + part["last"]) / 2 + 1 for part in bins]  # counted from 1, for the logarithm
-    axes.plot(middles, [part["loss"] for part in bins], label=name)
+    # counted from 1, for the logarithm
+    middles = [((part["first"] + 1) * (part["last"] + 1)) ** 0.5 for part in bins]
+    axes.plot(middles, [part["loss"] for part in bins], "o-", markersize=4, label=name)
     if all(part["interval"] for part in bins):
         low, high = zip(*(part["interval"] for part in bins), strict=True)
         axes.fill_between(middles, low, high, alpha=0.2, label="95 % of the mean")

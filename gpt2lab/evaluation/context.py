@@ -11,7 +11,7 @@ Legend: W = windows, L = inputs of a window, S = scored targets of a window, B =
 """
 
 import logging
-from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -30,8 +30,8 @@ from gpt2lab.model.loss import token_nll
 
 log = logging.getLogger(__name__)
 
-BINS_OF_TRAINED_CONTEXT = 16
-"""positions are put together to this many bins a trained context; the first one is shown in powers of two"""
+BINS_OF_DOUBLING = 2
+"""positions are put together to so many bins from any number of tokens to twice as many"""
 
 
 def context_section(subject: Subject, config: ContextConfig, held_out: HeldOut) -> Section:
@@ -163,13 +163,11 @@ def _exp_interval(loss_W: NDArray[np.float64]) -> tuple[float, float] | None:
     return None if bounds is None else (bounded_exp(bounds[0]), bounded_exp(bounds[1]))
 
 
-def _bins(longest: int, trained: int) -> Iterator[tuple[int, int]]:
-    """First and last position of each bin."""
-    width, first = max(1, trained // BINS_OF_TRAINED_CONTEXT), 0
-    while first < longest:
-        size = min(width, max(1, first))  # 0, 1, 2-3, 4-7, ... up to the bin's width
-        yield first, min(first + size, longest) - 1
-        first += size
+def _bins(longest: int, trained: int) -> list[tuple[int, int]]:
+    """First and last position of each bin; none holds positions within the trained context and beyond it."""
+    doublings = np.arange(0, np.log2(longest) + 1, 1 / BINS_OF_DOUBLING)
+    edges = sorted({0, *np.rint(2**doublings).astype(int).tolist(), trained, longest})
+    return [(first, end - 1) for first, end in pairwise(edges) if end <= longest]
 
 
 def _bin(nll_WL: NDArray[np.float32], first: int, last: int) -> dict[str, Any]:
