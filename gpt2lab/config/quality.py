@@ -69,7 +69,7 @@ class ContextConfig:
     """stretches of text that are scored at every length and offset, spread over the text"""
     block_tokens: int = 16
     """scored tokens of each; a context of c tokens is c + 1 - block_tokens to c of them"""
-    position_windows: int = 32
+    position_windows: int = 64
     """windows of the longest context, scored whole for the loss by position"""
     batch_size: int = 8
     """windows a forward pass; the figures do not depend on it"""

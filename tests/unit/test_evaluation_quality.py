@@ -230,6 +230,16 @@ def test_figures_depend_on_the_seed_and_not_on_the_batch(subject):
     assert other_seed.figures["settings"] != first.figures["settings"]
 
 
+def test_samples_of_the_same_prompts_depend_on_the_seed(subject):
+    whole = config_of(num_prompts=29, decoding=[DecodingConfig()])  # all there are, whatever the seed
+    one, two = (
+        sampling_section(subject, dataclasses.replace(whole, seed=seed), held_out()).texts["samples.jsonl"].splitlines()
+        for seed in (0, 1)
+    )
+    assert one[:29] == two[:29]
+    assert all(first != second for first, second in zip(one[29:], two[29:], strict=True))
+
+
 def test_human_text_is_cut_to_samples_that_end_early(subject):
     config = config_of(decoding=[DecodingConfig()], num_prompts=16)
     prompts = choose_prompts(held_out().documents, config).prompts
