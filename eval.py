@@ -1,14 +1,16 @@
-"""Score a checkpoint: python eval.py checkpoint=runs/...|gpt2|DIR [eval.text_file=book.txt] [eval.stride=128]"""
+"""Score a checkpoint: python eval.py checkpoint=runs/...|gpt2|DIR [eval=tasks] [eval.text_file=book.txt]"""
 
 import json
 import logging
-import time
 from pathlib import Path
 
-from gpt2lab.compose import run_job
-from gpt2lab.config import EvalJob, UserError
-from gpt2lab.evaluation import perplexity
-from gpt2lab.evaluation.texts import text_from_file, text_from_validation_split
+from gpt2lab.analysis.evaluation_plots import PLOTS
+from gpt2lab.compose import environment, run_job
+from gpt2lab.config import EvalJob, to_dict
+from gpt2lab.evaluation.report import as_record, as_table
+from gpt2lab.evaluation.subject import Subject
+from gpt2lab.evaluation.suite import run_parts
+from gpt2lab.files import file_sha256
 from gpt2lab.runtime import open_runtime
 from gpt2lab.weights import open_model
 
@@ -16,47 +18,32 @@ log = logging.getLogger(__name__)
 
 
 def evaluate(job: EvalJob) -> None:
-    """Print the figures and write them, with the protocol, to ``eval.json``."""
+    """Print one table of all parts; write the figures, and all that is needed to repeat them, to ``eval.json``."""
     runtime = open_runtime(job.runtime)
     checkpoint = open_model(job.checkpoint, runtime.device)
-    source, tokenizer = checkpoint.source, checkpoint.tokenizer
+    subject = Subject(checkpoint.model, checkpoint.tokenizer, checkpoint.source, runtime)
+    source = subject.source
     log.info(source.describe())
-    if job.eval.text_file:
-        text = text_from_file(Path(job.eval.text_file), tokenizer)
-    elif source.trained_on:
-        text = text_from_validation_split(source.trained_on.data, tokenizer, source.trained_on.fingerprint)
-    else:
-        raise UserError(f"{source.describe()} has no validation split: name a text to score, eval.text_file=FILE")
 
-    context = source.context  # positions beyond it were never trained
-    started = time.perf_counter()
-    result = perplexity(
-        checkpoint.model,
-        text.tokens,
-        token_lengths=tokenizer.token_lengths(),
-        runtime=runtime,
-        context=context,
-        stride=job.eval.stride,
-        batch_size=job.eval.batch_size,
-        words=text.words,
-    )
-    seconds = time.perf_counter() - started
-    protocol = {
-        **text.description,
-        "tokenizer": tokenizer.name,
-        "context": context,
-        "stride": job.eval.stride or context,
-        "prefix": "end-of-text",
-        "precision": runtime.precision,
+    sections = run_parts(subject, job.eval)
+    for section in sections.values():
+        for name, value in section.figures.get("protocol", {}).items():
+            log.info("%-16s %s", name, value)
+    log.info("\n%s\n", as_table(sections))
+
+    origin = {
+        **source.origin,
+        "weights_sha256": {file.name: file_sha256(file) for file in source.files},
+        "parameters": subject.model.num_parameters(),
     }
-    figures = result.figures()
-    for name, value in {**protocol, **figures}.items():
-        log.info("%-18s %s", name, f"{value:,.4f}" if isinstance(value, float) else value)
+    record = {**as_record(origin, sections), "settings": to_dict(job), "environment": environment()}
     out = Path(job.out) if job.out else source.results / "eval.json"
-    origin = {**source.origin, "parameters": checkpoint.model.num_parameters()}
-    speed = {"wall_seconds": seconds, "tokens_per_second": result.tokens / seconds}
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps({**origin, **figures, "protocol": protocol, **speed}, indent=2) + "\n")
+    out.write_text(json.dumps(record, indent=2) + "\n")
+    for name, text in ((name, text) for section in sections.values() for name, text in section.texts.items()):
+        (out.parent / name).write_text(text, encoding="utf-8")
+    for draw, section in ((PLOTS[name], section) for name, section in sections.items() if name in PLOTS):
+        draw(section.figures, out.parent)
     log.info("written to %s", out)
 
 

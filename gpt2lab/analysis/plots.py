@@ -1,24 +1,33 @@
-"""Pictures of a run, from its ``metrics.jsonl``."""
+"""Pictures of a run, from its ``metrics.jsonl``; and matplotlib, where it is installed."""
 
 import importlib.util
 import logging
 from pathlib import Path
+from typing import Any
 
 from gpt2lab.training.metrics import read_lines
 
 log = logging.getLogger(__name__)
 
 
-def plot_loss(run_dir: Path) -> list[Path]:
-    """Draw training and validation loss over tokens into ``loss.png``, and name it; without matplotlib, say so."""
+def open_pyplot(picture: str) -> Any:
+    """matplotlib.pyplot for writing files; None without matplotlib, and one line says that ``picture`` is missing."""
     if importlib.util.find_spec("matplotlib") is None:
-        log.warning("no loss.png: matplotlib is not installed; pip install 'gpt2lab[plots]'")
-        return []
+        log.warning("no %s: matplotlib is not installed; pip install 'gpt2lab[plots]'", picture)
+        return None
     import matplotlib  # noqa: PLC0415
 
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt  # noqa: PLC0415
 
+    return plt
+
+
+def plot_loss(run_dir: Path) -> list[Path]:
+    """Draw training and validation loss over tokens into ``loss.png``, and name it; without matplotlib, say so."""
+    plt = open_pyplot("loss.png")
+    if plt is None:
+        return []
     lines = read_lines(run_dir / "metrics.jsonl")
     figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
     for key, label, style in (("loss", "training batch", "-"), ("val_loss", "validation", "o-")):

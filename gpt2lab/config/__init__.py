@@ -7,15 +7,21 @@ at construction, before any file is written. This package imports the standard l
 
 from gpt2lab.config.data import DataConfig, PrepareConfig, TokenizerConfig
 from gpt2lab.config.errors import UserError, check, check_divides, choose, did_you_mean
-from gpt2lab.config.evaluation import PerplexityConfig, SamplingConfig
+from gpt2lab.config.evaluation import CorpusConfig, EvalConfig, TasksConfig
 from gpt2lab.config.jobs import EvalJob, ExportJob, PrepareJob, SampleJob, TrainJob
 from gpt2lab.config.model import MLPConfig, ModelConfig, NormConfig, PositionsConfig
 from gpt2lab.config.plain import from_dict, to_dict
+from gpt2lab.config.quality import ContextConfig, SampleQualityConfig
 from gpt2lab.config.runtime import RuntimeConfig
+from gpt2lab.config.sampling import DecodingConfig, SamplingConfig
 from gpt2lab.config.training import LoggerConfig, OptimizerConfig, SamplesConfig, ScheduleConfig, TrainingConfig
 
 __all__ = [
+    "ContextConfig",
+    "CorpusConfig",
     "DataConfig",
+    "DecodingConfig",
+    "EvalConfig",
     "EvalJob",
     "ExportJob",
     "LoggerConfig",
@@ -23,15 +29,16 @@ __all__ = [
     "ModelConfig",
     "NormConfig",
     "OptimizerConfig",
-    "PerplexityConfig",
     "PositionsConfig",
     "PrepareConfig",
     "PrepareJob",
     "RuntimeConfig",
     "SampleJob",
+    "SampleQualityConfig",
     "SamplesConfig",
     "SamplingConfig",
     "ScheduleConfig",
+    "TasksConfig",
     "TokenizerConfig",
     "TrainJob",
     "TrainingConfig",

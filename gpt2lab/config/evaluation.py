@@ -1,57 +1,97 @@
-"""Scores of a model, and text drawn from it."""
+"""Scores of a model."""
 
-import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from gpt2lab.config.errors import check
+from gpt2lab.config.errors import UserError, check
+from gpt2lab.config.quality import ContextConfig, SampleQualityConfig
 
 
 @dataclass
-class PerplexityConfig:
-    """Which text is scored, and with how much context."""
+class CorpusConfig:
+    """A text to score: a file, or a data set on the Hugging Face Hub."""
 
-    text_file: str | None = None
-    """a UTF-8 text to score; null: the run's validation split"""
-    stride: int | None = None
-    """tokens between windows; null: the window's length. A smaller stride gives each token more context"""
-    batch_size: int = 8
-    """windows a forward pass; the figures do not depend on it"""
+    name: str = "validation_split"
+    """for messages and eval.json"""
+    form: str = "validation_split"
+    """how it is read: validation_split | text | lines | wikitext | documents"""
+    file: str | None = None
+    """a file here, of the same form as the Hub's data; null: the Hub"""
+    hub_path: str | None = None
+    """ORG/NAME; null: it is on no Hub that can be read, and has to be given as a file"""
+    hub_subset: str | None = None
+    hub_revision: str | None = None
+    """commit, branch or tag of the data set; null: its newest"""
+    hub_split: str = "test"
+    """part of the data set"""
+    column: str = "text"
+    """field of a row that holds the text"""
+    detokenizer: str = "none"
+    """what undoes the corpus's own tokenisation, in the protocols lm_eval and gpt2_paper: none | wikitext | ptb"""
+    first_byte: int = 0
+    """where the text begins in the file"""
+    last_byte: int | None = None
+    """where it ends, this byte not included; null: at the end of the file"""
+    get: str = ""
+    """where the file is to be had, for the message when it is not there"""
 
     def __post_init__(self) -> None:
+        check(self.first_byte >= 0, "eval.corpus.first_byte", self.first_byte, "0 or more")
+        check(
+            self.last_byte is None or self.last_byte > self.first_byte,
+            "eval.corpus.last_byte", self.last_byte, f"more than first_byte={self.first_byte}, or null",
+        )  # fmt: skip
+
+
+@dataclass
+class TasksConfig:
+    """Which zero-shot tasks, and where their questions are."""
+
+    names: list[str] = field(default_factory=list)
+    """gpt2lab's own: lambada_openai, lambada_standard, hellaswag, cbt_cn, cbt_ne"""
+    lm_eval: list[str] = field(default_factory=list)
+    """tasks of lm-evaluation-harness, by its names, run through it on this model"""
+    folder: str | None = None
+    """a folder with NAME.jsonl for tasks that are not to come from the Hub, and YAML files of further lm_eval tasks"""
+    limit: int | None = None
+    """take the first questions only; null: all"""
+    batch_size: int = 16
+    """questions a forward pass; the figures do not depend on it"""
+
+    def __post_init__(self) -> None:
+        check(
+            self.limit is None or self.limit >= 1,
+            "eval.tasks.limit", self.limit, "a whole number of at least 1, or null",
+        )  # fmt: skip
+        check(self.batch_size >= 1, "eval.tasks.batch_size", self.batch_size, "a whole number of at least 1")
+
+
+@dataclass
+class EvalConfig:
+    """What is measured of a checkpoint: parts, and the settings of each."""
+
+    parts: list[str] = field(default_factory=lambda: ["perplexity"])
+    """perplexity | tasks | sampling | context, in the order of the table"""
+    protocol: str = "stream"
+    """of the perplexity: stream | huggingface | lm_eval | gpt2_paper (docs/evaluation.md)"""
+    text_file: str | None = None
+    """a UTF-8 text to score, short for eval/corpus=text_file eval.corpus.file=FILE"""
+    stride: int | None = None
+    """tokens between windows; null: the protocol's own. A smaller stride gives each token more context"""
+    batch_size: int = 8
+    """windows a forward pass; the figures do not depend on it"""
+    corpus: CorpusConfig = field(default_factory=CorpusConfig)
+    tasks: TasksConfig = field(default_factory=TasksConfig)
+    quality: SampleQualityConfig = field(default_factory=SampleQualityConfig)
+    context: ContextConfig = field(default_factory=ContextConfig)
+
+    def __post_init__(self) -> None:
+        check(len(self.parts) >= 1, "eval.parts", self.parts, "at least one, such as [perplexity]")
         check(
             self.stride is None or self.stride >= 1, "eval.stride", self.stride, "a whole number of at least 1, or null"
         )
         check(self.batch_size >= 1, "eval.batch_size", self.batch_size, "a whole number of at least 1")
-
-
-@dataclass
-class SamplingConfig:
-    """How the next token is drawn."""
-
-    temperature: float = 1.0
-    """divides the logits; 0: the most likely token (greedy)"""
-    top_k: int | None = None
-    """keep the k most likely tokens; null: all"""
-    top_p: float | None = None
-    """keep the smallest set of tokens whose probabilities reach p (Holtzman et al. 2020); null: all"""
-    max_new_tokens: int = 128
-    """tokens to add at most; end-of-text ends a sample early"""
-    num_samples: int = 1
-    """continuations of the prompt"""
-    batch_size: int = 16
-    """rows that are decoded together; the samples do not depend on it"""
-    seed: int = 0
-    """sample i depends on (seed, i) alone"""
-
-    def __post_init__(self) -> None:
-        check(
-            self.temperature >= 0 and math.isfinite(self.temperature),
-            "sampling.temperature", self.temperature, "0 (greedy) or a finite number above it",
-        )  # fmt: skip
-        check(
-            self.top_k is None or self.top_k >= 1, "sampling.top_k", self.top_k, "a whole number of at least 1, or null"
-        )
-        check(self.top_p is None or 0 < self.top_p <= 1, "sampling.top_p", self.top_p, "0 < top_p <= 1, or null")
-        for key in ("max_new_tokens", "num_samples", "batch_size"):
-            check(getattr(self, key) >= 1, f"sampling.{key}", getattr(self, key), "a whole number of at least 1")
-        check(self.seed >= 0, "sampling.seed", self.seed, "0 or more")
+        if self.text_file and self.corpus.name != CorpusConfig.name:
+            raise UserError(
+                f"eval.text_file={self.text_file} and eval/corpus={self.corpus.name}: give one; the corpus in a file "
+                f"of yours is eval.corpus.file={self.text_file}"
+            )

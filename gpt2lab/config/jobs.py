@@ -5,9 +5,10 @@ from dataclasses import dataclass, field
 
 from gpt2lab.config.data import DataConfig, PrepareConfig, TokenizerConfig
 from gpt2lab.config.errors import UserError, check
-from gpt2lab.config.evaluation import PerplexityConfig, SamplingConfig
+from gpt2lab.config.evaluation import EvalConfig
 from gpt2lab.config.model import ModelConfig
 from gpt2lab.config.runtime import RuntimeConfig
+from gpt2lab.config.sampling import SamplingConfig
 from gpt2lab.config.training import LoggerConfig, OptimizerConfig, SamplesConfig, ScheduleConfig, TrainingConfig
 
 
@@ -128,7 +129,7 @@ class EvalJob:
     """a run, a checkpoint, a Hugging Face directory, or a name there (gpt2, ORG/NAME); null: the newest run"""
     out: str | None = None
     """file of the figures; null: eval.json in the run folder, or here if it is no run"""
-    eval: PerplexityConfig = field(default_factory=PerplexityConfig)
+    eval: EvalConfig = field(default_factory=EvalConfig)
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
 
 

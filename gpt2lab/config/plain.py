@@ -20,5 +20,14 @@ def from_dict(cls: type[Config], values: dict[str, Any]) -> Config:
     unknown = sorted(set(values) - set(hints))
     if unknown:
         raise UserError(f"{cls.__name__}: unknown key {unknown[0]}{did_you_mean(unknown[0], hints)}")
-    nested = {k: from_dict(hints[k], v) if dataclasses.is_dataclass(hints[k]) else v for k, v in values.items()}
-    return cls(**nested)
+    return cls(**{key: _rebuild(hints[key], value) for key, value in values.items()})
+
+
+def _rebuild(hint: Any, value: Any) -> Any:
+    """``value`` as ``hint`` says: a config, a list of configs, or the plain value that it is."""
+    if dataclasses.is_dataclass(hint):
+        return from_dict(typing.cast(type, hint), value)
+    item = next(iter(typing.get_args(hint)), None)
+    if typing.get_origin(hint) is list and dataclasses.is_dataclass(item):
+        return [from_dict(typing.cast(type, item), part) for part in value]
+    return value

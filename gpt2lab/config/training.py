@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass, field
 
 from gpt2lab.config.errors import UserError, check
-from gpt2lab.config.evaluation import SamplingConfig
+from gpt2lab.config.sampling import SamplingConfig
 
 
 @dataclass

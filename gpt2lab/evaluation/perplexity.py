@@ -1,23 +1,25 @@
 """Perplexity: every token scored exactly once, all figures from one sum.
 
-    tokens -> windows -> model -> nll a token -> sum over scored targets -> token, word, byte perplexity, bits per byte
+    tokens, windows -> batches of like length -> model -> nll a token -> sum -> perplexities and bits per byte
 
-Legend: B = windows of a batch, T = tokens of a window.
+Legend: B = windows of a batch, T = tokens of a window, N = scored targets of a batch, C = n_embd, n = tokens of a text.
 """
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from gpt2lab.config import UserError
 from gpt2lab.data import Batch
 from gpt2lab.evaluation.feed import as_tensors
+from gpt2lab.evaluation.windows import Window, sliding_windows
 from gpt2lab.model import GPT, IGNORE_INDEX, evaluation_mode
+from gpt2lab.model.loss import token_nll
 from gpt2lab.runtime import Runtime
 
 LARGEST_EXPONENT = math.log(torch.finfo(torch.float64).max)
@@ -44,17 +46,17 @@ class Perplexity:
     @property
     def token_perplexity(self) -> float:
         """exp(nll / tokens)."""
-        return _exp(self.nll / self.tokens)
+        return bounded_exp(self.nll / self.tokens)
 
     @property
     def word_perplexity(self) -> float | None:
         """exp(nll / words); None where words were not counted."""
-        return _exp(self.nll / self.words) if self.words else None
+        return bounded_exp(self.nll / self.words) if self.words else None
 
     @property
     def byte_perplexity(self) -> float:
         """exp(nll / bytes)."""
-        return _exp(self.nll / self.bytes) if self.bytes else math.inf
+        return bounded_exp(self.nll / self.bytes) if self.bytes else math.inf
 
     @property
     def bits_per_byte(self) -> float:
@@ -76,31 +78,6 @@ class Perplexity:
         return {name: getattr(self, name) for name in names}
 
 
-class Window(NamedTuple):
-    """A stretch of the text that goes through the model at once."""
-
-    begin: int
-    """first input token"""
-    end: int
-    """one past the last target"""
-    first_scored: int
-    """first target that this window scores; the earlier ones are context"""
-
-
-def sliding_windows(n_tokens: int, block_size: int, stride: int) -> Iterator[Window]:
-    """Windows that score the tokens 1 ... n_tokens - 1 once each, as ``stride`` new targets a window.
-
-    The inputs of a window are tokens [begin, end - 1), at most ``block_size`` of them; each window after the first
-    reaches back for as much context as fits.
-    """
-    scored_to = 1
-    while scored_to < n_tokens:
-        end = min(scored_to + (block_size if scored_to == 1 else stride), n_tokens)
-        yield Window(max(0, end - 1 - block_size), end, scored_to)
-        scored_to = end
-
-
-@torch.inference_mode()
 def perplexity(
     model: GPT,
     tokens: NDArray[np.integer],
@@ -125,17 +102,46 @@ def perplexity(
         words: words of the text, for the word perplexity.
 
     Raises:
-        UserError: fewer than two tokens, or a stride that would leave tokens unscored.
+        UserError: fewer than two tokens, ids that the model has not got, or a stride that would leave tokens unscored.
     """
     context = context or model.config.block_size
     stride = context if stride is None else stride
     if len(tokens) < 2:
         raise UserError(f"a text of {len(tokens)} token(s): at least 1 token after the first is needed to score")
-    if not 1 <= stride <= context:
-        raise UserError(f"eval.stride={stride}: expected 1 to {context} tokens, the model's context")
-    windows = list(sliding_windows(len(tokens), context, stride))
-    batches = (_pad_windows(tokens, windows[i : i + batch_size]) for i in range(0, len(windows), batch_size))
-    return score_batches(model, batches, token_lengths, runtime, words)
+    check_stride(stride, context)
+    nll_n = score_tokens(model, tokens, list(sliding_windows(len(tokens), context, stride)), runtime, batch_size)
+    return Perplexity(math.fsum(nll_n), len(tokens) - 1, int(token_lengths[tokens[1:]].sum()), words)
+
+
+@torch.inference_mode()
+def score_tokens(
+    model: GPT, tokens: NDArray[np.integer], windows: list[Window], runtime: Runtime, batch_size: int
+) -> NDArray[np.float32]:
+    """Nats of each token of a text, float32 [n], 0 where no window scores it; two windows never score the same token.
+
+    Windows of like length go through the model together, the longest first; the head is applied to scored positions
+    alone, so that context and padding cost it nothing.
+
+    Raises:
+        UserError: ids that the model has not got.
+    """
+    if int(tokens.max()) >= model.config.vocab_size:
+        raise UserError(
+            f"the text has token id {int(tokens.max())}, the model ids below {model.config.vocab_size}: it was made "
+            "with another tokenizer; encode it with the model's own"
+        )
+    nll_n = np.zeros(len(tokens), np.float32)
+    ordered = sorted(windows, key=lambda window: window.begin - window.end)
+    batches = [ordered[first : first + batch_size] for first in range(0, len(ordered), batch_size)]
+    with evaluation_mode(model), runtime.autocast():
+        for batch in tqdm(batches, "perplexity", unit="batch", leave=False, disable=None):
+            inputs_BT, rows_N, columns_N = (torch.from_numpy(ids).to(runtime.device) for ids in _padded(tokens, batch))
+            where_N = np.concatenate([np.arange(window.first_scored, window.end) for window in batch])
+            targets_N = torch.from_numpy(tokens[where_N].astype(np.int64)).to(runtime.device)
+            hidden_NC = model.hidden(inputs_BT)[rows_N, columns_N]
+            nll_N = token_nll(hidden_NC, model.head_PC, targets_N, IGNORE_INDEX, model.config.vocab_size)
+            nll_n[where_N] = nll_N.cpu().numpy()
+    return nll_n
 
 
 @torch.inference_mode()
@@ -159,16 +165,25 @@ def score_batches(
     return Perplexity(nll, n_tokens, n_bytes, words)
 
 
-def _pad_windows(tokens: NDArray[np.integer], windows: list[Window]) -> Batch:
-    """Inputs and targets of some windows, [B, T] each, padded on the right, where padding reaches no scored token."""
-    shape = (len(windows), max(w.end - 1 - w.begin for w in windows))
-    inputs_BT, targets_BT = np.zeros(shape, np.int64), np.full(shape, IGNORE_INDEX, np.int64)
+def check_stride(stride: int, context: int) -> None:
+    """Raise ``UserError`` for a stride that would leave tokens unscored."""
+    if not 1 <= stride <= context:
+        raise UserError(f"eval.stride={stride}: expected 1 to {context} tokens, the model's context")
+
+
+def bounded_exp(exponent: float) -> float:
+    """exp, and infinity where float64 ends."""
+    return math.exp(exponent) if exponent < LARGEST_EXPONENT else math.inf
+
+
+def _padded(
+    tokens: NDArray[np.integer], windows: list[Window]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Inputs of some windows, [B, T], padded on the right, where padding reaches no scored token; and the row and the
+    column from which each scored target is predicted, [N] each."""
+    inputs_BT = np.zeros((len(windows), max(window.end - 1 - window.begin for window in windows)), np.int64)
     for row, window in enumerate(windows):
         inputs_BT[row, : window.end - 1 - window.begin] = tokens[window.begin : window.end - 1]
-        first = window.first_scored - 1 - window.begin
-        targets_BT[row, first : window.end - 1 - window.begin] = tokens[window.first_scored : window.end]
-    return Batch(inputs_BT, targets_BT)
-
-
-def _exp(exponent: float) -> float:
-    return math.exp(exponent) if exponent < LARGEST_EXPONENT else math.inf
+    rows_N = np.repeat(np.arange(len(windows)), [window.end - window.first_scored for window in windows])
+    columns = [np.arange(window.first_scored - 1, window.end - 1) - window.begin for window in windows]
+    return inputs_BT, rows_N, np.concatenate(columns)

@@ -10,7 +10,7 @@ from gpt2lab.model.mlp import MLPS
 from gpt2lab.model.norms import NORMS
 from gpt2lab.model.positions import POSITIONS
 
-GROUP_OF_JOB = {"eval": "eval", "sampling": "sample"}
+GROUP_OF_JOB = {"eval": "eval", "eval/corpus": "eval", "sampling": "sample"}
 
 
 @pytest.mark.parametrize("name", JOBS)

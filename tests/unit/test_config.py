@@ -7,11 +7,11 @@ import pytest
 
 from gpt2lab.config import (
     DataConfig,
+    EvalConfig,
     MLPConfig,
     ModelConfig,
     NormConfig,
     OptimizerConfig,
-    PerplexityConfig,
     PositionsConfig,
     RuntimeConfig,
     SamplingConfig,
@@ -58,7 +58,7 @@ from gpt2lab.config import (
         (lambda: SamplingConfig(top_p=0.0), ["sampling.top_p=0.0"]),
         (lambda: SamplingConfig(top_k=0), ["sampling.top_k=0"]),
         (lambda: SamplingConfig(batch_size=0), ["sampling.batch_size=0", "at least 1"]),
-        (lambda: PerplexityConfig(stride=0), ["eval.stride=0"]),
+        (lambda: EvalConfig(stride=0), ["eval.stride=0"]),
         (lambda: TrainJob(seed=-1), ["seed=-1"]),
         (lambda: TrainJob(resume="auto", init_from="x"), ["resume=auto", "init_from=x"]),
         (lambda: job(training=TrainingConfig(max_steps=9, sequence_length=2048)), ["2048", "model.block_size=1024"]),
@@ -150,7 +150,7 @@ def test_every_field_says_what_it_means():
         DataConfig,
         SamplingConfig,
     ):
-        source = inspect.getsource(config)
+        source = "".join(inspect.getsource(base) for base in config.__mro__[:-1])
         for field in dataclasses.fields(config):
             line = next(line for line in source.splitlines() if line.startswith(f"    {field.name}: "))
             following = source.split(line + "\n")[1].lstrip()

@@ -6,14 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from gpt2lab.config import DataConfig, ModelConfig, PrepareConfig, RuntimeConfig, UserError
-from gpt2lab.data import prepare
+from gpt2lab.config import ModelConfig, RuntimeConfig, UserError
 from gpt2lab.evaluation import Perplexity, perplexity
-from gpt2lab.evaluation.perplexity import sliding_windows
-from gpt2lab.evaluation.texts import text_from_file, text_from_validation_split
+from gpt2lab.evaluation.windows import sliding_windows
 from gpt2lab.model import GPT
 from gpt2lab.runtime import open_runtime
-from gpt2lab.tokenizer import load_tokenizer
 
 CPU = open_runtime(RuntimeConfig(device="cpu", precision="fp32"))
 T = 8
@@ -79,45 +76,3 @@ def test_what_cannot_be_scored(model):
     for stride in (-1, 0, T + 1):
         with pytest.raises(UserError, match=f"eval.stride={stride}"):
             perplexity(model, np.arange(20), token_lengths=LENGTHS, runtime=CPU, stride=stride)
-
-
-@pytest.mark.parametrize("tokenizer", ["gpt2", "bytes"])
-def test_text_of_a_file(tmp_path, tokenizer):
-    tokenizer = load_tokenizer(tokenizer)
-    text = "naïve — 東京 two\r\nlines\n\n🙂 end"
-    (tmp_path / "t.txt").write_bytes(text.encode())
-    result = text_from_file(tmp_path / "t.txt", tokenizer)
-    assert result.tokens[0] == tokenizer.eot_id
-    assert tokenizer.decode(result.tokens[1:].tolist()) == text
-    assert tokenizer.token_lengths()[result.tokens[1:]].sum() == len(text.encode())
-    assert result.words == 7
-
-
-def test_a_byte_order_mark_is_no_text(tmp_path):
-    (tmp_path / "t.txt").write_bytes("\ufeffab".encode())
-    assert text_from_file(tmp_path / "t.txt", load_tokenizer("bytes")).tokens.tolist() == [256, *b"ab"]
-
-
-@pytest.mark.parametrize(
-    ("content", "message"), [(None, "no such file"), (b" \n", "empty"), (b"ab\xff", "byte 2 is not")]
-)
-def test_a_file_that_is_no_text(tmp_path, content, message):
-    if content is not None:
-        (tmp_path / "t.txt").write_bytes(content)
-    with pytest.raises(UserError, match=message):
-        text_from_file(tmp_path / "t.txt", load_tokenizer("bytes"))
-
-
-@pytest.mark.parametrize("name", ["gpt2", "bytes"])
-def test_text_of_a_validation_split(tmp_path, name):
-    documents = ["\n".join([f"document {i} has é words"] * (i % 3 + 1)) for i in range(300)]  # end within a word
-    (tmp_path / "t.txt").write_text("\x00".join(documents))
-    data = DataConfig(source="text_files", root=str(tmp_path), files=[str(tmp_path / "t.txt")], delimiter="\x00")
-    tokenizer = load_tokenizer(name)
-    manifest = prepare(data, PrepareConfig(), tokenizer)
-    result = text_from_validation_split(data, tokenizer, manifest.fingerprint)
-    held_out = tokenizer.decode(result.tokens.tolist()).split("<|endoftext|>")[1:]
-    assert 0 < len(held_out) == manifest.splits["val"].documents
-    assert set(held_out) <= set(documents)
-    assert result.words == sum(len(document.split()) for document in held_out)
-    assert tokenizer.token_lengths()[result.tokens].sum() == manifest.splits["val"].bytes

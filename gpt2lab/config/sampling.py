@@ -1,0 +1,58 @@
+"""How text is drawn from a model."""
+
+import math
+from dataclasses import dataclass
+
+from gpt2lab.config.errors import check
+
+
+@dataclass
+class DecodingConfig:
+    """What the probabilities of the next token become before it is drawn."""
+
+    temperature: float = 1.0
+    """divides the logits; 0: the most likely token (greedy)"""
+    top_k: int | None = None
+    """keep the k most likely tokens; null: all"""
+    top_p: float | None = None
+    """keep the smallest set of tokens whose probabilities reach p (Holtzman et al. 2020); null: all"""
+
+    def __post_init__(self) -> None:
+        check(
+            self.temperature >= 0 and math.isfinite(self.temperature),
+            "sampling.temperature", self.temperature, "0 (greedy) or a finite number above it",
+        )  # fmt: skip
+        check(
+            self.top_k is None or self.top_k >= 1, "sampling.top_k", self.top_k, "a whole number of at least 1, or null"
+        )
+        check(self.top_p is None or 0 < self.top_p <= 1, "sampling.top_p", self.top_p, "0 < top_p <= 1, or null")
+
+    @property
+    def label(self) -> str:
+        """The setting in a few characters: greedy, temperature=0.7, top_k=40 temperature=0.7, ..."""
+        if self.temperature == 0:
+            return "greedy"
+        parts = [f"top_k={self.top_k}"] if self.top_k is not None else []
+        parts += [f"top_p={self.top_p:g}"] if self.top_p is not None else []
+        parts += [f"temperature={self.temperature:g}"] if self.temperature != 1 or not parts else []
+        return " ".join(parts)
+
+
+@dataclass
+class SamplingConfig(DecodingConfig):
+    """How the next token is drawn, how often, and for how many rows."""
+
+    max_new_tokens: int = 128
+    """tokens to add at most; end-of-text ends a sample early"""
+    num_samples: int = 1
+    """continuations of the prompt"""
+    batch_size: int = 16
+    """rows that are decoded together; the samples do not depend on it"""
+    seed: int = 0
+    """sample i depends on (seed, i) alone"""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for key in ("max_new_tokens", "num_samples", "batch_size"):
+            check(getattr(self, key) >= 1, f"sampling.{key}", getattr(self, key), "a whole number of at least 1")
+        check(self.seed >= 0, "sampling.seed", self.seed, "0 or more")

@@ -1,0 +1,122 @@
+"""What is read for an evaluation: a UTF-8 file, or rows of named fields from JSON lines or the Hugging Face Hub."""
+
+import json
+import textwrap
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from gpt2lab.checkpoint import one_line
+from gpt2lab.config import UserError
+
+Row = dict[str, Any]
+
+
+class HubPlace(NamedTuple):
+    """A data set on the Hugging Face Hub."""
+
+    path: str
+    subset: str | None
+    revision: str | None
+    split: str
+
+    def describe(self) -> dict[str, str | None]:
+        """For ``eval.json``."""
+        return self._asdict()
+
+
+def read_text(path: Path, first_byte: int = 0, last_byte: int | None = None) -> str:
+    """The text of bytes [first_byte, last_byte) of a UTF-8 file, without a byte order mark.
+
+    A character that a cut would divide is left out.
+
+    Raises:
+        UserError: the file is missing, shorter than ``first_byte``, empty there, or not UTF-8.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; expected a UTF-8 text")
+    content = path.read_bytes()
+    if first_byte and first_byte >= len(content):
+        raise UserError(
+            f"{path} has {len(content)} bytes, eval.corpus.first_byte={first_byte} is beyond them: give the whole "
+            "file, or type eval.corpus.first_byte=0 if it is the part to score"
+        )
+    part = content[first_byte:last_byte]
+    if len(part) < len(content):
+        part = _whole_characters(part)
+    try:
+        text = part.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: expected UTF-8, byte {first_byte + error.start} is not") from None
+    if not text.strip():
+        raise UserError(f"{path}: expected text, the file is empty")
+    return text
+
+
+def read_json_lines(path: Path, fields: tuple[str, ...], limit: int | None = None) -> list[Row]:
+    """The rows of a file of JSON objects, one a line, that have all of ``fields``; ``limit``: the first ones only.
+
+    Raises:
+        UserError: the file is missing, empty, or a line is no such object; the line is named.
+    """
+    rows: list[Row] = []
+    for number, line in enumerate(read_text(path).split("\n"), 1):
+        if len(rows) == limit:
+            break
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise UserError(
+                f"{path}: line {number} is no JSON ({error}); expected an object with {_list(fields)}"
+            ) from None
+        missing = [field for field in fields if not isinstance(row, dict) or field not in row]
+        if missing:
+            raise UserError(f"{path}: line {number} has no field {missing[0]}; expected an object with {_list(fields)}")
+        rows.append(row)
+    return rows
+
+
+def fetch_rows(place: HubPlace, fields: tuple[str, ...], instead: str, limit: int | None = None) -> list[Row]:
+    """The rows of a data set on the Hub, with ``fields`` alone; ``limit``: the first ones only.
+
+    Args:
+        place: which.
+        fields: columns that it must have.
+        instead: what the user can do where it cannot be had.
+        limit: rows to take; None: all.
+
+    Raises:
+        UserError: the package ``datasets`` is not installed, there is no network, no such set, or no such column.
+    """
+    try:
+        import datasets  # noqa: PLC0415
+        import huggingface_hub  # noqa: PLC0415
+    except ImportError:
+        raise UserError(f"{place.path}: the Hub's sets need pip install 'gpt2lab[data]'; or {instead}") from None
+    huggingface_hub.utils.logging.set_verbosity_error()  # its retries would be many lines where one is to tell
+    try:
+        table = datasets.load_dataset(place.path, place.subset, split=place.split, revision=place.revision)
+    except Exception as error:  # of the network, the Hub, the file system: many kinds, one way out
+        reason = textwrap.shorten(one_line(error), 160, placeholder=" ...")
+        raise UserError(f"{place.path}: not fetched ({type(error).__name__}: {reason}): {instead}") from None
+    missing = [field for field in fields if field not in table.column_names]
+    if missing:
+        raise UserError(f"{place.path}: has no column {missing[0]}, only {_list(table.column_names)}: {instead}")
+    chosen = table.select_columns(list(fields))
+    return list(chosen.select(range(min(limit, len(chosen)))) if limit else chosen)
+
+
+def _whole_characters(part: bytes) -> bytes:
+    """``part`` without the bytes of characters that begin before it or end after it."""
+    begin = next((i for i, byte in enumerate(part[:4]) if byte & 0xC0 != 0x80), 0)
+    for length in range(1, min(4, len(part)) + 1):  # back to the last character's first byte
+        lead = part[-length]
+        if lead & 0xC0 != 0x80:
+            wanted = 1 if lead < 0x80 else 2 if lead < 0xE0 else 3 if lead < 0xF0 else 4
+            return part[begin : len(part) - length] if wanted > length else part[begin:]
+    return part[begin:]
+
+
+def _list(names: Any) -> str:
+    return ", ".join(names)

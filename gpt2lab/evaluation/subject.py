@@ -1,0 +1,18 @@
+"""What is evaluated: a model with the tokenizer it reads, where it came from, and the machine it runs on."""
+
+from dataclasses import dataclass
+
+from gpt2lab.model import GPT
+from gpt2lab.runtime import Runtime
+from gpt2lab.tokenizer import Tokenizer
+from gpt2lab.weights import Source
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A checkpoint, opened."""
+
+    model: GPT
+    tokenizer: Tokenizer
+    source: Source
+    runtime: Runtime

@@ -1,0 +1,186 @@
+"""lm-evaluation-harness's own Hugging Face backend, with its own task files, beside ours on one random model."""
+
+import dataclasses
+import json
+import shutil
+from functools import partial
+from pathlib import Path
+
+import lm_eval
+import lm_eval.tasks
+import pytest
+import torch
+import yaml
+from lm_eval.api.instance import Instance
+from lm_eval.models.huggingface import HFLM
+
+from gpt2lab.config import CorpusConfig, EvalConfig, ModelConfig, TasksConfig, UserError
+from gpt2lab.evaluation.corpus_scores import score_corpus
+from gpt2lab.evaluation.harness_adapter import as_lm, run_lm_eval
+from gpt2lab.evaluation.subject import Subject
+from gpt2lab.evaluation.task_scores import score_tasks
+from gpt2lab.model import GPT
+from gpt2lab.runtime import Runtime
+from gpt2lab.tokenizer import load_tokenizer
+from gpt2lab.weights import open_model, save_pretrained
+
+CONTEXT = 24
+TEXT = 'Homarus gammarus , known as the lobster . It may grow ( slowly ) to 60 @.@ 5 cm " in summer " and \'s'
+WORDS = TEXT.split(" ")
+PAGES = [
+    f" \n = Title {i} = \n \n " + " ".join(WORDS[(i + j) % len(WORDS)] for j in range(length)) + " \n"
+    for i, length in enumerate([3, 22, 23, 24, 60, 7, 90])
+]
+ENDINGS = [
+    "puts it on a shelf .",
+    "[substeps] runs away with  the ladder and three more of them .",
+    "a",
+    "and falls , slowly .",
+]
+QUESTIONS = [
+    {
+        "activity_label": "Cleaning [header]",
+        "ctx_a": "A man climbs a ladder [title] and " * (1 + 3 * (i % 2)),
+        "ctx_b": ["he then", "", "the dog"][i % 3],
+        "endings": ENDINGS[i % 4 :] + ENDINGS[: i % 4],
+        "label": str(i % 4),
+    }
+    for i in range(13)
+]
+PASSAGES = [
+    {"text": f"{'It was late , and ' * (i % 5)}he asked for number {i} of his Homarus gammarus{'!' * (i % 2)}"}
+    for i in range(11)
+]
+
+
+def tasks_of(folder):
+    """lm_eval's own task files, reading local files."""
+    theirs = Path(lm_eval.__file__).parent / "tasks"
+    for name, path, split, rows in (
+        ("wikitext", "wikitext/wikitext.yaml", "test", [{"page": page} for page in PAGES]),
+        ("hellaswag", "hellaswag/hellaswag.yaml", "validation", QUESTIONS),
+        ("lambada_openai", "lambada/lambada_openai.yaml", "test", PASSAGES),
+    ):
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        elsewhere = ("dataset_", "training_split", "validation_split", "test_split")
+        kept = [line for line in (theirs / path).read_text().splitlines() if not line.startswith(elsewhere)]
+        files = json.dumps({"data_files": {split: str(folder / f"{name}.jsonl")}, "cache_dir": str(folder)})
+        local = ["dataset_path: json", f"dataset_kwargs: {files}", f"{split}_split: {split}"]
+        (folder / f"{name}.yaml").write_text("\n".join([*kept, *local]).replace(f"task: {name}", f"task: local_{name}"))
+    shutil.copy(theirs / "wikitext" / "preprocess_wikitext.py", folder)
+    shutil.copy(theirs / "hellaswag" / "utils.py", folder)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Task files, questions, and an exported model."""
+    place = tmp_path_factory.mktemp("lm_eval")
+    tasks_of(place)
+    torch.manual_seed(0)
+    model = GPT(ModelConfig(n_layer=2, n_head=2, n_embd=32, block_size=CONTEXT, vocab_size=50_257))
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.25)
+    save_pretrained(model, load_tokenizer("gpt2"), place / "model")
+    return place
+
+
+@pytest.fixture(scope="module")
+def subject(folder):
+    """Our model."""
+    checkpoint = open_model(str(folder / "model"), torch.device("cpu"))
+    return Subject(checkpoint.model, checkpoint.tokenizer, checkpoint.source, Runtime(torch.device("cpu"), "fp32"))
+
+
+@pytest.fixture(scope="module")
+def theirs(folder):
+    """lm_eval's own backend on the same weights."""
+    return HFLM(str(folder / "model"), device="cpu", batch_size=3, dtype="float32")
+
+
+@pytest.fixture(scope="module")
+def expected(folder, theirs):
+    """What lm_eval makes of it."""
+    manager = lm_eval.tasks.TaskManager(include_path=folder, include_defaults=False)
+    names = ["local_wikitext", "local_hellaswag", "local_lambada_openai"]
+    results = lm_eval.simple_evaluate(theirs, tasks=names, task_manager=manager, bootstrap_iters=0)
+    return {name.removeprefix("local_"): values for name, values in results["results"].items()}
+
+
+def test_perplexity(folder, subject, expected):
+    corpus = CorpusConfig(
+        name="pages", form="documents", file=str(folder / "wikitext.jsonl"), column="page", detokenizer="wikitext"
+    )
+    for batch_size in (1, 4):
+        figures = score_corpus(subject, EvalConfig(protocol="lm_eval", corpus=corpus, batch_size=batch_size)).figures
+        for name in ("word_perplexity", "byte_perplexity", "bits_per_byte"):
+            assert figures[name] == pytest.approx(expected["wikitext"][f"{name},none"], rel=1e-5)
+
+
+def test_multiple_choice(folder, subject, expected):
+    figures = score_tasks(subject, EvalConfig(tasks=TasksConfig(names=["hellaswag"], folder=str(folder)))).figures
+    for name in ("acc", "acc_norm", "acc_stderr", "acc_norm_stderr"):
+        theirs = expected["hellaswag"].get(f"{name},none")
+        if isinstance(theirs, float):
+            assert figures["hellaswag"][name] == pytest.approx(theirs, abs=1e-9)
+    assert 0 < figures["hellaswag"]["acc"] < 1
+
+
+def test_last_words(folder, subject, expected):
+    figures = score_tasks(subject, EvalConfig(tasks=TasksConfig(names=["lambada_openai"], folder=str(folder)))).figures
+    assert figures["lambada_openai"]["perplexity"] == pytest.approx(
+        expected["lambada_openai"]["perplexity,none"], rel=1e-4
+    )
+    assert figures["lambada_openai"]["acc"] == expected["lambada_openai"]["acc,none"]
+
+
+def test_our_model_under_lm_eval(folder, subject, expected, monkeypatch):
+    monkeypatch.setattr(
+        lm_eval.tasks, "TaskManager", partial(lm_eval.tasks.TaskManager, include_defaults=False)
+    )  # its 14,683 own tasks take nine seconds to list
+    settings = TasksConfig(lm_eval=["local_wikitext", "local_hellaswag"], folder=str(folder), batch_size=5)
+    section = run_lm_eval(subject, settings)
+    for task, figure in (("wikitext", "word_perplexity"), ("hellaswag", "acc"), ("hellaswag", "acc_norm")):
+        ours = section.figures[f"local_{task}"][figure]
+        assert ours == pytest.approx(expected[task][f"{figure},none"], rel=1e-4)
+    assert {"local_wikitext word_perplexity", "local_hellaswag acc_norm"} <= {row.name for row in section.rows}
+    with pytest.raises(UserError, match="lm_eval=no_such_task"):
+        run_lm_eval(subject, dataclasses.replace(settings, lm_eval=["no_such_task"]))
+    broken = yaml.safe_load((folder / "lambada_openai.yaml").read_text())
+    broken |= {"task": "broken", "dataset_kwargs": {"data_files": {"test": "/nowhere.jsonl"}}}
+    (folder / "broken.yaml").write_text(yaml.safe_dump(broken))
+    with pytest.raises(UserError, match="lm_eval=broken: not loaded"):
+        run_lm_eval(subject, dataclasses.replace(settings, lm_eval=["broken"]))
+
+
+def test_requests_of_every_kind(subject, theirs):
+    ours = as_lm(subject, batch_size=4)
+    assert isinstance(ours, lm_eval.api.model.LM)
+    pairs = [
+        ("", " a b"),
+        ("Hello", " world"),
+        ("Hello ", "world"),
+        ("x " * 40, "the end"),
+        ("a", "\n\nb"),
+        ("one two ", " three"),
+    ]
+    requests = [Instance("loglikelihood", {}, pair, i) for i, pair in enumerate(pairs)]
+    for (log_p, greedy), (their_log_p, their_greedy) in zip(
+        ours.loglikelihood(requests), theirs.loglikelihood(requests), strict=True
+    ):
+        assert log_p == pytest.approx(their_log_p, rel=1e-5)
+        assert greedy == their_greedy
+    texts = [Instance("loglikelihood_rolling", {}, (text,), i) for i, text in enumerate([*PAGES, "a"])]
+    assert ours.loglikelihood_rolling(texts) == pytest.approx(theirs.loglikelihood_rolling(texts), rel=1e-5)
+
+
+def test_generation(subject, theirs):
+    ours = as_lm(subject, batch_size=2)
+    free = {"until": [], "max_gen_toks": 8, "do_sample": False}
+    contexts = ["Hello, I'm a", "The", "one two three " * 20, "A man"]
+    requests = [Instance("generate_until", {}, (context, free), i) for i, context in enumerate(contexts)]
+    texts = ours.generate_until(requests)
+    assert texts == theirs.generate_until(requests)
+    stop = texts[0][3:6]
+    stopped = [Instance("generate_until", {}, (context, {**free, "until": [stop, "\0"]}), 0) for context in contexts]
+    assert ours.generate_until([*requests[1:], *stopped]) == [*texts[1:], *(text.partition(stop)[0] for text in texts)]
+    assert ours.generate_until(stopped) == theirs.generate_until(stopped)
