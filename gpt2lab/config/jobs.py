@@ -121,6 +121,11 @@ class PrepareJob:
     """show what is in the prepared set instead of preparing it"""
 
 
+def check_one_process(runtime: RuntimeConfig) -> None:
+    """Raise ``UserError`` where several processes are asked of a command that works in one."""
+    check(runtime.num_processes == 1, "runtime.num_processes", runtime.num_processes, "1: only train.py takes several")
+
+
 @dataclass
 class EvalJob:
     """``python eval.py``"""
@@ -131,6 +136,9 @@ class EvalJob:
     """file of the figures; null: eval.json in the run folder, or here if it is no run"""
     eval: EvalConfig = field(default_factory=EvalConfig)
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
+
+    def __post_init__(self) -> None:
+        check_one_process(self.runtime)
 
 
 @dataclass
@@ -145,6 +153,9 @@ class SampleJob:
     """print the text as it is drawn, one sample after another; false: draw all together, which is faster"""
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
+
+    def __post_init__(self) -> None:
+        check_one_process(self.runtime)
 
 
 @dataclass

@@ -8,12 +8,14 @@ import pytest
 from gpt2lab.config import (
     DataConfig,
     EvalConfig,
+    EvalJob,
     MLPConfig,
     ModelConfig,
     NormConfig,
     OptimizerConfig,
     PositionsConfig,
     RuntimeConfig,
+    SampleJob,
     SamplingConfig,
     ScheduleConfig,
     TokenizerConfig,
@@ -155,3 +157,10 @@ def test_every_field_says_what_it_means():
             line = next(line for line in source.splitlines() if line.startswith(f"    {field.name}: "))
             following = source.split(line + "\n")[1].lstrip()
             assert following.startswith('"""') or "Config" in line, f"{config.__name__}.{field.name}"
+
+
+@pytest.mark.parametrize("job", [EvalJob, SampleJob])
+def test_only_training_takes_several_processes(job):
+    assert TrainJob(runtime=RuntimeConfig(num_processes=2)).runtime.num_processes == 2
+    with pytest.raises(UserError, match="runtime.num_processes=2: expected 1: only train.py takes several"):
+        job(runtime=RuntimeConfig(num_processes=2))
