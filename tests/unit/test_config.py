@@ -1,10 +1,12 @@
 """Every setting is checked where it is built, and the message says what to type."""
 
 import dataclasses
+import inspect
 
 import pytest
 
 from gpt2lab.config import (
+    ContextConfig,
     DataConfig,
     EvalConfig,
     MLPConfig,
@@ -13,6 +15,7 @@ from gpt2lab.config import (
     OptimizerConfig,
     PositionsConfig,
     RuntimeConfig,
+    SampleQualityConfig,
     SamplingConfig,
     ScheduleConfig,
     TokenizerConfig,
@@ -139,7 +142,6 @@ def test_heads_of_keys_and_values():
 
 
 def test_every_field_says_what_it_means():
-    source = open(TrainJob.__init__.__globals__["__file__"]).read()  # noqa: PTH123, SIM115
     for config in (
         ModelConfig,
         PositionsConfig,
@@ -149,7 +151,10 @@ def test_every_field_says_what_it_means():
         OptimizerConfig,
         DataConfig,
         SamplingConfig,
+        SampleQualityConfig,
+        ContextConfig,
     ):
+        source = "".join(inspect.getsource(base) for base in config.__mro__[:-1])
         for field in dataclasses.fields(config):
             line = next(line for line in source.splitlines() if line.startswith(f"    {field.name}: "))
             following = source.split(line + "\n")[1].lstrip()
