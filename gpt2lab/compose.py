@@ -33,6 +33,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from tqdm import tqdm
 
+from gpt2lab import config
 from gpt2lab.checkpoint import one_line
 from gpt2lab.config import (
     EvalJob,
@@ -253,6 +254,12 @@ def _explain(error: BaseException, name: str) -> str:
         chain.append(chain[-1].__cause__)
     text = " ".join(one_line(link) for link in chain)
 
+    inner = re.search(r"Key '([^']+)' not in '(\w+)'", text)
+    overridden = re.search(r"Could not override '([^']+)'", text)
+    if inner and overridden and overridden[1].rpartition(".")[2] != inner[1]:
+        # a key within the value that was typed, as in [{temprature: 1}]
+        hint = did_you_mean(inner[1], typing.get_type_hints(getattr(config, inner[2])))
+        return f"{overridden[1]}: unknown key {inner[1]} in it{hint}"
     if found := re.search(r"Could not override '([^']+)'", text):
         key, known = found[1], [*known_keys(JOBS[name]), *config_groups()]
         # model.positions is written with a slash when a variant is chosen, so "positions" alone may mean the group

@@ -37,6 +37,23 @@ def test_parts_in_one_table(run, trained, workplace):
     assert record["tokens"] < record["bytes"]
 
 
+def test_sampling_and_context_in_full(run, trained, workplace):
+    small = ["eval.quality.num_prompts=4", "eval.quality.prompt_tokens=16", "eval.quality.new_tokens=16"]
+    grid = "eval.quality.decoding=[{temperature:0},{top_k:5,temperature:0.7}]"
+    few = ["eval.context.block_tokens=8", "eval.context.num_blocks=4", "eval.context.position_windows=2"]
+    shown = run("eval.py", "eval=full", *small, grid, *few, "out=figures/eval.json")
+    names = [line.split("  ")[0] for line in shown.stdout.split("figure ")[1].splitlines()]
+    places = [names.index(name) for name in ("token_perplexity", "greedy: perplexity", "context 8: token_perplexity")]
+    assert places == sorted(places)
+    assert "contexts above 64 tokens are left out: model.positions=learned ends at 64" in shown.stdout
+    record = json.loads((workplace / "figures" / "eval.json").read_text())
+    assert list(record["sampling"]["settings"]) == ["greedy", "top_k=5 temperature=0.7"]
+    assert record["settings"]["eval"]["quality"]["decoding"][1] == {"temperature": 0.7, "top_k": 5, "top_p": None}
+    assert len((workplace / "figures" / "eval_samples.jsonl").read_text().splitlines()) == 3 * 4
+    for picture in ("quality.png", "loss_by_position.png", "perplexity_by_context.png"):
+        assert (workplace / "figures" / picture).read_bytes().startswith(b"\x89PNG")
+
+
 def test_without_a_network(trained, workplace):
     command = [sys.executable, ROOT / "eval.py", "eval/corpus=wikitext2"]
     environment = ONE_THREAD | {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "HF_HOME": str(workplace)}

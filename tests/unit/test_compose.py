@@ -112,3 +112,10 @@ def test_known_keys_are_the_dataclasses():
     assert {"seed", "model.positions.rope_theta", "training.batch_tokens"} <= set(known_keys(TrainJob))
     assert "sampling.top_p" in known_keys(SampleJob)
     assert {"model", "model/positions", "data"} <= set(config_groups())
+
+
+def test_a_misspelt_key_in_a_list_is_named():
+    with pytest.raises(UserError, match=r"^eval\.quality\.decoding: unknown key temprature .* mean temperature\?$"):
+        compose_config("eval", ["eval.quality.decoding=[{temprature: 1}]"])
+    job = compose_config("eval", ["eval=sampling", "eval.quality.decoding=[{top_k: 3}]"])
+    assert [setting.label for setting in job.eval.quality.decoding] == ["top_k=3"]

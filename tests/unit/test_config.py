@@ -6,6 +6,7 @@ import inspect
 import pytest
 
 from gpt2lab.config import (
+    ContextConfig,
     DataConfig,
     EvalConfig,
     EvalJob,
@@ -16,6 +17,7 @@ from gpt2lab.config import (
     PositionsConfig,
     RuntimeConfig,
     SampleJob,
+    SampleQualityConfig,
     SamplingConfig,
     ScheduleConfig,
     TokenizerConfig,
@@ -151,6 +153,8 @@ def test_every_field_says_what_it_means():
         OptimizerConfig,
         DataConfig,
         SamplingConfig,
+        SampleQualityConfig,
+        ContextConfig,
     ):
         source = "".join(inspect.getsource(base) for base in config.__mro__[:-1])
         for field in dataclasses.fields(config):

@@ -1,5 +1,6 @@
 """Use of context against single windows scored one at a time, and against what each position scheme promises."""
 
+import dataclasses
 import math
 from types import SimpleNamespace
 
@@ -62,16 +63,16 @@ def test_each_context_scores_the_same_tokens(make_subject):
 
 
 def test_loss_by_position(make_subject):
-    subject = make_subject("alibi")
+    subject = dataclasses.replace(make_subject("alibi"), source=SimpleNamespace(context=12))
     figures = context_section(subject, config_of(), TEXT).figures
     bins = figures["by_position"]
     assert [part["first"] for part in bins[1:]] == [part["last"] + 1 for part in bins[:-1]]
-    assert (bins[0]["first"], bins[-1]["last"]) == (0, 47)
-    assert TRAINED in [part["first"] for part in bins]  # no bin on both sides of the trained context
-    ends = np.linspace(49, len(STREAM), 4).astype(int)
+    assert (bins[0]["first"], bins[-1]["last"]) == (0, 35)
+    assert 12 in [part["first"] for part in bins]  # no bin on both sides of the trained context
+    ends = np.linspace(37, len(STREAM), 4).astype(int)
     part = next(part for part in bins if part["first"] == 4)
     loss = np.mean([
-        nll_alone(subject.model, end - 49, end - 48 + position)
+        nll_alone(subject.model, end - 37, end - 36 + position)
         for end in ends
         for position in range(4, part["last"] + 1)
     ])  # fmt: skip

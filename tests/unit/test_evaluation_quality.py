@@ -197,7 +197,7 @@ def test_scores_are_those_of_one_text_at_a_time(subject):
 def test_section(subject):
     section = sampling_section(subject, config_of(mauve_seeds=1), held_out())
     assert list(section.figures["settings"]) == ["greedy", "temperature=1", "top_p=0.5"]
-    lines = [json.loads(line) for line in section.texts["samples.jsonl"].splitlines()]
+    lines = [json.loads(line) for line in section.texts["eval_samples.jsonl"].splitlines()]
     assert [line["setting"] for line in lines] == [
         name for name in ("human", "greedy", "temperature=1", "top_p=0.5") for _ in range(8)
     ]
@@ -223,7 +223,7 @@ def test_figures_depend_on_the_seed_and_not_on_the_batch(subject):
     assert json.dumps(first.figures) == json.dumps(again.figures)
     assert first.texts == again.texts
     texts_of_batch, texts = (
-        [json.loads(line)["text"] for line in section.texts["samples.jsonl"].splitlines()]
+        [json.loads(line)["text"] for line in section.texts["eval_samples.jsonl"].splitlines()]
         for section in (other_batch, first)
     )
     assert texts_of_batch == texts
@@ -233,7 +233,9 @@ def test_figures_depend_on_the_seed_and_not_on_the_batch(subject):
 def test_samples_of_the_same_prompts_depend_on_the_seed(subject):
     whole = config_of(num_prompts=29, decoding=[DecodingConfig()])  # all there are, whatever the seed
     one, two = (
-        sampling_section(subject, dataclasses.replace(whole, seed=seed), held_out()).texts["samples.jsonl"].splitlines()
+        sampling_section(subject, dataclasses.replace(whole, seed=seed), held_out())
+        .texts["eval_samples.jsonl"]
+        .splitlines()
         for seed in (0, 1)
     )
     assert one[:29] == two[:29]

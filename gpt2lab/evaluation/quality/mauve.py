@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from gpt2lab.config import UserError
 
 PAPER_TEXTS = 5000
-"""texts on each side in the paper; with fewer the score is biased upwards"""
+"""texts on each side in the paper; with fewer the score is biased upwards, and with few it is next to arbitrary"""
 
 
 def require_mauve() -> None:

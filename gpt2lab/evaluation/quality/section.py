@@ -34,6 +34,11 @@ def sampling_section(subject: Subject, config: SampleQualityConfig, held_out: He
     """
     if config.mauve_seeds:
         require_mauve()
+        if config.num_prompts < PAPER_TEXTS:
+            log.warning(
+                "MAUVE of %d texts a side says little, and can be high for very unlike ones: the paper has %d",
+                config.num_prompts, PAPER_TEXTS,
+            )  # fmt: skip
     scorer = open_scorer(config.scorer, subject, config.batch_size)
     scorer.require_room(config.prompt_tokens + config.new_tokens)
     prompts = choose_prompts(held_out.documents, config)
@@ -65,7 +70,7 @@ def sampling_section(subject: Subject, config: SampleQualityConfig, held_out: He
     }
     table = as_markdown(figures)
     log.info("\n%s", table)
-    return Section(figures, _rows(figures), {"samples.jsonl": texts, "sampling.md": table})
+    return Section(figures, _rows(figures), {"eval_samples.jsonl": texts, "sampling.md": table})
 
 
 def as_markdown(figures: dict[str, Any]) -> str:
