@@ -20,7 +20,7 @@ ZIPF_RANKS = 5000
 
 
 def distinct_n(texts: Sequence[Text], n: int) -> float:
-    """Different n-grams / all n-grams, over the texts together. Li et al. 2016, section 5.2."""
+    """Different n-grams / all n-grams, over the texts together. Li et al. 2016."""
     ngrams = [ngram for text in texts for ngram in _ngrams(text, n)]
     return len(set(ngrams)) / len(ngrams) if ngrams else math.nan
 
@@ -28,7 +28,7 @@ def distinct_n(texts: Sequence[Text], n: int) -> float:
 def zipf_coefficient(texts: Sequence[Text]) -> float:
     """s of frequency ~ rank^-s: minus the slope of log frequency over log rank, by least squares.
 
-    Zipf 1949, in the form of Holtzman et al. 2020, section 5.4: the 5,000 most frequent tokens.
+    Zipf 1949, in the form of Holtzman et al. 2020: the 5,000 most frequent tokens.
     """
     counts = sorted(Counter(token for text in texts for token in text).values(), reverse=True)[:ZIPF_RANKS]
     if len(counts) < 2:
@@ -38,7 +38,7 @@ def zipf_coefficient(texts: Sequence[Text]) -> float:
 
 
 def self_bleu(texts: Sequence[Text], n: int = 4) -> float:
-    """Mean BLEU-n of each text with all the others as references. Zhu et al. 2018, section 3.2; 1: all alike.
+    """Mean BLEU-n of each text with all the others as references. Zhu et al. 2018; 1: all alike.
 
     BLEU is that of Papineni et al. 2002 on token ids: geometric mean of the clipped precisions of 1- to n-grams, each
     of equal weight, times the brevity penalty of the closest reference length. A precision without a match counts as

@@ -11,7 +11,7 @@ MIN_PHRASE = 2
 def rep_n(ids: Sequence[int], n: int) -> float:
     """Share of n-grams that occurred before in the text, 1 - distinct / all; NaN where there is none.
 
-    seq-rep-n of Welleck et al. 2020, section 6.1.
+    seq-rep-n of Welleck et al. 2020.
     """
     total = len(ids) - n + 1
     if total < 1:
