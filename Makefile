@@ -18,7 +18,7 @@ train: $(VENV)/train.stamp  ## prepare the default corpus, train the default mod
 	$(BIN)/python sample.py prompt="    def test_" sampling.num_samples=2
 
 test: $(VENV)/test.stamp  ## run the whole test suite
-	$(BIN)/python -m pytest --numprocesses 2
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
 lint: $(VENV)/lint.stamp  ## style, types, and which layer may import which
 	$(BIN)/ruff check .
