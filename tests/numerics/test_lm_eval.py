@@ -1,11 +1,14 @@
 """lm-evaluation-harness's own Hugging Face backend, with its own task files, beside ours on one random model."""
 
 import dataclasses
+import importlib.util
 import json
+import re
 import shutil
 from functools import partial
 from pathlib import Path
 
+import datasets
 import lm_eval
 import lm_eval.tasks
 import pytest
@@ -19,6 +22,7 @@ from gpt2lab.evaluation.corpus_scores import score_corpus
 from gpt2lab.evaluation.harness_adapter import as_lm, run_lm_eval
 from gpt2lab.evaluation.subject import Subject
 from gpt2lab.evaluation.task_scores import score_tasks
+from gpt2lab.evaluation.tasks import HellaSwag
 from gpt2lab.model import GPT
 from gpt2lab.runtime import Runtime
 from gpt2lab.tokenizer import load_tokenizer
@@ -125,6 +129,16 @@ def test_multiple_choice(folder, subject, expected):
     assert 0 < figures["hellaswag"]["acc"] < 1
 
 
+def test_questions_are_asked_in_the_same_words(folder):
+    spec = importlib.util.spec_from_file_location("utils", folder / "utils.py")
+    theirs = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(theirs)
+    for question, asked in zip(QUESTIONS, theirs.process_docs(datasets.Dataset.from_list(QUESTIONS)), strict=True):
+        ours = HellaSwag().requests(question)
+        assert [request.context for request in ours] == [asked["query"]] * 4
+        assert [request.continuation for request in ours] == [f" {choice}" for choice in asked["choices"]]
+
+
 def test_last_words(folder, subject, expected):
     figures = score_tasks(subject, EvalConfig(tasks=TasksConfig(names=["lambada_openai"], folder=str(folder)))).figures
     assert figures["lambada_openai"]["perplexity"] == pytest.approx(
@@ -181,6 +195,11 @@ def test_generation(subject, theirs):
     texts = ours.generate_until(requests)
     assert texts == theirs.generate_until(requests)
     stop = texts[0][3:6]
-    stopped = [Instance("generate_until", {}, (context, {**free, "until": [stop, "\0"]}), 0) for context in contexts]
-    assert ours.generate_until([*requests[1:], *stopped]) == [*texts[1:], *(text.partition(stop)[0] for text in texts)]
+    later = texts[0].partition(stop)[2][1:3]
+    stops = {**free, "until": [later, stop, "\0"]}
+    stopped = [Instance("generate_until", {}, (context, stops), 0) for context in contexts]
+    assert ours.generate_until([*requests[1:], *stopped]) == [
+        *texts[1:],
+        *(re.split(f"{re.escape(stop)}|{re.escape(later)}", text)[0] for text in texts),
+    ]
     assert ours.generate_until(stopped) == theirs.generate_until(stopped)

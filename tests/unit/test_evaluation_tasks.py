@@ -92,7 +92,13 @@ def likelihood(log_likelihood, tokens=1):
 
 
 def test_three_ways_to_choose_an_ending():
-    row = {"activity_label": "A", "ctx_a": "B", "ctx_b": "", "endings": ["ab", "abcdefgh", "abcd", "x"], "label": 1}
+    row = {
+        "activity_label": "A",
+        "ctx_a": "B",
+        "ctx_b": "",
+        "endings": ["ab [left out of the length]", "abcdefgh", "abcd", "x"],
+        "label": 1,
+    }
     # total: 0 is best; by character: 1; by token: 2
     ways = [likelihood(-3.0, 1), likelihood(-4.0, 2), likelihood(-4.5, 9), likelihood(-50.0, 1)]
     found = {
