@@ -4,7 +4,7 @@ import json
 import logging
 from pathlib import Path
 
-from gpt2lab.analysis.evaluation_plots import PLOTS
+from gpt2lab.report.evaluation_plots import PLOTS
 from gpt2lab.compose import environment, run_job
 from gpt2lab.config import EvalJob, to_dict
 from gpt2lab.evaluation.report import as_record, as_table

@@ -2,7 +2,7 @@
 
 import logging
 
-from gpt2lab.analysis.plots import plot_loss
+from gpt2lab.report.run_plots import plot_loss
 from gpt2lab.compose import given_run_dir, new_run_dir, open_run_dir, run_job
 from gpt2lab.config import TrainJob
 from gpt2lab.data import open_or_prepare

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from gpt2lab.config import CorpusConfig, EvalConfig, choose
 from gpt2lab.evaluation.corpora import open_corpus
 from gpt2lab.evaluation.detokenize import DETOKENIZERS
-from gpt2lab.evaluation.intervals import ratio_interval
+from gpt2lab.statistics.intervals import ratio_interval
 from gpt2lab.evaluation.perplexity import Perplexity, bounded_exp, score_tokens
 from gpt2lab.evaluation.protocols import PROTOCOLS, Plan
 from gpt2lab.evaluation.published import find_published

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from gpt2lab.config import EvalConfig, TasksConfig, UserError, choose
 from gpt2lab.evaluation.continuations import score_requests
 from gpt2lab.evaluation.harness_adapter import run_lm_eval
-from gpt2lab.evaluation.intervals import mean_error, mean_interval
+from gpt2lab.statistics.intervals import mean_error, mean_interval
 from gpt2lab.evaluation.perplexity import bounded_exp
 from gpt2lab.evaluation.published import find_published_task
 from gpt2lab.evaluation.records import Row as Record
