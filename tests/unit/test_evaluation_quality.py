@@ -25,6 +25,7 @@ from gpt2lab.evaluation.quality.repetition import ends_in_loop, longest_loop, re
 from gpt2lab.evaluation.quality.scorer import open_scorer
 from gpt2lab.evaluation.subject import Subject
 from gpt2lab.generation import generate
+from gpt2lab.statistics.resampling import draw_weights
 from gpt2lab.tokenizer import BytesTokenizer, load_tokenizer
 
 BYTES = load_tokenizer("bytes")

@@ -1,9 +1,7 @@
 """The table; published figures; the parts by name."""
 
-import math
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 
 from gpt2lab.config import EvalConfig, UserError
@@ -12,7 +10,6 @@ from gpt2lab.evaluation.report import as_record, as_table
 from gpt2lab.evaluation.section import Row, Section
 from gpt2lab.evaluation.suite import EVALUATIONS, run_parts
 from gpt2lab.evaluation.tasks import TASKS as OUR_TASKS
-
 
 PERPLEXITY_ROW = Row("token_perplexity", 20.5, (19.0, 22.0), 19.44, "page")
 SECTIONS = {
