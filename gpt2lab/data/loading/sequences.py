@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpt2lab.config import UserError
-from gpt2lab.data.stream import TokenStream
+from gpt2lab.data.loading.stream import TokenStream
 
 IGNORE_INDEX = -100
 """Target of padding: not scored, and not counted among the tokens that a loss is divided by"""

@@ -8,8 +8,8 @@ from torch import Generator
 
 from gpt2lab.config import ModelConfig, PositionsConfig, RuntimeConfig, SamplingConfig, UserError
 from gpt2lab.generation import generate
+from gpt2lab.generation.decoding import draw
 from gpt2lab.generation.filters import sampling_probs
-from gpt2lab.generation.generate import draw
 from gpt2lab.model import GPT
 from gpt2lab.runtime import open_runtime
 

@@ -16,7 +16,7 @@ from gpt2lab.model import GPT, IGNORE_INDEX, loss
 from gpt2lab.model.loss import objective_sum, token_nll
 from gpt2lab.runtime import open_runtime
 from tests.conftest import OPTIONS, make_tiny_model
-from tests.unit.test_generation import probs_by_hand
+from tests.unit.generation.test_decoding import probs_by_hand
 
 PROPERTY = settings(deadline=None, max_examples=60, derandomize=True)
 RELATIVE = {torch.float32: 1e-6, torch.bfloat16: 2e-2}

@@ -11,8 +11,8 @@ from torch import Generator, nn
 
 from gpt2lab.config import RuntimeConfig, SamplingConfig
 from gpt2lab.generation import generate, generate_stream
+from gpt2lab.generation.decoding import draw
 from gpt2lab.generation.filters import sampling_probs
-from gpt2lab.generation.generate import draw
 from gpt2lab.model.positions import POSITIONS
 from gpt2lab.runtime import open_runtime, stream_seed
 from tests.conftest import make_tiny_model
