@@ -20,12 +20,12 @@ from numpy.typing import NDArray
 
 from gpt2lab.config import ContextConfig, UserError
 from gpt2lab.evaluation.held_out import HeldOut
-from gpt2lab.evaluation.intervals import mean_interval
 from gpt2lab.evaluation.perplexity import bounded_exp
 from gpt2lab.evaluation.section import Row, Section
 from gpt2lab.evaluation.subject import Subject
 from gpt2lab.model import evaluation_mode
 from gpt2lab.model.layout import contiguous
+from gpt2lab.statistics.intervals import mean_interval
 
 log = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ from typing import IO, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from gpt2lab.data.tokenise import DIGEST_BYTES
+from gpt2lab.data.preparation.tokenization import DIGEST_BYTES
 from gpt2lab.files import sync
 
 

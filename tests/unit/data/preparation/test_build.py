@@ -1,4 +1,4 @@
-"""gpt2lab.data.prepare: the whole way from text to a prepared set, held against the text itself."""
+"""gpt2lab.data.preparation.build: the whole way from text to a prepared set, held against the text itself."""
 
 import dataclasses
 import hashlib
@@ -20,12 +20,12 @@ import pytest
 from gpt2lab.config import DataConfig, PrepareConfig, UserError
 from gpt2lab.data import TokenStream, load_manifest, open_or_prepare, prepare, set_folder
 from gpt2lab.data import prepare as prepare_function
-from gpt2lab.data.sets import prepare_command
+from gpt2lab.data.datasets import prepare_command
 from gpt2lab.data.sources import base, text
 from gpt2lab.tokenizer import BytesTokenizer, load_tokenizer
 
 sets_module = sys.modules[prepare_function.__module__]
-build_module = sys.modules["gpt2lab.data.prepare"]
+build_module = sys.modules["gpt2lab.data.preparation.build"]
 BYTES = load_tokenizer("bytes")
 
 
@@ -251,7 +251,7 @@ def test_an_error_in_a_worker_comes_out_here(tmp_path):
 
 
 def test_workers_import_no_torch():
-    program = "import sys, gpt2lab.data, gpt2lab.data.worker, gpt2lab.tokenizer; print('torch' in sys.modules)"
+    program = "import sys, gpt2lab.data, gpt2lab.data.preparation.worker, gpt2lab.tokenizer; print('torch' in sys.modules)"
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert result.stdout == "False\n"
 

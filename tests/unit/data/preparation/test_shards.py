@@ -9,7 +9,7 @@ import pytest
 
 from gpt2lab.config import DataConfig, PrepareConfig, UserError
 from gpt2lab.data import TokenStream, load_manifest, prepare, set_folder, verify
-from gpt2lab.data.shards import ShardWriter
+from gpt2lab.data.preparation.shards import ShardWriter
 from gpt2lab.tokenizer import BytesTokenizer, load_tokenizer
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpt2lab.config import IGNORE_INDEX, UserError
-from gpt2lab.data.stream import TokenStream
+from gpt2lab.data.loading.stream import TokenStream
 
 
 class Batch(NamedTuple):

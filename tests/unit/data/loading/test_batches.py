@@ -1,4 +1,4 @@
-"""gpt2lab.data.batches: permutations counted out, windows against plain slices of the text."""
+"""gpt2lab.data.loading.batches: permutations counted out, windows against plain slices of the text."""
 
 import itertools
 import math
@@ -13,10 +13,10 @@ import pytest
 
 from gpt2lab.config import UserError
 from gpt2lab.data import IGNORE_INDEX
-from gpt2lab.data.batches import BLOCK, TrainBatches, ValWindows, permute, round_keys
-from gpt2lab.data.mixture import shares_of
-from gpt2lab.data.read_ahead import ReadAhead
-from gpt2lab.data.rows import PackedDocuments, Windows, pack, with_layout
+from gpt2lab.data.loading.batches import BLOCK, TrainBatches, ValWindows, permute, round_keys
+from gpt2lab.data.loading.mixture import shares_of
+from gpt2lab.data.loading.prefetch import ReadAhead
+from gpt2lab.data.loading.sequences import PackedDocuments, Windows, pack, with_layout
 
 
 class Counting:

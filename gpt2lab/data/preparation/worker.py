@@ -11,7 +11,7 @@ import sys
 import traceback
 
 from gpt2lab.config import UserError
-from gpt2lab.data.engines import send
+from gpt2lab.data.preparation.backends import send
 
 
 def main() -> None:

@@ -19,7 +19,7 @@ from typing import IO, Any, Self
 
 from gpt2lab.config import UserError
 from gpt2lab.data.sources import Piece
-from gpt2lab.data.tokenise import Tokenised, Tokeniser
+from gpt2lab.data.preparation.tokenization import Tokenised, Tokeniser
 
 AHEAD = 4
 """Pieces a worker that may be under way or waiting for an earlier one"""
@@ -145,13 +145,13 @@ class Actor:
 
 
 class Worker:
-    """A process that runs ``gpt2lab.data.worker``: pickled pieces go in, pickled results come out."""
+    """A process that runs ``gpt2lab.data.preparation.worker``: pickled pieces go in, pickled results come out."""
 
     def __init__(self, tokeniser: Tokeniser) -> None:
         self._tokeniser: Tokeniser | None = tokeniser
         search_path = os.pathsep.join(path or os.getcwd() for path in sys.path)  # noqa: PTH109
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "gpt2lab.data.worker"],
+            [sys.executable, "-m", "gpt2lab.data.preparation.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=os.environ | {"PYTHONPATH": search_path, "OMP_NUM_THREADS": "1"},

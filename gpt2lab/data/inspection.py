@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpt2lab.data.manifest import Manifest
-from gpt2lab.data.stream import TokenStream
+from gpt2lab.data.loading.stream import TokenStream
 
 SHOWN_DOCUMENTS = 3
 SHOWN_CHARACTERS = 300

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from gpt2lab.config import DataConfig, PrepareConfig, UserError
 from gpt2lab.data.manifest import Manifest, TextTokenizer, load_manifest, token_dtype, verify
-from gpt2lab.data.mixture import open_mixture
-from gpt2lab.data.prepare import build, exclusive
+from gpt2lab.data.loading.mixture import open_mixture
+from gpt2lab.data.preparation.build import build, exclusive
 from gpt2lab.data.sources import open_source
 
 UNASKED_LIMIT_BYTES = 200 * 1000**2

@@ -12,7 +12,7 @@ import zstandard
 
 from gpt2lab.config import DataConfig, PrepareConfig, UserError
 from gpt2lab.data import load_manifest, open_source, prepare, set_folder
-from gpt2lab.data.duplicates import SeenDocuments
+from gpt2lab.data.preparation.duplicates import SeenDocuments
 from gpt2lab.data.sources import Problem, jsonl
 from gpt2lab.tokenizer import load_tokenizer
 

@@ -21,8 +21,8 @@ import numpy as np
 from tqdm import tqdm
 
 from gpt2lab.config import DataConfig, PrepareConfig, UserError, choose
-from gpt2lab.data.duplicates import SeenDocuments
-from gpt2lab.data.engines import ENGINES, Engine, InProcess
+from gpt2lab.data.preparation.duplicates import SeenDocuments
+from gpt2lab.data.preparation.backends import ENGINES, Engine, InProcess
 from gpt2lab.data.manifest import (
     END_OF_TEXT_RULE,
     FORMAT,
@@ -36,10 +36,10 @@ from gpt2lab.data.manifest import (
     token_dtype,
     write_manifest,
 )
-from gpt2lab.data.shards import ShardWriter
+from gpt2lab.data.preparation.shards import ShardWriter
 from gpt2lab.data.sources import Problem, Source
 from gpt2lab.data.sources.base import PIECE_BYTES
-from gpt2lab.data.tokenise import Side, Tokenised, Tokeniser
+from gpt2lab.data.preparation.tokenization import Side, Tokenised, Tokeniser
 from gpt2lab.files import sync, sync_folder
 
 log = logging.getLogger(__name__)

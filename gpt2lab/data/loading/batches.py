@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from gpt2lab.config import UserError
-from gpt2lab.data.rows import Batch, Rows, with_layout
+from gpt2lab.data.loading.sequences import Batch, Rows, with_layout
 
 BLOCK = 1_000
 """Sequences in which the shares of a mixture are kept exactly; a share is a multiple of 1/1,000"""

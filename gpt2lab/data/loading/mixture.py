@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from gpt2lab.config import DataConfig, UserError, choose
-from gpt2lab.data.batches import BLOCK, TrainBatches, ValWindows
+from gpt2lab.data.loading.batches import BLOCK, TrainBatches, ValWindows
 from gpt2lab.data.manifest import SPLITS, Manifest, Shard, Split, TextTokenizer, load_manifest
-from gpt2lab.data.rows import PACKINGS
-from gpt2lab.data.stream import TokenStream
+from gpt2lab.data.loading.sequences import PACKINGS
+from gpt2lab.data.loading.stream import TokenStream
 
 
 def open_mixture(data: DataConfig, tokenizer: TextTokenizer) -> tuple[Path, Manifest]:

@@ -1,4 +1,4 @@
-"""gpt2lab.data.mixture and gpt2lab.data.inspect: several sets as one, and a set shown to people."""
+"""gpt2lab.data.loading.mixture and gpt2lab.data.inspection: several sets as one, and a set shown to people."""
 
 import math
 from collections import Counter
