@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from gpt2lab.config import CorpusConfig, EvalConfig, choose
 from gpt2lab.evaluation.corpora import open_corpus
 from gpt2lab.evaluation.detokenize import DETOKENIZERS
-from gpt2lab.evaluation.intervals import ratio_interval
 from gpt2lab.evaluation.perplexity import Perplexity, bounded_exp, score_tokens
 from gpt2lab.evaluation.protocols import PROTOCOLS, Plan
 from gpt2lab.evaluation.published import find_published
 from gpt2lab.evaluation.section import Row, Section
 from gpt2lab.evaluation.subject import Subject
 from gpt2lab.evaluation.windows import scored_tokens
+from gpt2lab.statistics.intervals import ratio_interval
 
 TABLE = ("token_perplexity", "word_perplexity", "byte_perplexity", "bits_per_byte")
 

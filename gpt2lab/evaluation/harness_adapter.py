@@ -15,11 +15,11 @@ from typing import Any
 from gpt2lab.checkpoint import one_line
 from gpt2lab.config import SamplingConfig, TasksConfig, UserError
 from gpt2lab.evaluation.continuations import EncodedRequest, Request, score_encoded, score_requests
-from gpt2lab.evaluation.intervals import Z95
 from gpt2lab.evaluation.section import Row, Section
 from gpt2lab.evaluation.subject import Subject
 from gpt2lab.evaluation.windows import sliding_windows
 from gpt2lab.generation import generate
+from gpt2lab.statistics.intervals import Z95
 
 MAX_NEW_TOKENS = 256
 """where a task does not say; lm_eval's own default"""

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from gpt2lab.config import EvalConfig, TasksConfig, UserError, choose
 from gpt2lab.evaluation.continuations import score_requests
 from gpt2lab.evaluation.harness_adapter import run_lm_eval
-from gpt2lab.evaluation.intervals import mean_error, mean_interval
 from gpt2lab.evaluation.perplexity import bounded_exp
 from gpt2lab.evaluation.published import find_published_task
 from gpt2lab.evaluation.records import Row as Record
@@ -18,6 +17,7 @@ from gpt2lab.evaluation.records import fetch_rows, read_json_lines
 from gpt2lab.evaluation.section import Row, Section
 from gpt2lab.evaluation.subject import Subject
 from gpt2lab.evaluation.tasks import TASKS, Task
+from gpt2lab.statistics.intervals import mean_error, mean_interval
 
 
 def score_tasks(subject: Subject, config: EvalConfig) -> Section:

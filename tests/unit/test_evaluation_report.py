@@ -1,45 +1,15 @@
-"""Intervals against the bootstrap and by hand; the table; published figures; the parts by name."""
+"""The table; published figures; the parts by name."""
 
-import math
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 
 from gpt2lab.config import EvalConfig, UserError
-from gpt2lab.evaluation.intervals import mean_error, mean_interval, ratio_interval
 from gpt2lab.evaluation.published import PERPLEXITIES, TASKS, find_published, find_published_task
 from gpt2lab.evaluation.report import as_record, as_table
 from gpt2lab.evaluation.section import Row, Section
 from gpt2lab.evaluation.suite import EVALUATIONS, run_parts
 from gpt2lab.evaluation.tasks import TASKS as OUR_TASKS
-
-
-def test_ratio_by_hand():
-    # ratio 10 / 4; residuals 3 - 2.5 = 0.5 and 7 - 7.5 = -0.5; error sqrt(2 x (0.25 + 0.25)) / 4 = 1/4
-    low, high = ratio_interval(np.array([3.0, 7.0]), np.array([1, 3]))
-    assert (low, high) == pytest.approx((2.5 - 1.959964 / 4, 2.5 + 1.959964 / 4), rel=1e-6)
-    assert ratio_interval(np.array([3.0]), np.array([1])) is None
-    assert ratio_interval(np.array([3.0, 1.0]), np.array([0, 0])) is None
-
-
-def test_ratio_is_the_bootstraps():
-    rng = np.random.default_rng(0)
-    units = rng.integers(20, 2000, 300)
-    nll = units * rng.normal(3, 0.4, 300)
-    drawn = rng.integers(0, 300, (4000, 300))
-    bootstrap = np.quantile(nll[drawn].sum(1) / units[drawn].sum(1), [0.025, 0.975])
-    low, high = ratio_interval(nll, units)
-    assert (high - low) == pytest.approx(bootstrap[1] - bootstrap[0], rel=0.07)
-    assert (low + high) / 2 == pytest.approx(nll.sum() / units.sum())
-
-
-def test_error_of_an_accuracy():
-    values = np.array([1.0] * 30 + [0.0] * 70)
-    assert mean_error(values) == pytest.approx(math.sqrt(0.3 * 0.7 / 99))  # p (1 - p) / (n - 1)
-    assert mean_interval(values) == pytest.approx((0.3 - 1.96 * 0.046057, 0.3 + 1.96 * 0.046057), rel=1e-4)
-    assert mean_error(np.array([1.0])) is mean_interval(np.array([1.0])) is None
-
 
 PERPLEXITY_ROW = Row("token_perplexity", 20.5, (19.0, 22.0), 19.44, "page")
 SECTIONS = {

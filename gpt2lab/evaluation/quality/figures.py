@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from gpt2lab.evaluation.perplexity import bounded_exp
 from gpt2lab.evaluation.quality.diversity import distinct_n, self_bleu, zipf_coefficient
 from gpt2lab.evaluation.quality.repetition import ends_in_loop, longest_loop, rep_n
-from gpt2lab.evaluation.quality.resampling import bootstrap_ratio, jackknife
+from gpt2lab.statistics.resampling import bootstrap_ratio, jackknife
 
 BLEU_ORDER = 4
 SET_STATISTICS: dict[str, Callable[[Sequence[Sequence[int]]], float]] = {

@@ -13,12 +13,12 @@ from gpt2lab.evaluation.held_out import HeldOut
 from gpt2lab.evaluation.quality.figures import BLEU_ORDER, Continuations, figures_of
 from gpt2lab.evaluation.quality.mauve import PAPER_TEXTS, mauve_figures, require_mauve
 from gpt2lab.evaluation.quality.prompts import Prompts, choose_prompts
-from gpt2lab.evaluation.quality.resampling import draw_weights
 from gpt2lab.evaluation.quality.scorer import Scorer, open_scorer
 from gpt2lab.evaluation.section import Row, Section
 from gpt2lab.evaluation.subject import Subject
 from gpt2lab.generation import generate
 from gpt2lab.runtime import stream_seed
+from gpt2lab.statistics.resampling import draw_weights
 
 log = logging.getLogger(__name__)
 

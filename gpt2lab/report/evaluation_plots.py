@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from gpt2lab.analysis.plots import open_pyplot
+from gpt2lab.report.run_plots import open_pyplot
 
 Interval = Sequence[float] | None
 

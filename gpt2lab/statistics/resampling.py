@@ -1,9 +1,10 @@
-"""95 % intervals of figures of a set of texts, the texts being what could have been drawn otherwise.
+"""Bootstrap and jackknife intervals over a set of texts.
 
-Sums over texts are bootstrapped. Figures that count what texts have in common are not: a text drawn twice would be its
-own copy, which raises self-BLEU and lowers distinct-n; leaving texts out makes no copies.
+Sums over texts are bootstrapped. Statistics that count what texts share, such as self-BLEU and distinct-n, are not: a
+text drawn twice would be its own copy, which raises self-BLEU and lowers distinct-n. The jackknife leaves texts out and
+makes no copies.
 
-Legend: S = texts, R = bootstrap draws.
+Legend: S = texts, R = bootstrap draws, G = groups of texts.
 """
 
 import math
@@ -13,13 +14,12 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from gpt2lab.evaluation.intervals import Z95
+from gpt2lab.statistics.intervals import Z95, Interval
 
-Interval = tuple[float, float]
 Item = TypeVar("Item")
 
 GROUPS = 32
-"""parts that are left out in turn"""
+"""groups that the jackknife leaves out in turn"""
 
 
 def draw_weights(n_texts: int, resamples: int, seed: int) -> NDArray[np.int64]:
@@ -30,7 +30,7 @@ def draw_weights(n_texts: int, resamples: int, seed: int) -> NDArray[np.int64]:
 def bootstrap_ratio(
     numerator_S: NDArray[np.float64], denominator_S: NDArray[np.float64], weights_RS: NDArray[np.int64]
 ) -> Interval | None:
-    """Percentile interval of sum(numerator) / sum(denominator) (Efron and Tibshirani 1993, section 13.3).
+    """95 % percentile interval of sum(numerator) / sum(denominator) (Efron and Tibshirani 1993, section 13.3).
 
     None where no draw has a denominator above 0.
     """
@@ -43,10 +43,11 @@ def bootstrap_ratio(
 
 
 def jackknife(statistic: Callable[[Sequence[Item]], float], items: Sequence[Item]) -> Interval | None:
-    """Normal interval whose variance is that of the statistic with one group of items left out at a time.
+    """95 % normal interval with the variance of the statistic when one group of items is left out at a time.
 
-    (G - 1) / G x sum of (statistic without group g - their mean)^2 over G groups, items i, i + G, i + 2G, ... being a
-    group (Shao and Tu 1995, section 2.3; with as many groups as items it is Tukey's jackknife). None where it is NaN.
+    (G - 1) / G x sum of (statistic without group g - their mean)^2 over G groups, where group i holds the items i,
+    i + G, i + 2G, ... (Shao and Tu 1995, section 2.3; with as many groups as items it is Tukey's jackknife). None where
+    the statistic is NaN.
     """
     groups = min(GROUPS, len(items))
     without_G = np.array([statistic([item for i, item in enumerate(items) if i % groups != g]) for g in range(groups)])
