@@ -19,7 +19,6 @@ from gpt2lab.data import Batch
 from gpt2lab.evaluation.device_batches import as_tensors
 from gpt2lab.evaluation.windows import Window, sliding_windows
 from gpt2lab.model import GPT, IGNORE_INDEX, evaluation_mode
-from gpt2lab.model.loss import token_nll
 from gpt2lab.runtime import Runtime
 
 LARGEST_EXPONENT = math.log(torch.finfo(torch.float64).max)
@@ -139,7 +138,7 @@ def score_tokens(
             where_N = np.concatenate([np.arange(window.first_scored, window.end) for window in batch])
             targets_N = torch.from_numpy(tokens[where_N].astype(np.int64)).to(runtime.device)
             hidden_NC = model.hidden(inputs_BT)[rows_N, columns_N]
-            nll_N = token_nll(hidden_NC, model.head_PC, targets_N, IGNORE_INDEX, model.config.vocab_size)
+            nll_N = model.nll(hidden_NC, targets_N)
             nll_n[where_N] = nll_N.cpu().numpy()
     return nll_n
 

@@ -97,7 +97,8 @@ def _decode(
         first = slid or cache.length
         layout = left_padded(n_padding_B.clamp(min=slid), first, n_tokens) if max(n_padding) > slid else None
         with runtime.autocast():
-            logits_BV = model.next_logits(tokens_BT[:, first:], layout=layout, cache=None if slid else cache)
+            hidden_BTC = model.hidden(tokens_BT[:, first:], layout=layout, cache=None if slid else cache)
+            logits_BV = model.logits(hidden_BTC[:, -1])
         # on the CPU, so that every device draws alike and float64 is at hand
         next_B = draw(sampling_probs(logits_BV.cpu(), sampling), generators)
         tokens_BT = torch.cat([tokens_BT, next_B.to(runtime.device)[:, None]], dim=1)

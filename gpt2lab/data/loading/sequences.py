@@ -13,11 +13,8 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from gpt2lab.config import UserError
+from gpt2lab.config import IGNORE_INDEX, UserError
 from gpt2lab.data.loading.stream import TokenStream
-
-IGNORE_INDEX = -100
-"""Target of padding: not scored, and not counted among the tokens that a loss is divided by"""
 
 
 class Batch(NamedTuple):

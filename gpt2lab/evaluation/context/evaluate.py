@@ -23,9 +23,8 @@ from gpt2lab.evaluation.corpora.tokenized import HeldOut
 from gpt2lab.evaluation.loaded_model import Subject
 from gpt2lab.evaluation.results import Row, Section
 from gpt2lab.evaluation.scoring import bounded_exp
-from gpt2lab.model import IGNORE_INDEX, evaluation_mode
+from gpt2lab.model import evaluation_mode
 from gpt2lab.model.layout import contiguous
-from gpt2lab.model.loss import token_nll
 from gpt2lab.statistics.intervals import mean_interval
 
 log = logging.getLogger(__name__)
@@ -139,10 +138,7 @@ def _nll(
             tokens_BL = torch.from_numpy(np.stack(windows)).to(device)
             hidden_BSC = model.hidden(tokens_BL[:, :-1], layout=layout)[:, -scored:]
             targets_BS = tokens_BL[:, -scored:]
-            nll_N = token_nll(
-                hidden_BSC.flatten(0, 1), model.head_PC, targets_BS.flatten(), IGNORE_INDEX, model.config.vocab_size
-            )
-            parts.append(nll_N.view_as(targets_BS).cpu().numpy())
+            parts.append(model.nll(hidden_BSC, targets_BS).cpu().numpy())
     return np.concatenate(parts)
 
 

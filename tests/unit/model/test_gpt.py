@@ -116,10 +116,16 @@ def test_partial_rotary(tiny_model, check):
     check(tiny_model(positions="rope", rope_fraction=0.5, block_size=18))
 
 
-def test_next_logits_are_the_last_logits(tiny_model, variant):
+def test_logits_and_nll_of_chosen_hidden_states(tiny_model, variant):
     model = tiny_model(**variant)
-    tokens = torch.randint(31, (3, 7))
-    torch.testing.assert_close(model.next_logits(tokens), model(tokens)[:, -1])
+    tokens, targets = torch.randint(31, (2, 3, 7))
+    hidden, expected = model.hidden(tokens), model(tokens)
+    torch.testing.assert_close(model.logits(hidden[:, -1]), expected[:, -1])
+    terms = nn.functional.cross_entropy(expected.flatten(0, 1), targets.flatten(), reduction="none").view(3, 7)
+    torch.testing.assert_close(model.nll(hidden, targets), terms)
+    torch.testing.assert_close(model.nll(hidden[1:, 2:5], targets[1:, 2:5]), terms[1:, 2:5])
+    torch.testing.assert_close(model.nll(hidden[0, 4], targets[0, 4]), terms[0, 4])
+    assert not model.nll(hidden, targets).requires_grad
 
 
 def test_rows_of_a_batch_do_not_meet(tiny_model, variant):
@@ -152,7 +158,7 @@ def dropout_places(model):
     block = model.blocks[0]
     return {
         "embedding": (model.dropout, "p"),
-        "attention weights": (block.attn, "attention_dropout"),
+        "attention weights": (block.attn.attend, "dropout"),
         "attention branch": (block.attn.dropout, "p"),
         "mlp branch": (block.mlp.dropout, "p"),
     }

@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from gpt2lab.model import loss
-from gpt2lab.model.loss import objective_sum, token_nll
+from gpt2lab.model.loss import objective_sum, target_nll
 
 V, P, C = 40, 45, 8
 
@@ -52,7 +52,7 @@ def plain(hidden, weight, targets):
 def test_value_and_both_gradients(n, kind, dtype):
     hidden, weight, targets = make_inputs(n, dtype)
     targets[ignored(kind, n)] = -100
-    total, _ = objective_sum(hidden, weight, targets, -100, V)
+    total, _ = objective_sum(hidden, weight, targets, V)
     terms = plain(hidden, weight, targets)
     ours = torch.autograd.grad(total, (hidden, weight), torch.tensor(-2.5))
     theirs = torch.autograd.grad(terms.sum(), (hidden, weight), torch.tensor(-2.5, dtype=dtype))
@@ -60,7 +60,7 @@ def test_value_and_both_gradients(n, kind, dtype):
     tolerance = {"rtol": 1e-6, "atol": 1e-6}
     assert total.dtype == torch.float32
     torch.testing.assert_close(total, terms.sum().float(), **tolerance)
-    torch.testing.assert_close(token_nll(hidden, weight, targets, -100, V), terms.detach().float(), **tolerance)
+    torch.testing.assert_close(target_nll(hidden, weight, targets, V), terms.detach().float(), **tolerance)
     for gradient, expected in zip(ours, theirs, strict=True):
         assert (gradient - expected).norm() <= 1e-6 * expected.norm()
     assert (ours[0][ignored(kind, n)] == 0).all()
@@ -69,11 +69,11 @@ def test_value_and_both_gradients(n, kind, dtype):
 
 def test_no_tokens_at_all():
     hidden, weight, targets = make_inputs(0)
-    total, _ = objective_sum(hidden, weight, targets, -100, V)
+    total, _ = objective_sum(hidden, weight, targets, V)
     total.backward()
     assert total == 0
     assert (weight.grad == 0).all()
-    assert token_nll(hidden, weight, targets, -100, V).shape == (0,)
+    assert target_nll(hidden, weight, targets, V).shape == (0,)
 
 
 def test_gradients_add_up_over_calls():
@@ -82,7 +82,7 @@ def test_gradients_add_up_over_calls():
     whole = weight.grad.clone()
     weight.grad = None
     for part in (slice(0, 3), slice(3, 20)):
-        (objective_sum(hidden.detach()[part], weight, targets[part], -100, V)[0] / 20).backward()
+        (objective_sum(hidden.detach()[part], weight, targets[part], V)[0] / 20).backward()
     torch.testing.assert_close(weight.grad, whole, rtol=1e-5, atol=1e-6)
 
 
@@ -90,7 +90,7 @@ def test_gradients_add_up_over_calls():
 def test_one_side_may_be_frozen(frozen):
     *sides, targets = make_inputs(20)
     sides[frozen].requires_grad_(False)
-    (ours,) = torch.autograd.grad(objective_sum(*sides, targets, -100, V)[0], sides[1 - frozen])
+    (ours,) = torch.autograd.grad(objective_sum(*sides, targets, V)[0], sides[1 - frozen])
     (theirs,) = torch.autograd.grad(plain(*sides, targets).sum(), sides[1 - frozen])
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
 
@@ -99,8 +99,8 @@ def test_bfloat16_autocast_to_rounding():
     hidden, weight, targets = make_inputs(200)
     targets[::5] = -100
     with torch.autocast("cpu", dtype=torch.bfloat16), Watch() as watch:
-        total, _ = objective_sum(hidden, weight, targets, -100, V)
-        terms = token_nll(hidden, weight, targets, -100, V)
+        total, _ = objective_sum(hidden, weight, targets, V)
+        terms = target_nll(hidden, weight, targets, V)
     gradients = torch.autograd.grad(total, (hidden, weight))
     exact = plain(hidden, weight, targets)
     exact_gradients = torch.autograd.grad(exact.sum(), (hidden, weight))
@@ -121,7 +121,7 @@ def test_bfloat16_autocast_to_rounding():
 @pytest.mark.parametrize("scale", [1e3, 1e6])
 def test_huge_logits_do_not_overflow(scale):
     hidden, weight, targets = make_inputs(30, scale=scale)
-    total, _ = objective_sum(hidden, weight, targets, -100, V)
+    total, _ = objective_sum(hidden, weight, targets, V)
     torch.testing.assert_close(total, plain(hidden, weight, targets).sum(), rtol=1e-6, atol=0)
     assert all(gradient.isfinite().all() for gradient in torch.autograd.grad(total, (hidden, weight)))
 
@@ -132,7 +132,7 @@ def test_a_small_loss_keeps_its_digits_beside_large_logits(margin):
     weight = torch.zeros(V, 2)
     weight[:, 0], weight[3, 1] = 1.0, 1.0  # every logit is 10,000, the target's a little more
     expected = math.log(1 + (V - 1) * math.exp(-margin))
-    assert objective_sum(hidden, weight, torch.tensor([3]), -100, V)[0].item() == pytest.approx(expected, rel=1e-6)
+    assert objective_sum(hidden, weight, torch.tensor([3]), V)[0].item() == pytest.approx(expected, rel=1e-6)
 
 
 class Watch(TorchDispatchMode):
@@ -174,7 +174,7 @@ def test_z_loss(dtype):
     targets[::4] = -100
     ours, plain = ([side.to(dtype).float().requires_grad_() for side in (hidden, weight)] for _ in range(2))
     with torch.autocast("cpu", dtype=dtype, enabled=dtype != torch.float32):
-        objective, nll = objective_sum(*ours, targets, -100, V, z_loss)
+        objective, nll = objective_sum(*ours, targets, V, z_loss)
     logits = (plain[0] @ plain[1].t())[:, :V]
     expected_nll = torch.nn.functional.cross_entropy(logits, targets, ignore_index=-100, reduction="sum")
     expected = expected_nll + z_loss * logits.logsumexp(1)[targets != -100].square().sum()

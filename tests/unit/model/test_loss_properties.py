@@ -13,7 +13,7 @@ from gpt2lab.config import RuntimeConfig, SamplingConfig
 from gpt2lab.evaluation.scoring import perplexity
 from gpt2lab.generation.filters import sampling_probs
 from gpt2lab.model import GPT, IGNORE_INDEX, loss
-from gpt2lab.model.loss import objective_sum, token_nll
+from gpt2lab.model.loss import objective_sum, target_nll
 from gpt2lab.runtime import open_runtime
 from tests.conftest import OPTIONS, make_tiny_model
 from tests.unit.generation.test_decoding import probs_by_hand
@@ -47,8 +47,8 @@ def test_grouped_loss_is_the_plain_one(dtype, problem):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loss, "GROUP_LOGITS", group_logits)
-        total, _ = objective_sum(hidden, head, targets, IGNORE_INDEX, V)
-        terms = token_nll(hidden, head, targets, IGNORE_INDEX, V)
+        total, _ = objective_sum(hidden, head, targets, V)
+        terms = target_nll(hidden, head, targets, V)
     gradients = torch.autograd.grad(total, (hidden, head))
 
     # a logit of size s is rounded by s times the format's last digit, and so is every term

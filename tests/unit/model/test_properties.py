@@ -61,7 +61,7 @@ def test_logits(model, data):
 
     row = data.draw(st.integers(0, B - 1))
     torch.testing.assert_close(model(tokens[row : row + 1])[0], logits[row], **CLOSE)
-    torch.testing.assert_close(model.next_logits(tokens), logits[:, -1], **CLOSE)
+    torch.testing.assert_close(model.logits(model.hidden(tokens)[:, -1]), logits[:, -1], **CLOSE)
 
 
 @PROPERTY
@@ -93,6 +93,6 @@ def test_the_order_of_tokens_matters(positions):
     """Without positions the last token of one layer sees a set; every scheme, and a second layer, sees an order."""
     for n_layer in (1, 2):
         model = make_tiny_model(positions=positions, n_layer=n_layer)
-        first, second = (model.next_logits(torch.tensor([order])) for order in ([1, 2, 3, 4], [3, 1, 2, 4]))
+        first, second = (model(torch.tensor([order]))[:, -1] for order in ([1, 2, 3, 4], [3, 1, 2, 4]))
         blind = positions == "none" and n_layer == 1
         assert ((first - second).abs().max() < 1e-5) == blind
