@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from gpt2lab.config import EvalConfig, choose
-from gpt2lab.evaluation.context.evaluate.evaluate import context_section
+from gpt2lab.evaluation.context.evaluate import context_section
 from gpt2lab.evaluation.corpora.tokenized import held_out_text
 from gpt2lab.evaluation.loaded_model import Subject
 from gpt2lab.evaluation.perplexity.evaluate import score_corpus
