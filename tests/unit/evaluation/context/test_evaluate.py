@@ -7,9 +7,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from gpt2lab.evaluation.context.evaluate import context_section
 
 from gpt2lab.config import ContextConfig, UserError
+from gpt2lab.evaluation.context.evaluate import context_section
 from gpt2lab.evaluation.corpora.tokenized import HeldOut
 from gpt2lab.evaluation.loaded_model import Subject
 from gpt2lab.model import Layout
