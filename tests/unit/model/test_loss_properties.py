@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from gpt2lab.config import RuntimeConfig, SamplingConfig
-from gpt2lab.evaluation import perplexity
+from gpt2lab.evaluation.scoring import perplexity
 from gpt2lab.generation.filters import sampling_probs
 from gpt2lab.model import GPT, IGNORE_INDEX, loss
 from gpt2lab.model.loss import objective_sum, target_nll
