@@ -12,8 +12,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gpt2lab.config import ModelConfig
 from gpt2lab.model import GPT
 from gpt2lab.runtime import Runtime
+
+SMALL_PRODUCT = 400_000
+"""multiplications below which a CPU is faster without oneDNN, whose calls take 14 microseconds (docs/speed.md)"""
+
+
+def decoding_runtime(runtime: Runtime, config: ModelConfig, batch_size: int) -> Runtime:
+    """The precision to decode in: float32 on a CPU if the products are too small for bf16 to be faster."""
+    small = 3 * config.n_embd**2 * batch_size < SMALL_PRODUCT
+    return Runtime(runtime.device, "fp32") if small and runtime.device.type == "cpu" else runtime
 
 
 def decoding_copy(model: GPT, runtime: Runtime, batch_size: int) -> GPT:
@@ -64,7 +74,8 @@ class PackedLinear(nn.Module):
 def _prepared(linear: nn.Linear, runtime: Runtime, batch_size: int) -> nn.Module:
     weight = linear.weight.detach().to(runtime.dtype)
     bias = linear.bias.detach().to(runtime.dtype) if linear.bias is not None else None
-    if runtime.device.type == "cpu" and _packs(runtime.dtype):
+    large = weight.numel() * batch_size >= SMALL_PRODUCT
+    if runtime.device.type == "cpu" and _packs(runtime.dtype) and (large or runtime.dtype != torch.float32):
         return PackedLinear(weight, bias, batch_size)
     prepared = nn.Linear(linear.in_features, linear.out_features, bias=bias is not None, device="meta")
     prepared.weight = nn.Parameter(weight, requires_grad=False)

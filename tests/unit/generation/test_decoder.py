@@ -7,6 +7,8 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from gpt2lab.config import ModelConfig
+from gpt2lab.generation import weights
 from gpt2lab.generation.decoder import Decoder
 from gpt2lab.generation.weights import PackedLinear, decoding_copy, decoding_head
 from gpt2lab.runtime import Runtime
@@ -15,6 +17,12 @@ from tests.conftest import make_tiny_model
 FP32, BF16 = (Runtime(torch.device("cpu"), precision) for precision in ("fp32", "bf16"))
 CLOSE = {"rtol": 1e-5, "atol": 1e-5}
 BF16_PACKS = torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
+@pytest.fixture(autouse=True)
+def like_a_large_model(monkeypatch):
+    """Tiny models are decoded with the kernels of large ones."""
+    monkeypatch.setattr(weights, "SMALL_PRODUCT", 0)
 
 
 @torch.inference_mode()
@@ -103,7 +111,7 @@ def test_steps_of_slots_are_those_of_each_text_alone(positions, options):
 @pytest.mark.parametrize("runtime", [FP32, BF16], ids=["fp32", "bf16"])
 def test_a_step_is_one_graph_for_all_positions(positions, runtime, monkeypatch):
     """What a CUDA graph needs: no value is read back, and neither positions nor tokens change shapes or code."""
-    monkeypatch.setattr("gpt2lab.generation.weights._packs", lambda dtype: False)  # as on a GPU
+    monkeypatch.setattr(weights, "_packs", lambda dtype: False)  # as on a GPU
     model = make_tiny_model(positions=positions, n_kv_head=1, qk_norm=True)
     decoder = Decoder(model, runtime, slots=2, capacity=12)
     decoder.read_prompts([0, 1], [[1, 2, 3], [4, 5, 6]])
@@ -124,3 +132,15 @@ def test_a_step_is_one_graph_for_all_positions(positions, runtime, monkeypatch):
             expected = model(torch.tensor(texts))[:, -1]
         assert (logits - expected).norm() < (1e-5 if runtime is FP32 else 0.03) * expected.norm()
     assert len(graphs) == 1
+
+
+def test_small_products_are_in_float32_on_a_cpu(monkeypatch):
+    monkeypatch.setattr(weights, "SMALL_PRODUCT", 400_000)
+    narrow, wide = ModelConfig(n_embd=128, n_head=2), ModelConfig()
+    assert weights.decoding_runtime(BF16, narrow, 1).precision == "fp32"
+    assert weights.decoding_runtime(BF16, narrow, 32).precision == "bf16"
+    assert weights.decoding_runtime(BF16, wide, 1).precision == "bf16"
+    on_gpu = Runtime(torch.device("cuda"), "bf16")
+    assert weights.decoding_runtime(on_gpu, narrow, 1) is on_gpu
+    copied = weights.decoding_copy(make_tiny_model(), FP32, 1)
+    assert not [module for module in copied.modules() if isinstance(module, PackedLinear)]

@@ -1,4 +1,4 @@
-"""gpt2lab.generation.filters: filters and draws against plain Python, and the shortcut against the whole vocabulary."""
+"""gpt2lab.generation.filters: filters and draws against plain Python."""
 
 import math
 
@@ -7,13 +7,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Generator
-from torch.overrides import TorchFunctionMode
 
 from gpt2lab.config import DecodingConfig, SamplingConfig
-from gpt2lab.generation.filters import CANDIDATES, NOT_FINITE, draw, next_tokens, sampling_probs
+from gpt2lab.generation.filters import NOT_FINITE, draw, keep_top_p, next_tokens, sampling_probs
 
 PROPERTY = settings(deadline=None, max_examples=60, derandomize=True)
-V = 6000  # enough for the shortcut
+V = 100
 
 
 def probs_by_hand(logits, temperature, top_k, top_p):
@@ -97,55 +96,42 @@ def test_next_tokens_marks_rows_that_are_not_finite(settings, bad):
     assert next_tokens(nowhere, DecodingConfig(**settings), torch.zeros(1, dtype=torch.float64)).item() == NOT_FINITE
 
 
-SETTINGS = [
-    {"temperature": 0},
-    {},
-    {"temperature": 0.3},
-    {"top_k": 1},
-    {"top_k": 40, "temperature": 0.7},
-    {"top_k": 2000},
-    {"top_k": CANDIDATES},
-    {"top_p": 0.1},
-    {"top_p": 0.9},
-    {"top_p": 0.9, "temperature": 0.5},
-    {"top_p": 0.9999},
-    {"top_p": 1.0},
-    {"top_p": 0.8, "top_k": 50},
-]
+def keep_top_p_by_sorting(probs, p):
+    """The definition, on a whole vocabulary."""
+    order = sorted(range(len(probs)), key=lambda i: -probs[i])
+    total, reached, kept = math.fsum(probs), 0.0, []
+    for i in order:
+        if reached >= p * total:
+            break
+        kept.append(i)
+        reached += probs[i]
+    return sorted(kept)
 
 
 @pytest.mark.parametrize("scale", [0.1, 3.0, 12.0])
-@pytest.mark.parametrize("settings", SETTINGS, ids=str)
-def test_next_tokens_are_draws_from_the_whole_vocabulary(settings, scale):
-    """The candidates are a shortcut: the same token follows from the probabilities of all tokens."""
-    logits = torch.randn(64, V) * scale
-    uniform = torch.rand(64, dtype=torch.float64)
-    decoding = DecodingConfig(**settings)
-    assert torch.equal(next_tokens(logits, decoding, uniform), draw(sampling_probs(logits, decoding), uniform))
+@pytest.mark.parametrize("p", [1e-6, 0.1, 0.5, 0.9, 0.999, 0.999999])
+def test_keep_top_p_of_a_large_vocabulary_is_the_sorted_prefix(p, scale):
+    probs = (torch.randn(3, 50_257) * scale).softmax(-1)
+    for kept, row in zip(keep_top_p(probs, p), probs, strict=True):
+        assert kept.nonzero()[:, 0].tolist() == keep_top_p_by_sorting(row.tolist(), p)
+        assert kept.sum().item() == pytest.approx(1, abs=1e-5)
 
 
-@pytest.mark.parametrize("settings", [{"top_k": 5}, {"top_p": 0.9}, {"top_k": CANDIDATES}], ids=str)
-def test_next_tokens_with_ties_are_draws_from_the_whole_vocabulary(settings):
-    logits = torch.randint(4, (64, V)).float() * torch.tensor([3.0, 9.0]).repeat(32)[:, None]
-    uniform = torch.rand(64, dtype=torch.float64)
-    decoding = DecodingConfig(**settings)
-    assert torch.equal(next_tokens(logits, decoding, uniform), draw(sampling_probs(logits, decoding), uniform))
+def test_keep_top_p_with_ties_keeps_the_first():
+    probs = (torch.randint(4, (8, 6000)).float() * 3).softmax(-1)
+    for kept, row in zip(keep_top_p(probs, 0.6), probs, strict=True):
+        assert kept.nonzero()[:, 0].tolist() == keep_top_p_by_sorting(row.tolist(), 0.6)
 
 
-def test_candidates_are_what_is_used():
-    """Fails if the shortcut is gone: sorting the vocabulary is then called."""
-    logits = torch.randn(2, V) * 5
-    calls = []
-
-    class Watch(TorchFunctionMode):
-        def __torch_function__(self, function, types, args=(), kwargs=None):
-            calls.append((function.__name__, args[0].numel() // 2 if isinstance(args[0], torch.Tensor) else None))
-            return function(*args, **(kwargs or {}))
-
-    with Watch():
-        next_tokens(logits, DecodingConfig(top_p=0.9), torch.rand(2, dtype=torch.float64))
-    assert ("topk", V) in calls
-    assert not {("sort", V), ("cumsum", V)} & set(calls)
+def test_keep_top_p_sorts_only_likely_tokens(monkeypatch):
+    sizes = []
+    sort = torch.Tensor.sort
+    monkeypatch.setattr(
+        torch.Tensor, "sort", lambda self, **options: (sizes.append(len(self)), sort(self, **options))[1]
+    )
+    keep_top_p((torch.randn(2, 50_257) * 5).softmax(-1), 0.9)
+    assert len(sizes) == 2
+    assert max(sizes) < 20_000
 
 
 @PROPERTY
