@@ -4,13 +4,13 @@ import json
 import logging
 from pathlib import Path
 
-from gpt2lab.analysis.evaluation_plots import PLOTS
 from gpt2lab.compose import environment, run_job
 from gpt2lab.config import EvalJob, to_dict
-from gpt2lab.evaluation.report import as_record, as_table
-from gpt2lab.evaluation.subject import Subject
-from gpt2lab.evaluation.suite import run_parts
+from gpt2lab.evaluation.loaded_model import Subject
+from gpt2lab.evaluation.parts import run_parts
+from gpt2lab.evaluation.table import as_record, as_table
 from gpt2lab.files import file_sha256
+from gpt2lab.report.evaluation_plots import PLOTS
 from gpt2lab.runtime import open_runtime
 from gpt2lab.weights import open_model
 

@@ -2,11 +2,11 @@
 
 import logging
 
-from gpt2lab.analysis.plots import plot_loss
 from gpt2lab.compose import given_run_dir, new_run_dir, open_run_dir, run_job
 from gpt2lab.config import TrainJob
 from gpt2lab.data import open_or_prepare
 from gpt2lab.distributed import close_world, open_world
+from gpt2lab.report.run_plots import plot_loss
 from gpt2lab.runtime import open_runtime
 from gpt2lab.tokenizer import check_vocabulary, load_tokenizer
 from gpt2lab.training.build import build_model, build_trainer

@@ -29,7 +29,7 @@ def torch_loss(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
 
 def gpt2lab_loss(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
     """The same, by groups of tokens."""
-    objective, _ = objective_sum(hidden, weight, targets, ignore_index=-100, vocab_size=VOCAB_SIZE)
+    objective, _ = objective_sum(hidden, weight, targets, vocab_size=VOCAB_SIZE)
     return objective
 
 

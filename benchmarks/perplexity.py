@@ -40,8 +40,8 @@ seconds = time.perf_counter() - started
     "gpt2lab": """
 import json, resource, sys, time
 from gpt2lab.config import CorpusConfig, EvalConfig, RuntimeConfig
-from gpt2lab.evaluation.corpus_scores import score_corpus
-from gpt2lab.evaluation.subject import Subject
+from gpt2lab.evaluation.perplexity.evaluate import score_corpus
+from gpt2lab.evaluation.loaded_model import Subject
 from gpt2lab.runtime import open_runtime
 from gpt2lab.weights import open_model
 runtime = open_runtime(RuntimeConfig(device="cpu", precision="fp32"))

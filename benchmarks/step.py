@@ -18,7 +18,7 @@ import torch
 from gpt2lab.checkpoint import BackgroundCheckpoints, CheckpointManager
 from gpt2lab.config import ModelConfig, OptimizerConfig, RuntimeConfig, TrainingConfig
 from gpt2lab.distributed import World
-from gpt2lab.evaluation.feed import TensorBatch
+from gpt2lab.evaluation.device_batches import TensorBatch
 from gpt2lab.model import GPT
 from gpt2lab.runtime import open_runtime
 from gpt2lab.training.build import recompute_in_backward

@@ -9,7 +9,7 @@ from gpt2lab.config.data import DataConfig, PrepareConfig, TokenizerConfig
 from gpt2lab.config.errors import UserError, check, check_divides, choose, did_you_mean
 from gpt2lab.config.evaluation import CorpusConfig, EvalConfig, TasksConfig
 from gpt2lab.config.jobs import EvalJob, ExportJob, PrepareJob, SampleJob, TrainJob
-from gpt2lab.config.model import MLPConfig, ModelConfig, NormConfig, PositionsConfig
+from gpt2lab.config.model import IGNORE_INDEX, MLPConfig, ModelConfig, NormConfig, PositionsConfig
 from gpt2lab.config.plain import from_dict, to_dict
 from gpt2lab.config.quality import ContextConfig, SampleQualityConfig
 from gpt2lab.config.runtime import RuntimeConfig
@@ -17,6 +17,7 @@ from gpt2lab.config.sampling import DecodingConfig, SamplingConfig
 from gpt2lab.config.training import LoggerConfig, OptimizerConfig, SamplesConfig, ScheduleConfig, TrainingConfig
 
 __all__ = [
+    "IGNORE_INDEX",
     "ContextConfig",
     "CorpusConfig",
     "DataConfig",

@@ -50,7 +50,7 @@ class DataConfig:
     mixture: dict[str, float] = field(default_factory=dict)
     """prepared sets by name, each with its weight among the training sequences (mixture)"""
     packing: str = "windows"
-    """a key of gpt2lab.data.rows.PACKINGS: windows of the token stream, or whole documents and padding"""
+    """a key of gpt2lab.data.loading.sequences.PACKINGS: windows of the token stream, or whole documents and padding"""
     document_masking: bool = False
     """tokens see their own document alone, and positions begin again with each"""
     document_start: str | None = None
@@ -77,7 +77,7 @@ class PrepareConfig:
     overwrite: bool = False
     """replace a set that is already there"""
     engine: str = "local"
-    """a key of gpt2lab.data.engines.ENGINES"""
+    """a key of gpt2lab.data.preparation.backends.ENGINES"""
     num_workers: int | None = None
     """processes that tokenise; null: one a CPU, or none for a small source; 0: this process alone does it"""
 

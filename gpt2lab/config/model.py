@@ -5,6 +5,9 @@ from dataclasses import dataclass, field
 
 from gpt2lab.config.errors import check, check_divides
 
+IGNORE_INDEX = -100
+"""a target with this id is not scored, and not counted in a mean; ``torch.nn.functional.cross_entropy`` agrees"""
+
 
 @dataclass
 class PositionsConfig:

@@ -1,5 +1,1 @@
-"""Scores of a model on text."""
-
-from gpt2lab.evaluation.perplexity import Perplexity, perplexity
-
-__all__ = ["Perplexity", "perplexity"]
+"""Scores of a model on text: perplexity, tasks, quality of its samples, use of its context."""

@@ -2,7 +2,7 @@
 
     tokens -> wte (+ positions) -> n_layer x [x + attn(norm_1(x)); x + mlp(norm_2(x))] -> norm_f -> head -> logits
 
-Legend: B = batch, T = tokens, C = n_embd, V = vocab_size, P = rows of the embedding and the head, V and padding.
+Legend: B = batch, T = tokens, C = n_embd, V = vocab_size, P = rows of the embedding and the head: V and padding.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,16 +14,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gpt2lab.config import ModelConfig, UserError, choose
+from gpt2lab.config import IGNORE_INDEX, ModelConfig, UserError, choose
 from gpt2lab.model.attention import Attention, AttentionContext, LayerCache
 from gpt2lab.model.init import init_weights
 from gpt2lab.model.layout import Layout, attention_mask, contiguous
-from gpt2lab.model.loss import objective_sum, token_nll
+from gpt2lab.model.loss import objective_sum, target_nll
 from gpt2lab.model.mlp import MLPS
 from gpt2lab.model.norms import NORMS
 from gpt2lab.model.positions import POSITIONS
-
-IGNORE_INDEX = -100
 
 
 class Cache(Protocol):
@@ -36,11 +34,11 @@ class Cache(Protocol):
 
     @property
     def layers(self) -> Sequence[LayerCache]:
-        """One a block."""
+        """One per block."""
         ...
 
     def extend(self, new: Layout) -> Layout:
-        """Note where the next tokens stand; return the layout of all, the stored ones and these."""
+        """Record the layout of the next tokens; return the layout of all tokens, stored and new."""
         ...
 
 
@@ -81,19 +79,19 @@ class GPT(nn.Module):
         return self.wte.weight if self.lm_head is None else self.lm_head.weight
 
     def num_parameters(self) -> int:
-        """Trainable numbers, a tied head counted once."""
+        """Number of parameters; a tied head counts once."""
         return sum(parameter.numel() for parameter in self.parameters())
 
     def hidden(self, tokens_BT: Tensor, *, layout: Layout | None = None, cache: Cache | None = None) -> Tensor:
-        """The normalised residual stream, [B, T, C], whose product with ``head_PC`` is the logits.
+        """The residual stream after the last norm, [B, T, C]: the input of ``logits`` and ``nll``.
 
         Args:
             tokens_BT: int64 token ids.
-            layout: positions and segments of these tokens; None: each row is one text that goes on from the cache.
-            cache: earlier tokens to attend to; the new ones are stored in it.
+            layout: positions and segments of these tokens; None: each row is one text that continues the cache.
+            cache: earlier tokens to attend to; the new ones are appended to it.
 
         Raises:
-            UserError: the tokens need more positions than there are (learned ones end at ``block_size``).
+            UserError: the tokens need more positions than the scheme has (learned positions end at ``block_size``).
         """
         past, T = (cache.length if cache is not None else 0), tokens_BT.shape[1]
         max_length = self.positions.max_length
@@ -113,46 +111,58 @@ class GPT(nn.Module):
             x_BTC = block(x_BTC, context, cache.layers[i] if cache is not None else None)
         return self.norm_f(x_BTC)
 
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Logits of the next token, [..., V], from hidden states [..., C]; padding of the vocabulary is left out."""
+        return F.linear(hidden, self.head_PC)[..., : self.config.vocab_size]
+
     def forward(self, tokens_BT: Tensor, *, layout: Layout | None = None, cache: Cache | None = None) -> Tensor:
         """Logits of the next token after each position, [B, T, V]; arguments as in ``hidden``."""
-        return self._logits(self.hidden(tokens_BT, layout=layout, cache=cache))
+        return self.logits(self.hidden(tokens_BT, layout=layout, cache=cache))
 
-    def next_logits(self, tokens_BT: Tensor, *, layout: Layout | None = None, cache: Cache | None = None) -> Tensor:
-        """Logits of the token after the last one alone, [B, V]; arguments as in ``hidden``."""
-        return self._logits(self.hidden(tokens_BT, layout=layout, cache=cache)[:, -1])
+    @torch.no_grad()
+    def nll(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        """Negative log-likelihood of each target in nats, without gradient.
+
+        Args:
+            hidden: the states that predict the targets, [..., C].
+            targets: int64 token ids, [...]; those that are IGNORE_INDEX get 0.
+
+        Returns:
+            Float32 of the targets' shape. The logits of all targets are never in memory at once.
+        """
+        hidden_NC = hidden.reshape(targets.numel(), self.config.n_embd)
+        return target_nll(hidden_NC, self.head_PC, targets.flatten(), self.config.vocab_size).view_as(targets)
+
+    def token_nll(self, tokens_BT: Tensor, targets_BT: Tensor, *, layout: Layout | None = None) -> Tensor:
+        """``nll`` of each target after the tokens up to its position, float32 [B, T], without gradient."""
+        with torch.no_grad():
+            return self.nll(self.hidden(tokens_BT, layout=layout), targets_BT)
+
+    def objective_sum(
+        self, tokens_BT: Tensor, targets_BT: Tensor, *, layout: Layout | None = None, z_loss: float = 0.0
+    ) -> tuple[Tensor, Tensor]:
+        """The training objective, summed over the targets that are not IGNORE_INDEX.
+
+        Returns:
+            Float32 scalars: the negative log-likelihood with the z-loss added, which is differentiable, and the
+            negative log-likelihood alone, which is a metric. The [B * T, V] logits are never in memory at once.
+        """
+        hidden_NC, targets_N = self.hidden(tokens_BT, layout=layout).flatten(0, 1), targets_BT.flatten()
+        return objective_sum(hidden_NC, self.head_PC, targets_N, self.config.vocab_size, z_loss)
 
     def nll_sum(self, tokens_BT: Tensor, targets_BT: Tensor, *, layout: Layout | None = None) -> Tensor:
         """Summed negative log-likelihood (nats, float32 scalar) of the targets that are not IGNORE_INDEX."""
         objective, _ = self.objective_sum(tokens_BT, targets_BT, layout=layout)
         return objective
 
-    def objective_sum(
-        self, tokens_BT: Tensor, targets_BT: Tensor, *, layout: Layout | None = None, z_loss: float = 0.0
-    ) -> tuple[Tensor, Tensor]:
-        """What training minimises, summed (float32 scalar): ``nll_sum`` with z-loss; and ``nll_sum`` itself, a figure.
-
-        The [B * T, V] logits are never whole in memory.
-        """
-        hidden_NC, targets_N = self.hidden(tokens_BT, layout=layout).flatten(0, 1), targets_BT.flatten()
-        return objective_sum(hidden_NC, self.head_PC, targets_N, IGNORE_INDEX, self.config.vocab_size, z_loss)
-
     def loss(self, tokens_BT: Tensor, targets_BT: Tensor) -> Tensor:
-        """Mean negative log-likelihood (nats a token) over the targets that are not IGNORE_INDEX."""
+        """Mean negative log-likelihood (nats per token) over the targets that are not IGNORE_INDEX."""
         return self.nll_sum(tokens_BT, targets_BT) / (targets_BT != IGNORE_INDEX).sum()
-
-    @torch.no_grad()
-    def token_nll(self, tokens_BT: Tensor, targets_BT: Tensor, *, layout: Layout | None = None) -> Tensor:
-        """Negative log-likelihood of each target, float32 [B, T]; 0 where the target is IGNORE_INDEX. No gradient."""
-        hidden_NC, targets_N = self.hidden(tokens_BT, layout=layout).flatten(0, 1), targets_BT.flatten()
-        return token_nll(hidden_NC, self.head_PC, targets_N, IGNORE_INDEX, self.config.vocab_size).view_as(targets_BT)
-
-    def _logits(self, hidden: Tensor) -> Tensor:
-        return F.linear(hidden, self.head_PC)[..., : self.config.vocab_size]
 
 
 @contextmanager
 def evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """Switch dropout off for a while; the mode is as it was afterwards, whatever happened."""
+    """Run a block with dropout off, and restore the previous mode afterwards, also after an error."""
     was_training = model.training
     model.eval()
     try:

@@ -16,22 +16,23 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from gpt2lab.config import IGNORE_INDEX
+
 GROUP_LOGITS = 2**24
 """logits of one group: 64 MiB in float32, 333 tokens of GPT-2's vocabulary"""
 
 
 def objective_sum(
-    hidden_NC: Tensor, weight_PC: Tensor, targets_N: Tensor, ignore_index: int, vocab_size: int, z_loss: float = 0.0
+    hidden_NC: Tensor, weight_PC: Tensor, targets_N: Tensor, vocab_size: int, z_loss: float = 0.0
 ) -> tuple[Tensor, Tensor]:
-    """Sum over the targets that are not ``ignore_index`` of -log softmax(hidden weight^T)[target], and z-loss.
+    """Sum over the targets that are not IGNORE_INDEX of -log softmax(hidden weight^T)[target], and z-loss.
 
     Under autocast the matrix products and probabilities are in its format; sums are float32.
 
     Args:
         hidden_NC: floating point.
         weight_PC: floating point, the output head.
-        targets_N: int64, in [0, V) or ``ignore_index``.
-        ignore_index: the target that is not scored.
+        targets_N: int64, in [0, V) or IGNORE_INDEX.
         vocab_size: V, the rows of the head that are token ids; those after it have no probability.
         z_loss: weight of log^2 Z, Z the softmax's denominator, which keeps logits from drifting away together
             (Chowdhery et al. 2022, section 5).
@@ -42,21 +43,19 @@ def objective_sum(
     """
     dtype = _matmul_dtype(hidden_NC)
     with torch.autocast(hidden_NC.device.type, enabled=False):  # it would make float32 copies for the softmax
-        objective, nll = _LinearCrossEntropy.apply(
-            hidden_NC, weight_PC, targets_N, ignore_index, vocab_size, z_loss, dtype
-        )
+        objective, nll = _LinearCrossEntropy.apply(hidden_NC, weight_PC, targets_N, vocab_size, z_loss, dtype)
     return objective, nll
 
 
 @torch.no_grad()
-def token_nll(hidden_NC: Tensor, weight_PC: Tensor, targets_N: Tensor, ignore_index: int, vocab_size: int) -> Tensor:
-    """The negative log-likelihoods one by one, float32 [N]; 0 where the target is ``ignore_index``. No gradient."""
+def target_nll(hidden_NC: Tensor, weight_PC: Tensor, targets_N: Tensor, vocab_size: int) -> Tensor:
+    """The negative log-likelihood of each target, float32 [N]; 0 where it is IGNORE_INDEX. No gradient."""
     dtype = _matmul_dtype(hidden_NC)
     weight_PC = weight_PC.to(dtype)
     nll_N = torch.empty(len(targets_N), dtype=torch.float32, device=hidden_NC.device)
     for group in _groups(len(targets_N), len(weight_PC)):
         logits_GV = F.linear(hidden_NC[group].to(dtype), weight_PC)[:, :vocab_size].float()
-        nll_N[group] = F.cross_entropy(logits_GV, targets_N[group], ignore_index=ignore_index, reduction="none")
+        nll_N[group] = F.cross_entropy(logits_GV, targets_N[group], ignore_index=IGNORE_INDEX, reduction="none")
     return nll_N
 
 
@@ -67,12 +66,11 @@ class _LinearCrossEntropy(torch.autograd.Function):
         hidden_NC: Tensor,
         weight_PC: Tensor,
         targets_N: Tensor,
-        ignore_index: int,
         vocab_size: int,
         z_loss: float,
         dtype: torch.dtype,
     ) -> tuple[Tensor, Tensor]:
-        scored_N1 = (targets_N != ignore_index)[:, None]
+        scored_N1 = (targets_N != IGNORE_INDEX)[:, None]
         # an ignored row still needs some id to gather; its weight of 0 takes it out of the sum and of both gradients
         targets_N1 = targets_N[:, None].where(scored_N1, 0)
         hidden, weight = hidden_NC.to(dtype), weight_PC.to(dtype)
@@ -112,9 +110,9 @@ class _LinearCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad_objective: Tensor, _: Tensor) -> tuple[Tensor, Tensor, None, None, None, None, None]:
+    def backward(ctx: Any, grad_objective: Tensor, _: Tensor) -> tuple[Tensor, Tensor, None, None, None, None]:
         grad_hidden_NC, grad_weight_PC = ctx.grads
-        return grad_hidden_NC * grad_objective, grad_weight_PC * grad_objective, None, None, None, None, None
+        return grad_hidden_NC * grad_objective, grad_weight_PC * grad_objective, None, None, None, None
 
 
 def _groups(n_tokens: int, vocab_size: int) -> list[slice]:

@@ -12,7 +12,7 @@ from gpt2lab.checkpoint import BackgroundCheckpoints, CheckpointManager
 from gpt2lab.config import ModelConfig, TrainJob, choose, to_dict
 from gpt2lab.data import Manifest, ReadAhead, train_batches, val_windows
 from gpt2lab.distributed import World
-from gpt2lab.evaluation.feed import as_tensors
+from gpt2lab.evaluation.device_batches import as_tensors
 from gpt2lab.model import GPT
 from gpt2lab.model.init import init_weights
 from gpt2lab.runtime import Runtime, stream_seed

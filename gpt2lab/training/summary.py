@@ -7,7 +7,7 @@ from typing import Any
 
 from gpt2lab.config import TrainJob
 from gpt2lab.data import Manifest
-from gpt2lab.evaluation import Perplexity
+from gpt2lab.evaluation.scoring import Perplexity
 from gpt2lab.training.metrics import peak_memory_bytes
 from gpt2lab.training.trainer import Trainer
 

@@ -26,8 +26,8 @@ from gpt2lab.checkpoint import CheckpointManager
 from gpt2lab.config import TrainingConfig
 from gpt2lab.data import Batch, TrainBatches, ValWindows
 from gpt2lab.distributed import World
-from gpt2lab.evaluation.feed import TensorBatch
-from gpt2lab.evaluation.perplexity import Perplexity, score_batches
+from gpt2lab.evaluation.device_batches import TensorBatch
+from gpt2lab.evaluation.scoring import Perplexity, score_batches
 from gpt2lab.model import GPT
 from gpt2lab.runtime import Runtime
 from gpt2lab.training.metrics import MetricsLog, peak_memory_bytes

@@ -20,7 +20,7 @@ from torch.nn.utils import clip_grad_norm_
 
 from gpt2lab.config import TrainingConfig, UserError
 from gpt2lab.distributed import World
-from gpt2lab.evaluation.feed import TensorBatch
+from gpt2lab.evaluation.device_batches import TensorBatch
 from gpt2lab.model import GPT, Layout
 from gpt2lab.runtime import Runtime, stream_seed
 from gpt2lab.training.optimizer import Optimizers

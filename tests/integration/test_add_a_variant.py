@@ -78,7 +78,7 @@ def test_the_page_works_as_it_is_written(copy):
     assert len(re.findall(r"norm_\w\.alpha=0\.(?:49|50|51)", inside)) == 5
 
     tested = run_copy(
-        copy, "-m", "pytest", "-rA", "-k", name, "tests/unit/test_model_gpt.py", "tests/unit/test_model_norms.py"
+        copy, "-m", "pytest", "-rA", "-k", name, "tests/unit/model/test_gpt.py", "tests/unit/model/test_norms.py"
     )
     passed = [line for line in tested.splitlines() if line.startswith("PASSED")]
     assert sum(f"-{name}-" in line for line in passed) >= 25  # with every position scheme and MLP

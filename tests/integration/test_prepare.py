@@ -22,7 +22,7 @@ import sys
 from gpt2lab.config import DataConfig, PrepareConfig, from_dict
 from gpt2lab.data import prepare
 from gpt2lab.tokenizer import load_tokenizer
-sys.modules["gpt2lab.data.prepare"].JOURNAL_SECONDS = {journal_seconds}
+sys.modules["gpt2lab.data.preparation.build"].JOURNAL_SECONDS = {journal_seconds}
 prepare(from_dict(DataConfig, {data}), PrepareConfig(num_workers={num_workers}), load_tokenizer("gpt2"))
 """
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from gpt2lab.config import ModelConfig
-from gpt2lab.model.attention import Attention, AttentionContext, attend
+from gpt2lab.model.attention import Attention, AttentionContext, CausalAttention, attention_weights
 from gpt2lab.model.layout import causal_mask
 
 Q = [
@@ -27,6 +27,7 @@ V = [
     [-0.33, 0.28, 0.11, 0.52, -0.24, -0.06, 0.09, -0.11],
     [0.68, -0.16, -0.20, 0.10, 0.36, 0.12, 0.55, 0.07],
 ]
+ATTEND = CausalAttention(dropout=0.0)
 FOUR_DIGITS = {"rtol": 0, "atol": 5e-5}
 
 
@@ -49,16 +50,16 @@ def looped_attention(q, k, v):
 
 
 def test_first_score():
-    # beside a key of zeros, whose score is 0, the weights are in the ratio e^score : 1
+    # the other key is zero, so its score is 0, and the two weights are in the ratio e^score : 1
     keys = torch.stack([as_one_head(K)[0, 0, 0], torch.zeros(3)])[None, None]
-    weights = attend(as_one_head(Q)[:, :, :1], keys, torch.eye(2)[None, None], None, 0.0)[0, 0, 0]
+    weights = ATTEND(as_one_head(Q)[:, :, :1], keys, torch.eye(2)[None, None], None)[0, 0, 0]
     torch.testing.assert_close((weights[0] / weights[1]).log(), torch.tensor(0.3413), **FOUR_DIGITS)
 
 
 def test_second_token():
-    weights = attend(as_one_head(Q), as_one_head(K), torch.eye(8)[None, None], None, 0.0)[0, 0]
+    weights = attention_weights(as_one_head(Q), as_one_head(K), None)[0, 0]
     torch.testing.assert_close(weights[1], torch.tensor([0.4519, 0.5481, 0, 0, 0, 0, 0, 0]), **FOUR_DIGITS)
-    output = attend(as_one_head(Q), as_one_head(K), as_one_head(V), None, 0.0)[0, 0, 1]
+    output = ATTEND(as_one_head(Q), as_one_head(K), as_one_head(V), None)[0, 0, 1]
     torch.testing.assert_close(output, torch.tensor([-0.0309, 0.0044, 0.2196]), **FOUR_DIGITS)
 
 
@@ -67,17 +68,17 @@ def test_all_tokens_whole_or_after_cached_ones(past):
     q, k, v = (as_one_head(matrix) for matrix in (Q, K, V))
     mask = causal_mask(8 - past, past, q.device) if past else None
     expected = looped_attention(*(tokens_by_width(matrix) for matrix in (Q, K, V)))
-    torch.testing.assert_close(attend(q[:, :, past:], k, v, mask, 0.0)[0, 0], expected[past:])
+    torch.testing.assert_close(ATTEND(q[:, :, past:], k, v, mask)[0, 0], expected[past:])
 
 
 def test_several_new_tokens_after_cached_ones_need_a_mask():
     q, k, v = (as_one_head(matrix) for matrix in (Q, K, V))
     with pytest.raises(AssertionError, match="mask"):
-        attend(q[:, :, 5:], k, v, None, 0.0)
+        ATTEND(q[:, :, 5:], k, v, None)
 
 
 def test_module_of_three_heads():
-    """Inputs are one-hot, so that column t of the projection is what token t's q, k and v are."""
+    """Inputs are one-hot, so column t of the projection matrix is token t's q, k and v."""
     heads = [(Q, K, V), (K, V, Q), (V, Q, K)]
     attention = Attention(ModelConfig(n_head=3, n_embd=9))
     parts = [torch.tensor(head[part]) for part in range(3) for head in heads]  # q of the heads, then k, then v

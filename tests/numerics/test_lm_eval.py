@@ -18,11 +18,11 @@ from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 
 from gpt2lab.config import CorpusConfig, EvalConfig, ModelConfig, TasksConfig, UserError
-from gpt2lab.evaluation.corpus_scores import score_corpus
-from gpt2lab.evaluation.harness_adapter import as_lm, run_lm_eval
-from gpt2lab.evaluation.subject import Subject
-from gpt2lab.evaluation.task_scores import score_tasks
-from gpt2lab.evaluation.tasks import HellaSwag
+from gpt2lab.evaluation.loaded_model import Subject
+from gpt2lab.evaluation.perplexity.evaluate import score_corpus
+from gpt2lab.evaluation.tasks.evaluate import score_tasks
+from gpt2lab.evaluation.tasks.lm_eval import as_lm, run_lm_eval
+from gpt2lab.evaluation.tasks.tasks import HellaSwag
 from gpt2lab.model import GPT
 from gpt2lab.runtime import Runtime
 from gpt2lab.tokenizer import load_tokenizer

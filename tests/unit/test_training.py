@@ -14,7 +14,7 @@ from gpt2lab.config import (
     ScheduleConfig,
     UserError,
 )
-from gpt2lab.evaluation import Perplexity
+from gpt2lab.evaluation.scoring import Perplexity
 from gpt2lab.model import GPT
 from gpt2lab.training.metrics import MetricsLog, read_lines
 from gpt2lab.training.optimizer import Optimizers, adamw, decay_groups, muon

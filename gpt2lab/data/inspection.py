@@ -1,0 +1,65 @@
+"""What is in a prepared set, for people to look at: manifest and shards -> lines of text."""
+
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpt2lab.data.manifest import Manifest
+from gpt2lab.data.loading.stream import TokenStream
+
+SHOWN_DOCUMENTS = 3
+SHOWN_CHARACTERS = 300
+SHOWN_TOKENS = 10
+COUNTED_TOKENS = 2**24
+"""of the beginning of a split, for the most frequent tokens"""
+
+
+class Decoder(Protocol):
+    """What is needed of a tokenizer."""
+
+    def decode(self, ids: list[int]) -> str:
+        """The text of token ids."""
+
+
+def inspect(folder: Path, manifest: Manifest, tokenizer: Decoder) -> str:
+    """Counts, lengths of documents, frequent tokens, and the beginnings of some documents spread over each split."""
+    lines = [f"{folder}: tokenizer {manifest.tokenizer}, fingerprint {manifest.fingerprint}"]
+    lines += [f"  {key}: {value}" for key, value in manifest.source.items() if key != "files"]
+    lines += [f"  left out: {count:,} documents ({reason})" for reason, count in manifest.skipped.items()]
+    for name, split in manifest.splits.items():
+        stream = TokenStream(folder, manifest, name)
+        starts_D = stream.starts()
+        lengths_D = np.diff(starts_D, append=len(stream)) - 1
+        lines += [
+            "",
+            f"{name}: {split.tokens:,} tokens, {split.documents:,} documents, {split.bytes:,} bytes in "
+            f"{len(split.shards)} shards; {split.bytes / (split.tokens - split.documents):.2f} bytes a token, "
+            f"unigram entropy {split.unigram_entropy:.4f} nats",
+            f"  tokens a document: {describe(lengths_D)}",
+            f"  most frequent: {frequent(stream, manifest, tokenizer)}",
+        ]
+        for document in np.linspace(0, len(starts_D) - 1, SHOWN_DOCUMENTS).astype(int).tolist():
+            begin = int(starts_D[document]) + 1
+            ids = stream.read(begin, begin + min(int(lengths_D[document]), SHOWN_CHARACTERS)).tolist()
+            text = repr(tokenizer.decode(ids)[:SHOWN_CHARACTERS])
+            lines.append(f"  document {document:,} ({lengths_D[document]:,} tokens): {text}")
+    return "\n".join(lines)
+
+
+def describe(length_D: NDArray[np.int64]) -> str:
+    """Least, quartiles, most and mean."""
+    low, quarter, median, three_quarters, high = np.quantile(length_D, [0, 0.25, 0.5, 0.75, 1]).round().astype(int)
+    return (
+        f"{low:,} to {high:,}, quartiles {quarter:,} / {median:,} / {three_quarters:,}, mean {length_D.mean():,.1f}"
+    )
+
+
+def frequent(stream: TokenStream, manifest: Manifest, tokenizer: Decoder) -> str:
+    """The most frequent tokens with their shares, and how much of the vocabulary occurs."""
+    tokens = stream.read(0, min(len(stream), COUNTED_TOKENS))
+    counts_V = np.bincount(tokens, minlength=manifest.vocab_size)
+    top = np.argsort(-counts_V, kind="stable")[:SHOWN_TOKENS].tolist()
+    shares = [f"{tokenizer.decode([token])!r} {counts_V[token] / len(tokens):.1%}" for token in top if counts_V[token]]
+    return f"{', '.join(shares)}; {np.count_nonzero(counts_V):,} of {manifest.vocab_size:,} ids occur"

@@ -1,0 +1,1 @@
+"""Shards -> a token stream -> sequences -> batches in a fixed order."""

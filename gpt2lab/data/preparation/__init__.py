@@ -1,0 +1,1 @@
+"""A source's documents -> tokenized, split and written as shards."""

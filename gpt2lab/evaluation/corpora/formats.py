@@ -1,0 +1,191 @@
+"""What is scored: a corpus as documents, in the forms that corpora are handed around in.
+
+    file | Hub | the run's validation split -> rows as the Hub gives them -> documents
+
+A new form is a class here, an entry of ``FORMS``, and a YAML file under ``configs/eval/corpus/``.
+"""
+
+import hashlib
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpt2lab.config import CorpusConfig, UserError, choose
+from gpt2lab.data import TokenStream, open_set, verify
+from gpt2lab.evaluation.corpora.detokenize import DETOKENIZERS
+from gpt2lab.evaluation.corpora.reading import HubPlace, fetch_rows, read_json_lines, read_text
+from gpt2lab.evaluation.loaded_model import Subject
+
+
+@dataclass(frozen=True)
+class Document:
+    """A text that stands for itself."""
+
+    text: str
+    rows: list[str]
+    """the same as the Hub's rows, which may be single lines"""
+    tokens: NDArray[np.integer] | None = None
+    """its ids, where they are stored; None: to be encoded"""
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Documents in order, and how they hang together."""
+
+    documents: list[Document]
+    separator: str
+    """between two documents where they are joined to one text"""
+    description: dict[str, Any]
+    """what it is, for ``eval.json``"""
+
+
+class Form(ABC):
+    """A way of being read."""
+
+    @abstractmethod
+    def read(self, config: CorpusConfig, subject: Subject) -> Corpus:
+        """The corpus that ``config`` names; a ``UserError`` if it cannot be had or holds no text."""
+
+
+class ValidationSplit(Form):
+    """The documents that the run held out, as they are stored."""
+
+    def read(self, config: CorpusConfig, subject: Subject) -> Corpus:
+        """See ``Form.read``; also a ``UserError`` for a set that is not the one the model was trained on."""
+        source, tokenizer = subject.source, subject.tokenizer
+        if source.trained_on is None:
+            raise UserError(f"{source.describe()} has no validation split: name a text to score, eval.text_file=FILE")
+        folder, manifest = open_set(source.trained_on.data, tokenizer)
+        if manifest.fingerprint != source.trained_on.fingerprint:
+            raise UserError(
+                f"{folder} is data {manifest.fingerprint[:12]}, the model was trained on "
+                f"{source.trained_on.fingerprint[:12]}: its validation split may hold training text; restore that set, "
+                "or name a text with eval.text_file="
+            )
+        verify(folder, manifest)
+        stream = TokenStream(folder, manifest, "val")
+        tokens = stream.read(0, len(stream))
+        documents = []
+        for part in np.split(tokens, np.flatnonzero(tokens == tokenizer.eot_id))[1:]:
+            text = tokenizer.decode(part[1:].tolist())
+            documents.append(Document(text, [text], part[1:]))
+        description = {"text": f"validation split of {folder}", "data_fingerprint": manifest.fingerprint}
+        return Corpus(documents, "\n\n", description)
+
+
+class Rows(Form):
+    """Rows of one text field, out of a file or off the Hub. A file that is not .jsonl is the text itself."""
+
+    separator: ClassVar = "\n\n"
+
+    def read(self, config: CorpusConfig, subject: Subject) -> Corpus:
+        """See ``Form.read``."""
+        description: dict[str, Any]
+        if config.file:
+            path = Path(config.file)
+            if path.suffix == ".jsonl":
+                rows = [row[config.column] for row in read_json_lines(path, (config.column,))]
+            else:
+                rows = self.rows_of(read_text(path, config.first_byte, config.last_byte))
+            description = {"text": str(path)}
+        elif config.hub_path:
+            place = HubPlace(config.hub_path, config.hub_subset, config.hub_revision, config.hub_split)
+            fetched = fetch_rows(place, (config.column,), f"fetch {config.get} and type eval.corpus.file=FILE")
+            rows = [row[config.column] for row in fetched]
+            description = {"text": config.name, "hub": place.describe()}
+        else:
+            raise UserError(f"eval/corpus={config.name}: fetch {config.get or 'a text'} and type eval.corpus.file=FILE")
+        wrong = next((row for row in rows if not _is_text(row)), None)
+        if wrong is not None:
+            raise UserError(f"{description['text']}: field {config.column} is {wrong!r:.60}, expected text in Unicode")
+        documents = [document for document in self.documents(rows) if document.text.strip()]
+        if not documents:
+            raise UserError(f"{description['text']}: expected text, there is none")
+        digest = hashlib.sha256("\0".join(document.text for document in documents).encode("utf-8"))
+        return Corpus(documents, self.separator, {**description, "sha256": digest.hexdigest()})
+
+    def rows_of(self, text: str) -> list[str]:
+        """A file's text as the rows that the Hub has of it."""
+        return [text]
+
+    def documents(self, rows: list[str]) -> list[Document]:
+        """The rows put together to documents: each is one."""
+        return [Document(row, [row]) for row in rows]
+
+
+class Lines(Rows):
+    """A sentence a row, in the order of a text whose documents are not told apart (Penn Treebank)."""
+
+    separator: ClassVar = "\n"
+
+    def rows_of(self, text: str) -> list[str]:
+        """See ``Rows.rows_of``."""
+        return [line.strip() for line in text.split("\n") if line.strip()]
+
+    def documents(self, rows: list[str]) -> list[Document]:
+        """See ``Rows.documents``: one."""
+        return [Document("\n".join(rows), rows)]
+
+
+class WikiText(Rows):
+    """A line a row; a line " = Title = " begins an article, " = = Section = = " does not.
+
+    The Hub's rows are lines with their ends, and "" for the blank line " \\n" of the file. Articles are cut as in
+    EleutherAI/wikitext_document_level, on which lm-evaluation-harness takes its figures.
+    """
+
+    separator: ClassVar = "\n"
+
+    def rows_of(self, text: str) -> list[str]:
+        """See ``Rows.rows_of``."""
+        lines = text.split("\n")
+        return [line + "\n" if line.strip() else "" for line in (lines[:-1] if lines[-1] == "" else lines)]
+
+    def documents(self, rows: list[str]) -> list[Document]:
+        """See ``Rows.documents``: articles."""
+        documents: list[Document] = []
+        lines: list[str] = []
+        rows_of_article: list[str] = []
+        for row in rows:
+            line = row.removesuffix("\n") if row.strip() else " "
+            if self._is_title(line):
+                if any(map(str.strip, lines)):
+                    documents.append(Document("\n".join(lines), rows_of_article))
+                    rows_of_article = []
+                lines = []
+            lines.append(line)
+            rows_of_article.append(row)
+        return [*documents, Document("\n".join([*lines, ""]), rows_of_article)]  # the file ends with a line end
+
+    @staticmethod
+    def _is_title(line: str) -> bool:
+        merged = line.replace("= = =", "===").replace("= =", "==").strip()
+        return merged.startswith("= ") and merged.endswith(" =")
+
+
+FORMS: dict[str, type[Form]] = {
+    "validation_split": ValidationSplit,
+    "text": Rows,
+    "documents": Rows,
+    "lines": Lines,
+    "wikitext": WikiText,
+}
+
+
+def open_corpus(config: CorpusConfig, subject: Subject) -> Corpus:
+    """The corpus that ``config`` names.
+
+    Raises:
+        UserError: an unknown form or detokenizer, or it cannot be had, with where to put which file.
+    """
+    choose(DETOKENIZERS, config.detokenizer, "eval.corpus.detokenizer")
+    return choose(FORMS, config.form, "eval.corpus.form")().read(config, subject)
+
+
+def _is_text(value: object) -> bool:
+    """Whether it is a string that has a UTF-8 form: JSON can hold half a character."""
+    return isinstance(value, str) and not any("\ud800" <= character <= "\udfff" for character in value)

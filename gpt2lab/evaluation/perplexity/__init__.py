@@ -1,0 +1,1 @@
+"""Perplexity of a corpus under a named protocol."""

@@ -1,0 +1,201 @@
+"""The ways in which perplexities are taken in the literature, by name.
+
+    corpus -> text, as the protocol wants it -> tokens -> windows; and the words and bytes that the sum is divided by
+
+A new protocol is a class here and an entry of ``PROTOCOLS``. Legend: n = tokens of the plan, D = documents.
+"""
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpt2lab.config import UserError
+from gpt2lab.evaluation.corpora.formats import Corpus
+from gpt2lab.evaluation.scoring import check_stride
+from gpt2lab.evaluation.windows import Window, page_windows, scored_tokens, sliding_windows
+from gpt2lab.tokenizer import Tokenizer
+
+Ids = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What goes through the model, which tokens are scored, and the units by document."""
+
+    tokens_n: Ids
+    windows: list[Window]
+    document_n: Ids
+    """number of the document that each token is of"""
+    bytes_D: Ids
+    """UTF-8 bytes that the scored tokens stand for"""
+    words_D: Ids | None
+    """None: the protocol has no word perplexity"""
+    protocol: dict[str, Any]
+    """how it was made, for ``eval.json``"""
+
+
+class Protocol(ABC):
+    """A way of taking a perplexity."""
+
+    @abstractmethod
+    def plan(
+        self, corpus: Corpus, tokenizer: Tokenizer, context: int, stride: int | None, detokenize: Callable[[str], str]
+    ) -> Plan:
+        """Lay out a corpus for the model.
+
+        Args:
+            corpus: documents.
+            tokenizer: the model's.
+            context: longest window, in tokens.
+            stride: as the user gave it; None: the protocol's own.
+            detokenize: undoes the corpus's tokenisation, for the protocols that do so.
+
+        Raises:
+            UserError: a stride that the protocol cannot have.
+        """
+
+
+class Stream(Protocol):
+    """All documents in order, an end-of-text before each, which are scored like other tokens but for the first.
+
+    This is what gpt2lab's models are trained on, and the protocol of the validation loss, with every token scored.
+    """
+
+    def plan(
+        self, corpus: Corpus, tokenizer: Tokenizer, context: int, stride: int | None, detokenize: Callable[[str], str]
+    ) -> Plan:
+        """See ``Protocol.plan``; the text is taken as it is. Stride: the context, unless it is given."""
+        stride = context if stride is None else stride
+        check_stride(stride, context)
+        eot = np.array([tokenizer.eot_id])
+        ids = [
+            np.concatenate([eot, document.tokens if document.tokens is not None else tokenizer.encode(document.text)])
+            for document in corpus.documents
+        ]
+        tokens_n = np.concatenate(ids).astype(np.int64)
+        document_n = np.repeat(np.arange(len(ids)), list(map(len, ids)))
+        return Plan(
+            tokens_n,
+            list(sliding_windows(len(tokens_n), context, stride)),
+            document_n,
+            _bytes(tokens_n, document_n, tokenizer, len(ids)),
+            _words(corpus),
+            {"stride": stride, "prefix": "end-of-text", "detokenizer": "none"},
+        )
+
+
+class HuggingFace(Protocol):
+    """The page "Perplexity of fixed-length models" of transformers' documentation: rows joined by blank lines.
+
+    Nothing stands before the text, so its first token is not scored; with a stride as long as the context neither is
+    the first token of each window. The page weights each window's mean by one token less than it scores, here it is the
+    plain mean over scored tokens: the same at a stride as long as the context, within 0.01 at half of it.
+    """
+
+    def plan(
+        self, corpus: Corpus, tokenizer: Tokenizer, context: int, stride: int | None, detokenize: Callable[[str], str]
+    ) -> Plan:
+        """See ``Protocol.plan``; the text is taken as it is. Stride: half the context, as in the page's code."""
+        stride = max(1, context // 2) if stride is None else stride
+        check_stride(stride, context)
+        rows = ["\n\n".join(document.rows) for document in corpus.documents]
+        tokens_n = np.array(tokenizer.encode("\n\n".join(rows)), dtype=np.int64)
+        document_n = _documents(tokens_n, rows, "\n\n", tokenizer)
+        windows = list(page_windows(len(tokens_n), context, stride))
+        scored_n = scored_tokens(len(tokens_n), windows)
+        return Plan(
+            tokens_n,
+            windows,
+            document_n,
+            _bytes(tokens_n[scored_n], document_n[scored_n], tokenizer, len(rows)),
+            None,  # tokens are left out, so the sum is not over whole words
+            {"stride": stride, "prefix": "none", "join": "blank line", "detokenizer": "none"},
+        )
+
+
+class LMEval(Protocol):
+    """``loglikelihood_rolling`` of lm-evaluation-harness: each document by itself, from an end-of-text on.
+
+    Windows are disjoint; each but the first has one token of context, the last reaches back to be full. The text is
+    detokenised; its words and bytes are counted before.
+    """
+
+    def plan(
+        self, corpus: Corpus, tokenizer: Tokenizer, context: int, stride: int | None, detokenize: Callable[[str], str]
+    ) -> Plan:
+        """See ``Protocol.plan``; there is no stride."""
+        if stride not in (None, context):
+            raise UserError(f"eval.stride={stride}: protocol lm_eval has windows of its own; leave eval.stride out")
+        ids = [[tokenizer.eot_id, *tokenizer.encode(detokenize(document.text))] for document in corpus.documents]
+        starts = np.cumsum([0, *map(len, ids)])
+        windows = [
+            window.shifted(int(start))
+            for start, document in zip(starts, ids, strict=False)
+            for window in sliding_windows(len(document), context, context)
+        ]
+        return Plan(
+            np.concatenate(ids).astype(np.int64),
+            windows,
+            np.repeat(np.arange(len(ids)), list(map(len, ids))),
+            np.array([len(document.text.encode("utf-8")) for document in corpus.documents]),
+            np.array([len(re.split(r"\s+", document.text)) for document in corpus.documents]),
+            {"prefix": "end-of-text", "windows": "get_rolling_token_windows, context_len 1"},
+        )
+
+
+class GPT2Paper(Protocol):
+    """Radford et al. 2019, section 3.1, as far as it is known: detokenised text, likelihood a word of the original.
+
+    The whole corpus is one text after an end-of-text. exp(nll / words), where words are what white space divides before
+    detokenising. OpenAI published neither its detokenizers nor the stride; 32 is what Radford named later.
+    """
+
+    stride = 32
+
+    def plan(
+        self, corpus: Corpus, tokenizer: Tokenizer, context: int, stride: int | None, detokenize: Callable[[str], str]
+    ) -> Plan:
+        """See ``Protocol.plan``. Stride: 32, unless it is given."""
+        stride = min(self.stride, context) if stride is None else stride
+        check_stride(stride, context)
+        texts = [detokenize(document.text) for document in corpus.documents]
+        ids = tokenizer.encode(corpus.separator.join(texts))
+        tokens_n = np.array([tokenizer.eot_id, *ids], dtype=np.int64)
+        bytes_D = np.array([len((document.text + corpus.separator).encode("utf-8")) for document in corpus.documents])
+        bytes_D[-1] -= len(corpus.separator.encode("utf-8"))
+        return Plan(
+            tokens_n,
+            list(sliding_windows(len(tokens_n), context, stride)),
+            _documents(tokens_n, texts, corpus.separator, tokenizer),
+            bytes_D,
+            _words(corpus),
+            {"stride": stride, "prefix": "end-of-text"},
+        )
+
+
+PROTOCOLS: dict[str, type[Protocol]] = {
+    "stream": Stream,
+    "huggingface": HuggingFace,
+    "lm_eval": LMEval,
+    "gpt2_paper": GPT2Paper,
+}
+
+
+def _words(corpus: Corpus) -> Ids:
+    return np.array([len(document.text.split()) for document in corpus.documents])
+
+
+def _bytes(tokens_n: Ids, document_n: Ids, tokenizer: Tokenizer, documents: int) -> Ids:
+    return np.bincount(document_n, tokenizer.token_lengths()[tokens_n], minlength=documents).astype(np.int64)
+
+
+def _documents(tokens_n: Ids, texts: list[str], separator: str, tokenizer: Tokenizer) -> Ids:
+    """The document in which each token of the joined texts begins; an end-of-text has no length."""
+    lengths_n = tokenizer.token_lengths()[tokens_n]
+    starts_D = np.cumsum([0, *(len((text + separator).encode("utf-8")) for text in texts[:-1])])
+    return np.searchsorted(starts_D, np.cumsum(lengths_n) - lengths_n, side="right") - 1

@@ -1,5 +1,0 @@
-"""Samples of a model beside what humans wrote: how likely, how repetitive, how diverse."""
-
-from gpt2lab.evaluation.quality.section import sampling_section
-
-__all__ = ["sampling_section"]

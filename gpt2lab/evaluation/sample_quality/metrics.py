@@ -1,0 +1,76 @@
+"""All figures of a set of continuations, each with a 95 % interval.
+
+    texts, nats of their tokens -> sums a text -> bootstrap;  statistics of the whole set -> jackknife
+
+Legend: S = texts, R = bootstrap draws.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpt2lab.evaluation.sample_quality.diversity import distinct_n, self_bleu, zipf_coefficient
+from gpt2lab.evaluation.sample_quality.repetition import ends_in_loop, longest_loop, rep_n
+from gpt2lab.evaluation.scoring import bounded_exp
+from gpt2lab.statistics.resampling import bootstrap_ratio, jackknife
+
+BLEU_ORDER = 4
+SET_STATISTICS: dict[str, Callable[[Sequence[Sequence[int]]], float]] = {
+    "distinct_1": partial(distinct_n, n=1),
+    "distinct_2": partial(distinct_n, n=2),
+    "distinct_3": partial(distinct_n, n=3),
+    f"self_bleu_{BLEU_ORDER}": partial(self_bleu, n=BLEU_ORDER),
+    "zipf": zipf_coefficient,
+}
+
+
+@dataclass(frozen=True)
+class Continuations:
+    """What follows each prompt, with the scorer's nats of each token."""
+
+    texts: list[list[int]]
+    nll: list[NDArray[np.float32]]
+    ended: list[bool]
+    """whether the text ended before ``new_tokens``, by end-of-text; kept as it was when the text is cut"""
+
+    def cut(self, lengths: Sequence[int]) -> "Continuations":
+        """The first ``lengths`` tokens of each; earlier tokens do not depend on later ones, so nor do their nats."""
+        texts = [text[:length] for text, length in zip(self.texts, lengths, strict=True)]
+        return replace(self, texts=texts, nll=[nll[:length] for nll, length in zip(self.nll, lengths, strict=True)])
+
+
+def figures_of(these: Continuations, weights_RS: NDArray[np.int64]) -> dict[str, Any]:
+    """The figures by name, and ``intervals``; None where one is undefined, as for texts without a token."""
+    lengths_S = np.array([len(text) for text in these.texts], np.float64)
+    ones_S = np.ones(len(these.texts))
+    nll_S = np.array([nll.astype(np.float64).sum() for nll in these.nll])
+    sums = {
+        "longest_loop": (np.array([longest_loop(text) for text in these.texts], np.float64), ones_S),
+        "share_ending_in_loop": (np.array([ends_in_loop(text) for text in these.texts], np.float64), ones_S),
+        "share_ended": (np.array(these.ended, np.float64), ones_S),
+    }
+    for n in (1, 2, 3, 4):
+        rep_S = np.array([rep_n(text, n) for text in these.texts])
+        defined_S = ~np.isnan(rep_S)
+        sums[f"rep_{n}"] = (np.where(defined_S, rep_S, 0.0), defined_S.astype(np.float64))
+
+    figures: dict[str, Any] = {"texts": len(these.texts), "tokens": int(lengths_S.sum())}
+    intervals: dict[str, Any] = {}
+    total_tokens = lengths_S.sum()
+    figures["perplexity"] = bounded_exp(nll_S.sum() / total_tokens) if total_tokens else None
+    bounds = bootstrap_ratio(nll_S, lengths_S, weights_RS)
+    intervals["perplexity"] = None if bounds is None else [bounded_exp(bound) for bound in bounds]
+    for name, (numerator_S, denominator_S) in sums.items():
+        total = denominator_S.sum()
+        figures[name] = float(numerator_S.sum() / total) if total else None
+        intervals[name] = bootstrap_ratio(numerator_S, denominator_S, weights_RS)
+    for name, statistic in SET_STATISTICS.items():
+        value = statistic(these.texts)
+        figures[name] = None if math.isnan(value) else value
+        intervals[name] = jackknife(statistic, these.texts)
+    return {**figures, "intervals": intervals}

@@ -1,0 +1,92 @@
+"""The model that judges samples: prompts and continuations -> nats of each token, hidden state after the last one.
+
+Legend: B = rows of a batch, T = tokens, S = texts, C = n_embd.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from gpt2lab.config import UserError
+from gpt2lab.evaluation.loaded_model import Subject
+from gpt2lab.evaluation.scoring import score_tokens
+from gpt2lab.evaluation.windows import Window
+from gpt2lab.model import GPT, evaluation_mode
+from gpt2lab.runtime import Runtime
+from gpt2lab.weights import open_model
+
+Text = Sequence[int]
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """A model that reads prompts and continuations."""
+
+    name: str
+    """what the figures say of it"""
+    model: GPT
+    context: int
+    """tokens at once that it was trained on"""
+    runtime: Runtime
+    batch_size: int
+    """rows a forward pass; no score depends on it"""
+
+    def require_room(self, n_tokens: int) -> None:
+        """Raise ``UserError`` for texts whose prompt and continuation together are longer than its context."""
+        if n_tokens > self.context:
+            raise UserError(
+                f"eval.quality.prompt_tokens + new_tokens = {n_tokens}: the scorer, {self.name}, was trained on "
+                f"{self.context} tokens at once; lower one of them"
+            )
+
+    def token_nll(self, prompts: Sequence[Text], texts: Sequence[Text]) -> list[NDArray[np.float32]]:
+        """Nats of each token of each text, after its prompt and what stands before the token."""
+        rows = [[*prompt, *text] for prompt, text in zip(prompts, texts, strict=True)]
+        firsts = np.cumsum([0, *map(len, rows)])[:-1].tolist()
+        windows = [
+            Window(first, first + len(row), first + len(prompt))
+            for first, row, prompt in zip(firsts, rows, prompts, strict=True)
+            if len(row) > len(prompt)
+        ]
+        nll_n = score_tokens(self.model, np.concatenate(rows), windows, self.runtime, self.batch_size)
+        return [
+            nll_n[first + len(prompt) : first + len(row)]
+            for first, row, prompt in zip(firsts, rows, prompts, strict=True)
+        ]
+
+    @torch.inference_mode()
+    def last_states(self, prompts: Sequence[Text], texts: Sequence[Text]) -> NDArray[np.float32]:
+        """The normalised residual stream at the last token of each prompt and text, [S, C]."""
+        rows = [[*prompt, *text] for prompt, text in zip(prompts, texts, strict=True)]
+        states = []
+        with evaluation_mode(self.model), self.runtime.autocast():
+            for first in range(0, len(rows), self.batch_size):
+                batch = rows[first : first + self.batch_size]
+                longest = max(map(len, batch))
+                # padded on the right, where no token before it sees the padding
+                tokens_BT = torch.tensor([[*row, *[0] * (longest - len(row))] for row in batch])
+                hidden_BTC = self.model.hidden(tokens_BT.to(self.runtime.device))
+                last_B = torch.tensor([len(row) - 1 for row in batch], device=hidden_BTC.device)
+                states.append(hidden_BTC[torch.arange(len(batch), device=last_B.device), last_B].float().cpu())
+        return torch.cat(states).numpy()
+
+
+def open_scorer(where: str | None, subject: Subject, batch_size: int) -> Scorer:
+    """The model that ``eval.quality.scorer=where`` names; None: the one whose samples are judged.
+
+    Raises:
+        UserError: there is none, or its tokenizer is not the subject's.
+    """
+    if where is None:
+        name = f"the model itself, {subject.source.describe()}"
+        return Scorer(name, subject.model, subject.source.context, subject.runtime, batch_size)
+    opened = open_model(where, subject.runtime.device)
+    if opened.tokenizer.fingerprint != subject.tokenizer.fingerprint:
+        raise UserError(
+            f"eval.quality.scorer={where} reads tokenizer={opened.tokenizer.name}, the samples are of "
+            f"tokenizer={subject.tokenizer.name}: name a scorer with the same tokenizer"
+        )
+    return Scorer(opened.source.describe(), opened.model, opened.source.context, subject.runtime, batch_size)

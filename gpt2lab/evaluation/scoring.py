@@ -1,0 +1,188 @@
+"""Perplexity: every token scored exactly once, all figures from one sum.
+
+    tokens, windows -> batches of like length -> model -> nll a token -> sum -> perplexities and bits per byte
+
+Legend: B = windows of a batch, T = tokens of a window, N = scored targets of a batch, C = n_embd, n = tokens of a text.
+"""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from gpt2lab.config import UserError
+from gpt2lab.data import Batch
+from gpt2lab.evaluation.device_batches import as_tensors
+from gpt2lab.evaluation.windows import Window, sliding_windows
+from gpt2lab.model import GPT, IGNORE_INDEX, evaluation_mode
+from gpt2lab.runtime import Runtime
+
+LARGEST_EXPONENT = math.log(torch.finfo(torch.float64).max)
+
+
+@dataclass(frozen=True)
+class Perplexity:
+    """A summed negative log-likelihood and the units it is spread over."""
+
+    nll: float
+    """nats, summed over the scored tokens"""
+    tokens: int
+    """scored tokens"""
+    bytes: int
+    """UTF-8 bytes of text those tokens stand for; end-of-text stands for none"""
+    words: int | None = None
+    """white-space separated words of that text, where it was counted"""
+
+    @property
+    def loss(self) -> float:
+        """Nats a token."""
+        return self.nll / self.tokens
+
+    @property
+    def token_perplexity(self) -> float:
+        """exp(nll / tokens)."""
+        return bounded_exp(self.nll / self.tokens)
+
+    @property
+    def word_perplexity(self) -> float | None:
+        """exp(nll / words); None where words were not counted."""
+        return bounded_exp(self.nll / self.words) if self.words else None
+
+    @property
+    def byte_perplexity(self) -> float:
+        """exp(nll / bytes)."""
+        return bounded_exp(self.nll / self.bytes) if self.bytes else math.inf
+
+    @property
+    def bits_per_byte(self) -> float:
+        """nll / bytes, in bits: comparable between tokenizers."""
+        return self.nll / self.bytes / math.log(2) if self.bytes else math.inf
+
+    def figures(self) -> dict[str, float | int | None]:
+        """All of it, by the names used in ``eval.json``."""
+        names = (
+            "nll",
+            "tokens",
+            "words",
+            "bytes",
+            "token_perplexity",
+            "word_perplexity",
+            "byte_perplexity",
+            "bits_per_byte",
+        )
+        return {name: getattr(self, name) for name in names}
+
+
+def perplexity(
+    model: GPT,
+    tokens: NDArray[np.integer],
+    *,
+    token_lengths: NDArray[np.int64],
+    runtime: Runtime,
+    context: int | None = None,
+    stride: int | None = None,
+    batch_size: int = 8,
+    words: int | None = None,
+) -> Perplexity:
+    """Score a text: tokens [n]; the first one is context only, all others are scored once.
+
+    Args:
+        model: in evaluation mode or not, it is scored without dropout.
+        tokens: token ids.
+        token_lengths: bytes of text each id stands for, [vocab_size].
+        runtime: device and precision.
+        context: longest window; None: ``block_size``.
+        stride: targets a window, at most ``context``; None: ``context``.
+        batch_size: windows a forward pass.
+        words: words of the text, for the word perplexity.
+
+    Raises:
+        UserError: fewer than two tokens, ids that the model has not got, or a stride that would leave tokens unscored.
+    """
+    context = context or model.config.block_size
+    stride = context if stride is None else stride
+    if len(tokens) < 2:
+        raise UserError(f"a text of {len(tokens)} token(s): at least 1 token after the first is needed to score")
+    check_stride(stride, context)
+    nll_n = score_tokens(model, tokens, list(sliding_windows(len(tokens), context, stride)), runtime, batch_size)
+    return Perplexity(math.fsum(nll_n), len(tokens) - 1, int(token_lengths[tokens[1:]].sum()), words)
+
+
+@torch.inference_mode()
+def score_tokens(
+    model: GPT, tokens: NDArray[np.integer], windows: list[Window], runtime: Runtime, batch_size: int
+) -> NDArray[np.float32]:
+    """Nats of each token of a text, float32 [n], 0 where no window scores it; two windows never score the same token.
+
+    Windows of like length go through the model together, the longest first; the head is applied to scored positions
+    alone, so that context and padding cost it nothing.
+
+    Raises:
+        UserError: ids that the model has not got.
+    """
+    if int(tokens.max()) >= model.config.vocab_size:
+        raise UserError(
+            f"the text has token id {int(tokens.max())}, the model ids below {model.config.vocab_size}: it was made "
+            "with another tokenizer; encode it with the model's own"
+        )
+    nll_n = np.zeros(len(tokens), np.float32)
+    ordered = sorted(windows, key=lambda window: window.begin - window.end)
+    batches = [ordered[first : first + batch_size] for first in range(0, len(ordered), batch_size)]
+    with evaluation_mode(model), runtime.autocast():
+        for batch in tqdm(batches, "perplexity", unit="batch", leave=False, disable=None):
+            inputs_BT, rows_N, columns_N = (torch.from_numpy(ids).to(runtime.device) for ids in _padded(tokens, batch))
+            where_N = np.concatenate([np.arange(window.first_scored, window.end) for window in batch])
+            targets_N = torch.from_numpy(tokens[where_N].astype(np.int64)).to(runtime.device)
+            hidden_NC = model.hidden(inputs_BT)[rows_N, columns_N]
+            nll_N = model.nll(hidden_NC, targets_N)
+            nll_n[where_N] = nll_N.cpu().numpy()
+    return nll_n
+
+
+@torch.inference_mode()
+def score_batches(
+    model: GPT,
+    batches: Iterable[Batch],
+    token_lengths: NDArray[np.int64],
+    runtime: Runtime,
+    words: int | None = None,
+) -> Perplexity:
+    """Score batches; targets that are IGNORE_INDEX are left out. Sums are float64."""
+    nll, n_tokens, n_bytes = 0.0, 0, 0
+    with evaluation_mode(model), runtime.autocast():
+        for batch in batches:
+            inputs_BT, targets_BT, layout, _ = as_tensors(batch, runtime).to(runtime.device)
+            nll_BT = model.token_nll(inputs_BT, targets_BT, layout=layout)
+            nll += nll_BT.cpu().double().sum().item()  # not every device has float64
+            scored = batch.targets_BT[batch.targets_BT != IGNORE_INDEX]
+            n_tokens += scored.size
+            n_bytes += int(token_lengths[scored].sum())
+    return Perplexity(nll, n_tokens, n_bytes, words)
+
+
+def check_stride(stride: int, context: int) -> None:
+    """Raise ``UserError`` for a stride that would leave tokens unscored."""
+    if not 1 <= stride <= context:
+        raise UserError(f"eval.stride={stride}: expected 1 to {context} tokens, the model's context")
+
+
+def bounded_exp(exponent: float) -> float:
+    """exp, and infinity where float64 ends."""
+    return math.exp(exponent) if exponent < LARGEST_EXPONENT else math.inf
+
+
+def _padded(
+    tokens: NDArray[np.integer], windows: list[Window]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Inputs of some windows, [B, T], padded on the right, where padding reaches no scored token; and the row and the
+    column from which each scored target is predicted, [N] each."""
+    inputs_BT = np.zeros((len(windows), max(window.end - 1 - window.begin for window in windows)), np.int64)
+    for row, window in enumerate(windows):
+        inputs_BT[row, : window.end - 1 - window.begin] = tokens[window.begin : window.end - 1]
+    rows_N = np.repeat(np.arange(len(windows)), [window.end - window.first_scored for window in windows])
+    columns = [np.arange(window.first_scored - 1, window.end - 1) - window.begin for window in windows]
+    return inputs_BT, rows_N, np.concatenate(columns)

@@ -1,0 +1,161 @@
+"""lm-evaluation-harness on gpt2lab's models: its tasks and prompts, our tokenizer, model and batches.
+
+    names of lm_eval's tasks -> its requests -> ``HarnessModel`` -> its figures -> section
+
+Needs ``pip install 'gpt2lab[lm-eval]'``, which is imported only when a task of it is asked for. To use the model with
+lm_eval's own functions: ``lm_eval.simple_evaluate(as_lm(subject, batch_size=16), tasks=[...])``.
+"""
+
+import importlib.metadata
+import json
+import textwrap
+from collections.abc import Sequence
+from typing import Any
+
+from gpt2lab.checkpoint import one_line
+from gpt2lab.config import SamplingConfig, TasksConfig, UserError
+from gpt2lab.evaluation.loaded_model import Subject
+from gpt2lab.evaluation.results import Row, Section
+from gpt2lab.evaluation.tasks.likelihoods import EncodedRequest, Request, score_encoded, score_requests
+from gpt2lab.evaluation.windows import sliding_windows
+from gpt2lab.generation import generate
+from gpt2lab.statistics.intervals import Z95
+
+MAX_NEW_TOKENS = 256
+"""where a task does not say; lm_eval's own default"""
+BOOTSTRAP = 1_000
+"""resamples for the standard errors that lm_eval takes so; its own default of 100,000 takes minutes"""
+
+
+class HarnessModel:
+    """The methods of ``lm_eval.api.model.LM``, for a model of gpt2lab in one process.
+
+    A request is an ``Instance``, whose ``args`` are (context, continuation), (text,) or (context, settings).
+    """
+
+    rank, world_size = 0, 1
+
+    def __init__(self, subject: Subject, batch_size: int) -> None:
+        self.subject = subject
+        self.batch_size = batch_size
+
+    def loglikelihood(self, requests: Sequence[Any]) -> list[tuple[float, bool]]:
+        """Nats of each continuation after its context, and whether greedy decoding would write it."""
+        asked = [Request(*request.args) for request in requests]
+        return [(one.log_likelihood, one.is_greedy) for one in score_requests(self.subject, asked, self.batch_size)]
+
+    def loglikelihood_rolling(self, requests: Sequence[Any]) -> list[float]:
+        """Nats of each whole text, from an end-of-text on, in disjoint windows with one token of context."""
+        tokenizer, context = self.subject.tokenizer, self.subject.source.context
+        parts: list[EncodedRequest] = []
+        owners: list[int] = []
+        for owner, request in enumerate(requests):
+            (text,) = request.args
+            tokens = [tokenizer.eot_id, *tokenizer.encode(text)]
+            for begin, end, first_scored in sliding_windows(len(tokens), context, context):
+                parts.append(EncodedRequest(tokens[begin:first_scored], tokens[first_scored:end]))
+                owners.append(owner)
+        totals = [0.0] * len(requests)
+        for owner, part in zip(owners, score_encoded(self.subject, parts, self.batch_size), strict=True):
+            totals[owner] += part.log_likelihood
+        return totals
+
+    def generate_until(self, requests: Sequence[Any]) -> list[str]:
+        """A continuation of each context, up to the first of its stop strings, which is left out."""
+        texts: dict[int, str] = {}
+        for settings, alike in self._by_settings(requests).items():
+            continuations = self._continue([requests[i].args[0] for i in alike], json.loads(settings))
+            texts |= dict(zip(alike, continuations, strict=True))
+        return [texts[i] for i in range(len(requests))]
+
+    @staticmethod
+    def _by_settings(requests: Sequence[Any]) -> dict[str, list[int]]:
+        """Numbers of the requests that are to be continued in the same way."""
+        groups: dict[str, list[int]] = {}
+        for i, request in enumerate(requests):
+            groups.setdefault(json.dumps(request.args[1], sort_keys=True), []).append(i)
+        return groups
+
+    def _continue(self, contexts: list[str], settings: dict[str, Any]) -> list[str]:
+        tokenizer, context = self.subject.tokenizer, self.subject.source.context
+        wanted = min(settings.get("max_gen_toks", MAX_NEW_TOKENS), context - 1)
+        temperature = settings.get("temperature", 1.0) if settings.get("do_sample", False) else 0.0
+        sampling = SamplingConfig(
+            temperature=temperature,
+            top_k=settings.get("top_k") if temperature else None,
+            top_p=settings.get("top_p") if temperature else None,
+            max_new_tokens=wanted,
+            batch_size=self.batch_size,
+        )
+        prompts = [(tokenizer.encode(text) or [tokenizer.eot_id])[-(context - wanted) :] for text in contexts]
+        rows = generate(self.subject.model, prompts, sampling, eot_id=tokenizer.eot_id, runtime=self.subject.runtime)
+        stops = settings.get("until") or []
+        return [_until(tokenizer.decode(ids), [stops] if isinstance(stops, str) else stops) for ids in rows]
+
+
+def as_lm(subject: Subject, batch_size: int) -> HarnessModel:
+    """A model that ``lm_eval``'s functions take: it is an ``lm_eval.api.model.LM`` in the eyes of ``isinstance``.
+
+    Raises:
+        UserError: lm_eval is not installed.
+    """
+    try:
+        from lm_eval.api.model import LM  # noqa: PLC0415
+    except ImportError:
+        raise UserError("eval.tasks.lm_eval: lm_eval is not installed: type pip install 'gpt2lab[lm-eval]'") from None
+    LM.register(HarnessModel)
+    return HarnessModel(subject, batch_size)
+
+
+def run_lm_eval(subject: Subject, settings: TasksConfig) -> Section:
+    """Run tasks of lm-evaluation-harness; its figures by task, as it names them, without the name of the filter.
+
+    Raises:
+        UserError: it is not installed, has no such task, or cannot have the task's data.
+    """
+    model = as_lm(subject, settings.batch_size)
+    from lm_eval import simple_evaluate  # noqa: PLC0415
+    from lm_eval.tasks import TaskManager  # noqa: PLC0415
+
+    manager = TaskManager(include_path=settings.folder)
+    unknown = [name for name in settings.lm_eval if not manager.match_tasks([name])]
+    if unknown:
+        raise UserError(f"eval.tasks.lm_eval={unknown[0]}: no such task; type lm_eval ls tasks for the list")
+    try:
+        manager.load(settings.lm_eval)
+    except Exception as error:  # of its own, of datasets and of the network: many kinds, one meaning
+        reason = textwrap.shorten(one_line(error), 200, placeholder=" ...")
+        raise UserError(
+            f"eval.tasks.lm_eval={','.join(settings.lm_eval)}: not loaded ({type(error).__name__}: {reason}): check "
+            "the network, or put the task's YAML file with local data into FOLDER and type eval.tasks.folder=FOLDER"
+        ) from None
+    results = simple_evaluate(
+        model,
+        tasks=settings.lm_eval,
+        task_manager=manager,
+        limit=settings.limit,
+        log_samples=False,
+        bootstrap_iters=BOOTSTRAP,
+    )
+    figures: dict[str, Any] = {"lm_eval": importlib.metadata.version("lm_eval")}
+    rows: list[Row] = []
+    for task, raw in results["results"].items():
+        values = {_plain(key): value for key, value in raw.items() if "," in key and isinstance(value, int | float)}
+        figures[task] = {**values, "limit": settings.limit, "version": results["versions"].get(task)}
+        for figure, value in values.items():
+            if not figure.endswith("_stderr"):
+                spread = Z95 * values[f"{figure}_stderr"] if f"{figure}_stderr" in values else None
+                rows.append(
+                    Row(f"{task} {figure}", value, None if spread is None else (value - spread, value + spread))
+                )
+    return Section(figures, rows)
+
+
+def _plain(key: str) -> str:
+    """``acc_norm_stderr,none`` as ``acc_norm_stderr``; a filter other than none stays."""
+    return key.removesuffix(",none").replace(",", " ")
+
+
+def _until(text: str, stops: list[str]) -> str:
+    """``text`` up to the first of the stop strings."""
+    return text[: min((text.find(stop) for stop in stops if stop and stop in text), default=len(text))]

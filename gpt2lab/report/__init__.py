@@ -1,0 +1,1 @@
+"""Runs compared: tables, plots and a page."""

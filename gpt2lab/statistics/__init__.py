@@ -1,0 +1,1 @@
+"""Intervals, resampling, paired comparisons and multiple testing: pure functions on numpy arrays."""

@@ -1,0 +1,109 @@
+"""Confidence intervals of means and ratios.
+
+A corpus is a sample of documents and a task a sample of questions. Tokens of one document are not independent, so the
+document is the unit. An interval says how far the value could move if other documents of the same kind were drawn.
+
+Legend: D = documents (or any other independent units).
+"""
+
+import math
+from collections.abc import Callable
+from statistics import NormalDist
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+Interval = tuple[float, float]
+Array = NDArray[np.float64]
+
+Z95 = NormalDist().inv_cdf(0.975)
+
+
+def ratio_interval(nll_D: Array, units_D: NDArray[np.integer]) -> Interval | None:
+    """95 % interval of sum(nll) / sum(units) over documents [D], by the delta method (Cochran 1977, section 6.4).
+
+    The residuals nll_d - ratio x units_d sum to 0; their spread over the mean of the units is that of the ratio. The
+    formula relies on the central limit theorem: below some 60 documents the interval is too narrow, and
+    ``ratio_jackknife_interval`` is closer. None for a single document.
+    """
+    documents = len(nll_D)
+    total = units_D.sum()
+    if documents < 2 or not total:
+        return None
+    ratio = nll_D.sum() / total
+    residuals_D = nll_D - ratio * units_D
+    error = math.sqrt(documents / (documents - 1) * float((residuals_D**2).sum())) / total
+    return float(ratio - Z95 * error), float(ratio + Z95 * error)
+
+
+def ratio_jackknife_interval(nll_D: Array, units_D: NDArray[np.integer], confidence: float = 0.95) -> Interval | None:
+    """Interval of sum(nll) / sum(units) over documents [D]: jackknife variance, t with D - 1 degrees of freedom.
+
+    variance = (D - 1) / D x sum over d of (ratio without document d - their mean)^2 (Tukey 1958; Miller 1974). A few
+    long documents that carry most of the ratio widen this interval, where the delta method stays too narrow. None for
+    a single document or where one document has all units.
+    """
+    documents = len(nll_D)
+    total = units_D.sum()
+    if documents < 2 or not total or (units_D == total).any():
+        return None
+    without_D = (nll_D.sum() - nll_D) / (total - units_D)
+    error = math.sqrt((documents - 1) / documents * float(((without_D - without_D.mean()) ** 2).sum()))
+    half = float(stats.t.ppf((1 + confidence) / 2, documents - 1)) * error
+    ratio = float(nll_D.sum() / total)
+    return ratio - half, ratio + half
+
+
+def ratio_difference_interval(
+    nll_D: Array, baseline_nll_D: Array, units_D: NDArray[np.integer], confidence: float = 0.95
+) -> Interval | None:
+    """Interval of the difference of two models' ratios on the same documents [D], paired by document.
+
+    The difference of the sums is itself a ratio, sum(nll - baseline) / sum(units), so what makes a document hard for
+    both models cancels. Jackknife and t as in ``ratio_jackknife_interval``.
+    """
+    return ratio_jackknife_interval(nll_D - baseline_nll_D, units_D, confidence)
+
+
+def mean_error(values: Array) -> float | None:
+    """Standard error of a mean, sample deviation / sqrt(n); None for a single value."""
+    return float(values.std(ddof=1) / math.sqrt(len(values))) if len(values) > 1 else None
+
+
+def mean_interval(values: Array) -> Interval | None:
+    """95 % interval of a mean of many values, 1.96 standard errors on each side; None for a single value."""
+    error = mean_error(values)
+    return None if error is None else (float(values.mean() - Z95 * error), float(values.mean() + Z95 * error))
+
+
+def t_interval(values: Array, confidence: float = 0.95) -> Interval | None:
+    """Interval of a mean of few values: mean +- t[n - 1] x sd / sqrt(n) (Student 1908); None for a single value."""
+    error = mean_error(values)
+    if error is None:
+        return None
+    half = float(stats.t.ppf((1 + confidence) / 2, len(values) - 1)) * error
+    return float(values.mean() - half), float(values.mean() + half)
+
+
+def bootstrap_interval(
+    statistic: Callable[[NDArray[np.int64]], float], n: int, draws: int = 2000, seed: int = 0, confidence: float = 0.95
+) -> Interval | None:
+    """Percentile bootstrap interval (Efron and Tibshirani 1993, section 13.3).
+
+    Args:
+        statistic: the value on the units of these indices [n]; NaN where it is undefined.
+        n: number of independent units, drawn with replacement.
+
+    Returns:
+        None for fewer than two units, or where more than half of the draws are NaN.
+    """
+    if n < 2:
+        return None
+    rng = np.random.default_rng(seed)
+    values = np.array([statistic(rng.integers(n, size=n)) for _ in range(draws)])
+    finite = values[~np.isnan(values)]
+    if len(finite) < draws / 2:
+        return None
+    low, high = np.quantile(finite, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return float(low), float(high)

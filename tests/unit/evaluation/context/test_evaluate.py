@@ -1,0 +1,131 @@
+"""Use of context against single windows scored one at a time, and against what each position scheme promises."""
+
+import dataclasses
+import math
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from gpt2lab.config import ContextConfig, UserError
+from gpt2lab.evaluation.context.evaluate import context_section
+from gpt2lab.evaluation.corpora.tokenized import HeldOut
+from gpt2lab.evaluation.loaded_model import Subject
+from gpt2lab.model import Layout
+from gpt2lab.tokenizer import load_tokenizer
+
+BYTES = load_tokenizer("bytes")
+TRAINED = 16
+TEXT = HeldOut([np.random.default_rng(i).integers(97, 110, 90 + i) for i in range(3)], {"text": "letters"})
+STREAM = [token for document in TEXT.documents for token in (BYTES.eot_id, *document.tolist())]
+
+
+@pytest.fixture
+def make_subject(tiny_model, cpu):
+    def make(positions):
+        model = tiny_model(positions=positions, vocab_size=257, block_size=TRAINED)
+        return Subject(model, BYTES, SimpleNamespace(context=TRAINED), cpu)
+
+    return make
+
+
+def config_of(**changes):
+    return ContextConfig(**{
+        "lengths": [0.25, 0.5, 1.0, 3.0], "offsets": [0.0, 0.5, 2.0], "num_blocks": 5, "block_tokens": 3,
+        "position_windows": 4, "batch_size": 2,
+    } | changes)  # fmt: skip
+
+
+def nll_alone(model, first, target, offset=0):
+    """Nats of token ``target`` of the stream after the tokens from ``first`` on, which stand at ``offset``."""
+    ids = torch.tensor([STREAM[first:target]])
+    log_p = model(ids, layout=Layout(torch.arange(ids.shape[1])[None] + offset))[0, -1].log_softmax(-1)
+    return -log_p[STREAM[target]].item()
+
+
+def test_each_context_scores_the_same_tokens(make_subject):
+    subject, longest = make_subject("rope"), 3 * TRAINED
+    figures = context_section(subject, config_of(), TEXT).figures
+    assert list(figures["by_context"]) == ["4", "8", "16", "48"]
+    ends = np.linspace(longest + 1, len(STREAM), 5).astype(int)
+    for length in (4, 8, 16, 48):
+        loss = np.mean([
+            nll_alone(subject.model, end - 1 - length, target) for end in ends for target in range(end - 3, end)
+        ])  # fmt: skip
+        found = figures["by_context"][str(length)]
+        assert found["loss"] == pytest.approx(loss, abs=1e-4)
+        assert found["token_perplexity"] == pytest.approx(math.exp(loss), rel=1e-3)
+        assert found["ratio"] == pytest.approx(math.exp(loss - figures["by_context"]["16"]["loss"]), rel=1e-3)
+        within = [BYTES.eot_id not in STREAM[end - length : end - 1] for end in ends]
+        assert found["share_within_document"] == np.mean(within)
+    assert figures["by_context"]["16"]["ratio_interval"] == (1, 1)
+
+
+def test_loss_by_position(make_subject):
+    subject = dataclasses.replace(make_subject("alibi"), source=SimpleNamespace(context=12))
+    figures = context_section(subject, config_of(), TEXT).figures
+    bins = figures["by_position"]
+    assert [part["first"] for part in bins[1:]] == [part["last"] + 1 for part in bins[:-1]]
+    assert (bins[0]["first"], bins[-1]["last"]) == (0, 35)
+    assert 12 in [part["first"] for part in bins]  # no bin on both sides of the trained context
+    ends = np.linspace(37, len(STREAM), 4).astype(int)
+    part = next(part for part in bins if part["first"] == 4)
+    loss = np.mean([
+        nll_alone(subject.model, end - 37, end - 36 + position)
+        for end in ends
+        for position in range(4, part["last"] + 1)
+    ])  # fmt: skip
+    assert part["loss"] == pytest.approx(loss, abs=1e-4)
+
+
+def test_only_absolute_positions_are_changed_by_an_offset(make_subject, positions):
+    subject = make_subject(positions)
+    section = context_section(subject, config_of(), TEXT)
+    by_offset = section.figures["by_offset"]
+    # learned positions end at 16, so that a window of 8 cannot begin at 32
+    assert list(by_offset) == (["0", "8"] if positions == "learned" else ["0", "8", "32"])
+    ratio = by_offset["8"]["ratio"]
+    if positions in ("rope", "alibi", "none"):
+        assert ratio == pytest.approx(1, abs=1e-5)
+    else:
+        assert abs(ratio - 1) > 1e-3
+    longest = section.figures["by_context"].keys()
+    ends = np.linspace(int(list(longest)[-1]) + 1, len(STREAM), 5).astype(int)
+    loss = np.mean([nll_alone(subject.model, end - 9, target, 8) for end in ends for target in range(end - 3, end)])
+    assert by_offset["8"]["loss"] == pytest.approx(loss, abs=1e-4)
+
+
+def test_learned_positions_say_where_they_end(make_subject, caplog):
+    caplog.set_level("INFO")
+    figures = context_section(make_subject("learned"), config_of(), TEXT).figures
+    assert list(figures["by_context"]) == ["4", "8", "16"]
+    assert (figures["ends_at"], figures["protocol"]["left_out"]) == (16, [48])
+    assert caplog.messages == ["contexts above 16 tokens are left out: model.positions=learned ends at 16"]
+
+
+def test_figures_do_not_depend_on_the_batch(make_subject):
+    subject = make_subject("sinusoidal")
+    one, many = (context_section(subject, config_of(batch_size=n), TEXT).figures for n in (1, 7))
+    for part in ("by_context", "by_offset"):
+        for key in one[part]:
+            assert one[part][key]["loss"] == pytest.approx(many[part][key]["loss"], abs=1e-5)
+
+
+def test_no_token_is_scored_twice(make_subject):
+    figures = context_section(make_subject("none"), config_of(num_blocks=1000), TEXT).figures
+    assert figures["protocol"]["blocks"] == (len(STREAM) - 49) // 3 + 1
+    assert context_section(make_subject("none"), config_of(max_tokens=10), TEXT).figures["reference_context"] == 8
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"block_tokens": 5}, "block_tokens=5: the shortest context has 4 tokens"),
+        ({"lengths": [1.0, 20.0]}, "has 276 tokens, the longest context needs 321: .* eval.context.max_tokens=275"),
+    ],
+)
+def test_what_does_not_fit_is_one_line(make_subject, changes, message):
+    with pytest.raises(UserError, match=message) as error:
+        context_section(make_subject("none"), config_of(**changes), TEXT)
+    assert "\n" not in str(error.value)

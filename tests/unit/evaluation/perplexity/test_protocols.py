@@ -1,0 +1,166 @@
+"""Each protocol beside itself written out naively on transformers' own GPT-2, with float64 sums."""
+
+import math
+import re
+
+import numpy as np
+import pytest
+import torch
+from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
+
+from gpt2lab.config import UserError
+from gpt2lab.evaluation.corpora.detokenize import detokenize_ptb
+from gpt2lab.evaluation.corpora.formats import Corpus, Document
+from gpt2lab.evaluation.perplexity.evaluate import summarise
+from gpt2lab.evaluation.perplexity.protocols import PROTOCOLS
+from gpt2lab.evaluation.scoring import score_tokens
+from gpt2lab.runtime import Runtime
+from gpt2lab.tokenizer import load_tokenizer
+from gpt2lab.weights import load_pretrained
+from tests.hugging_face import gpt2
+
+T = 12
+LENGTHS = [T - 1, T, T + 1, 2 * T + 3]
+STRIDES = [1, T // 2, T]
+BYTES = load_tokenizer("bytes")
+EOT = BYTES.eot_id
+
+
+def unchanged(text):
+    return text
+
+
+@pytest.fixture(scope="module")
+def reference():
+    torch.manual_seed(0)
+    return gpt2(vocab_size=257, n_positions=T)
+
+
+@pytest.fixture(scope="module")
+def model(reference, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("gpt2")
+    reference.save_pretrained(folder)
+    return load_pretrained(folder)
+
+
+def text_of(n, seed=0):
+    letters = np.random.default_rng(seed).choice(list("ab ,.\n"), n)
+    return "".join(letters).replace(" ", "é", 1)[:n]
+
+
+def corpus_of(*documents):
+    return Corpus([Document(text, [text]) for text in documents], "\n", {})
+
+
+def nll_of(reference, ids, labels):
+    """Float64 sum and number of the labels that are not -100, shifted as in transformers."""
+    with torch.no_grad():
+        log_p = reference(torch.tensor([ids])).logits[0].double().log_softmax(-1)
+    scored = [(i, label) for i, label in enumerate(labels[1:]) if label != -100]
+    return -sum(log_p[i, label].item() for i, label in scored), len(scored)
+
+
+def score(model, plan, cpu, batch_size=3):
+    return summarise(plan, score_tokens(model, plan.tokens_n, plan.windows, cpu, batch_size))
+
+
+@pytest.mark.parametrize("stride", STRIDES)
+@pytest.mark.parametrize("n", LENGTHS)
+def test_huggingface(reference, model, cpu, n, stride):
+    documents = [text_of(n // 3), text_of(n - n // 3 - 2 - 1, seed=1)]  # é is two bytes
+    ids = BYTES.encode("\n\n".join(documents))
+    nll, count, previous_end = 0.0, 0, 0
+    for begin in range(0, len(ids), stride):  # the page's loop
+        end = min(begin + T, len(ids))
+        target_length = end - previous_end
+        labels = [-100] * (end - begin - target_length) + ids[begin:end][-target_length:]
+        part, scored = nll_of(reference, ids[begin:end], labels)
+        nll, count, previous_end = nll + part, count + scored, end
+        if end == len(ids):
+            break
+    plan = PROTOCOLS["huggingface"]().plan(corpus_of(*documents), BYTES, T, stride, detokenize_ptb)
+    for batch_size in (1, 3, 100):
+        result, _ = score(model, plan, cpu, batch_size)
+        assert result.token_perplexity == pytest.approx(math.exp(nll / count), rel=1e-5)
+        assert result.tokens == result.bytes == count
+        assert result.word_perplexity is None
+    if stride < T:
+        assert count == len(ids) - 1
+
+
+@pytest.mark.parametrize("stride", STRIDES)
+@pytest.mark.parametrize("n", LENGTHS)
+@pytest.mark.parametrize("name", ["stream", "gpt2_paper"])
+def test_after_an_end_of_text(reference, model, cpu, name, n, stride):
+    documents = [text_of(n // 2) + " 's", text_of(n - n // 2, seed=1)]
+    if name == "stream":
+        ids = [EOT, *BYTES.encode(documents[0]), EOT, *BYTES.encode(documents[1])]
+        units = len("".join(documents).encode())
+    else:
+        ids = [EOT, *BYTES.encode(documents[0].replace(" 's", "'s") + "\n" + documents[1])]
+        units = len("\n".join(documents).encode())
+    nll, first = 0.0, 1
+    while first < len(ids):  # the first window holds T targets, each later one `stride` more and T inputs
+        end = min(first + (T if first == 1 else stride), len(ids))
+        begin = max(0, end - 1 - T)
+        with torch.no_grad():
+            log_p = reference(torch.tensor([ids[begin : end - 1]])).logits[0].double().log_softmax(-1)
+        nll -= sum(log_p[i - 1 - begin, ids[i]].item() for i in range(first, end))
+        first = end
+
+    def only_ptb_s(text):
+        return text.replace(" 's", "'s")
+
+    plan = PROTOCOLS[name]().plan(corpus_of(*documents), BYTES, T, stride, only_ptb_s)
+    words = len(documents[0].split()) + len(documents[1].split())
+    for batch_size in (1, 3, 100):
+        result, _ = score(model, plan, cpu, batch_size)
+        assert result.nll == pytest.approx(nll, rel=1e-5)
+        assert (result.tokens, result.words, result.bytes) == (len(ids) - 1, words, units)
+        assert result.word_perplexity == pytest.approx(math.exp(nll / words), rel=1e-4)
+
+
+def test_lm_eval(reference, model, cpu):
+    documents = [text_of(n, seed=n) for n in (1, T - 1, T, T + 1, 3 * T + 2)]
+    nll = 0.0
+    for document in documents:
+        for context, continuation in map(
+            make_disjoint_window, get_rolling_token_windows(BYTES.encode(document), EOT, T, 1)
+        ):
+            with torch.no_grad():
+                log_p = reference(torch.tensor([(context + continuation)[:-1]])).logits[0].double().log_softmax(-1)
+            nll -= sum(log_p[len(context) - 1 + i, token].item() for i, token in enumerate(continuation))
+    plan = PROTOCOLS["lm_eval"]().plan(corpus_of(*documents), BYTES, T, None, unchanged)
+    result, _ = score(model, plan, cpu)
+    assert result.nll == pytest.approx(nll, rel=1e-5)
+    assert result.words == sum(len(re.split(r"\s+", document)) for document in documents)
+    with pytest.raises(UserError, match="eval.stride=3: protocol lm_eval"):
+        PROTOCOLS["lm_eval"]().plan(corpus_of("ab"), BYTES, T, 3, unchanged)
+
+
+@pytest.mark.parametrize("name", PROTOCOLS)
+def test_documents_have_their_own_tokens(model, cpu, name):
+    texts = [text_of(n, seed=n) for n in (40, 3, 25)]
+    plan = PROTOCOLS[name]().plan(corpus_of(*texts), BYTES, T, None, unchanged)
+    for number, text in enumerate(texts):
+        own = BYTES.decode([i for i in plan.tokens_n[plan.document_n == number].tolist() if i != EOT])
+        assert own.rstrip("\n") == text.rstrip("\n")
+    _, intervals = score(model, plan, cpu)
+    assert "token_perplexity" in intervals
+    single, none = score(model, PROTOCOLS[name]().plan(corpus_of(texts[0]), BYTES, T, None, unchanged), cpu)
+    assert none == {}
+    assert single.tokens > 0
+
+
+def test_bf16_is_near(model, cpu):
+    plan = PROTOCOLS["stream"]().plan(corpus_of(text_of(400)), BYTES, T, 4, unchanged)
+    fp32, _ = score(model, plan, cpu)
+    bf16, _ = score(model, plan, Runtime(torch.device("cpu"), "bf16"))
+    assert bf16.nll != fp32.nll
+    assert bf16.token_perplexity == pytest.approx(fp32.token_perplexity, rel=0.005)
+
+
+def test_tokens_of_another_vocabulary(model, cpu):
+    plan = PROTOCOLS["stream"]().plan(corpus_of("some words"), load_tokenizer("gpt2"), T, None, unchanged)
+    with pytest.raises(UserError, match="ids below 257: it was made with another tokenizer"):
+        score(model, plan, cpu)

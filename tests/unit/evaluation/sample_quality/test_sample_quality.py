@@ -1,0 +1,262 @@
+"""Measures of samples against libraries and hand-made texts; the part as a whole on a tiny model of bytes."""
+
+import dataclasses
+import itertools
+import json
+import math
+import random
+from collections import Counter
+from types import SimpleNamespace
+
+import mauve
+import numpy as np
+import pytest
+import torch
+from nltk.translate.bleu_score import SmoothingFunction, sentence_bleu
+
+from gpt2lab.config import DecodingConfig, SampleQualityConfig, SamplingConfig, UserError
+from gpt2lab.evaluation.corpora.tokenized import HeldOut
+from gpt2lab.evaluation.loaded_model import Subject
+from gpt2lab.evaluation.sample_quality import sampling_section, scorer
+from gpt2lab.evaluation.sample_quality.diversity import distinct_n, self_bleu, zipf_coefficient
+from gpt2lab.evaluation.sample_quality.mauve import mauve_figures
+from gpt2lab.evaluation.sample_quality.metrics import Continuations, figures_of
+from gpt2lab.evaluation.sample_quality.prompts import choose_prompts
+from gpt2lab.evaluation.sample_quality.repetition import ends_in_loop, longest_loop, rep_n
+from gpt2lab.evaluation.sample_quality.scorer import open_scorer
+from gpt2lab.generation import generate
+from gpt2lab.statistics.resampling import draw_weights
+from gpt2lab.tokenizer import BytesTokenizer, load_tokenizer
+
+BYTES = load_tokenizer("bytes")
+SETTINGS = [DecodingConfig(temperature=0.0), DecodingConfig(), DecodingConfig(top_p=0.5)]
+
+
+def texts_of(seed, n_texts=12, longest=15, vocabulary=6):
+    rng = random.Random(seed)
+    return [[rng.randrange(vocabulary) for _ in range(rng.randrange(1, longest))] for _ in range(n_texts)]
+
+
+def test_rep_n_by_hand():
+    assert rep_n([1, 2, 1, 2, 1], 1) == 1 - 2 / 5
+    assert rep_n([1, 2, 1, 2, 1], 2) == 1 - 2 / 4
+    assert rep_n([1, 2, 3, 1, 2, 3, 4], 3) == 1 - 4 / 5
+    assert rep_n([1, 2, 3, 4], 4) == 0
+    assert math.isnan(rep_n([1, 2, 3], 4))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_longest_loop_is_the_longest_stretch_that_repeats_a_phrase_three_times(seed):
+    ids = texts_of(seed, 1, 40, 2)[0]
+    stretches = [ids[i:j] for i, j in itertools.combinations(range(len(ids) + 1), 2)]
+    looping = [s for s in stretches if any(s == (s[:p] * len(s))[: len(s)] for p in range(1, len(s) // 3 + 1))]
+    assert longest_loop(ids) == max(map(len, looping), default=0)
+
+
+def test_planted_loops():
+    before, after = list(range(100, 120)), list(range(200, 220))
+    assert longest_loop([*before, *[1, 2, 3] * 4, 1, *after]) == 13
+    assert longest_loop([*before, *[1, 2, 3] * 2, 1, 2, *after]) == 0
+    assert longest_loop([]) == longest_loop([1]) == 0
+    assert ends_in_loop([*before, *[1, 2, 3] * 3])
+    assert not ends_in_loop([*before, *[1, 2, 3] * 3, 4])
+    assert not ends_in_loop([*before, 5, 5, 5, 5, 5])  # a phrase has 2 tokens at least
+    assert ends_in_loop([*before, 5, 5, 5, 5, 5, 5])
+
+
+def test_distinct_n_by_hand():
+    texts = [[1, 2, 1], [1, 2], [3]]
+    assert distinct_n(texts, 1) == 3 / 6
+    assert distinct_n(texts, 2) == 2 / 3
+    assert math.isnan(distinct_n(texts, 4))
+
+
+@pytest.mark.parametrize("n", [2, 4])
+@pytest.mark.parametrize("seed", range(4))
+def test_self_bleu_is_that_of_nltk(seed, n):
+    texts = [*texts_of(seed), [99, 98, 97, 96]]  # one that shares no token
+    smoothing = SmoothingFunction().method1
+    scores = [sentence_bleu(texts[:i] + texts[i + 1 :], text, [1 / n] * n, smoothing) for i, text in enumerate(texts)]
+    assert self_bleu([*texts, []], n) == pytest.approx(sum(scores) / len(scores), abs=1e-12)
+
+
+def test_self_bleu_of_copies_and_strangers():
+    assert self_bleu([[1, 2, 3, 4, 5]] * 3) == pytest.approx(1)
+    assert self_bleu([[1, 2, 3, 4], [5, 6, 7, 8]]) == 0
+    assert math.isnan(self_bleu([[1, 2], []]))
+
+
+@pytest.mark.parametrize("exponent", [0.5, 1.0, 1.7])
+def test_zipf_of_a_known_distribution(exponent):
+    counts = np.rint(1e7 * np.arange(1, 300.0) ** -exponent).astype(int)  # too many to write out: 1 in 100 a text
+    scale = max(1, counts.sum() // 2_000_000)
+    ids = np.repeat(np.arange(len(counts)), counts // scale)
+    assert zipf_coefficient([ids.tolist()]) == pytest.approx(exponent, rel=0.02)
+    assert math.isnan(zipf_coefficient([[1, 1]]))
+
+
+def test_figures_by_hand():
+    these = Continuations(
+        [[1, 2, 1, 2, 1, 2], [3]], [np.full(6, 0.5, np.float32), np.array([2.0], np.float32)], [False, True]
+    )
+    figures = figures_of(these, draw_weights(2, 10, 0))
+    assert figures["perplexity"] == pytest.approx(math.exp(5 / 7))
+    assert figures["rep_1"] == pytest.approx((4 / 6 + 0) / 2)
+    assert figures["rep_2"] == pytest.approx(3 / 5)  # of the only text that has two tokens
+    assert (figures["longest_loop"], figures["share_ending_in_loop"], figures["share_ended"]) == (3, 0.5, 0.5)
+    assert figures["intervals"]["perplexity"] == pytest.approx([math.exp(0.5), math.exp(2)])
+    cut = these.cut([2, 0])
+    assert (cut.texts, [len(nll) for nll in cut.nll], cut.ended) == ([[1, 2], []], [2, 0], [False, True])
+    assert figures_of(cut.cut([0, 0]), draw_weights(2, 10, 0))["perplexity"] is None
+
+
+def test_mauve_is_that_of_the_package():
+    rng = np.random.default_rng(0)
+    human_SC, near_SC = (rng.normal(size=(60, 4)).astype(np.float32) for _ in "hn")
+    far_SC = near_SC + np.array([6, 0, 0, 0], np.float32)
+    figures = mauve_figures(human_SC, near_SC, 2)
+    expected = [mauve.compute_mauve(p_features=human_SC, q_features=near_SC, seed=seed).mauve for seed in (0, 1)]
+    assert figures["mauve"] == pytest.approx(np.mean(expected))
+    assert figures["mauve_sd_over_seeds"] == pytest.approx(np.std(expected, ddof=1))
+    assert mauve_figures(human_SC, far_SC, 1)["mauve"] < figures["mauve"] / 2
+    assert "5000" in figures["note"]
+
+
+def subject_of(model, cpu, tokenizer=BYTES, context=24):
+    source = SimpleNamespace(context=context, describe=lambda: "a tiny model")
+    return Subject(model, tokenizer, source, cpu)
+
+
+@pytest.fixture
+def subject(tiny_model, cpu):
+    return subject_of(tiny_model(vocab_size=257, block_size=24), cpu)
+
+
+def held_out(n_documents=6, length=70):
+    rng = np.random.default_rng(0)
+    return HeldOut([rng.integers(97, 105, length + i) for i in range(n_documents)], {"text": "letters"})
+
+
+def config_of(**changes):
+    return SampleQualityConfig(**{
+        "decoding": SETTINGS, "num_prompts": 8, "prompt_tokens": 6, "new_tokens": 10, "resamples": 50, "batch_size": 4,
+    } | changes)  # fmt: skip
+
+
+def test_prompts_are_stretches_of_one_document_and_do_not_overlap():
+    text, config = held_out(3, 60), config_of(num_prompts=10)
+    chosen = choose_prompts(text.documents, config)
+    places = set()
+    for prompt, human in zip(*chosen, strict=True):
+        stretch = [*prompt, *human]
+        found = [
+            (number, i)
+            for number, document in enumerate(text.documents)
+            for i in range(len(document))
+            if document[i : i + len(stretch)].tolist() == stretch
+        ]
+        assert len(prompt) == 6
+        assert len(human) == 10 or found[0][1] + len(stretch) == len(text.documents[found[0][0]])
+        places |= {(found[0][0], i) for i in range(found[0][1], found[0][1] + len(stretch))}
+    assert len(places) == sum(len(part) for parts in chosen for part in parts)
+    assert choose_prompts(text.documents, config) == chosen
+    assert choose_prompts(text.documents, config_of(num_prompts=10, seed=1)) != chosen
+
+
+def test_scores_are_those_of_one_text_at_a_time(subject):
+    prompts, texts = [[97, 98], [99], [100, 101, 102]], [[103, 104, 97], [], [98]]
+    judge = open_scorer(None, subject, 2)
+    for prompt, text, nll in zip(prompts, texts, judge.token_nll(prompts, texts), strict=True):
+        log_p = subject.model(torch.tensor([[*prompt, *text]]))[0].log_softmax(-1)
+        expected = [-log_p[len(prompt) + i - 1, token].item() for i, token in enumerate(text)]
+        np.testing.assert_allclose(nll, expected, atol=1e-5)
+    for row, state in zip(map(list.__add__, prompts, texts), judge.last_states(prompts, texts), strict=True):
+        np.testing.assert_allclose(state, subject.model.hidden(torch.tensor([row]))[0, -1].detach(), atol=1e-5)
+
+
+def test_section(subject):
+    section = sampling_section(subject, config_of(mauve_seeds=1), held_out())
+    assert list(section.figures["settings"]) == ["greedy", "temperature=1", "top_p=0.5"]
+    lines = [json.loads(line) for line in section.texts["eval_samples.jsonl"].splitlines()]
+    assert [line["setting"] for line in lines] == [
+        name for name in ("human", "greedy", "temperature=1", "top_p=0.5") for _ in range(8)
+    ]
+    for label, pair in section.figures["settings"].items():
+        ours, theirs = pair["samples"], pair["human_of_equal_lengths"]
+        assert ours["tokens"] == theirs["tokens"]
+        assert 0 <= pair["mauve"]["mauve"] <= 1
+        assert section.texts["sampling.md"].count(label)
+        drawn = [line for line in lines if line["setting"] == label and not line["ended"]]
+        assert all(line["tokens"] == 10 for line in drawn)
+    assert "itself" in section.figures["protocol"]["scorer"]
+    # the human text scores as it is, whatever is drawn
+    human = [line for line in lines if line["setting"] == "human"]
+    nll, tokens = sum(line["nll"] for line in human), sum(line["tokens"] for line in human)
+    assert section.figures["human"]["perplexity"] == pytest.approx(math.exp(nll / tokens), rel=1e-6)
+
+
+def test_figures_depend_on_the_seed_and_not_on_the_batch(subject):
+    first, again, other_batch, other_seed = (
+        sampling_section(subject, config_of(**changes), held_out())
+        for changes in ({}, {}, {"batch_size": 3}, {"seed": 1})
+    )
+    assert json.dumps(first.figures) == json.dumps(again.figures)
+    assert first.texts == again.texts
+    texts_of_batch, texts = (
+        [json.loads(line)["text"] for line in section.texts["eval_samples.jsonl"].splitlines()]
+        for section in (other_batch, first)
+    )
+    assert texts_of_batch == texts
+    assert other_seed.figures["settings"] != first.figures["settings"]
+
+
+def test_samples_of_the_same_prompts_depend_on_the_seed(subject):
+    whole = config_of(num_prompts=29, decoding=[DecodingConfig()])  # all there are, whatever the seed
+    one, two = (
+        sampling_section(subject, dataclasses.replace(whole, seed=seed), held_out())
+        .texts["eval_samples.jsonl"]
+        .splitlines()
+        for seed in (0, 1)
+    )
+    assert one[:29] == two[:29]
+    assert all(first != second for first, second in zip(one[29:], two[29:], strict=True))
+
+
+def test_human_text_is_cut_to_samples_that_end_early(subject):
+    config = config_of(decoding=[DecodingConfig()], num_prompts=16)
+    prompts = choose_prompts(held_out().documents, config).prompts
+    drawn = generate(subject.model, prompts, SamplingConfig(max_new_tokens=10), eot_id=-1, runtime=subject.runtime)
+    ending = BytesTokenizer()
+    ending.eot_id = Counter(token for text in drawn for token in text).most_common(1)[0][0]
+    section = sampling_section(dataclasses.replace(subject, tokenizer=ending), config, held_out())
+    pair = section.figures["settings"]["temperature=1"]
+    assert pair["samples"]["share_ended"] > 0
+    assert pair["samples"]["tokens"] == pair["human_of_equal_lengths"]["tokens"] < section.figures["human"]["tokens"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"num_prompts": 99}, "num_prompts=99: the held-out text has room for 29 prompts of 6 tokens"),
+        ({"new_tokens": 30}, r"new_tokens = 36: the scorer, the model itself, a tiny model, was trained on 24"),
+    ],
+)
+def test_what_does_not_fit_is_one_line(subject, changes, message):
+    with pytest.raises(UserError, match=message) as error:
+        sampling_section(subject, config_of(**changes), held_out())
+    assert "\n" not in str(error.value)
+
+
+def test_scorer_with_another_tokenizer(subject, monkeypatch):
+    gpt2 = SimpleNamespace(tokenizer=load_tokenizer("gpt2"))
+    monkeypatch.setattr(scorer, "open_model", lambda where, device: gpt2)
+    with pytest.raises(UserError, match=r"scorer=other reads tokenizer=gpt2, the samples are of tokenizer=bytes"):
+        open_scorer("other", subject, 4)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"decoding": []}, {"decoding": [DecodingConfig()] * 2}, {"num_prompts": 1}, {"mauve_seeds": -1}]
+)
+def test_settings_that_cannot_work(wrong):
+    with pytest.raises(UserError, match=rf"^eval\.quality\.{next(iter(wrong))}"):
+        SampleQualityConfig(**wrong)

@@ -1,0 +1,205 @@
+"""Zero-shot tasks against brute force, hand-made questions, and what is said of malformed ones."""
+
+import json
+import math
+from types import SimpleNamespace
+
+import datasets
+import numpy as np
+import pytest
+import torch
+
+from gpt2lab.config import EvalConfig, ModelConfig, TasksConfig, UserError
+from gpt2lab.evaluation.loaded_model import Subject
+from gpt2lab.evaluation.tasks.evaluate import read_questions, score_tasks
+from gpt2lab.evaluation.tasks.likelihoods import (
+    EncodedRequest,
+    Likelihood,
+    Request,
+    encode_request,
+    score_encoded,
+    score_requests,
+)
+from gpt2lab.evaluation.tasks.tasks import TASKS, HellaSwag
+from gpt2lab.model import GPT
+from gpt2lab.tokenizer import load_tokenizer
+
+CONTEXT = 20
+BYTES = load_tokenizer("bytes")
+
+
+@pytest.fixture
+def subject(cpu):
+    torch.manual_seed(0)
+    model = GPT(ModelConfig(n_layer=2, n_head=2, n_embd=16, block_size=CONTEXT, vocab_size=257, dropout=0.3))
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    source = SimpleNamespace(context=CONTEXT, origin={"checkpoint": "openai-community/gpt2"})
+    return Subject(model, BYTES, source, cpu)
+
+
+def brute_force(model, context, continuation):
+    """Log-likelihood and greedy tokens, one token at a time, on the last CONTEXT tokens before each."""
+    log_p, greedy = 0.0, []
+    model.eval()
+    ids = (context + continuation)[-CONTEXT - 1 :]
+    for i in range(len(ids) - len(continuation), len(ids)):
+        with torch.no_grad():
+            logits = model(torch.tensor([ids[:i]]))[0, -1].double()
+        log_p += logits.log_softmax(0)[ids[i]].item()
+        greedy.append(logits.argmax().item() == ids[i])
+    model.train()
+    return log_p, greedy
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 50])
+def test_likelihoods(subject, batch_size):
+    texts = [("", "ab"), ("a", " b"), ("hello", " world"), ("x" * 40, "abc"), ("x", "y" * CONTEXT), ("ab cd", "e")] * 2
+    results = score_requests(subject, [Request(*text) for text in texts], batch_size)
+    for (context, continuation), result in zip(texts, results, strict=True):
+        ids = BYTES.encode(context) or [BYTES.eot_id]
+        log_p, greedy = brute_force(subject.model, ids, BYTES.encode(continuation))
+        assert result.log_likelihood == pytest.approx(log_p, rel=1e-5)
+        assert (result.greedy, result.is_greedy, result.tokens) == (greedy, all(greedy), len(greedy))
+    assert subject.model.training
+    for wrong in ("", "y" * (CONTEXT + 1)):
+        with pytest.raises(UserError, match=f"continuation of {len(wrong)} tokens"):
+            score_requests(subject, [Request("a", wrong)], batch_size)
+
+
+def test_what_greedy_decoding_writes_is_greedy(subject):
+    prompt = BYTES.encode("seed")
+    ids = list(prompt)
+    subject.model.eval()
+    for _ in range(4):
+        ids.append(subject.model(torch.tensor([ids]))[0, -1].argmax().item())
+    written = ids[len(prompt) :]
+    wrong_end = [*written[:-1], (written[-1] + 1) % 256]
+    right, wrong = score_encoded(subject, [EncodedRequest(prompt, written), EncodedRequest(prompt, wrong_end)], 2)
+    assert right.is_greedy
+    assert wrong.greedy == [True, True, True, False]
+    assert not wrong.is_greedy
+
+
+def test_space_goes_to_the_continuation():
+    gpt2 = load_tokenizer("gpt2")
+    assert encode_request(Request("Hello ", "world"), gpt2) == (gpt2.encode("Hello"), gpt2.encode(" world"))
+    assert encode_request(Request("", "world"), gpt2) == ([gpt2.eot_id], gpt2.encode("world"))
+
+
+def likelihood(log_likelihood, tokens=1):
+    return Likelihood(log_likelihood, [True] * tokens)
+
+
+def test_three_ways_to_choose_an_ending():
+    row = {
+        "activity_label": "A",
+        "ctx_a": "B",
+        "ctx_b": "",
+        "endings": ["ab [left out of the length]", "abcdefgh", "abcd", "x"],
+        "label": 1,
+    }
+    # total: 0 is best; by character: 1; by token: 2
+    ways = [likelihood(-3.0, 1), likelihood(-4.0, 2), likelihood(-4.5, 9), likelihood(-50.0, 1)]
+    found = {
+        gold: [name for name, right in HellaSwag().scores({**row, "label": gold}, ways).items() if right]
+        for gold in range(4)
+    }
+    assert found == {0: ["acc"], 1: ["acc_norm"], 2: ["acc_token"], 3: []}
+    with pytest.raises(UserError, match="answer '4': expected one of the 4 choices"):
+        HellaSwag().requests({**row, "label": "4"})
+
+
+def test_words_of_lambada():
+    task = TASKS["lambada_openai"]()
+    assert task.requests({"text": "he said to Bob Smith's"}) == [Request("he said to Bob", " Smith's")]
+    half = task.scores({}, [Likelihood(-2.5, [False, True])])
+    assert half == {"acc": 0.0, "acc_last_token": 1.0, "log_likelihood": -2.5}
+    with pytest.raises(UserError, match="one word"):
+        task.requests({"text": "word"})
+
+
+CBT = {
+    "sentences": ["`` It is late , '' said Tom .", "Ann did n't hear ."],
+    "question": "`` XXXXX is deaf , '' said the dog .",
+    "answer": "Ann",
+    "options": ["Ann", "Tom", "dog"],
+}
+
+
+def test_blanks_of_the_childrens_book_test():
+    task = TASKS["cbt_ne"]()
+    context = '"It is late," said Tom. Ann didn\'t hear.'
+    requests = task.requests(CBT)
+    assert requests == [Request(context, f' "{option} is deaf," said the dog.') for option in CBT["options"]]
+    assert task.scores(CBT, [likelihood(-3.0), likelihood(-4.0), likelihood(-5.0)]) == {"acc": 1.0}
+    assert task.scores(CBT, [likelihood(-3.0), likelihood(-2.0), likelihood(-5.0)]) == {"acc": 0.0}
+    for wrong, message in (({"answer": "cat"}, "expected one of the 3 choices"), ({"question": "?"}, "XXXXX")):
+        with pytest.raises(UserError, match=message):
+            task.requests(CBT | wrong)
+
+
+def settings_of(folder, **settings):
+    return EvalConfig(parts=["tasks"], tasks=TasksConfig(folder=str(folder), **settings))
+
+
+def test_figures_of_a_task(subject, tmp_path):
+    rows = [{"text": f"a text {i} and word{i}"} for i in range(9)]
+    (tmp_path / "lambada_openai.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for limit, used in ((None, rows), (4, rows[:4]), (1, rows[:1])):
+        section = score_tasks(subject, settings_of(tmp_path, names=["lambada_openai"], limit=limit))
+        figures = section.figures["lambada_openai"]
+        log_p = []
+        for row in used:
+            context, _, word = row["text"].rpartition(" ")
+            log_p.append(brute_force(subject.model, BYTES.encode(context), BYTES.encode(" " + word))[0])
+        assert figures["questions"] == len(used)
+        assert figures["perplexity"] == pytest.approx(math.exp(-np.mean(log_p)), rel=1e-5)
+        by_name = {row.name: row for row in section.rows}
+        row = by_name["lambada_openai perplexity"]
+        assert (row.published == 40.0554) == (limit is None)  # of all questions alone
+        if len(used) > 1:
+            error = np.std(log_p, ddof=1) / math.sqrt(len(used))
+            assert figures["perplexity_stderr"] == pytest.approx(figures["perplexity"] * error, rel=1e-4)
+            assert row.interval == pytest.approx(
+                np.exp(-np.mean(log_p) + np.array([-1, 1]) * 1.959964 * error), rel=1e-4
+            )
+        else:
+            assert figures["perplexity_stderr"] is None
+            assert row.interval is None
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"activity_label": "a", "ctx_a": "b", "ctx_b": "c", "label": 0}, "line 1 has no field endings"),
+        ({"activity_label": "a", "ctx_a": 1, "ctx_b": "c", "label": 0, "endings": []}, "ctx_a is 1, expected str"),
+        ({"activity_label": "a", "ctx_a": "b", "ctx_b": "c", "label": "x", "endings": ["d"]}, "question 1: answer 'x'"),
+        (None, "the file is empty"),
+    ],
+)
+def test_malformed_questions(subject, tmp_path, content, message):
+    (tmp_path / "hellaswag.jsonl").write_text(json.dumps(content) if content else "")
+    with pytest.raises(UserError, match=message) as error:
+        score_tasks(subject, settings_of(tmp_path, names=["hellaswag"]))
+    assert "\n" not in str(error.value)
+
+
+def test_tasks_that_are_not_there(subject, tmp_path, monkeypatch):
+    with pytest.raises(UserError, match=r"expected some of lambada_openai.*eval.tasks.lm_eval="):
+        score_tasks(subject, settings_of(tmp_path))
+    with pytest.raises(UserError, match="eval.tasks.names=helaswag: expected.*did you mean hellaswag"):
+        score_tasks(subject, settings_of(tmp_path, names=["helaswag"]))
+
+    def offline(*_, **__):
+        raise ConnectionError("offline")
+
+    monkeypatch.setattr(datasets, "load_dataset", offline)
+    with pytest.raises(UserError, match=r"put its questions into FOLDER/cbt_cn.jsonl.*eval.tasks.folder=FOLDER"):
+        read_questions("cbt_cn", TASKS["cbt_cn"](), TasksConfig(names=["cbt_cn"], folder=str(tmp_path)))
+
+
+def test_a_sentence_that_is_longer_than_the_context(subject, tmp_path):
+    (tmp_path / "cbt_ne.jsonl").write_text(json.dumps(CBT))
+    with pytest.raises(UserError, match="tokens: expected 1 to 20"):
+        score_tasks(subject, settings_of(tmp_path, names=["cbt_ne"]))

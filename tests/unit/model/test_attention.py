@@ -1,0 +1,69 @@
+"""gpt2lab.model.attention: what a forward hook sees, and the weights computed from it, against torch's attention."""
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from gpt2lab.generation.cache import KVCache
+from gpt2lab.model.attention import CausalAttention, attention_weights
+from gpt2lab.model.layout import left_padded
+
+CLOSE = {"rtol": 1e-5, "atol": 1e-6}
+
+
+@pytest.mark.parametrize("n_kv_head", [1, 2, 6])
+@pytest.mark.parametrize(("T", "S"), [(1, 1), (1, 5), (5, 5), (3, 5)])
+@pytest.mark.parametrize("mask", ["none", "bool", "bias"])
+def test_attention_weights_are_those_of_torch(n_kv_head, T, S, mask):
+    if mask == "none" and T not in (1, S):
+        pytest.skip("several new tokens after cached ones need a mask")
+    q, k, v = torch.randn(2, 6, T, 4), torch.randn(2, n_kv_head, S, 4), torch.randn(2, n_kv_head, S, 4)
+    allowed = torch.ones(T, S, dtype=torch.bool).tril(S - T)
+    masks = {"none": None, "bool": allowed, "bias": torch.randn(2, 6, T, S).masked_fill(~allowed, -torch.inf)}
+    weights = attention_weights(q, k, masks[mask])
+    expected = F.scaled_dot_product_attention(
+        q, k, v, masks[mask], is_causal=mask == "none" and T == S, enable_gqa=True
+    )
+    torch.testing.assert_close(weights.sum(-1), torch.ones(2, 6, T))
+    torch.testing.assert_close(weights @ v.repeat_interleave(6 // n_kv_head, dim=1), expected, **CLOSE)
+    torch.testing.assert_close(CausalAttention(0.0)(q, k, v, masks[mask]), expected, **CLOSE)
+
+
+def test_attention_weights_are_float32_from_bfloat16():
+    q, k = torch.randn(2, 1, 2, 5, 8, dtype=torch.bfloat16)
+    weights = attention_weights(q, k, None)
+    assert weights.dtype == torch.float32
+    torch.testing.assert_close(weights, attention_weights(q.float(), k.float(), None))
+
+
+def test_forward_hook_sees_queries_keys_values_and_mask(tiny_model, variant, options):
+    """From what the hook of each layer sees, the layer's output follows."""
+    model = tiny_model(**variant | options)
+    seen = []
+    for block in model.blocks:
+        block.attn.attend.register_forward_hook(lambda module, inputs, output: seen.append((*inputs, output)))
+    tokens = torch.randint(31, (2, 7))
+    model(tokens, layout=left_padded(torch.tensor([0, 3]), 0, 7))
+    assert len(seen) == model.config.n_layer
+    for q, k, v, mask, output in seen:
+        groups = q.shape[1] // k.shape[1]
+        weights = attention_weights(q, k, mask)
+        assert weights.shape == (2, model.config.n_head, 7, 7)
+        torch.testing.assert_close(weights @ v.repeat_interleave(groups, dim=1), output, **CLOSE)
+        assert (weights[1, :, 3:, :3] == 0).all()  # row 1 begins with 3 columns of padding
+
+
+def test_forward_hook_sees_cached_keys_too(tiny_model, cpu):
+    model = tiny_model()
+    cache = KVCache(model.config, 1, 6, cpu.device, torch.float32)
+    shapes = []
+    model.blocks[0].attn.attend.register_forward_hook(
+        lambda module, inputs, output: shapes.append((inputs[0].shape[2], inputs[1].shape[2]))
+    )
+    for part in torch.randint(31, (1, 6)).split([4, 1, 1], dim=1):
+        model(part, cache=cache)
+    assert shapes == [(4, 4), (1, 5), (1, 6)]
+
+
+def test_attend_adds_nothing_to_the_state_dict(tiny_model):
+    assert not [name for name in tiny_model().state_dict() if "attend" in name]
