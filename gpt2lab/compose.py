@@ -34,7 +34,6 @@ from omegaconf.errors import OmegaConfBaseException
 from tqdm import tqdm
 
 from gpt2lab import config
-from gpt2lab.checkpoint import one_line
 from gpt2lab.config import (
     EvalJob,
     ExportJob,
@@ -44,6 +43,7 @@ from gpt2lab.config import (
     UserError,
     did_you_mean,
     from_dict,
+    one_line,
     to_dict,
 )
 from gpt2lab.distributed import RankFailedError, is_launched, launch

@@ -1,53 +1,42 @@
-"""Models by name: NAME[@REVISION] -> the Hugging Face Hub (or its cache on this machine) -> a folder.
+"""The Hugging Face Hub: fetch, or explain in one line why not and what to do instead.
 
-``huggingface_hub`` does the fetching. Its cache, its offline switch (HF_HUB_OFFLINE), its mirrors (HF_ENDPOINT) and its
-login are the ones that are used.
+The libraries' own cache, offline switch (HF_HUB_OFFLINE), mirrors (HF_ENDPOINT) and login are used.
 """
 
-import re
+import logging
 import textwrap
-from pathlib import Path
+from collections.abc import Callable
+from typing import TypeVar
 
-from gpt2lab.checkpoint import one_line
-from gpt2lab.config import UserError
+from gpt2lab.config import UserError, one_line
 
-SHORT_NAMES = {name: f"openai-community/{name}" for name in ("gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl")}
-FILES = ["config.json", "model*.safetensors", "model.safetensors.index.json", "vocab.json", "tokenizer.json"]
-"""the last two tell whose token ids they are"""
+Fetched = TypeVar("Fetched")
 
-
-def is_hub_name(where: str) -> bool:
-    """Whether ``where``, which is no file or folder, reads as a name on the Hub: gpt2, ORG/NAME, either @REVISION.
-
-    A path into a local folder that is there (runs/typo) is a mistyped path, not a name.
-    """
-    name = where.partition("@")[0]
-    organisation, _, _ = name.partition("/")
-    if re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name):
-        return not Path(organisation).exists()
-    return name in SHORT_NAMES
+LIBRARIES = ("datasets", "fsspec", "httpx", "huggingface_hub")
+"""The loggers of these libraries report each request and each retry."""
 
 
-def fetch(where: str, key: str) -> tuple[Path, dict[str, str]]:
-    """The folder of a model on the Hub, and its full name and exact revision.
+def fetch_or_explain(setting: str, fetch: Callable[[], Fetched], instead: str) -> Fetched:
+    """Return ``fetch()``, which asks the Hub.
 
     Args:
-        where: NAME or NAME@REVISION.
-        key: the setting to type a folder for instead, where fetching fails.
+        setting: what the user typed, for example ``checkpoint=gpt2``.
+        fetch: imports the library that it needs and returns what it fetched.
+        instead: what the user can do where fetching fails.
 
     Raises:
-        UserError: no network, no such model, ``huggingface_hub`` is not installed; it says which files to put where.
+        UserError: the library is not installed, there is no network, or the Hub does not have it.
     """
-    name, _, revision = where.partition("@")
-    repository = SHORT_NAMES.get(name, name)
-    mend = f"put config.json and model.safetensors of {repository} into a folder and type {key}=FOLDER"
+    for name in LIBRARIES:
+        logging.getLogger(name).setLevel(logging.ERROR)
     try:
-        from huggingface_hub import snapshot_download  # noqa: PLC0415
+        return fetch()
+    except UserError:
+        raise
     except ImportError as error:
-        raise UserError(f"{key}={where}: type pip install huggingface_hub, or {mend}") from error
-    try:
-        folder = Path(snapshot_download(repository, revision=revision or None, allow_patterns=FILES))
-    except Exception as error:  # of many kinds, of the library's and of its libraries'; the way out is the same
+        raise UserError(
+            f"{setting}: package {error.name} is not installed: type pip install {error.name}, or {instead}"
+        ) from error
+    except Exception as error:  # the libraries raise many kinds; the way out is the same for all of them
         reason = textwrap.shorten(one_line(error), 160, placeholder=" ...")
-        raise UserError(f"{key}={where}: not fetched ({type(error).__name__}: {reason}): {mend}") from error
-    return folder, {"checkpoint": repository, "revision": folder.name}
+        raise UserError(f"{setting}: not fetched ({type(error).__name__}: {reason}): {instead}") from error
