@@ -9,9 +9,9 @@ from gpt2lab.config.errors import check
 class DataConfig:
     """Which text, and where its shards live: ``<root>/<name>/<tokenizer>/``."""
 
-    source: str = "python_stdlib"
+    source: str = "state_of_the_union"
     """a key of gpt2lab.data.sources.SOURCES"""
-    name: str = "python_stdlib"
+    name: str = "state_of_the_union"
     """folder under ``root``"""
     root: str = "data"
     """folder of all prepared sets"""

@@ -1,9 +1,9 @@
-"""Shape and variants of the network."""
+"""The model: its shape, and the variant of each part."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
-from gpt2lab.config.errors import check, check_divides
+from gpt2lab.config.errors import UserError, check, check_divides
 
 IGNORE_INDEX = -100
 """a target with this id is not scored, and not counted in a mean; ``torch.nn.functional.cross_entropy`` agrees"""
@@ -11,26 +11,36 @@ IGNORE_INDEX = -100
 
 @dataclass
 class PositionsConfig:
-    """How the model knows the order of the tokens."""
+    """How the model encodes the positions of tokens."""
 
     name: str = "learned"
-    """a key of gpt2lab.model.positions.POSITIONS"""
+    """learned | rope | sinusoidal | alibi | none: a key of gpt2lab.model.positions.POSITIONS"""
     rope_theta: float = 10_000.0
     """base of the rotation frequencies (rope only; Su et al. 2021, section 3.2.2)"""
     rope_fraction: float = 1.0
-    """share of a head's channels that is rotated, the first ones (rope only; GPT-NeoX: 0.25)"""
+    """fraction of a head's channels that is rotated, the first ones (rope only; GPT-NeoX: 0.25)"""
 
     def __post_init__(self) -> None:
         check(0 < self.rope_theta < math.inf, "model.positions.rope_theta", self.rope_theta, "a number above 0")
-        check(0 < self.rope_fraction <= 1, "model.positions.rope_fraction", self.rope_fraction, "a share, above 0 to 1")
+        check(
+            0 < self.rope_fraction <= 1,
+            "model.positions.rope_fraction", self.rope_fraction, "a fraction above 0 and up to 1",
+        )  # fmt: skip
+        for option in fields(self):
+            value = getattr(self, option.name)
+            if option.name.startswith("rope_") and self.name != "rope" and value != option.default:
+                raise UserError(
+                    f"model.positions.{option.name}={value}: model/positions={self.name} ignores it; "
+                    f"expected no value; try model/positions=rope model.positions.{option.name}={value}"
+                )
 
 
 @dataclass
 class NormConfig:
-    """The normalisation before attention, before the MLP and before the head."""
+    """The normalization before attention, before the MLP and before the head."""
 
     name: str = "layernorm"
-    """a key of gpt2lab.model.norms.NORMS"""
+    """layernorm | rmsnorm: a key of gpt2lab.model.norms.NORMS"""
     eps: float = 1e-5
     """added to the variance (layernorm) or mean square (rmsnorm)"""
 
@@ -40,12 +50,12 @@ class NormConfig:
 
 @dataclass
 class MLPConfig:
-    """The position-wise network of a block."""
+    """The MLP of a block."""
 
     name: str = "gelu"
-    """a key of gpt2lab.model.mlp.MLPS"""
+    """gelu | gelu_erf | silu | swiglu | relu2: a key of gpt2lab.model.mlp.MLPS"""
     hidden_dim: int | None = None
-    """width between its layers; null: 4 n_embd, for swiglu 8/3 n_embd rounded up to a multiple of 8"""
+    """width of the hidden layer; null: 4 n_embd, for swiglu 8/3 n_embd rounded up to a multiple of 8"""
 
     def __post_init__(self) -> None:
         expected = "a whole number of at least 1, or null"
@@ -54,30 +64,30 @@ class MLPConfig:
 
 @dataclass
 class ModelConfig:
-    """The shape of the network. The defaults are GPT-2 small, 124,439,808 parameters."""
+    """The model. The defaults are GPT-2 small, 124,439,808 parameters."""
 
     n_layer: int = 12
-    """blocks"""
+    """number of blocks"""
     n_head: int = 12
-    """attention heads a block"""
+    """attention heads per block"""
     n_kv_head: int | None = None
-    """heads of the keys and values, each shared by n_head / n_kv_head queries; null: n_head (Ainslie et al. 2023)"""
+    """key-value heads, each shared by n_head / n_kv_head query heads; null: n_head (GQA; Ainslie et al. 2023)"""
     n_embd: int = 768
     """width of the residual stream"""
     block_size: int = 1024
     """longest sequence, in tokens"""
     vocab_size: int = 50_257
-    """token ids; must be the tokenizer's"""
+    """number of token ids; must equal the tokenizer's"""
     vocab_multiple_of: int = 1
-    """the embedding gets rows up to a multiple of this (128 suits a GPU); no id and no probability is ever theirs"""
+    """rows of the embedding are padded to a multiple of this (128 suits a GPU); padding ids are never predicted"""
     bias: bool = True
     """biases in the linear layers and in LayerNorm"""
     tie_head: bool = True
-    """the output head shares the token embedding's matrix"""
+    """the output head is the token embedding's matrix"""
     qk_norm: bool = False
-    """normalise each head's queries and keys, before positions are put in (Dehghani et al. 2023, section 2)"""
+    """normalize each head's queries and keys, before positions are applied (Dehghani et al. 2023, section 2)"""
     dropout: float = 0.0
-    """probability, on the embedding, the attention weights and both residual branches"""
+    """dropout probability on the embedding, the attention weights and both residual branches"""
     positions: PositionsConfig = field(default_factory=PositionsConfig)
     norm: NormConfig = field(default_factory=NormConfig)
     mlp: MLPConfig = field(default_factory=MLPConfig)
@@ -98,7 +108,7 @@ class ModelConfig:
 
     @property
     def kv_heads(self) -> int:
-        """Heads of the keys and values."""
+        """Number of key-value heads."""
         return self.n_kv_head or self.n_head
 
     @property

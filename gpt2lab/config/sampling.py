@@ -1,21 +1,21 @@
-"""How text is drawn from a model."""
+"""Sampling: how the next token is chosen, and how many samples are drawn."""
 
 import math
 from dataclasses import dataclass
 
-from gpt2lab.config.errors import check
+from gpt2lab.config.errors import UserError, check
 
 
 @dataclass
 class DecodingConfig:
-    """What the probabilities of the next token become before it is drawn."""
+    """How the next token is chosen from the logits."""
 
     temperature: float = 1.0
-    """divides the logits; 0: the most likely token (greedy)"""
+    """divides the logits; 0: always the most likely token (greedy)"""
     top_k: int | None = None
     """keep the k most likely tokens; null: all"""
     top_p: float | None = None
-    """keep the smallest set of tokens whose probabilities reach p (Holtzman et al. 2020); null: all"""
+    """keep the smallest set of most likely tokens whose probabilities sum to p (Holtzman et al. 2020); null: all"""
 
     def __post_init__(self) -> None:
         check(
@@ -26,10 +26,16 @@ class DecodingConfig:
             self.top_k is None or self.top_k >= 1, "sampling.top_k", self.top_k, "a whole number of at least 1, or null"
         )
         check(self.top_p is None or 0 < self.top_p <= 1, "sampling.top_p", self.top_p, "0 < top_p <= 1, or null")
+        for key in ("top_k", "top_p"):
+            if self.temperature == 0 and getattr(self, key) is not None:
+                raise UserError(
+                    f"sampling.{key}={getattr(self, key)}: greedy decoding (sampling.temperature=0) ignores it; "
+                    f"expected null; try sampling.temperature=1"
+                )
 
     @property
     def label(self) -> str:
-        """The setting in a few characters: greedy, temperature=0.7, top_k=40 temperature=0.7, ..."""
+        """A short name of these settings: greedy, temperature=0.7, top_k=40 temperature=0.7, ..."""
         if self.temperature == 0:
             return "greedy"
         parts = [f"top_k={self.top_k}"] if self.top_k is not None else []
@@ -40,16 +46,16 @@ class DecodingConfig:
 
 @dataclass
 class SamplingConfig(DecodingConfig):
-    """How the next token is drawn, how often, and for how many rows."""
+    """How samples are drawn: the decoding settings, length, number and seed."""
 
     max_new_tokens: int = 128
-    """tokens to add at most; end-of-text ends a sample early"""
+    """longest sample in tokens; an end-of-text token ends a sample early"""
     num_samples: int = 1
-    """continuations of the prompt"""
+    """number of samples"""
     batch_size: int = 16
-    """rows that are decoded together; the samples do not depend on it"""
+    """samples that are decoded together; the samples do not depend on it"""
     seed: int = 0
-    """sample i depends on (seed, i) alone"""
+    """sample i depends on (seed, i) only"""
 
     def __post_init__(self) -> None:
         super().__post_init__()

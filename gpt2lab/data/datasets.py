@@ -68,7 +68,7 @@ def open_or_prepare(data: DataConfig, tokenizer: TextTokenizer) -> tuple[Path, M
                 build(folder, source, data, PrepareConfig(), tokenizer)
     manifest = load_manifest(folder, tokenizer)
     difference = source.difference(manifest.source)
-    if difference is None and manifest.val_fraction != data.val_fraction:
+    if difference is None and source.split_rule is None and manifest.val_fraction != data.val_fraction:
         difference = f"data.val_fraction={manifest.val_fraction} there, data.val_fraction={data.val_fraction} here"
     if difference is None and manifest.deduplicate != data.deduplicate:
         difference = f"data.deduplicate={manifest.deduplicate} there, data.deduplicate={data.deduplicate} here"

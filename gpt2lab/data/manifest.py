@@ -19,7 +19,7 @@ from gpt2lab.config import UserError
 from gpt2lab.files import file_sha256, sync
 
 FORMAT = "gpt2lab token shards"
-VERSION = 2
+VERSION = 3
 SPLITS = ("train", "val")
 STARTS_DTYPE = np.dtype("<i8")
 END_OF_TEXT_RULE = "before each document"
@@ -76,7 +76,8 @@ class Manifest:
     tokenizer_fingerprint: str
     end_of_text_rule: str
     split_rule: str
-    val_fraction: float
+    val_fraction: float | None
+    """of the documents, in ``split_rule``; None where the source divides them itself"""
     dtype: str
     source: dict[str, Any]
     skipped: dict[str, int]

@@ -1,8 +1,8 @@
-"""Where each token stands: its position, and which tokens it may look back at.
+"""Layout of a batch: the position of each token, and which earlier tokens it may attend to.
 
-    pos, segment of the new tokens and of all tokens seen -> which query may attend to which key
+    positions and segments of the new tokens and of all tokens seen -> attention mask
 
-Left-padded prompts and documents packed into one row are the same case: tokens attend within their own segment.
+Left-padded prompts and documents packed into one row are the same case: a token attends within its own segment.
 
 Legend: B = batch (or 1), T = new tokens, S = tokens seen (cached and new), H = heads (or 1).
 """
@@ -19,10 +19,10 @@ class Layout(NamedTuple):
     pos_BT: Tensor
     """int64, counted from 0 within a segment"""
     segment_BT: Tensor | None = None
-    """int64; a token sees the earlier tokens of its own segment alone. None: all tokens are one segment"""
+    """int64; a token attends only to its own segment. None: all tokens are one segment"""
 
     def then(self, new: "Layout") -> "Layout":
-        """These tokens followed by ``new`` ones; both have segments or neither has."""
+        """The layout of these tokens followed by ``new`` ones; both have segments or neither has."""
         pos_BS = torch.cat([self.pos_BT, new.pos_BT], dim=1)
         if self.segment_BT is None or new.segment_BT is None:
             assert self.segment_BT is new.segment_BT, "tokens with segments after tokens without"
@@ -31,21 +31,22 @@ class Layout(NamedTuple):
 
 
 def contiguous(first: int, T: int, device: torch.device) -> Layout:
-    """T tokens at positions first, first + 1, ..., the same in every row."""
+    """T tokens at positions first, first + 1, ... in every row."""
     return Layout(torch.arange(first, first + T, device=device)[None])
 
 
 def left_padded(n_padding_B: Tensor, first: int, stop: int) -> Layout:
     """Columns ``first`` to ``stop`` of rows that begin with ``n_padding_B`` columns of padding.
 
-    The text of each row is segment 1 and counts from 0 at its first token; padding is segment 0, seen by itself alone.
+    The text of each row is segment 1, with positions from 0 at its first token. Padding is segment 0, so no token of
+    the text attends to it.
     """
     column_BT = torch.arange(first, stop, device=n_padding_B.device) - n_padding_B[:, None]
     return Layout(column_BT.clamp(min=0), (column_BT >= 0).long())
 
 
 def attention_mask(new: Layout, seen: Layout, bias_BHTS: Tensor | None) -> Tensor | None:
-    """What the T new tokens add to their scores with the S seen ones, the last T of which are themselves.
+    """Attention mask of T new tokens over the S tokens seen, the last T of which are the new ones.
 
     Args:
         new: the queries' layout.
@@ -53,8 +54,8 @@ def attention_mask(new: Layout, seen: Layout, bias_BHTS: Tensor | None) -> Tenso
         bias_BHTS: added to the scores where attention is allowed, or None.
 
     Returns:
-        None where plain causal attention does: the T tokens are all there is, or a single one sees everything.
-        Without a bias, bool [B, 1, T, S], True = may attend. With one, float32 [B, H, T, S], -inf = may not.
+        None if no mask is needed: attention is causal over T = S tokens, or a single token sees everything.
+        Without a bias, bool [B, 1, T, S], True = may attend. With a bias, float32 [B, H, T, S], -inf = may not.
     """
     T, S = new.pos_BT.shape[1], seen.pos_BT.shape[1]
     if bias_BHTS is None and new.segment_BT is None and T in (1, S):

@@ -1,4 +1,4 @@
-"""MLP variants: ``MLPS[name](config)`` maps [B, T, C] to [B, T, C], each position by itself.
+"""MLP variants: ``MLPS[name](config)`` maps [B, T, C] to [B, T, C], each position separately.
 
 Legend: B = batch, T = tokens, C = n_embd, M = hidden width.
 """
@@ -13,7 +13,7 @@ from gpt2lab.config import ModelConfig
 
 
 class MLP(nn.Module, ABC):
-    """GPT-2's shape: widen to M (4C), an activation, back to C, dropout."""
+    """GPT-2's MLP: project to M (default 4C), apply the activation, project back to C, dropout."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -29,7 +29,7 @@ class MLP(nn.Module, ABC):
     @staticmethod
     @abstractmethod
     def activation(x_BTM: Tensor) -> Tensor:
-        """Number by number."""
+        """The activation function, elementwise."""
 
 
 class GeluMLP(MLP):
@@ -42,7 +42,7 @@ class GeluMLP(MLP):
 
 
 class GeluErfMLP(MLP):
-    """GELU as it is defined, which GPT-NeoX uses. Hendrycks and Gimpel 2016, equation 1."""
+    """GELU in its exact form, as in GPT-NeoX. Hendrycks and Gimpel 2016, equation 1."""
 
     @staticmethod
     def activation(x_BTM: Tensor) -> Tensor:
@@ -71,7 +71,8 @@ class Relu2MLP(MLP):
 class SwiGLUMLP(nn.Module):
     """SiLU of one projection times another. Shazeer 2020, equation 6.
 
-    Its three matrices have the size of GPT-2's two at M = 8/3 C, which is rounded up to a multiple of 8.
+    With the default M = 8/3 C, rounded up to a multiple of 8, its three matrices have as many parameters as the two of
+    GPT-2's MLP.
     """
 
     def __init__(self, config: ModelConfig) -> None:

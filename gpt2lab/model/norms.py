@@ -1,27 +1,71 @@
-"""Normalisation variants: ``NORMS[name](dim, config)`` is a module on [..., dim].
+"""Normalization variants: ``NORMS[name](dim, config)`` is a module on [..., dim].
 
-Legend: C = n_embd.
+Legend: C = n_embd or head_dim, the normalized dimension.
 """
 
 from collections.abc import Callable
+from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from gpt2lab.config import ModelConfig
 
 
 class LayerNorm(nn.LayerNorm):
-    """Centre and scale to unit variance, then gain and (where ``config.bias``) bias. Ba et al. 2016, equation 4."""
+    """Subtract the mean, divide by the standard deviation, then gain and (if ``config.bias``) bias.
+
+    Ba et al. 2016, equation 4.
+    """
 
     def __init__(self, dim: int, config: ModelConfig) -> None:
         super().__init__(dim, eps=config.norm.eps, bias=config.bias)
 
 
 class RMSNorm(nn.RMSNorm):
-    """Scale to unit root mean square, then gain; no centring, no bias. Zhang and Sennrich 2019, equation 4."""
+    """Divide by the root mean square, then gain; no mean, no bias. Zhang and Sennrich 2019, equation 4.
+
+    The arithmetic is in the weight's dtype, the output in the input's. Under autocast queries and keys arrive in
+    bf16 while the weight is float32, which PyTorch's fused kernels refuse.
+    """
 
     def __init__(self, dim: int, config: ModelConfig) -> None:
         super().__init__(dim, eps=config.norm.eps)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., C] to [..., C]."""
+        wide = x.to(self.weight.dtype)
+        if x.device.type == "cpu" and not torch.compiler.is_compiling():
+            return _RMSNormOnCPU.apply(wide, self.weight, self.eps).to(x.dtype)
+        return super().forward(wide).to(x.dtype)
+
+
+class _RMSNormOnCPU(torch.autograd.Function):
+    """y = weight x scale with scale = (mean(x^2) + eps)^(-1/2), and its gradient in as few passes as possible.
+
+    PyTorch has a fused backward of RMSNorm on a GPU only; on a CPU its gradient takes five times as long as that of
+    LayerNorm.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
+        mean_square = torch.linalg.vector_norm(x, dim=-1, keepdim=True).square_() / x.shape[-1]
+        scale = (mean_square + eps).rsqrt_()
+        ctx.save_for_backward(x, weight, scale)
+        return (x * scale).mul_(weight)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
+        x, weight, scale = ctx.saved_tensors
+        C = x.shape[-1]
+        grad_times_x = grad * x
+        grad_weight = (scale.reshape(1, -1) @ grad_times_x.reshape(-1, C))[0]
+        # d scale / d x = -scale^3 x / C
+        grad_scale = (grad_times_x.reshape(-1, C) @ weight).view_as(scale)
+        grad_x = (grad * scale).mul_(weight).addcmul_(x, grad_scale * scale**3, value=-1 / C)
+        return grad_x, grad_weight, None
 
 
 NORMS: dict[str, Callable[[int, ModelConfig], nn.Module]] = {

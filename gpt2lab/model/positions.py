@@ -1,10 +1,10 @@
-"""Position variants: ``POSITIONS[name](config)`` meets the model in three places.
+"""Position variants: ``POSITIONS[name](config)`` acts at three points of the model.
 
     x_BTC -> embed(x, pos) -> blocks; inside each attention: q, k -> rotate(q, k, tables) -> scores + bias(pos, pos)
 
-Positions arrive as a tensor with one number a token, not as one offset, so that cached decoding, left-padded rows
-and documents that start again at 0 need no code of their own. ``tables`` and ``bias`` are computed once a forward
-pass and shared by all layers. Nothing is stored, so that no cast of the model rounds a table.
+Positions arrive as a tensor with one number per token, not as one offset. Cached decoding, left-padded rows and
+documents that restart at 0 therefore need no special code. ``tables`` and ``bias`` are computed once per forward pass
+and shared by all layers, in float32 whatever the model's dtype.
 
 Legend: B = batch (or 1), T = tokens, S = tokens seen, C = n_embd, H = heads, D = head_dim, R = rotated pairs.
 """
@@ -21,36 +21,36 @@ Tables = tuple[Tensor, ...]
 
 
 class Positions(nn.Module):
-    """The interface, and its neutral element: no information about positions but what the causal mask gives.
+    """The interface, and the variant ``none``: positions are known from the causal mask alone.
 
-    Haviv et al. 2022 and Kazemnejad et al. 2023 train language models with no more than that.
+    Haviv et al. 2022 and Kazemnejad et al. 2023 train language models this way.
     """
 
     max_length: int | None = None
-    """positions there are; None: any number"""
+    """number of positions; None: unlimited"""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
 
     def embed(self, x_BTC: Tensor, pos_BT: Tensor) -> Tensor:
-        """Add what the scheme adds to the token embeddings. ``pos_BT``: int64, [B or 1, T]."""
+        """The token embeddings with positions added. ``pos_BT``: int64, [B or 1, T]."""
         return x_BTC
 
     def tables(self, pos_BT: Tensor) -> Tables:
-        """What ``rotate`` needs at these positions; float32 whatever the model's format."""
+        """Inputs of ``rotate`` for these positions, float32."""
         return ()
 
     def rotate(self, q_BHTD: Tensor, k_BHTD: Tensor, tables: Tables) -> tuple[Tensor, Tensor]:
-        """Put the positions into queries and keys, before the keys are cached."""
+        """Queries and keys with positions applied. Keys are cached after this."""
         return q_BHTD, k_BHTD
 
     def bias(self, pos_BT: Tensor, pos_BS: Tensor) -> Tensor | None:
-        """What is added to the scores of queries at ``pos_BT`` with keys at ``pos_BS``: [B, H, T, S] or None."""
+        """Added to the scores of queries at ``pos_BT`` with keys at ``pos_BS``: [B, H, T, S], or None."""
         return None
 
 
 class Learned(Positions):
-    """GPT-2's: one learned vector a position, added to the token embedding; none beyond ``block_size``."""
+    """GPT-2's scheme: one learned vector per position, up to ``block_size``, added to the token embedding."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
@@ -63,32 +63,35 @@ class Learned(Positions):
 
 
 class Sinusoidal(Positions):
-    """Fixed waves, divided by sqrt(C), added to the token embeddings. Vaswani et al. 2017, sections 3.4 and 3.5.
+    """Fixed sines and cosines, divided by sqrt(C), added to the token embeddings. Vaswani et al. 2017, section 3.5.
 
     Channel 2i is sin(pos / 10000^(2i/C)), channel 2i + 1 the cosine. The paper multiplies the embeddings by sqrt(C)
-    instead, which is the same sum times sqrt(C). Next to branches that begin as GPT-2's do, a sum that large would
-    stay nearly all of the residual stream, and a tied head would answer each token with the token itself.
+    instead of dividing the waves (section 3.4): the same sum, scaled by sqrt(C). With GPT-2's initialization the
+    scaled sum would dominate the residual stream, and a tied head would predict each input token as its own successor.
     """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
         if config.n_embd % 2:
-            raise UserError(f"model.positions=sinusoidal fills pairs of channels: model.n_embd={config.n_embd} is odd")
+            raise UserError(
+                f"model.n_embd={config.n_embd}: model.positions=sinusoidal needs pairs of channels; expected an even "
+                f"number; try model.n_embd={config.n_embd + 1}"
+            )
         self.n_embd = config.n_embd
 
     def embed(self, x_BTC: Tensor, pos_BT: Tensor) -> Tensor:
-        """Add the waves at these positions, scaled."""
+        """Add the sines and cosines of these positions."""
         angle_BTR = pos_BT[..., None].float() * _frequencies(self.n_embd, 10_000.0, pos_BT.device)
         waves_BTC = torch.stack([angle_BTR.sin(), angle_BTR.cos()], dim=-1).flatten(-2)
         return x_BTC + (waves_BTC / math.sqrt(self.n_embd)).to(x_BTC.dtype)
 
 
 class Rope(Positions):
-    """Rotary positions: pair r of the head's channels turns by pos * theta^(-r/R). Su et al. 2021, equation 34.
+    """Rotary positions: pair r of a head's channels is rotated by pos * theta^(-r/R). Su et al. 2021, equation 34.
 
     The pairs are (r, r + R), the layout of GPT-NeoX and of Llama in ``transformers``; the paper's pairs (2r, 2r + 1)
     are the same function under a fixed permutation of the channels. With ``rope_fraction`` below 1 only the first
-    2R channels of a head turn, as in GPT-NeoX (Black et al. 2022, section 2.1).
+    2R channels of a head are rotated, as in GPT-NeoX (Black et al. 2022, section 2.1).
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -96,9 +99,9 @@ class Rope(Positions):
         self.rotated = int(config.head_dim * config.positions.rope_fraction)
         if self.rotated % 2 or not self.rotated:
             raise UserError(
-                f"model.positions=rope turns pairs of channels: rope_fraction x head_dim = "
-                f"{config.positions.rope_fraction} x {config.head_dim} = {self.rotated} is not an even number above 0; "
-                "choose model.n_head so that it is"
+                f"model.positions.rope_fraction={config.positions.rope_fraction}: rope rotates pairs of channels, and "
+                f"rope_fraction x head_dim = {config.positions.rope_fraction} x {config.head_dim} = {self.rotated}; "
+                f"expected an even number above 0; try another model.n_head (now {config.n_head})"
             )
         self.theta = config.positions.rope_theta
 
@@ -108,31 +111,37 @@ class Rope(Positions):
         return angle_B1TR.cos(), angle_B1TR.sin()
 
     def rotate(self, q_BHTD: Tensor, k_BHTD: Tensor, tables: Tables) -> tuple[Tensor, Tensor]:
-        """Turn queries and keys; the product is in float32, the result in the input's format."""
+        """Rotate queries and keys in float32; the results are in the input's dtype."""
         return _rotate_pairs(q_BHTD, *tables), _rotate_pairs(k_BHTD, *tables)
 
 
 class Alibi(Positions):
-    """Scores fall linearly with the distance, each head with a slope of its own. Press et al. 2022, section 3."""
+    """Scores fall linearly with the distance, with one slope per head. Press et al. 2022, section 3."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
-        self.slopes = alibi_slopes(config.n_head)
+        self.n_head = config.n_head
 
     def bias(self, pos_BT: Tensor, pos_BS: Tensor) -> Tensor:
         """-slope * (query's position - key's position)."""
-        slopes_H11 = torch.tensor(self.slopes, device=pos_BT.device)[:, None, None]
+        slopes_H11 = alibi_slopes(self.n_head, pos_BT.device)[:, None, None]
         return slopes_H11 * (pos_BS[:, None, None, :] - pos_BT[:, None, :, None]).float()
 
 
-def alibi_slopes(n_head: int) -> list[float]:
-    """The paper's: 2^(-8h/H) for H a power of 2; else those of the power below it, then every other of the one above.
+def alibi_slopes(n_head: int, device: torch.device) -> Tensor:
+    """Slopes of the heads, float32 [H]: 2^(-8h/H) for h = 1 to H, if H is a power of 2.
 
-    The second half of the rule is that of the authors' code.
+    Otherwise the slopes of the next smaller power of 2, then every other slope of the next larger one; this second
+    rule is that of the authors' code. Computed on the device: a copy from the host would stop a GPU's queue.
     """
     below = 2 ** math.floor(math.log2(n_head))
-    slopes = [2 ** (-8 * h / below) for h in range(1, below + 1)]
-    return slopes + [2 ** (-4 * h / below) for h in range(1, 2 * (n_head - below), 2)]
+    exponents_H = torch.cat(
+        [
+            (torch.arange(below, device=device) + 1) * (8 / below),
+            (torch.arange(n_head - below, device=device) * 2 + 1) * (4 / below),
+        ]
+    )
+    return torch.exp2(-exponents_H)
 
 
 def _frequencies(channels: int, theta: float, device: torch.device) -> Tensor:
@@ -143,9 +152,9 @@ def _frequencies(channels: int, theta: float, device: torch.device) -> Tensor:
 
 def _rotate_pairs(x_BHTD: Tensor, cos_B1TR: Tensor, sin_B1TR: Tensor) -> Tensor:
     R = cos_B1TR.shape[-1]
-    a_BHTR, b_BHTR, unturned = x_BHTD.split([R, R, x_BHTD.shape[-1] - 2 * R], dim=-1)
-    turned = (a_BHTR * cos_B1TR - b_BHTR * sin_B1TR, b_BHTR * cos_B1TR + a_BHTR * sin_B1TR)
-    return torch.cat([*turned, unturned], dim=-1).to(x_BHTD.dtype)
+    a_BHTR, b_BHTR, unrotated = x_BHTD.split([R, R, x_BHTD.shape[-1] - 2 * R], dim=-1)
+    rotated = (a_BHTR * cos_B1TR - b_BHTR * sin_B1TR, b_BHTR * cos_B1TR + a_BHTR * sin_B1TR)
+    return torch.cat([*rotated, unrotated], dim=-1).to(x_BHTD.dtype)
 
 
 POSITIONS: dict[str, Callable[[ModelConfig], Positions]] = {

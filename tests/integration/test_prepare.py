@@ -39,7 +39,9 @@ def hashes(folder):
 
 
 def test_killed_at_ten_moments_gives_the_same_bytes(tmp_path):
-    straight, broken = (DataConfig(root=str(tmp_path / name)) for name in ("straight", "broken"))
+    straight, broken = (
+        DataConfig(source="python_stdlib", root=str(tmp_path / name)) for name in ("straight", "broken")
+    )
     gpt2 = load_tokenizer("gpt2")
     prepare(straight, PrepareConfig(num_workers=2), gpt2)
     moments = random.Random(time.time_ns())

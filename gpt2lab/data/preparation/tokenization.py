@@ -61,8 +61,8 @@ class Tokeniser:
             else:
                 text = document.encode("utf-8")
                 digest = hashlib.sha256(text).digest()
-                held_out = is_held_out(digest, self.val_fraction)
-                sides[held_out].add(document, len(text), digest[:DIGEST_BYTES] if self.with_digests else b"")
+                in_val = piece.split == "val" if piece.split else is_held_out(digest, self.val_fraction)
+                sides[in_val].add(document, len(text), digest[:DIGEST_BYTES] if self.with_digests else b"")
         train, val = (side.finish() for side in sides)
         return Tokenised(piece.size, train, val, empty, problems)
 

@@ -6,11 +6,13 @@ from gpt2lab.config import DataConfig, choose
 from gpt2lab.data.sources.base import Piece, Problem, Source, Span
 from gpt2lab.data.sources.jsonl import JsonlFiles
 from gpt2lab.data.sources.parquet import HubSet, ParquetFiles
+from gpt2lab.data.sources.state_of_the_union import StateOfTheUnion
 from gpt2lab.data.sources.text import PythonStdlib, TextFiles
 
 __all__ = ["SOURCES", "Piece", "Problem", "Source", "Span", "open_source"]
 
 SOURCES: dict[str, Callable[[DataConfig], Source]] = {
+    "state_of_the_union": StateOfTheUnion,
     "python_stdlib": PythonStdlib,
     "text_files": TextFiles,
     "jsonl_files": JsonlFiles,

@@ -48,6 +48,8 @@ class Piece(NamedTuple):
     """the text itself, where it can only be read from the beginning (compressed files)"""
     problem: Problem | None = None
     """instead of documents: the file is damaged from here on"""
+    split: str | None = None
+    """train or val, where the source divides the text itself; None: each document's hash decides"""
 
 
 class Source(ABC):
@@ -55,6 +57,8 @@ class Source(ABC):
 
     local: ClassVar[bool]
     """the text is on this machine, so that training may prepare it by itself when it is small"""
+    split_rule: ClassVar[str | None] = None
+    """how the source itself divides the text into train and val; None: by a hash of each document"""
 
     def __init__(self, config: DataConfig) -> None:
         self.config = config

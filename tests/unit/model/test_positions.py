@@ -129,8 +129,8 @@ def test_alibi_bias_stays_float32_in_a_bfloat16_model():
 @pytest.mark.parametrize(
     ("heads", "fraction", "message"),
     [
-        (2, 1.0, r"1\.0 x 5 = 5 is not an even number above 0; choose model\.n_head"),
-        (1, 0.05, r"0\.05 x 10 = 0 is not"),
+        (2, 1.0, r"rope_fraction=1\.0: .* 1\.0 x 5 = 5; expected an even number above 0; try another model\.n_head"),
+        (1, 0.05, r"0\.05 x 10 = 0; expected an even number above 0"),
     ],
 )
 def test_rope_refuses_what_has_no_pairs(heads, fraction, message):
@@ -140,7 +140,7 @@ def test_rope_refuses_what_has_no_pairs(heads, fraction, message):
 
 
 def test_sinusoidal_refuses_an_odd_width():
-    with pytest.raises(UserError, match=r"model\.n_embd=9 is odd$"):
+    with pytest.raises(UserError, match=r"^model\.n_embd=9: .* expected an even number; try model\.n_embd=10$"):
         Sinusoidal(ModelConfig(n_head=3, n_embd=9))
 
 

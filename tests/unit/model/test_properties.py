@@ -23,12 +23,13 @@ def models(draw):
     n_kv_head, queries_a_key, pairs = (draw(st.integers(1, 3)) for _ in range(3))
     n_head = n_kv_head * queries_a_key
     head_dim = 4 * pairs  # so that a half of it has pairs too
+    positions = draw(st.sampled_from(sorted(POSITIONS)))
     return make_tiny_model(
         seed=draw(st.integers(0, 99)),
-        positions=draw(st.sampled_from(sorted(POSITIONS))),
+        positions=positions,
         norm=draw(st.sampled_from(sorted(NORMS))),
         mlp=draw(st.sampled_from(sorted(MLPS))),
-        rope_fraction=draw(st.sampled_from([0.5, 1.0])),
+        rope_fraction=draw(st.sampled_from([0.5, 1.0])) if positions == "rope" else 1.0,
         hidden_dim=draw(st.none() | st.integers(1, 20)),
         n_layer=draw(st.integers(1, 3)),
         n_head=n_head,

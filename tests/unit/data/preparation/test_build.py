@@ -455,7 +455,7 @@ def test_the_standard_library_of_another_python_is_refused(tmp_path, monkeypatch
         (tmp_path / "lib").mkdir(exist_ok=True)
         (tmp_path / "lib" / f"{i}.py").write_text(f"x = {i}\n")
     monkeypatch.setattr("sysconfig.get_path", lambda name: str(tmp_path / "lib"))
-    data = DataConfig(root=str(tmp_path / "data"), val_fraction=0.3)
+    data = DataConfig(source="python_stdlib", root=str(tmp_path / "data"), val_fraction=0.3)
     open_or_prepare(data, BYTES)
     open_or_prepare(data, BYTES)
     monkeypatch.setattr("platform.python_version", lambda: "4.0.0")

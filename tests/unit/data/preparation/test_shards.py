@@ -165,7 +165,7 @@ def test_the_same_name_with_another_fingerprint_is_refused(prepared):
 @pytest.mark.parametrize(
     "change",
     [
-        lambda values: values.update(version=3),
+        lambda values: values.update(version=4),
         lambda values: values.update(format="other"),
         lambda values: values.update(surprise=1),
         lambda values: values.pop("splits"),
@@ -205,8 +205,8 @@ def test_what_is_no_manifest_is_one_line_error(prepared, text):
 def test_a_newer_version_is_named(prepared):
     folder, _ = prepared
     path = folder / "manifest.json"
-    path.write_text(path.read_text().replace('"version": 2', '"version": 7'))
-    with pytest.raises(UserError, match="has version 7, expected at most 2: update gpt2lab"):
+    path.write_text(path.read_text().replace('"version": 3', '"version": 7'))
+    with pytest.raises(UserError, match="has version 7, expected at most 3: update gpt2lab"):
         load_manifest(folder)
 
 

@@ -314,7 +314,7 @@ def test_train_and_validation_share_no_document_and_half_the_files_give_the_same
 
 
 def test_train_and_validation_share_no_document_of_the_standard_library(tmp_path):
-    data = DataConfig(root=str(tmp_path), val_fraction=0.1)
+    data = DataConfig(source="python_stdlib", root=str(tmp_path), val_fraction=0.1)
     manifest = prepare(data, PrepareConfig(), BYTES)
     train, val = (documents(data, manifest, split) for split in ("train", "val"))
     assert train

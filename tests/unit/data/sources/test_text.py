@@ -39,7 +39,7 @@ def test_stdlib_is_every_python_file_by_relative_path(stdlib):
     write(stdlib / "notes.txt", "no")
     for folder in ("site-packages", "dist-packages", "a/__pycache__"):
         write(stdlib / folder / "x.py", "no")
-    source = open_source(DataConfig())
+    source = open_source(DataConfig(source="python_stdlib"))
     assert read(source) == ["# a.py", "# a/b/c.py", "# a/z.py", "# b.py"]
     assert source.size_bytes() == 6 + 10 + 8 + 6
     assert source.describe() == {"source": "python_stdlib", "python": platform.python_version(), "files": 4}
@@ -49,7 +49,7 @@ def test_stdlib_counts_what_is_not_utf8(stdlib):
     write(stdlib / "good.py", "é")
     write(stdlib / "latin.py", "é".encode("latin-1"))
     write(stdlib / "bom.py", b"\xef\xbb\xbfx = 1")
-    source = open_source(DataConfig())
+    source = open_source(DataConfig(source="python_stdlib"))
     assert read(source) == ["x = 1", "é", Problem("not UTF-8", "")]
 
 
@@ -58,7 +58,7 @@ def test_stdlib_takes_a_linked_file_once_and_no_broken_link(stdlib):
     (stdlib / "same.py").symlink_to(stdlib / "real.py")
     (stdlib / "broken.py").symlink_to(stdlib / "nowhere.py")
     (stdlib / "again").symlink_to(stdlib, target_is_directory=True)
-    assert read(open_source(DataConfig())) == ["text"]
+    assert read(open_source(DataConfig(source="python_stdlib"))) == ["text"]
 
 
 def test_a_file_without_delimiter_is_one_document_with_its_line_ends(tmp_path):
