@@ -5,6 +5,25 @@ YAML file under ``configs/tokenizer/``.
 """
 
 from gpt2lab.tokenizers.base import END_OF_TEXT, Tokenizer
-from gpt2lab.tokenizers.registry import TOKENIZERS, check_vocabulary, load_tokenizer
+from gpt2lab.tokenizers.bpe import train_bpe
+from gpt2lab.tokenizers.hugging_face import HuggingFaceTokenizer, read_tokenizer
+from gpt2lab.tokenizers.registry import (
+    TOKENIZERS,
+    check_vocabulary,
+    dataset_name,
+    load_or_train_tokenizer,
+    load_tokenizer,
+)
 
-__all__ = ["END_OF_TEXT", "TOKENIZERS", "Tokenizer", "check_vocabulary", "load_tokenizer"]
+__all__ = [
+    "END_OF_TEXT",
+    "TOKENIZERS",
+    "HuggingFaceTokenizer",
+    "Tokenizer",
+    "check_vocabulary",
+    "dataset_name",
+    "load_or_train_tokenizer",
+    "load_tokenizer",
+    "read_tokenizer",
+    "train_bpe",
+]
