@@ -5,14 +5,13 @@ YAML file under ``configs/tokenizer/``.
 """
 
 from gpt2lab.tokenizers.base import END_OF_TEXT, Tokenizer
-from gpt2lab.tokenizers.bpe import train_bpe
+from gpt2lab.tokenizers.bpe import UntrainedBPE
 from gpt2lab.tokenizers.hugging_face import HuggingFaceTokenizer, read_tokenizer
 from gpt2lab.tokenizers.registry import (
     TOKENIZERS,
     check_vocabulary,
-    dataset_name,
-    load_or_train_tokenizer,
     load_tokenizer,
+    open_tokenizer,
 )
 
 __all__ = [
@@ -20,10 +19,9 @@ __all__ = [
     "TOKENIZERS",
     "HuggingFaceTokenizer",
     "Tokenizer",
+    "UntrainedBPE",
     "check_vocabulary",
-    "dataset_name",
-    "load_or_train_tokenizer",
     "load_tokenizer",
+    "open_tokenizer",
     "read_tokenizer",
-    "train_bpe",
 ]

@@ -26,17 +26,17 @@ class Tokenizer(ABC):
 
     @property
     def bos_id(self) -> int:
-        """The id that stands before each document: ``eot_id``, unless the tokenizer has one of its own (Llama's <s>)."""
+        """The id that stands before each document: ``eot_id``, unless there is one of its own (Llama's <s>)."""
         return self.eot_id
 
     @property
-    def overrides(self) -> list[str]:
+    def overrides(self) -> tuple[str, ...]:
         """What selects this tokenizer on the command line."""
-        return [f"tokenizer={self.name}"]
+        return (f"tokenizer={self.name}",)
 
     @property
     def files(self) -> Mapping[str, str]:
-        """Name and content of the files that a prepared dataset and a checkpoint carry; none where it is built in."""
+        """Name and content of the files that a checkpoint carries; none where the tokenizer is built in."""
         return {}
 
     @abstractmethod

@@ -6,7 +6,7 @@ Ids are numbered as GPT-2's: 256 bytes, then the merges in order, then end-of-te
 """
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 import tokenizers
 from tokenizers import models, pre_tokenizers, trainers
@@ -24,44 +24,69 @@ TRAINING_BYTES = 1_000_000_000
 """Text to train on at most, from the beginning of the training split: more changes few merges."""
 
 
+class BPETokenizer(HuggingFaceTokenizer):
+    """A trained byte-level BPE."""
+
+    def __init__(self, files: Mapping[str, str], name: str | None = None, where: str = TOKENIZER_JSON) -> None:
+        """See ``HuggingFaceTokenizer``; its name is bpe and its number of ids."""
+        super().__init__(files, name, where)
+        self.name = bpe_name(self.vocab_size)
+
+    @property
+    def overrides(self) -> tuple[str, ...]:
+        """See ``Tokenizer.overrides``."""
+        return bpe_overrides(self.vocab_size)
+
+
+class UntrainedBPE:
+    """A byte-level BPE that is yet to be trained on the training split of the dataset that it is to encode."""
+
+    def __init__(self, vocab_size: int) -> None:
+        """Args: vocab_size: ids, end-of-text included."""
+        self.vocab_size = vocab_size
+        self.name = bpe_name(vocab_size)
+        self.overrides = bpe_overrides(vocab_size)
+
+    def train(self, documents: Iterable[str]) -> BPETokenizer:
+        """Return the tokenizer trained on the documents.
+
+        The result depends on the documents alone, in any order and with any number of threads.
+
+        Raises:
+            UserError: the documents have too few different pairs for so many ids.
+        """
+        library = tokenizers.Tokenizer(models.BPE())
+        library.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
+        trainer = trainers.BpeTrainer(
+            vocab_size=self.vocab_size - 1,
+            min_frequency=MIN_FREQUENCY,
+            show_progress=False,
+            initial_alphabet=list(byte_characters().values()),
+        )
+        library.train_from_iterator(_first_bytes(documents), trainer)
+        ids = dict(sorted(library.get_vocab().items(), key=lambda item: item[1]))
+        if len(ids) < self.vocab_size - 1:
+            raise UserError(
+                f"tokenizer.vocab_size={self.vocab_size}: the training split has pairs for {len(ids) + 1} ids only: "
+                f"type tokenizer.vocab_size={len(ids) + 1} or fewer, or take more text"
+            )
+        assert list(ids)[:256] == list(byte_characters().values()), "the library numbers bytes in another order"
+        vocabulary = ByteLevelVocabulary(ids | {END_OF_TEXT: self.vocab_size - 1}, _merges(library), splits_words=True)
+        files = {
+            TOKENIZER_JSON: vocabulary.tokenizer_json(),
+            TOKENIZER_CONFIG: tokenizer_config_json("PreTrainedTokenizerFast"),
+        }
+        return BPETokenizer(files)
+
+
 def bpe_name(vocab_size: int) -> str:
-    """Return the name of a trained BPE, under which its prepared datasets lie."""
+    """Return the name of a trained BPE, which is also the folder of its prepared dataset."""
     return f"bpe_{vocab_size}"
 
 
-def train_bpe(documents: Iterable[str], vocab_size: int) -> HuggingFaceTokenizer:
-    """Train a byte-level BPE of ``vocab_size`` ids, end-of-text included.
-
-    The result depends on the documents alone, in any order and with any number of threads.
-
-    Raises:
-        UserError: the documents have too few different pairs for so many ids.
-    """
-    library = tokenizers.Tokenizer(models.BPE())
-    splitting = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
-    library.pre_tokenizer = splitting  # type: ignore[assignment]  # the library's stubs lack the base class
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size - 1,
-        min_frequency=MIN_FREQUENCY,
-        show_progress=False,
-        initial_alphabet=list(byte_characters().values()),
-    )
-    library.train_from_iterator(_first_bytes(documents), trainer)
-    ids = dict(sorted(library.get_vocab().items(), key=lambda item: item[1]))
-    if len(ids) < vocab_size - 1:
-        raise UserError(
-            f"tokenizer.vocab_size={vocab_size}: the training split has pairs for {len(ids) + 1} ids only: type "
-            f"tokenizer.vocab_size={len(ids) + 1} or fewer, or take more text"
-        )
-    alphabet = {character: number for number, character in enumerate(byte_characters().values())}
-    assert ids.items() >= alphabet.items(), "the library numbers the bytes in another order than GPT-2"
-    files = {
-        TOKENIZER_JSON: ByteLevelVocabulary(
-            ids | {END_OF_TEXT: vocab_size - 1}, _merges(library), splits_words=True
-        ).tokenizer_json(),
-        TOKENIZER_CONFIG: tokenizer_config_json("PreTrainedTokenizerFast"),
-    }
-    return HuggingFaceTokenizer(files, bpe_name(vocab_size))
+def bpe_overrides(vocab_size: int) -> tuple[str, ...]:
+    """Return what selects a trained BPE on the command line."""
+    return ("tokenizer=bpe", f"tokenizer.vocab_size={vocab_size}")
 
 
 def _merges(library: tokenizers.Tokenizer) -> list[str]:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from gpt2lab.config import UserError, one_line
 from gpt2lab.config.tokenizer import TOKENIZER_JSON, find_tokenizer_json
-from gpt2lab.files import read_json
+from gpt2lab.files import read_json, sync
 from gpt2lab.tokenizers.base import Tokenizer, replace_surrogates
 from gpt2lab.tokenizers.byte_level import TiktokenEncoder, as_json
 from gpt2lab.tokenizers.tokenizer_json import (
@@ -70,20 +70,27 @@ class HuggingFaceTokenizer(Tokenizer):
         return self._bos_id
 
     @property
-    def overrides(self) -> list[str]:
+    def overrides(self) -> tuple[str, ...]:
         """See ``Tokenizer.overrides``."""
-        if self.name.startswith("bpe_"):
-            return ["tokenizer=bpe", f"tokenizer.vocab_size={self.vocab_size}"]
-        return ["tokenizer=huggingface", f"tokenizer.path={self._where}"]
+        return ("tokenizer=huggingface", f"tokenizer.path={self._where}")
 
     @property
     def files(self) -> Mapping[str, str]:
         """See ``Tokenizer.files``."""
         return self._files
 
+    def save(self, folder: Path) -> list[Path]:
+        """Write the tokenizer's files into ``folder``, the same bytes each time; return their paths."""
+        paths = [folder / name for name in self._files]
+        for path, content in zip(paths, self._files.values(), strict=True):
+            with path.open("w", encoding="utf-8", newline="") as file:
+                file.write(content)
+                sync(file)
+        return paths
+
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle as the files: the library's own pickle forgets that special tokens in a text are text."""
-        return HuggingFaceTokenizer, (self._files, self.name, self._where)
+        return type(self), (self._files, self.name, self._where)
 
     def encode(self, text: str) -> list[int]:
         """See ``Tokenizer.encode``."""
@@ -150,7 +157,7 @@ class LibraryEncoder:
         return np.array(self.encode(text), dtype=np.uint32)
 
 
-def read_tokenizer(path: str, name: str | None = None) -> HuggingFaceTokenizer:
+def read_tokenizer(path: str) -> HuggingFaceTokenizer:
     """Return the tokenizer of a tokenizer.json, or of the directory that holds it.
 
     Its end-of-text is the ``eos_token`` of tokenizer_config.json or special_tokens_map.json beside the file; else the
@@ -160,7 +167,10 @@ def read_tokenizer(path: str, name: str | None = None) -> HuggingFaceTokenizer:
         UserError: the file is missing, broken, of a kind that is not read, or there is no end-of-text.
     """
     file = find_tokenizer_json(path)
-    content = file.read_text(encoding="utf-8")
+    try:
+        content = file.read_bytes().decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(f"tokenizer.path={file}: not UTF-8 ({error}); expected a tokenizer.json") from None
     library = _load_library_tokenizer(content, str(file))
     settings = _json_beside(file, TOKENIZER_CONFIG)
     named = _json_beside(file, "special_tokens_map.json")
@@ -169,7 +179,7 @@ def read_tokenizer(path: str, name: str | None = None) -> HuggingFaceTokenizer:
     for key in ("bos_token", "eos_token"):
         token = special_token(settings, key) or special_token(named, key) or _token_of_id(library, by_id, f"{key}_id")
         found = {**found, key: token} if token is not None else found
-    return HuggingFaceTokenizer({TOKENIZER_JSON: content, TOKENIZER_CONFIG: as_json(found)}, name, str(file))
+    return HuggingFaceTokenizer({TOKENIZER_JSON: content, TOKENIZER_CONFIG: as_json(found)}, where=str(file))
 
 
 def _load_library_tokenizer(content: str, where: str) -> tokenizers.Tokenizer:

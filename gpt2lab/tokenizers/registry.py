@@ -1,13 +1,13 @@
 """Tokenizers by name."""
 
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
 from gpt2lab.config import TokenizerConfig, UserError, choose
 from gpt2lab.config.tokenizer import TOKENIZER_JSON
 from gpt2lab.tokenizers.base import Tokenizer
-from gpt2lab.tokenizers.bpe import bpe_name, train_bpe
+from gpt2lab.tokenizers.bpe import BPETokenizer, UntrainedBPE
 from gpt2lab.tokenizers.bytes import BytesTokenizer
 from gpt2lab.tokenizers.gpt2 import GPT2Tokenizer
 from gpt2lab.tokenizers.hugging_face import read_tokenizer
@@ -26,13 +26,12 @@ def load_built_in(config: TokenizerConfig, folder: Path | None) -> Tokenizer:
 
 def load_trained(config: TokenizerConfig, folder: Path | None) -> Tokenizer:
     """Return the BPE that was trained for the prepared dataset, or saved with the checkpoint, in ``folder``."""
-    name = bpe_name(config.vocab_size)
     if folder is None or not (folder / TOKENIZER_JSON).is_file():
         raise UserError(
-            f"tokenizer=bpe: {folder / TOKENIZER_JSON if folder else name} is not there yet: it is trained with the "
-            "dataset; type python prepare.py with the same data= and tokenizer="
+            f"tokenizer=bpe: {folder}/{TOKENIZER_JSON} is missing; the tokenizer is trained when its dataset is "
+            "prepared: type python prepare.py with this data= and tokenizer="
         )
-    return read_tokenizer(str(folder), name)
+    return BPETokenizer(read_tokenizer(str(folder)).files, where=str(folder / TOKENIZER_JSON))
 
 
 def load_from_file(config: TokenizerConfig, folder: Path | None) -> Tokenizer:
@@ -54,40 +53,27 @@ def load_tokenizer(config: TokenizerConfig | str, folder: Path | None = None) ->
 
     Args:
         config: which; a string is the name of one that is built in (gpt2, bytes).
-        folder: prepared dataset or checkpoint whose files are read; only for tokenizers that are not built in.
+        folder: prepared dataset or checkpoint with the tokenizer's files; read where the tokenizer is not built in.
 
     Raises:
-        UserError: no such tokenizer, or its files are missing or broken.
+        UserError: no such tokenizer, its files are missing or broken, or it has another number of ids.
     """
     if isinstance(config, str):
         return choose(BUILT_IN, config, "tokenizer")()
-    return choose(TOKENIZERS, config.name, "tokenizer")(config, folder)
+    tokenizer = choose(TOKENIZERS, config.name, "tokenizer")(config, folder)
+    check_vocabulary(config, tokenizer)
+    return tokenizer
 
 
-def load_or_train_tokenizer(
-    config: TokenizerConfig, folder: Path, documents: Callable[[], Iterable[str]]
-) -> Tokenizer:
-    """Return the tokenizer of a configuration; one that is trained on a corpus is trained if ``folder`` has none yet.
-
-    Args:
-        config: which.
-        folder: the prepared dataset, which may not be there yet.
-        documents: gives the documents of its training split.
-    """
-    if config.name == "bpe" and not (folder / TOKENIZER_JSON).is_file():
-        return train_bpe(documents(), config.vocab_size)
-    return load_tokenizer(config, folder)
-
-
-def dataset_name(config: TokenizerConfig) -> str:
-    """Return ``Tokenizer.name`` of a tokenizer that may not be trained yet."""
-    return bpe_name(config.vocab_size) if config.name == "bpe" else load_tokenizer(config).name
+def open_tokenizer(config: TokenizerConfig) -> Tokenizer | UntrainedBPE:
+    """Return the tokenizer for preparing a dataset: one that is trained on the dataset is not trained yet."""
+    return UntrainedBPE(config.vocab_size) if config.name == "bpe" else load_tokenizer(config)
 
 
 def check_vocabulary(config: TokenizerConfig, tokenizer: Tokenizer) -> None:
     """Raise ``UserError`` if the number of ids that a configuration gives is not the tokenizer's own."""
     if config.vocab_size != tokenizer.vocab_size:
         raise UserError(
-            f"tokenizer.vocab_size={config.vocab_size}: {tokenizer.name} has {tokenizer.vocab_size} ids; leave it out, "
-            f"and choose the tokenizer by {' '.join(tokenizer.overrides)}"
+            f"tokenizer.vocab_size={config.vocab_size}: {' '.join(tokenizer.overrides)} has {tokenizer.vocab_size} "
+            "ids; leave tokenizer.vocab_size out"
         )

@@ -35,7 +35,7 @@ def piece_bytes_by_id(values: Mapping[str, Any], where: str) -> list[bytes]:
         to_bytes = _sentencepiece_bytes
     else:
         raise UserError(
-            f"{where}: its model is {kind} with {', '.join(part['type'] for part in components) or 'no decoder'}, whose "
+            f"{where}: its model is {kind} with {', '.join(part['type'] for part in components) or 'no decoder'}; its "
             "ids stand for no bytes; expected byte-level BPE (GPT-2, Llama 3, Pythia) or SentencePiece's BPE or Unigram"
         )
     added = {token["id"]: token["content"] for token in values["added_tokens"]}
@@ -98,19 +98,22 @@ def mergeable_ranks(
 
 def same_ids_key(values: Mapping[str, Any], eot_id: int, bos_id: int) -> str:
     """Return a string that two files share when they give the same ids, whichever version of the library wrote them."""
-    model = dict(values["model"])
+    vocabulary = {"vocab": values["model"]["vocab"], "added_tokens": values["added_tokens"]}
+    parts = text_to_ids(values) | vocabulary | {"eot_id": eot_id, "bos_id": bos_id}
+    return json.dumps(_without_defaults(parts), sort_keys=True)
+
+
+def text_to_ids(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what, beside the vocabulary, decides about the ids of a text, in one spelling of the several in use."""
+    model = {key: value for key, value in values["model"].items() if key != "vocab"}
     if "merges" in model:
         model["merges"] = [list(_pair(pair)) for pair in model["merges"]]
-    model["type"] = model.get("type") or ("Unigram" if isinstance(model["vocab"], list) else "BPE")
-    parts = {
-        "model": model,
-        "normalizer": values.get("normalizer"),
-        "pre_tokenizer": _without(values.get("pre_tokenizer"), "trim_offsets"),
-        "added_tokens": values["added_tokens"],
-        "eot_id": eot_id,
-        "bos_id": bos_id,
-    }
-    return json.dumps(_without_defaults(parts), sort_keys=True)
+    model["type"] = model.get("type") or ("Unigram" if isinstance(values["model"]["vocab"], list) else "BPE")
+    pre_tokenizer = _without(values.get("pre_tokenizer"), "trim_offsets")
+    parts: dict[str, Any] = _without_defaults(
+        {"model": model, "normalizer": values.get("normalizer"), "pre_tokenizer": pre_tokenizer}
+    )
+    return parts
 
 
 def special_token(settings: Mapping[str, Any], key: str) -> str | None:
