@@ -1,6 +1,7 @@
 """A trained BPE: ids against the library, the same bytes on every run, and through transformers and back."""
 
 import hashlib
+import itertools
 import json
 import os
 import pickle
@@ -61,7 +62,7 @@ def test_merges_are_the_most_frequent_pairs():
     for _ in range(6):
         counts = {}
         for word in pieces:
-            for pair in zip(word, word[1:], strict=False):
+            for pair in itertools.pairwise(word):
                 counts[pair] = counts.get(pair, 0) + 1
         best = max(counts.values())
         merge = trained.id_bytes(256 + len(expected))
@@ -172,8 +173,10 @@ def read_files(files):
 
 def add_pair_for_an_existing_piece(values):
     merges, vocabulary = values["model"]["merges"], values["model"]["vocab"]
-    piece = next(piece for piece in vocabulary if len(piece) == 3 and f"{piece[0]} {piece[1:]}" not in merges)
-    merges.append(f"{piece[0]} {piece[1:]}" if piece[1:] in vocabulary else f"{piece[:2]} {piece[2]}")
+    splits = [(piece[:i], piece[i:]) for piece in vocabulary for i in range(1, len(piece))]
+    merges.append(
+        next(f"{a} {b}" for a, b in splits if a in vocabulary and b in vocabulary and f"{a} {b}" not in merges)
+    )
 
 
 def reverse_two_merges(values):
