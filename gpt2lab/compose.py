@@ -48,7 +48,7 @@ from gpt2lab.config import (
 )
 from gpt2lab.distributed import RankFailedError, is_launched, launch
 from gpt2lab.training.trainer import StoppedError
-from gpt2lab.weights.native import RUNS
+from gpt2lab.weights.checkpoint_format import RUNS
 
 CONFIG_DIR = Path(__file__).resolve().parent.parent / "configs"
 JOBS: dict[str, type] = {
