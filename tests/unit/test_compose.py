@@ -85,7 +85,8 @@ def test_recipes_can_be_shared_by_processes(model, num_processes):
 
 
 def test_overrides_win_over_the_recipe():
-    typed = ["training.max_steps=2", "optimizer=muon", "optimizer.lr=1e-3", "schedule=linear", "training.batch_tokens=2048"]
+    typed = ["training.max_steps=2", "training.batch_tokens=2048", "optimizer=muon", "optimizer.lr=1e-3"]
+    typed += ["schedule=linear"]
     for overrides in ([*typed, "model=gpt2_medium"], ["model=gpt2_medium", *typed]):
         job = compose_config("train", overrides)
         assert (job.training.max_steps, job.training.batch_tokens) == (2, 2048)
