@@ -5,7 +5,7 @@ import logging
 from gpt2lab.compose import run_job
 from gpt2lab.config import PrepareJob
 from gpt2lab.data import inspect, open_set, prepare, set_folder, verify
-from gpt2lab.tokenizer import load_tokenizer
+from gpt2lab.tokenizers import load_tokenizer
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from gpt2lab.data import open_or_prepare
 from gpt2lab.distributed import close_world, open_world
 from gpt2lab.report.run_plots import plot_loss
 from gpt2lab.runtime import open_runtime
-from gpt2lab.tokenizer import check_vocabulary, load_tokenizer
+from gpt2lab.tokenizers import check_vocabulary, load_tokenizer
 from gpt2lab.training.build import build_model, build_trainer
 from gpt2lab.training.resume import find_start, resume
 from gpt2lab.training.summary import report, start_line, write_summary
@@ -29,7 +29,7 @@ def train(job: TrainJob) -> float:
     if job.init_from:
         source = load_weights(model, job.init_from)
         log.info("weights from %s", source.describe())
-        if source.tokenizer_name != tokenizer.name:
+        if not source.has_ids_of(tokenizer):
             log.warning("the token ids of %s are not known to be those of tokenizer=%s", source.folder, tokenizer.name)
     folder, manifest = world.on_main(lambda: open_or_prepare(job.data, tokenizer))
     run_dir = world.on_main(lambda: (start.run_dir or new_run_dir()).resolve())

@@ -34,8 +34,8 @@ WAYS = {
 import sys, os, numpy as np, datasets
 corpus, out, workers = sys.argv[1], sys.argv[2], int(sys.argv[3])
 datasets.disable_progress_bars()
-from gpt2lab.tokenizer import load_tokenizer
-encoding = load_tokenizer("gpt2")._encoding
+from gpt2lab.tokenizers import load_tokenizer
+encoding = load_tokenizer("gpt2").encoder.encoding
 def process(example):
     ids = encoding.encode_ordinary(example["text"])
     ids.append(encoding.eot_token)
@@ -57,8 +57,8 @@ if __name__ == "__main__":
     "tiktoken": """
 import sys, json, multiprocessing
 corpus, out, workers = sys.argv[1], sys.argv[2], int(sys.argv[3])
-from gpt2lab.tokenizer import load_tokenizer
-encoding = load_tokenizer("gpt2")._encoding
+from gpt2lab.tokenizers import load_tokenizer
+encoding = load_tokenizer("gpt2").encoder.encoding
 def encode(texts):
     return sum(len(encoding.encode_ordinary(text)) + 1 for text in texts)
 if __name__ == "__main__":
@@ -71,7 +71,7 @@ if __name__ == "__main__":
 import sys
 from gpt2lab.config import DataConfig, PrepareConfig
 from gpt2lab.data import prepare
-from gpt2lab.tokenizer import load_tokenizer
+from gpt2lab.tokenizers import load_tokenizer
 corpus, out, workers = sys.argv[1], sys.argv[2], int(sys.argv[3])
 data = DataConfig(source="jsonl_files", name="corpus", root=out, files=[corpus], val_fraction=0.01)
 manifest = prepare(data, PrepareConfig(num_workers=workers), load_tokenizer("gpt2"))

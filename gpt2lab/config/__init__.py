@@ -5,8 +5,8 @@ are the Python API: ``ModelConfig(n_layer=2, n_head=2, n_embd=32)``. A value tha
 at construction, before any file is written. This package imports the standard library only.
 """
 
-from gpt2lab.config.data import DataConfig, PrepareConfig, TokenizerConfig
-from gpt2lab.config.errors import UserError, check, check_divides, choose, did_you_mean
+from gpt2lab.config.data import DataConfig, PrepareConfig
+from gpt2lab.config.errors import UserError, check, check_divides, choose, did_you_mean, one_line
 from gpt2lab.config.evaluation import CorpusConfig, EvalConfig, TasksConfig
 from gpt2lab.config.jobs import EvalJob, ExportJob, PrepareJob, SampleJob, TrainJob
 from gpt2lab.config.model import IGNORE_INDEX, MLPConfig, ModelConfig, NormConfig, PositionsConfig
@@ -14,6 +14,7 @@ from gpt2lab.config.plain import from_dict, to_dict
 from gpt2lab.config.quality import ContextConfig, SampleQualityConfig
 from gpt2lab.config.runtime import RuntimeConfig
 from gpt2lab.config.sampling import DecodingConfig, SamplingConfig
+from gpt2lab.config.tokenizer import TokenizerConfig
 from gpt2lab.config.training import LoggerConfig, OptimizerConfig, SamplesConfig, ScheduleConfig, TrainingConfig
 
 __all__ = [
@@ -49,5 +50,6 @@ __all__ = [
     "choose",
     "did_you_mean",
     "from_dict",
+    "one_line",
     "to_dict",
 ]

@@ -6,16 +6,6 @@ from gpt2lab.config.errors import check
 
 
 @dataclass
-class TokenizerConfig:
-    """How text becomes token ids."""
-
-    name: str = "gpt2"
-    """a key of gpt2lab.tokenizer.TOKENIZERS"""
-    vocab_size: int = 50_257
-    """number of ids of that tokenizer; the model's vocabulary follows it"""
-
-
-@dataclass
 class DataConfig:
     """Which text, and where its shards live: ``<root>/<name>/<tokenizer>/``."""
 

@@ -3,12 +3,13 @@
 import math
 from dataclasses import dataclass, field
 
-from gpt2lab.config.data import DataConfig, PrepareConfig, TokenizerConfig
+from gpt2lab.config.data import DataConfig, PrepareConfig
 from gpt2lab.config.errors import UserError, check
 from gpt2lab.config.evaluation import EvalConfig
 from gpt2lab.config.model import ModelConfig
 from gpt2lab.config.runtime import RuntimeConfig
 from gpt2lab.config.sampling import SamplingConfig
+from gpt2lab.config.tokenizer import TokenizerConfig
 from gpt2lab.config.training import LoggerConfig, OptimizerConfig, SamplesConfig, ScheduleConfig, TrainingConfig
 
 

@@ -14,14 +14,15 @@ import pytest
 
 from gpt2lab.config import DataConfig, PrepareConfig, to_dict
 from gpt2lab.data import ReadAhead, prepare, set_folder, train_batches
-from gpt2lab.tokenizer import BytesTokenizer, load_tokenizer
+from gpt2lab.tokenizers import load_tokenizer
+from gpt2lab.tokenizers.bytes import BytesTokenizer
 from tests.integration.conftest import ONE_THREAD, ROOT
 
 PROGRAM = """
 import sys
 from gpt2lab.config import DataConfig, PrepareConfig, from_dict
 from gpt2lab.data import prepare
-from gpt2lab.tokenizer import load_tokenizer
+from gpt2lab.tokenizers import load_tokenizer
 sys.modules["gpt2lab.data.preparation.build"].JOURNAL_SECONDS = {journal_seconds}
 prepare(from_dict(DataConfig, {data}), PrepareConfig(num_workers={num_workers}), load_tokenizer("gpt2"))
 """

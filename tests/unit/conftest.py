@@ -18,7 +18,7 @@ from gpt2lab.config import (
 from gpt2lab.data import prepare, set_folder
 from gpt2lab.distributed import World
 from gpt2lab.runtime import open_runtime
-from gpt2lab.tokenizer import load_tokenizer
+from gpt2lab.tokenizers import load_tokenizer
 from gpt2lab.training.build import build_model, build_trainer
 
 TINY = {"n_layer": 2, "n_head": 2, "n_embd": 16, "block_size": 16, "vocab_size": 257}

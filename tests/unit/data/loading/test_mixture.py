@@ -18,7 +18,7 @@ from gpt2lab.data import (
     val_windows,
     verify,
 )
-from gpt2lab.tokenizer import load_tokenizer
+from gpt2lab.tokenizers import load_tokenizer
 
 BYTES = load_tokenizer("bytes")
 

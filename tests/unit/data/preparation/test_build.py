@@ -22,7 +22,8 @@ from gpt2lab.data import TokenStream, load_manifest, open_or_prepare, prepare, s
 from gpt2lab.data import prepare as prepare_function
 from gpt2lab.data.datasets import prepare_command
 from gpt2lab.data.sources import base, text
-from gpt2lab.tokenizer import BytesTokenizer, load_tokenizer
+from gpt2lab.tokenizers import load_tokenizer
+from gpt2lab.tokenizers.bytes import BytesTokenizer
 
 sets_module = sys.modules[prepare_function.__module__]
 build_module = sys.modules["gpt2lab.data.preparation.build"]
@@ -251,7 +252,7 @@ def test_an_error_in_a_worker_comes_out_here(tmp_path):
 
 
 def test_workers_import_no_torch():
-    program = "import sys, gpt2lab.data, gpt2lab.data.preparation.worker, gpt2lab.tokenizer; print('torch' in sys.modules)"
+    program = "import sys, gpt2lab.data, gpt2lab.data.preparation.worker, gpt2lab.tokenizers; print('torch' in sys.modules)"
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert result.stdout == "False\n"
 

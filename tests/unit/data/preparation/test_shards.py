@@ -10,7 +10,8 @@ import pytest
 from gpt2lab.config import DataConfig, PrepareConfig, UserError
 from gpt2lab.data import TokenStream, load_manifest, prepare, set_folder, verify
 from gpt2lab.data.preparation.shards import ShardWriter
-from gpt2lab.tokenizer import BytesTokenizer, load_tokenizer
+from gpt2lab.tokenizers import load_tokenizer
+from gpt2lab.tokenizers.bytes import BytesTokenizer
 
 
 @dataclass

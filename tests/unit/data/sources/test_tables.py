@@ -14,7 +14,7 @@ from gpt2lab.config import DataConfig, PrepareConfig, UserError
 from gpt2lab.data import load_manifest, open_source, prepare, set_folder
 from gpt2lab.data.preparation.duplicates import SeenDocuments
 from gpt2lab.data.sources import Problem, jsonl
-from gpt2lab.tokenizer import load_tokenizer
+from gpt2lab.tokenizers import load_tokenizer
 
 BYTES = load_tokenizer("bytes")
 TEXTS = [f"{i} " + "wort söz 語\n\r\x0b\u2028" * (i * 7 % 11) for i in range(200)]

@@ -15,8 +15,8 @@ from gpt2lab.evaluation.corpora.detokenize import DETOKENIZERS
 from gpt2lab.evaluation.corpora.formats import FORMS, Corpus, Document, open_corpus
 from gpt2lab.evaluation.corpora.reading import HubPlace, fetch_rows, read_json_lines, read_text
 from gpt2lab.evaluation.perplexity.protocols import PROTOCOLS
-from gpt2lab.tokenizer import load_tokenizer
-from gpt2lab.weights.sources import TrainedOn
+from gpt2lab.tokenizers import load_tokenizer
+from gpt2lab.weights import TrainedOn
 
 ANYONE = SimpleNamespace()
 

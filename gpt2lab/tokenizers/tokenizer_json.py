@@ -1,0 +1,209 @@
+"""What a tokenizer.json says: the bytes of each id, whether text survives encoding, whether tiktoken gives its ids.
+
+Two kinds of pieces stand for bytes. Byte-level pieces (GPT-2, Llama 3, Pythia, SmolLM) write a byte as a printable
+character. SentencePiece's pieces (Llama 2, Gemma, T5) write a space as U+2581 and single bytes as ``<0x0A>``.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import tokenizers
+
+from gpt2lab.config import UserError
+from gpt2lab.tokenizers.byte_level import piece_bytes
+
+SPACE = "\u2581"
+NONCHARACTER = "\U0010ffff"
+BYTE_PIECE = re.compile(r"<0x([0-9A-F]{2})>")
+
+
+def piece_bytes_by_id(values: Mapping[str, Any], where: str) -> list[bytes]:
+    """Return the bytes of each id, b"" for an id without a piece.
+
+    Raises:
+        UserError: the pieces are neither byte-level nor SentencePiece's (WordPiece, WordLevel).
+    """
+    model = values["model"]
+    kind = _model_type(values)
+    pieces = dict(_pieces(model["vocab"]))
+    components = [*_components(values, "normalizer"), *_components(values, "pre_tokenizer")]
+    components += _components(values, "decoder")
+    if kind == "BPE" and any(part["type"] == "ByteLevel" for part in components):
+        to_bytes = piece_bytes
+    elif kind in ("BPE", "Unigram") and any(_is_sentencepiece(part) for part in components):
+        to_bytes = _sentencepiece_bytes
+    else:
+        raise UserError(
+            f"{where}: its model is {kind} with {', '.join(part['type'] for part in components) or 'no decoder'}; its "
+            "ids stand for no bytes; expected byte-level BPE (GPT-2, Llama 3, Pythia) or SentencePiece's BPE or Unigram"
+        )
+    added = {token["id"]: token["content"] for token in values["added_tokens"]}
+    by_id = [b""] * (max([*pieces, *added]) + 1)
+    for token, piece in pieces.items():
+        if token not in added:
+            try:
+                by_id[token] = to_bytes(piece)
+            except UnicodeEncodeError:
+                raise UserError(f"{where}: piece {piece!r} of id {token} stands for no bytes") from None
+    for token, content in added.items():
+        by_id[token] = content.encode("utf-8")
+    return by_id
+
+
+def is_lossless(values: Mapping[str, Any], by_id: Sequence[bytes]) -> bool:
+    """Whether every text's ids decode to the text itself: byte-level, nothing normalized, added or dropped."""
+    if values.get("normalizer") is not None or values["model"].get("byte_fallback") or not _has_every_byte(by_id):
+        return False
+    if any(token.get("lstrip") or token.get("rstrip") for token in values["added_tokens"] if not token["special"]):
+        return False
+    parts = list(_components(values, "pre_tokenizer"))
+    return any(part["type"] == "ByteLevel" for part in parts) and all(map(_keeps_text, parts))
+
+
+def mergeable_ranks(
+    values: Mapping[str, Any], by_id: Sequence[bytes], library: tokenizers.Tokenizer
+) -> dict[bytes, int] | None:
+    """Return the ranks with which tiktoken gives the same ids as the library for every text; None where it may not.
+
+    tiktoken merges any two neighbours whose bytes are a piece, lowest id first; the library merges the listed pairs in
+    the order of the list. Both do the same if the list yields each piece once, in the order of the ids, and every piece
+    encodes to itself. Proof: take the first merge in which they differ. Its neighbours x and y form a piece t, and the
+    merges within xy so far depend on xy alone. So the library, given t, also comes to x, y. As t encodes to itself, the
+    library merges x and y too; the pair is in the list, with the rank that tiktoken gives it.
+    """
+    model = values["model"]
+    plain = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True}
+    pre_tokenizer = values.get("pre_tokenizer") or {}
+    fits = (
+        model.get("type", "BPE") == "BPE"
+        and is_lossless(values, by_id)
+        and plain.items() <= ({"use_regex": True} | pre_tokenizer).items()
+        and not any(model.get(key) for key in ("dropout", "continuing_subword_prefix", "end_of_word_suffix"))
+        and all(token["special"] for token in values["added_tokens"])
+    )
+    if not fits:
+        return None
+    added = {token["id"] for token in values["added_tokens"]}
+    ids = {piece: token for piece, token in model["vocab"].items() if token not in added}
+    merged = [ids.get("".join(pair), -1) for pair in map(_pair, model["merges"])]
+    in_order = all(first < second for first, second in zip([-1, *merged], merged, strict=False))
+    if not in_order or len(merged) + 256 != len(ids):
+        return None
+    for piece, token in ids.items():
+        if [found.id for found in library.model.tokenize(piece)] != [token]:
+            return None
+    return {by_id[token]: token for token in ids.values()}
+
+
+def same_ids_key(values: Mapping[str, Any], eot_id: int) -> str:
+    """Return a string that two files share when they give the same ids, whichever version of the library wrote them."""
+    vocabulary = {"vocab": values["model"]["vocab"], "added_tokens": values["added_tokens"]}
+    parts = text_to_ids(values) | vocabulary | {"eot_id": eot_id}
+    return json.dumps(_without_defaults(parts), sort_keys=True)
+
+
+def text_to_ids(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what, beside the vocabulary, decides about the ids of a text, in one spelling of the several in use."""
+    model = {key: value for key, value in values["model"].items() if key != "vocab"}
+    if "merges" in model:
+        model["merges"] = [list(_pair(pair)) for pair in model["merges"]]
+    model["type"] = _model_type(values)
+    pre_tokenizer = _without(values.get("pre_tokenizer"), "trim_offsets")
+    parts: dict[str, Any] = _without_defaults(
+        {"model": model, "normalizer": values.get("normalizer"), "pre_tokenizer": pre_tokenizer}
+    )
+    return parts
+
+
+def special_token(settings: Mapping[str, Any], key: str) -> str | None:
+    """Return the token under ``eos_token`` or ``bos_token``: a string, or an object with its content."""
+    value = settings.get(key)
+    content = value.get("content") if isinstance(value, dict) else value
+    return content if isinstance(content, str) else None
+
+
+def is_unigram(values: Mapping[str, Any]) -> bool:
+    """Return whether the model is a Unigram, which finds its special tokens' names in a text like other pieces."""
+    return _model_type(values) == "Unigram"
+
+
+def without_special_pieces(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a Unigram in which no text has the pieces of special tokens; the ids of all others stay."""
+    special = {token["content"] for token in values["added_tokens"] if token["special"]}
+    model = values["model"]
+    unreachable = [[f"{NONCHARACTER}{piece}" if piece in special else piece, score] for piece, score in model["vocab"]]
+    others = [token for token in values["added_tokens"] if not token["special"]]
+    return {**values, "model": {**model, "vocab": unreachable}, "added_tokens": others, "post_processor": None}
+
+
+def _model_type(values: Mapping[str, Any]) -> str:
+    """The kind of model; old files leave it out for those that are told by their vocabulary."""
+    model = values["model"]
+    kind: str = model.get("type") or ("Unigram" if isinstance(model["vocab"], list) else "BPE")
+    return kind
+
+
+def _pieces(vocabulary: Any) -> Iterator[tuple[int, str]]:
+    if isinstance(vocabulary, dict):
+        yield from ((token, piece) for piece, token in vocabulary.items())
+    else:
+        yield from enumerate(piece for piece, _ in vocabulary)
+
+
+def _components(values: Mapping[str, Any], key: str) -> Iterator[dict[str, Any]]:
+    """The steps of a normalizer, pre-tokenizer or decoder, those within sequences one by one."""
+    part = values.get(key)
+    if part is None:
+        return
+    steps = next((part[name] for name in ("normalizers", "pretokenizers", "decoders") if name in part), None)
+    for step in steps if steps is not None else [part]:
+        if step.get("type") == "Sequence":
+            yield from _components({key: step}, key)
+        else:
+            yield step
+
+
+def _is_sentencepiece(part: Mapping[str, Any]) -> bool:
+    return part["type"] in ("Metaspace", "ByteFallback") or (
+        part["type"] == "Replace" and SPACE in (part.get("content"), part.get("pattern", {}).get("String"))
+    )
+
+
+def _sentencepiece_bytes(piece: str) -> bytes:
+    byte = BYTE_PIECE.fullmatch(piece)
+    return bytes([int(byte[1], 16)]) if byte else piece.replace(SPACE, " ").encode("utf-8")
+
+
+def _has_every_byte(by_id: Sequence[bytes]) -> bool:
+    return {bytes([byte]) for byte in range(256)} <= set(by_id)
+
+
+def _keeps_text(part: Mapping[str, Any]) -> bool:
+    if part["type"] == "ByteLevel":
+        return not part["add_prefix_space"]
+    return part["type"] in ("Digits", "Punctuation", "Split") and part.get("behavior") != "Removed"
+
+
+def _pair(merge: str | Sequence[str]) -> tuple[str, str]:
+    """A pair of a list of merges, which is a string with a space or, in newer files, two strings."""
+    first, second = merge.split(" ") if isinstance(merge, str) else merge
+    return first, second
+
+
+def _without(part: Any, key: str) -> Any:
+    if isinstance(part, dict):
+        return {name: _without(value, key) for name, value in part.items() if name != key}
+    return [_without(value, key) for value in part] if isinstance(part, list) else part
+
+
+def _without_defaults(part: Any) -> Any:
+    """Without the keys whose value says nothing, which versions of the library write or leave out."""
+    if isinstance(part, dict):
+        always = {"use_regex": True} if part.get("type") == "ByteLevel" else {}
+        said = {key: value for key, value in part.items() if value not in (None, "", False) and value != []}
+        return {key: _without_defaults(value) for key, value in (always | said).items()} | {
+            key: part[key] for key in always if key in part
+        }
+    return [_without_defaults(value) for value in part] if isinstance(part, list) else part
