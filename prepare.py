@@ -4,7 +4,7 @@ import logging
 
 from gpt2lab.compose import run_job
 from gpt2lab.config import PrepareJob
-from gpt2lab.data import inspect, open_set, prepare, set_folder, verify
+from gpt2lab.data import dataset_folder, describe_dataset, open_dataset, prepare, verify
 from gpt2lab.tokenizer import load_tokenizer
 
 log = logging.getLogger(__name__)
@@ -14,12 +14,12 @@ def main(job: PrepareJob) -> None:
     """Prepare the set, or check or show one that is there."""
     tokenizer = load_tokenizer(job.tokenizer.name)
     if job.verify or job.inspect:
-        folder, manifest = open_set(job.data, tokenizer)
+        folder, manifest = open_dataset(job.data, tokenizer)
         if job.verify:
             verify(folder, manifest)
             log.info("%s: every file is as it was written", folder.resolve())
         if job.inspect:
-            log.info(inspect(folder, manifest, tokenizer))
+            log.info(describe_dataset(folder, manifest, tokenizer))
         return
     manifest = prepare(job.data, job.prepare, tokenizer)
     for name, split in manifest.splits.items():
@@ -32,7 +32,7 @@ def main(job: PrepareJob) -> None:
         )
     for reason, count in manifest.skipped.items():
         log.info("left out: %d documents (%s)", count, reason)
-    log.info("written to %s", set_folder(job.data, tokenizer).resolve())
+    log.info("written to %s", dataset_folder(job.data, tokenizer).resolve())
 
 
 if __name__ == "__main__":

@@ -3,37 +3,37 @@
 This package takes a tokenizer as an argument and never imports one.
 """
 
-from gpt2lab.config import IGNORE_INDEX
-from gpt2lab.data.loading.batches import TrainBatches, ValWindows
+from gpt2lab.config import PADDING_TARGET
+from gpt2lab.data.loading.batches import TrainBatches, ValidationBatches
 from gpt2lab.data.inspection import inspect
 from gpt2lab.data.manifest import Manifest, Split, TextTokenizer, load_manifest, verify
-from gpt2lab.data.loading.mixture import train_batches, val_windows
-from gpt2lab.data.loading.prefetch import ReadAhead
+from gpt2lab.data.loading.mixture import train_batches, validation_batches
+from gpt2lab.data.loading.prefetch import Prefetcher
 from gpt2lab.data.loading.sequences import Batch
-from gpt2lab.data.datasets import open_or_prepare, open_set, prepare, set_folder
+from gpt2lab.data.datasets import open_or_prepare, open_dataset, prepare, dataset_folder
 from gpt2lab.data.sources import SOURCES, Source, open_source
 from gpt2lab.data.loading.stream import TokenStream
 
 __all__ = [
-    "IGNORE_INDEX",
+    "PADDING_TARGET",
     "SOURCES",
     "Batch",
     "Manifest",
-    "ReadAhead",
+    "Prefetcher",
     "Source",
     "Split",
     "TextTokenizer",
     "TokenStream",
     "TrainBatches",
-    "ValWindows",
+    "ValidationBatches",
     "inspect",
     "load_manifest",
     "open_or_prepare",
-    "open_set",
+    "open_dataset",
     "open_source",
     "prepare",
-    "set_folder",
+    "dataset_folder",
     "train_batches",
-    "val_windows",
+    "validation_batches",
     "verify",
 ]

@@ -15,7 +15,7 @@ from gpt2lab.config import (
     TrainingConfig,
     TrainJob,
 )
-from gpt2lab.data import prepare, set_folder
+from gpt2lab.data import dataset_folder, prepare
 from gpt2lab.distributed import World
 from gpt2lab.runtime import open_runtime
 from gpt2lab.tokenizer import load_tokenizer
@@ -50,6 +50,8 @@ def make_trainer(tmp_path):
         run_dir.mkdir()
         machine = open_runtime(job.runtime)
         model = build_model(job.model, job.seed, machine)
-        return build_trainer(job, model, tokenizer, set_folder(data, tokenizer), manifest, run_dir, machine, World())
+        return build_trainer(
+            job, model, tokenizer, dataset_folder(data, tokenizer), manifest, run_dir, machine, World()
+        )
 
     return make

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from gpt2lab.config import UserError
-from gpt2lab.data.loading.sequences import Batch, Rows, with_layout
+from gpt2lab.data.loading.sequences import Batch, Sequences, with_layout
 
 BLOCK = 1_000
 """Sequences in which the shares of a mixture are kept exactly; a share is a multiple of 1/1,000"""
@@ -78,7 +78,7 @@ class TrainBatches:
 
     def __init__(
         self,
-        sets: Sequence[Rows],
+        sets: Sequence[Sequences],
         batch_size: int,
         seed: int,
         *,
@@ -107,7 +107,7 @@ class TrainBatches:
         return self.sets[0].sequence_length
 
     @property
-    def num_windows(self) -> int:
+    def num_sequences(self) -> int:
         """Sequences of an epoch: of all sets together."""
         return sum(map(len, self.sets))
 
@@ -156,14 +156,14 @@ class TrainBatches:
         return set_B, block_B * np.diff(self._share_ends, prepend=0)[set_B] + slot_B - begins[set_B]
 
 
-class ValWindows:
+class ValidationBatches:
     """The validation rows: all of the split if they fit into ``max_tokens``, else a fixed set spread evenly over it.
 
     Raises:
         UserError: ``max_tokens`` is shorter than one row.
     """
 
-    def __init__(self, rows: Rows, max_tokens: int, *, document_masking: bool = False) -> None:
+    def __init__(self, rows: Sequences, max_tokens: int, *, document_masking: bool = False) -> None:
         self.rows = rows
         self._document_masking = document_masking
         count = min(len(rows), max_tokens // rows.sequence_length)
@@ -172,12 +172,12 @@ class ValWindows:
                 f"training.eval_tokens={max_tokens}: expected at least one sequence of {rows.sequence_length} tokens: "
                 f"type training.eval_tokens={rows.sequence_length}"
             )
-        self.window_ids = np.arange(count, dtype=np.int64) * len(rows) // count
+        self.sequence_ids = np.arange(count, dtype=np.int64) * len(rows) // count
 
     def __len__(self) -> int:
-        return len(self.window_ids)
+        return len(self.sequence_ids)
 
     def batch(self, first: int, last: int) -> Batch:
         """The rows [first, last) of the set, int64 [last - first, T]; the last batch may be cut off."""
-        batch = self.rows.read(self.window_ids[first:last])
+        batch = self.rows.read(self.sequence_ids[first:last])
         return with_layout(batch, self.rows.stream.eot_id) if self._document_masking else batch

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from gpt2lab.config import DataConfig, UserError, choose
-from gpt2lab.data.loading.batches import BLOCK, TrainBatches, ValWindows
+from gpt2lab.data.loading.batches import BLOCK, TrainBatches, ValidationBatches
 from gpt2lab.data.manifest import SPLITS, Manifest, Shard, Split, TextTokenizer, load_manifest
 from gpt2lab.data.loading.sequences import PACKINGS
 from gpt2lab.data.loading.stream import TokenStream
@@ -91,7 +91,7 @@ def train_batches(
     Raises:
         UserError: a split that is shorter than one sequence, or an unknown ``data.packing``.
     """
-    make_rows = choose(PACKINGS, data.packing, "data.packing")
+    make_sequences = choose(PACKINGS, data.packing, "data.packing")
     if data.mixture:
         folders = [folder / name / manifest.tokenizer for name in data.mixture]
         streams = [TokenStream(path, load_manifest(path), "train") for path in folders]
@@ -99,7 +99,7 @@ def train_batches(
     else:
         streams, shares = [TokenStream(folder, manifest, "train")], [BLOCK]
     return TrainBatches(
-        [make_rows(stream, sequence_length) for stream in streams],
+        [make_sequences(stream, sequence_length) for stream in streams],
         batch_size,
         seed,
         shares=shares,
@@ -109,10 +109,10 @@ def train_batches(
     )
 
 
-def val_windows(
+def validation_batches(
     data: DataConfig, folder: Path, manifest: Manifest, sequence_length: int, max_tokens: int
-) -> ValWindows:
+) -> ValidationBatches:
     """The validation rows of a set that ``open_or_prepare`` opened, cut as the training rows are."""
-    make_rows = choose(PACKINGS, data.packing, "data.packing")
-    rows = make_rows(TokenStream(folder, manifest, "val"), sequence_length)
-    return ValWindows(rows, max_tokens, document_masking=data.document_masking)
+    make_sequences = choose(PACKINGS, data.packing, "data.packing")
+    rows = make_sequences(TokenStream(folder, manifest, "val"), sequence_length)
+    return ValidationBatches(rows, max_tokens, document_masking=data.document_masking)

@@ -7,7 +7,7 @@ from typing import Generic, TypeVar
 Loaded = TypeVar("Loaded")
 
 
-class ReadAhead(Generic[Loaded]):
+class Prefetcher(Generic[Loaded]):
     """``load``, called ahead: asked for batch k, it has the next ``depth`` ones read by a thread.
 
     What a batch holds does not depend on it, since batch k is a function of k; a step out of turn is read at once.
@@ -16,7 +16,7 @@ class ReadAhead(Generic[Loaded]):
     def __init__(self, load: Callable[[int], Loaded], depth: int = 2) -> None:
         self._load = load
         self._depth = depth
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="read-ahead")
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="prefetch")
         self._waiting: dict[int, Future[Loaded]] = {}
 
     def __call__(self, step: int) -> Loaded:

@@ -13,7 +13,7 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from gpt2lab.config import IGNORE_INDEX, UserError
+from gpt2lab.config import PADDING_TARGET, UserError
 from gpt2lab.data.loading.stream import TokenStream
 
 
@@ -28,11 +28,11 @@ class Batch(NamedTuple):
     """number of the document within the row, from 0; a token may look at those of its own number alone"""
 
 
-class Rows(ABC):
+class Sequences(ABC):
     """A split as a list of rows that are read by their number."""
 
     padded: ClassVar[bool]
-    """some targets are ``IGNORE_INDEX``"""
+    """some targets are ``PADDING_TARGET``"""
 
     def __init__(self, stream: TokenStream, sequence_length: int) -> None:
         self.stream = stream
@@ -40,7 +40,7 @@ class Rows(ABC):
 
     @abstractmethod
     def __len__(self) -> int:
-        """Rows in the split, at least 1."""
+        """Sequences in the split, at least 1."""
 
     @property
     def dropped_tokens(self) -> int:
@@ -52,7 +52,7 @@ class Rows(ABC):
         """The inputs and targets of some rows."""
 
 
-class Windows(Rows):
+class Windows(Sequences):
     """Row w is the tokens [w T, w T + T], so that each token but the first is a target once; documents are cut.
 
     Raises:
@@ -79,7 +79,7 @@ class Windows(Rows):
         return len(self.stream) - 1 - len(self) * self.sequence_length
 
     def read(self, row_B: NDArray[np.int64]) -> Batch:
-        """See ``Rows.read``."""
+        """See ``Sequences.read``."""
         inputs_BT = np.empty((len(row_B), self.sequence_length), dtype=np.int64)
         targets_BT = np.empty_like(inputs_BT)
         for row, window in enumerate(row_B.tolist()):
@@ -89,7 +89,7 @@ class Windows(Rows):
         return Batch(inputs_BT, targets_BT)
 
 
-class PackedDocuments(Rows):
+class PackedDocuments(Sequences):
     """Row r is as many whole documents, in the order of the split, as fit; what is left of it is padding.
 
     A document longer than a row is cut every T tokens, and its end shares a row with what comes after. The borders
@@ -106,10 +106,10 @@ class PackedDocuments(Rows):
         return len(self._borders_R) - 1
 
     def read(self, row_B: NDArray[np.int64]) -> Batch:
-        """See ``Rows.read``."""
+        """See ``Sequences.read``."""
         shape = (len(row_B), self.sequence_length)
         inputs_BT = np.full(shape, self.stream.eot_id, dtype=np.int64)
-        targets_BT = np.full(shape, IGNORE_INDEX, dtype=np.int64)
+        targets_BT = np.full(shape, PADDING_TARGET, dtype=np.int64)
         for row, number in enumerate(row_B.tolist()):
             begin, end = self._borders_R[number : number + 2].tolist()
             tokens = self.stream.read(begin, min(end + 1, len(self.stream)))
@@ -133,7 +133,7 @@ def pack(starts_D: NDArray[np.int64], length: int, row_tokens: int) -> NDArray[n
     return np.array(borders, dtype=np.int64)
 
 
-PACKINGS: dict[str, Callable[[TokenStream, int], Rows]] = {"windows": Windows, "documents": PackedDocuments}
+PACKINGS: dict[str, Callable[[TokenStream, int], Sequences]] = {"windows": Windows, "documents": PackedDocuments}
 
 
 def with_layout(batch: Batch, eot_id: int) -> Batch:

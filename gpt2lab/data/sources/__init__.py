@@ -3,13 +3,13 @@
 from collections.abc import Callable
 
 from gpt2lab.config import DataConfig, choose
-from gpt2lab.data.sources.base import Piece, Problem, Source, Span
+from gpt2lab.data.sources.base import Chunk, Problem, Source, Span
 from gpt2lab.data.sources.jsonl import JsonlFiles
-from gpt2lab.data.sources.parquet import HubSet, ParquetFiles
+from gpt2lab.data.sources.parquet import HubDataset, ParquetFiles
 from gpt2lab.data.sources.state_of_the_union import StateOfTheUnion
 from gpt2lab.data.sources.text import PythonStdlib, TextFiles
 
-__all__ = ["SOURCES", "Piece", "Problem", "Source", "Span", "open_source"]
+__all__ = ["SOURCES", "Chunk", "Problem", "Source", "Span", "open_source"]
 
 SOURCES: dict[str, Callable[[DataConfig], Source]] = {
     "state_of_the_union": StateOfTheUnion,
@@ -17,7 +17,7 @@ SOURCES: dict[str, Callable[[DataConfig], Source]] = {
     "text_files": TextFiles,
     "jsonl_files": JsonlFiles,
     "parquet_files": ParquetFiles,
-    "hub": HubSet,
+    "hub": HubDataset,
 }
 
 

@@ -1,7 +1,7 @@
-"""Where text comes from: a source's files -> pieces of about a megabyte, in a fixed order -> documents.
+"""Where text comes from: a source's files -> chunks of about a megabyte, in a fixed order -> documents.
 
-The division into pieces is a function of the files alone, so that any number of workers can read them at once and the
-result, put together in the order of the pieces, is always the same.
+The division into chunks is a function of the files alone, so that any number of workers can read them at once and the
+result, put together in the order of the chunks, is always the same.
 """
 
 import glob
@@ -13,8 +13,8 @@ from typing import Any, ClassVar, NamedTuple
 from gpt2lab.config import DataConfig, UserError
 from gpt2lab.files import file_sha256
 
-PIECE_BYTES = 1024**2
-"""Text of a piece, roughly: a fraction of a second's work, so that workers end together and little is lost by a kill."""
+CHUNK_BYTES = 1024**2
+"""Text of a chunk, roughly: a fraction of a second's work, so that workers end together and little is lost by a kill."""
 
 HASH_LIMIT_BYTES = 2 * 1024**3
 """Source files that are larger together are compared with a prepared set by size alone: hashing them takes seconds."""
@@ -38,7 +38,7 @@ class Problem(NamedTuple):
     documents: int = 1
 
 
-class Piece(NamedTuple):
+class Chunk(NamedTuple):
     """What one worker reads at a time."""
 
     spans: tuple[Span, ...]
@@ -64,16 +64,16 @@ class Source(ABC):
         self.config = config
 
     @abstractmethod
-    def pieces(self) -> Iterator[Piece]:
-        """All pieces, in order."""
+    def chunks(self) -> Iterator[Chunk]:
+        """All chunks, in order."""
 
     @abstractmethod
-    def read(self, piece: Piece) -> Iterator[str | Problem]:
-        """The documents of a piece, in order; the text of each has a UTF-8 form."""
+    def read(self, chunk: Chunk) -> Iterator[str | Problem]:
+        """The documents of a chunk, in order; the text of each has a UTF-8 form."""
 
     @abstractmethod
     def size_bytes(self) -> int:
-        """What the sizes of the pieces add up to; raises the ``UserError`` of a source that cannot be read."""
+        """What the sizes of the chunks add up to; raises the ``UserError`` of a source that cannot be read."""
 
     @abstractmethod
     def describe(self) -> dict[str, Any]:
@@ -163,18 +163,18 @@ class FileSource(Source):
         return {"source": self.name} | self.settings()
 
 
-def group(spans: Iterable[tuple[Span, int]]) -> Iterator[Piece]:
-    """Neighbouring spans, each with its size, as pieces of ``PIECE_BYTES`` or more."""
+def group(spans: Iterable[tuple[Span, int]]) -> Iterator[Chunk]:
+    """Neighbouring spans, each with its size, as chunks of ``CHUNK_BYTES`` or more."""
     chosen: list[Span] = []
     size = 0
     for span, span_size in spans:
         chosen.append(span)
         size += span_size
-        if size >= PIECE_BYTES:
-            yield Piece(tuple(chosen), size)
+        if size >= CHUNK_BYTES:
+            yield Chunk(tuple(chosen), size)
             chosen, size = [], 0
     if chosen:
-        yield Piece(tuple(chosen), size)
+        yield Chunk(tuple(chosen), size)
 
 
 def matches(pattern: str) -> list[Path]:

@@ -1,6 +1,6 @@
 """Parquet files of this machine, and data sets of the Hugging Face Hub, which are Parquet files after a download.
 
-A piece is a range of rows; a worker that is handed ascending ranges of a file decodes each row group once.
+A chunk is a range of rows; a worker that is handed ascending ranges of a file decodes each row group once.
 """
 
 import bisect
@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from gpt2lab.config import DataConfig, UserError
-from gpt2lab.data.sources.base import PIECE_BYTES, FileSource, Piece, Problem, Source, Span
+from gpt2lab.data.sources.base import CHUNK_BYTES, FileSource, Chunk, Problem, Source, Span
 
 BATCH_ROWS = 512
-"""Rows decoded at a time"""
+"""Sequences decoded at a time"""
 
 
 class ParquetFiles(FileSource):
@@ -35,19 +35,19 @@ class ParquetFiles(FileSource):
 
     def size_bytes(self) -> int:
         """See ``Source.size_bytes``; only the text column counts, uncompressed."""
-        return sum(piece.size for piece in self.pieces())
+        return sum(chunk.size for chunk in self.chunks())
 
-    def pieces(self) -> Iterator[Piece]:
-        """See ``Source.pieces``."""
+    def chunks(self) -> Iterator[Chunk]:
+        """See ``Source.chunks``."""
         for path in self.files():
-            yield from row_pieces(path, self.config.text_column)
+            yield from row_chunks(path, self.config.text_column)
 
-    def read(self, piece: Piece) -> Iterator[str | Problem]:
+    def read(self, chunk: Chunk) -> Iterator[str | Problem]:
         """See ``Source.read``."""
-        if piece.problem:
-            yield piece.problem
+        if chunk.problem:
+            yield chunk.problem
             return
-        (span,) = piece.spans
+        (span,) = chunk.spans
         if self._reader is None or self._reader.path != span.path or self._reader.row > span.begin:
             self._reader = RowReader(span.path, self.config.text_column, span.begin)
         yield from self._reader.read(span.begin, span.end)
@@ -89,23 +89,23 @@ class RowReader:
                     yield Problem("not a string", f"{where}: expected a string in {self._column!r}, found {found}")
 
 
-def row_pieces(path: Path, column: str) -> Iterator[Piece]:
-    """Ranges of rows of about ``PIECE_BYTES`` of text each; never over the border of a row group."""
+def row_chunks(path: Path, column: str) -> Iterator[Chunk]:
+    """Ranges of rows of about ``CHUNK_BYTES`` of text each; never over the border of a row group."""
     metadata = open_parquet(path).metadata
     columns = [metadata.schema.column(i).path for i in range(metadata.num_columns)]
     if column not in columns:
         message = f"{path}: expected the column {column!r}, found {', '.join(columns)}: name it with data.text_column="
-        yield Piece((Span(str(path), 0, 0),), 0, problem=Problem("missing column", message, metadata.num_rows))
+        yield Chunk((Span(str(path), 0, 0),), 0, problem=Problem("missing column", message, metadata.num_rows))
         return
     first = 0
     for group in range(metadata.num_row_groups):
         rows = metadata.row_group(group).num_rows
         size = metadata.row_group(group).column(columns.index(column)).total_uncompressed_size
-        step = max(1, rows * PIECE_BYTES // max(1, size))
+        step = max(1, rows * CHUNK_BYTES // max(1, size))
         for begin in range(0, rows, step):
             end = min(begin + step, rows)
-            piece_size = size * end // rows - size * begin // rows
-            yield Piece((Span(str(path), first + begin, first + end),), piece_size)
+            chunk_size = size * end // rows - size * begin // rows
+            yield Chunk((Span(str(path), first + begin, first + end),), chunk_size)
         first += rows
 
 
@@ -136,11 +136,11 @@ def split_text(text: str, delimiter: str, min_bytes: int) -> Iterator[str]:
 
 
 def as_content(documents: list[list[str]]) -> bytes:
-    """Documents, each given as its rows, for a piece to carry."""
+    """Documents, each given as its rows, for a chunk to carry."""
     return json.dumps(["".join(rows) for rows in documents]).encode()
 
 
-class HubSet(ParquetFiles):
+class HubDataset(ParquetFiles):
     """One split of a data set of the Hugging Face Hub, at a pinned revision.
 
     ``datasets`` finds the files; they are fetched one after the other into the Hub's cache, ahead of the workers. With
@@ -173,41 +173,41 @@ class HubSet(ParquetFiles):
         """See ``Source.difference``; asks no one."""
         return Source.difference(self, recorded)
 
-    def pieces(self) -> Iterator[Piece]:
-        """See ``Source.pieces``."""
-        pieces = (piece for path in self._fetched() for piece in row_pieces(path, self.config.text_column))
-        return pieces if self.config.document_start is None else self._joined(pieces)
+    def chunks(self) -> Iterator[Chunk]:
+        """See ``Source.chunks``."""
+        chunks = (chunk for path in self._fetched() for chunk in row_chunks(path, self.config.text_column))
+        return chunks if self.config.document_start is None else self._joined(chunks)
 
-    def read(self, piece: Piece) -> Iterator[str | Problem]:
+    def read(self, chunk: Chunk) -> Iterator[str | Problem]:
         """See ``Source.read``."""
-        if piece.content is None:
-            for row in super().read(piece):
+        if chunk.content is None:
+            for row in super().read(chunk):
                 if isinstance(row, str) and self.config.delimiter is not None:
                     yield from split_text(row, self.config.delimiter, self.config.min_document_bytes)
                 else:
                     yield row
             return
-        yield from json.loads(piece.content)
+        yield from json.loads(chunk.content)
 
-    def _joined(self, pieces: Iterator[Piece]) -> Iterator[Piece]:
-        """Pieces that carry their documents, since one may go on from a file into the next."""
+    def _joined(self, chunks: Iterator[Chunk]) -> Iterator[Chunk]:
+        """Chunks that carry their documents, since one may go on from a file into the next."""
         starts = re.compile(self.config.document_start or "")
         documents: list[list[str]] = [[]]
         size = 0
-        for piece in pieces:
-            size += piece.size
-            for row in super().read(piece):
+        for chunk in chunks:
+            size += chunk.size
+            for row in super().read(chunk):
                 if isinstance(row, Problem):
-                    yield Piece(piece.spans, 0, problem=row)
+                    yield Chunk(chunk.spans, 0, problem=row)
                     continue
                 if starts.match(row) and documents[-1]:
                     documents.append([])
                 documents[-1].append(row)
             if len(documents) > 1:
-                yield Piece(piece.spans, size, content=as_content(documents[:-1]))
+                yield Chunk(chunk.spans, size, content=as_content(documents[:-1]))
                 documents, size = documents[-1:], 0
         if documents[-1]:
-            yield Piece((), size, content=as_content(documents))
+            yield Chunk((), size, content=as_content(documents))
 
     def _fetched(self) -> Iterator[Path]:
         """The files on this machine, in order; the next one is fetched meanwhile."""

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from gpt2lab.data.sources.base import FileSource, Piece, Problem, Source, Span, distinct, group
+from gpt2lab.data.sources.base import FileSource, Chunk, Problem, Source, Span, distinct, group
 
 BOM = b"\xef\xbb\xbf"
 SCAN_BYTES = 1024**2
@@ -23,14 +23,14 @@ class PythonStdlib(Source):
 
     local = True
 
-    def pieces(self) -> Iterator[Piece]:
-        """See ``Source.pieces``."""
+    def chunks(self) -> Iterator[Chunk]:
+        """See ``Source.chunks``."""
         sizes = ((path, path.stat().st_size) for path in self._files())
         return group((Span(str(path), 0, size), size) for path, size in sizes)
 
-    def read(self, piece: Piece) -> Iterator[str | Problem]:
+    def read(self, chunk: Chunk) -> Iterator[str | Problem]:
         """See ``Source.read``."""
-        for span in piece.spans:
+        for span in chunk.spans:
             try:
                 yield Path(span.path).read_bytes().decode("utf-8-sig")
             except UnicodeDecodeError:
@@ -67,13 +67,13 @@ class TextFiles(FileSource):
         """See ``FileSource.settings``."""
         return {"delimiter": self.config.delimiter, "min_document_bytes": self.config.min_document_bytes}
 
-    def pieces(self) -> Iterator[Piece]:
-        """See ``Source.pieces``; a span is one document."""
+    def chunks(self) -> Iterator[Chunk]:
+        """See ``Source.chunks``; a span is one document."""
         return group((span, span.end - span.begin) for path in self.files() for span in self._documents(path))
 
-    def read(self, piece: Piece) -> Iterator[str | Problem]:
+    def read(self, chunk: Chunk) -> Iterator[str | Problem]:
         """See ``Source.read``."""
-        for path, spans in itertools.groupby(piece.spans, key=lambda span: span.path):
+        for path, spans in itertools.groupby(chunk.spans, key=lambda span: span.path):
             with Path(path).open("rb") as file:
                 for _, begin, end in spans:
                     file.seek(begin)

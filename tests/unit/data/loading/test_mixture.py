@@ -11,11 +11,11 @@ from gpt2lab.data import (
     TokenStream,
     inspect,
     open_or_prepare,
-    open_set,
+    open_dataset,
     prepare,
-    set_folder,
+    dataset_folder,
     train_batches,
-    val_windows,
+    validation_batches,
     verify,
 )
 from gpt2lab.tokenizer import load_tokenizer
@@ -46,7 +46,7 @@ def tokens(data, manifest, folder, split):
 def test_a_mixture_is_one_manifest_over_its_sets(mixture):
     data, sets = mixture
     folder, manifest = open_or_prepare(data, BYTES)
-    assert open_set(data, BYTES)[1].fingerprint == manifest.fingerprint
+    assert open_dataset(data, BYTES)[1].fingerprint == manifest.fingerprint
     verify(folder, manifest)
     parts = [open_or_prepare(one, BYTES) for one in sets.values()]
     for split in ("train", "val"):
@@ -107,7 +107,7 @@ def test_packing_is_a_setting(mixture, packing):
     batch = train_batches(data, folder, manifest, 8, 50, seed=0).batch(0)
     assert (batch.targets_BT == -100).any() == (packing == "documents")
     assert batch.pos_BT.max() < 50
-    whole = val_windows(data, folder, manifest, 50, 10**6)
+    whole = validation_batches(data, folder, manifest, 50, 10**6)
     scored = sum(int((whole.batch(i, i + 1).targets_BT != -100).sum()) for i in range(len(whole)))
     tokens_left = manifest.splits["val"].tokens - 1
     assert scored == (tokens_left if packing == "documents" else tokens_left // 50 * 50)
@@ -127,7 +127,7 @@ def test_inspect_shows_counts_lengths_and_documents(tmp_path):
         source="text_files", root=str(tmp_path), files=[f"{tmp_path}/a.txt"], delimiter="|", val_fraction=0.01
     )
     manifest = prepare(data, PrepareConfig(), BYTES)
-    shown = inspect(set_folder(data, BYTES), manifest, BYTES)
+    shown = inspect(dataset_folder(data, BYTES), manifest, BYTES)
     train = manifest.splits["train"]
     assert f"train: {train.tokens:,} tokens, {train.documents:,} documents, {train.bytes:,} bytes in 1 shards" in shown
     assert "1.00 bytes a token" in shown

