@@ -5,7 +5,7 @@ import logging
 from gpt2lab.compose import run_job
 from gpt2lab.config import PrepareJob
 from gpt2lab.data import dataset_folder, describe_dataset, open_dataset, prepare, verify
-from gpt2lab.tokenizer import load_tokenizer
+from gpt2lab.tokenizers import load_tokenizer
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from gpt2lab.compose import run_job
 from gpt2lab.config import SampleJob
 from gpt2lab.generation import generate, generate_stream
 from gpt2lab.runtime import open_runtime
-from gpt2lab.tokenizer import Tokenizer
+from gpt2lab.tokenizers import Tokenizer
 from gpt2lab.weights import open_model
 
 log = logging.getLogger(__name__)

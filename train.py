@@ -8,7 +8,7 @@ from gpt2lab.data import open_or_prepare
 from gpt2lab.distributed import close_world, open_world
 from gpt2lab.report.run_plots import plot_loss
 from gpt2lab.runtime import open_runtime
-from gpt2lab.tokenizer import check_vocabulary, load_tokenizer
+from gpt2lab.tokenizers import check_vocabulary, load_tokenizer
 from gpt2lab.training.build import build_model, build_trainer
 from gpt2lab.training.resume import find_start, resume
 from gpt2lab.training.summary import report, start_line, write_summary

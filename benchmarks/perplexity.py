@@ -18,7 +18,7 @@ from pathlib import Path
 
 from gpt2lab.config import ModelConfig
 from gpt2lab.model import GPT
-from gpt2lab.tokenizer import load_tokenizer
+from gpt2lab.tokenizers import load_tokenizer
 from gpt2lab.weights import save_pretrained
 
 ROOT = Path(__file__).resolve().parent.parent

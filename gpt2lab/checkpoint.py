@@ -22,7 +22,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from gpt2lab.config import UserError
+from gpt2lab.config import UserError, one_line
 from gpt2lab.files import file_sha256, sync, sync_folder
 
 FORMAT_VERSION = 1
@@ -230,11 +230,6 @@ def read_part(checkpoint: Path, manifest: dict[str, Any], name: str) -> dict[str
     except (SafetensorError, RuntimeError, EOFError) as error:
         raise IncompleteCheckpointError(f"{checkpoint}: {name} cannot be read: {one_line(error)}") from error
     raise UserError(f"{checkpoint} holds {', '.join(manifest['files'])}: no {name} to load")
-
-
-def one_line(error: BaseException) -> str:
-    """An error's message with its line breaks folded."""
-    return " ".join(str(error).split())
 
 
 def _require_space(folder: Path, needed: int) -> None:

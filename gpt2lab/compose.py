@@ -34,8 +34,9 @@ from omegaconf.errors import OmegaConfBaseException
 from tqdm import tqdm
 
 from gpt2lab import config
-from gpt2lab.checkpoint import one_line
 from gpt2lab.config import (
+    DATA_SOURCES,
+    DataConfig,
     EvalJob,
     ExportJob,
     PrepareJob,
@@ -44,8 +45,10 @@ from gpt2lab.config import (
     UserError,
     did_you_mean,
     from_dict,
+    one_line,
     to_dict,
 )
+from gpt2lab.config.data import explain_option
 from gpt2lab.distributed import RankFailedError, is_launched, launch
 from gpt2lab.training.trainer import StoppedError
 from gpt2lab.weights.native import RUNS
@@ -64,7 +67,16 @@ USER_ERROR_STATUS = 2
 INTERRUPTED_STATUS = 130
 
 for _name, _job in JOBS.items():
-    ConfigStore.instance().store(name=f"{_name}_schema", node=_job)
+    _schema = OmegaConf.structured(_job)
+    if "data" in _schema:
+        _schema.data = DataConfig  # the class of any source can be merged into their base class
+    ConfigStore.instance().store(name=f"{_name}_schema", node=_schema)
+for _name, _source in DATA_SOURCES.items():
+    _schema = OmegaConf.structured(_source)
+    if "mixture" in _schema:
+        OmegaConf.set_struct(conf=_schema.mixture, value=False)  # Hydra would refuse new keys in a dictionary
+    ConfigStore.instance().store(group="schema/data", name=_name, node=_schema)
+_SOURCE_OF_CLASS = {_source.__name__: _name for _name, _source in DATA_SOURCES.items()}
 
 
 def compose_config(name: str, overrides: Iterable[str] = ()) -> Any:
@@ -260,6 +272,8 @@ def _explain(error: BaseException, name: str) -> str:
         # a key within the value that was typed, as in [{temprature: 1}]
         hint = did_you_mean(inner[1], typing.get_type_hints(getattr(config, inner[2])))
         return f"{overridden[1]}: unknown key {inner[1]} in it{hint}"
+    if inner and overridden and overridden[1] == f"data.{inner[1]}" and inner[2] in _SOURCE_OF_CLASS:
+        return f"{overridden[1]}: {explain_option(inner[1], _SOURCE_OF_CLASS[inner[2]])}"
     if found := re.search(r"Could not override '([^']+)'", text):
         key, known = found[1], [*known_keys(JOBS[name]), *config_groups()]
         # model.positions is written with a slash when a variant is chosen, so "positions" alone may mean the group
@@ -273,7 +287,9 @@ def _explain(error: BaseException, name: str) -> str:
         if (group := key.replace(".", "/")) in config_groups():
             return f"{key}={value}: {key} is a group; choose a variant with a slash: {group}={value}"
         return f"{key}={value}: {key} holds several settings; expected one of them, {key}.NAME={value}"
-    if found := re.search(r"Error merging override (.+?) (Value .+?|Invalid value .+?|field .+?)\.? full_key", text):
+    if found := re.search(
+        r"Error merging override (.+?) (Value .+?|Invalid value .+?|Cannot convert .+?|field .+?)\.? full_key", text
+    ):
         return f"{found[1]}: {found[2]}"
     return text
 

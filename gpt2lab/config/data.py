@@ -6,6 +6,7 @@
 import dataclasses
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from gpt2lab.config.errors import UserError, check, choose, did_you_mean
@@ -163,6 +164,10 @@ class HubConfig(HashSplitConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         check(self.hub_path != "", "data.hub_path", "''", "a dataset of the Hub, OWNER/NAME, or its local folder")
+        check(
+            self.hub_revision is not None or Path(self.hub_path).is_dir(), "data.hub_revision", "null",
+            f"a commit of {self.hub_path}, so that the text stays the same; its page on the Hub lists them",
+        )  # fmt: skip
         check(self.on_error in ("stop", "skip"), "data.on_error", self.on_error, "stop or skip")
         check_delimiter(self.delimiter, self.min_document_bytes)
         check(
@@ -182,7 +187,11 @@ class MixtureConfig(DataConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check(min(self.mixture.values(), default=1) > 0, "data.mixture", self.mixture, "weights above 0")
+        check(
+            bool(self.mixture), "data.mixture", self.mixture,
+            "prepared datasets and their weights: type 'data.mixture={wikitext2: 0.7, tinystories: 0.3}'",
+        )  # fmt: skip
+        check(min(self.mixture.values()) > 0, "data.mixture", self.mixture, "weights above 0")
 
 
 DATA_SOURCES: dict[str, type[DataConfig]] = {
@@ -200,7 +209,7 @@ def explain_option(key: str, source: str) -> str:
     """What is wrong with the option ``data.<key>`` of a source that does not have it, for the end of an error line."""
     owners = [name for name, config in DATA_SOURCES.items() if key in field_names(config)]
     if owners:
-        return f"data={source} has no such option; expected one of its own, or data={' or data='.join(owners)} before it"
+        return f"data={source} has no such option; it is one of data={' or data='.join(owners)}"
     return f"unknown key{did_you_mean(key, field_names(choose(DATA_SOURCES, source, 'data')))}"
 
 

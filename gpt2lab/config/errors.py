@@ -39,3 +39,8 @@ def check_divides(key: str, divisor: int, dividend_key: str, dividend: int) -> N
             f"{dividend_key}={dividend} is not divisible by {key}={divisor}: "
             f"{key}={' or '.join(map(str, nearest))} would divide it"
         )
+
+
+def one_line(error: BaseException) -> str:
+    """Return an error's message with its line breaks folded."""
+    return " ".join(str(error).split())

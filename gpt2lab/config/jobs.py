@@ -3,12 +3,13 @@
 import math
 from dataclasses import dataclass, field
 
-from gpt2lab.config.data import DataConfig, PrepareConfig, TokenizerConfig
+from gpt2lab.config.data import DataConfig, PrepareConfig, StateOfTheUnionConfig
 from gpt2lab.config.errors import UserError, check
 from gpt2lab.config.evaluation import EvalConfig
 from gpt2lab.config.model import ModelConfig
 from gpt2lab.config.runtime import RuntimeConfig
 from gpt2lab.config.sampling import SamplingConfig
+from gpt2lab.config.tokenizer import TokenizerConfig
 from gpt2lab.config.training import LoggerConfig, OptimizerConfig, SamplesConfig, ScheduleConfig, TrainingConfig
 
 
@@ -18,7 +19,7 @@ class TrainJob:
 
     model: ModelConfig = field(default_factory=ModelConfig)
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
-    data: DataConfig = field(default_factory=DataConfig)
+    data: DataConfig = field(default_factory=StateOfTheUnionConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     training: TrainingConfig = field(default_factory=lambda: TrainingConfig(max_steps=1000))
@@ -112,7 +113,7 @@ class TrainJob:
 class PrepareJob:
     """``python prepare.py``"""
 
-    data: DataConfig = field(default_factory=DataConfig)
+    data: DataConfig = field(default_factory=StateOfTheUnionConfig)
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
     prepare: PrepareConfig = field(default_factory=PrepareConfig)
     verify: bool = False

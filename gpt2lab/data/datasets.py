@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from gpt2lab.config import DataConfig, PrepareConfig, UserError
+from gpt2lab.config.data import MixtureConfig
 from gpt2lab.data.loading.mixture import open_mixture
 from gpt2lab.data.manifest import Manifest, TextTokenizer, TrainableTokenizer, load_manifest, token_dtype, verify
 from gpt2lab.data.preparation.build import build_dataset, hidden_folders, locked, restore_predecessor
@@ -14,9 +15,6 @@ AUTOMATIC_LIMIT_BYTES = 200 * 1000**2
 
 VERIFY_LIMIT_BYTES = 2 * 1024**3
 """Training hashes the shards first below this size, which takes a second or two; above it, it checks only their sizes."""
-
-MIXTURE = "mixture"
-
 
 def dataset_folder(data: DataConfig, tokenizer: TextTokenizer | TrainableTokenizer) -> Path:
     """Where the prepared dataset of ``data`` for ``tokenizer`` lives: ``<root>/<name>/<tokenizer>``."""
@@ -31,7 +29,7 @@ def prepare(data: DataConfig, settings: PrepareConfig, tokenizer: TextTokenizer 
             empty. An existing dataset then stays. A hidden folder is left only if it holds more than some seconds of
             work, from which the same command resumes.
     """
-    if data.source == MIXTURE:
+    if isinstance(data, MixtureConfig):
         raise UserError(
             "data=mixture: expected one dataset: prepare those of the mixture one by one with data=NAME; training then "
             "reads all of them"
@@ -55,7 +53,7 @@ def open_or_prepare(data: DataConfig, tokenizer: TextTokenizer | TrainableTokeni
         UserError: the dataset is missing and its source is large or remote, or it was made from other text or settings
             than those of ``data``, or it is damaged.
     """
-    if data.source == MIXTURE:
+    if isinstance(data, MixtureConfig):
         return open_dataset(data, tokenizer)
     folder = dataset_folder(data, tokenizer)
     source = open_source(data)
@@ -84,7 +82,7 @@ def open_dataset(data: DataConfig, tokenizer: TextTokenizer | TrainableTokenizer
     Raises:
         UserError: a dataset is missing, damaged or made with another tokenizer.
     """
-    if data.source == MIXTURE:
+    if isinstance(data, MixtureConfig):
         return open_mixture(data, tokenizer)
     folder = dataset_folder(data, tokenizer)
     restore_if_interrupted(folder)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from gpt2lab.model import GPT
 from gpt2lab.runtime import Runtime
-from gpt2lab.tokenizer import Tokenizer
+from gpt2lab.tokenizers import Tokenizer
 from gpt2lab.weights import Source
 
 

@@ -16,7 +16,7 @@ from gpt2lab.evaluation.device_batches import as_tensors
 from gpt2lab.model import GPT
 from gpt2lab.model.init import init_weights
 from gpt2lab.runtime import Runtime, stream_seed
-from gpt2lab.tokenizer import Tokenizer
+from gpt2lab.tokenizers import Tokenizer
 from gpt2lab.training.loggers import LOGGERS, Guarded, RunIdentity
 from gpt2lab.training.metrics import MetricsLog
 from gpt2lab.training.optimizer import OPTIMIZERS, Optimizers

@@ -8,7 +8,7 @@ from gpt2lab.config import SamplesConfig
 from gpt2lab.generation import generate
 from gpt2lab.model import GPT
 from gpt2lab.runtime import Runtime
-from gpt2lab.tokenizer import Tokenizer
+from gpt2lab.tokenizers import Tokenizer
 
 log = logging.getLogger(__name__)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from gpt2lab.config import UserError
+from gpt2lab.files import read_json
 
 CONFIG_JSON = "config.json"
 
@@ -99,20 +100,3 @@ class ConfigJson:
             if type(value) not in (int, float):
                 self.refuse(key, value, "a number")
         return float(theta), float(fraction)
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON file that holds an object.
-
-    Raises:
-        UserError: it is missing, or holds something else.
-    """
-    if not path.is_file():
-        raise UserError(f"{path} is missing: a Hugging Face directory has it beside its safetensors files")
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path}: expected JSON: {error}") from error
-    if not isinstance(values, dict):
-        raise UserError(f"{path}: expected a JSON object, found {type(values).__name__}")
-    return values

@@ -14,10 +14,10 @@ from safetensors.torch import save_file
 
 from gpt2lab.config import ModelConfig, UserError
 from gpt2lab.model import GPT
-from gpt2lab.tokenizer import Tokenizer
+from gpt2lab.tokenizers import Tokenizer
+from gpt2lab.tokenizers.tokenizer_json import write_tokenizer
 from gpt2lab.weights.architectures import EXPORTABLE, Exportable
 from gpt2lab.weights.tensors import SINGLE
-from gpt2lab.weights.tokenizer_files import write_tokenizer
 
 
 def check_free(folder: Path) -> None:

@@ -15,14 +15,14 @@ import torch
 from gpt2lab.checkpoint import MANIFEST, verify_checkpoint
 from gpt2lab.config import DataConfig, ModelConfig, TrainJob, UserError, from_dict, to_dict
 from gpt2lab.model import GPT
-from gpt2lab.tokenizer import TOKENIZERS, Tokenizer, load_tokenizer
+from gpt2lab.tokenizers import TOKENIZERS, Tokenizer, load_tokenizer
+from gpt2lab.tokenizers.tokenizer_json import recognise_tokenizer
 from gpt2lab.weights.architectures import ARCHITECTURES
 from gpt2lab.weights.config_json import CONFIG_JSON, ConfigJson
-from gpt2lab.weights.hub import fetch, is_hub_name
+from gpt2lab.weights.hub import fetch_model, is_hub_name
 from gpt2lab.weights.native import WEIGHTS, OwnNames, find_checkpoint, is_own
 from gpt2lab.weights.places import TensorNames
 from gpt2lab.weights.tensors import UNPICKLING, StoredTensor, check_tensors, copy_tensors, find_weights, open_tensors
-from gpt2lab.weights.tokenizer_files import recognise_tokenizer
 
 CPU = torch.device("cpu")
 
@@ -167,7 +167,7 @@ def find_source(where: str | None, key: str) -> Source:
             return _own_source(find_checkpoint(str(path.parent), key))
         return _hugging_face_source(path.parent, [path], {"checkpoint": str(path.resolve())})
     if is_hub_name(str(where)):
-        folder, origin = fetch(str(where), key)
+        folder, origin = fetch_model(str(where), key)
         return _hugging_face_source(folder, find_weights(folder), origin)
     raise UserError(
         f"{key}={where}: no such folder; expected a run, a checkpoint, a Hugging Face directory, or a name on the "

@@ -14,10 +14,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from gpt2lab.checkpoint import one_line
-from gpt2lab.config import UserError
+from gpt2lab.config import UserError, one_line
+from gpt2lab.files import read_json
 from gpt2lab.model import GPT
-from gpt2lab.weights.config_json import read_json
 from gpt2lab.weights.places import Place, TensorNames
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"

@@ -12,16 +12,24 @@ from pathlib import Path
 
 import pytest
 
-from gpt2lab.config import DataConfig, PrepareConfig, to_dict
+from gpt2lab.config import (
+    JsonlFilesConfig,
+    PrepareConfig,
+    PythonStdlibConfig,
+    StateOfTheUnionConfig,
+    TextFilesConfig,
+    to_dict,
+)
 from gpt2lab.data import Prefetcher, dataset_folder, prepare, train_batches
-from gpt2lab.tokenizer import BytesTokenizer, load_tokenizer
+from gpt2lab.tokenizers import load_tokenizer
+from gpt2lab.tokenizers.bytes import BytesTokenizer
 from tests.integration.conftest import ONE_THREAD, ROOT
 
 PROGRAM = """
 import sys
 from gpt2lab.config import DataConfig, PrepareConfig, from_dict
 from gpt2lab.data import prepare
-from gpt2lab.tokenizer import load_tokenizer
+from gpt2lab.tokenizers import load_tokenizer
 sys.modules["gpt2lab.data.preparation.build"].SAVE_SECONDS = {save_seconds}
 prepare(from_dict(DataConfig, {data}), PrepareConfig(num_workers={num_workers}), load_tokenizer("gpt2"))
 """
@@ -38,9 +46,7 @@ def hashes(folder):
 
 
 def test_killed_at_ten_moments_gives_the_same_bytes(tmp_path):
-    straight, broken = (
-        DataConfig(source="python_stdlib", root=str(tmp_path / name)) for name in ("straight", "broken")
-    )
+    straight, broken = (PythonStdlibConfig(root=str(tmp_path / name)) for name in ("straight", "broken"))
     gpt2 = load_tokenizer("gpt2")
     prepare(straight, PrepareConfig(num_workers=2), gpt2)
     moments = random.Random(time.time_ns())
@@ -68,8 +74,8 @@ def test_ray_gives_the_same_bytes(tmp_path):
     (tmp_path / "texts").mkdir()
     for path in sorted(Path(sysconfig.get_path("stdlib")).glob("*.py"))[:60]:
         (tmp_path / "texts" / path.name).write_bytes(path.read_bytes())
-    settings = {"source": "text_files", "files": [f"{tmp_path}/texts/*.py"], "val_fraction": 0.2, "deduplicate": True}
-    here, cluster = (DataConfig(root=str(tmp_path / name), **settings) for name in ("here", "cluster"))
+    settings = {"files": [f"{tmp_path}/texts/*.py"], "delimiter": None, "val_fraction": 0.2, "deduplicate": True}
+    here, cluster = (TextFilesConfig(root=str(tmp_path / name), **settings) for name in ("here", "cluster"))
     prepare(here, PrepareConfig(num_workers=0), gpt2)
     prepare(cluster, PrepareConfig(backend="ray", num_workers=2), gpt2)
     assert hashes(dataset_folder(cluster, gpt2)) == hashes(dataset_folder(here, gpt2))
@@ -77,7 +83,9 @@ def test_ray_gives_the_same_bytes(tmp_path):
 
 def test_an_error_on_the_cluster_comes_out_here(tmp_path):
     (tmp_path / "a.txt").write_text("x")
-    data = DataConfig(source="text_files", root=str(tmp_path / "data"), files=[f"{tmp_path}/a.txt"])
+    data = TextFilesConfig(
+        delimiter=None, min_document_bytes=0, root=str(tmp_path / "data"), files=[f"{tmp_path}/a.txt"]
+    )
     with pytest.raises(RuntimeError, match="no such document"):
         prepare(data, PrepareConfig(backend="ray", num_workers=1), Failing())
 
@@ -98,7 +106,7 @@ def test_memory_does_not_grow_with_the_corpus(tmp_path):
         with (folder / "a.jsonl").open("w") as file:
             for i in range(copies * 1_000):
                 file.write(json.dumps({"text": f"{i} " + "some words of a text " * 400}) + "\n")
-        data = DataConfig(source="jsonl_files", root=str(folder), files=[f"{folder}/a.jsonl"], val_fraction=0.01)
+        data = JsonlFilesConfig(root=str(folder), files=[f"{folder}/a.jsonl"], val_fraction=0.01)
         program = PROGRAM.format(data=to_dict(data), num_workers=2, save_seconds=0.5).replace('"gpt2"', '"bytes"')
         watched = "import resource, subprocess, sys; subprocess.run([sys.executable, '-c', sys.argv[1]], check=True); "
         watched += "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
@@ -110,7 +118,7 @@ def test_memory_does_not_grow_with_the_corpus(tmp_path):
 
 def test_the_loader_alone_is_fast_and_its_memory_flat(tmp_path):
     """20 million tokens a second from the page cache; no private memory is taken over 10,000 batches."""
-    data = DataConfig(root=str(tmp_path))
+    data = StateOfTheUnionConfig(root=str(tmp_path))
     gpt2 = load_tokenizer("gpt2")
     manifest = prepare(data, PrepareConfig(num_workers=2), gpt2)
     batches = train_batches(data, dataset_folder(data, gpt2), manifest, batch_size=16, sequence_length=1024, seed=0)

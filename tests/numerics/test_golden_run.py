@@ -9,7 +9,7 @@ from gpt2lab.config import PrepareConfig
 from gpt2lab.data import dataset_folder, prepare
 from gpt2lab.distributed import World
 from gpt2lab.runtime import open_runtime
-from gpt2lab.tokenizer import load_tokenizer
+from gpt2lab.tokenizers import load_tokenizer
 from gpt2lab.training.build import build_model, build_trainer
 
 WORDS = ["alpha", "beta", "gamma", "delta", "def", "return", "self", "the", "of", "and", "(", ")", ":", "=", "0", "1"]

@@ -25,7 +25,7 @@ from gpt2lab.evaluation.tasks.lm_eval import as_lm, run_lm_eval
 from gpt2lab.evaluation.tasks.tasks import HellaSwag
 from gpt2lab.model import GPT
 from gpt2lab.runtime import Runtime
-from gpt2lab.tokenizer import load_tokenizer
+from gpt2lab.tokenizers import load_tokenizer
 from gpt2lab.weights import open_model, save_pretrained
 
 CONTEXT = 24

@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from gpt2lab.config import MLPConfig, ModelConfig, NormConfig, PositionsConfig, SamplingConfig
 from gpt2lab.generation import generate
 from gpt2lab.model import GPT
-from gpt2lab.tokenizer import load_tokenizer
+from gpt2lab.tokenizers import load_tokenizer
 from gpt2lab.weights import load_pretrained, save_pretrained
 
 TINY = {"rtol": 0, "atol": 1e-5}

@@ -178,7 +178,12 @@ class WorkerProcess:
             UserError: the process ended, or took longer than ``WORKER_TIMEOUT_SECONDS``.
         """
         timed_out = threading.Event()
-        timer = threading.Timer(WORKER_TIMEOUT_SECONDS, lambda: (timed_out.set(), self._process.kill()))
+
+        def end_hung_process() -> None:
+            timed_out.set()
+            self._process.kill()
+
+        timer = threading.Timer(WORKER_TIMEOUT_SECONDS, end_hung_process)
         timer.start()
         try:
             result, error = self._exchange(chunk)

@@ -32,6 +32,7 @@ from gpt2lab.data.manifest import (
     Split,
     TextTokenizer,
     TrainableTokenizer,
+    TrainedTokenizer,
     dataset_fingerprint,
     token_dtype,
     write_manifest,
@@ -40,7 +41,7 @@ from gpt2lab.data.preparation.backends import BACKENDS, Backend, InProcess
 from gpt2lab.data.preparation.duplicates import SeenDocuments
 from gpt2lab.data.preparation.shards import ShardWriter
 from gpt2lab.data.preparation.tokenization import ChunkTokenizer, TokenizedChunk, TokenizedDocuments
-from gpt2lab.data.preparation.vocabulary import train_tokenizer
+from gpt2lab.data.preparation.training_text import training_documents
 from gpt2lab.data.sources import Problem, Source
 from gpt2lab.data.sources.base import CHUNK_BYTES, stop_or_skip
 from gpt2lab.files import file_sha256, sync, sync_folder
@@ -99,12 +100,16 @@ def build_dataset(
     """
     new, old = hidden_folders(folder)
     shutil.rmtree(old, ignore_errors=True)
-    trained = train_tokenizer(tokenizer, source) if isinstance(tokenizer, TrainableTokenizer) else None
-    encoder = tokenizer if trained is None else trained
+    trained: TrainedTokenizer | None = None
+    encoder: TextTokenizer
+    if isinstance(tokenizer, TrainableTokenizer):
+        encoder = trained = tokenizer.train(training_documents(source))
+    else:
+        encoder = tokenizer
     work = Preparation(new, source, settings, encoder)
     try:
         splits = work.run()
-        tokenizer_files = trained.save(new) if trained is not None else []
+        tokenizer_files = trained.save(new) if trained else []
         manifest = Manifest(
             format=FORMAT,
             version=VERSION,

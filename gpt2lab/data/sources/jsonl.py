@@ -1,7 +1,7 @@
 """JSONL: one JSON object a line, plain or compressed (.gz, .zst).
 
-A plain file is read by all workers, each its own range of bytes. A compressed one can only be read from its
-beginning; that is done once, by the process that hands out the chunks, at a small part of what tokenizing takes.
+Workers read ranges of bytes of a plain file. A compressed file can only be read from its beginning; the main process
+reads it once and sends the text to the workers, which takes a small part of the time of tokenizing.
 """
 
 import gzip
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from gpt2lab.config import UserError
+from gpt2lab.config.data import JsonlFilesConfig
 from gpt2lab.data.sources.base import CHUNK_BYTES, FileSource, Chunk, Problem, Span
 
 BLOCK_BYTES = 1024**2
@@ -20,14 +21,17 @@ SHOWN_CHARACTERS = 60
 
 
 class JsonlFiles(FileSource):
-    """Files named by ``data.files``; a document is the string under ``data.text_column`` of a line."""
+    """JSONL files; a document is the string under ``data.text_column`` of a line."""
 
-    name = "jsonl_files"
     suffix = ".jsonl"
+
+    def __init__(self, config: JsonlFilesConfig) -> None:
+        super().__init__(config)
+        self.text_column = config.text_column
 
     def settings(self) -> dict[str, Any]:
         """See ``FileSource.settings``."""
-        return {"text_column": self.config.text_column}
+        return {"text_column": self.text_column}
 
     def chunks(self) -> Iterator[Chunk]:
         """See ``Source.chunks``."""
@@ -41,7 +45,7 @@ class JsonlFiles(FileSource):
                     yield Chunk((Span(str(path), begin, end),), end - begin)
 
     def read(self, chunk: Chunk) -> Iterator[str | Problem]:
-        """See ``Source.read``; lines of white space alone are passed over."""
+        """See ``Source.read``; blank lines are ignored."""
         if chunk.problem:
             yield chunk.problem
             return
@@ -49,7 +53,7 @@ class JsonlFiles(FileSource):
             if line.isspace():
                 continue
             try:
-                yield text_of(line, self.config.text_column)
+                yield text_of(line, self.text_column)
             except LineError as error:
                 reason, detail = error.args
                 span = chunk.spans[0]
@@ -58,7 +62,7 @@ class JsonlFiles(FileSource):
 
 
 class LineError(Exception):
-    """A line that holds no document: reason and detail."""
+    """A line without a document: reason and detail."""
 
 
 def text_of(line: bytes, column: str) -> str:
@@ -93,7 +97,7 @@ def chunk_lines(chunk: Chunk) -> Iterator[tuple[int, bytes]]:
         return
     with Path(span.path).open("rb", buffering=BLOCK_BYTES) as file:
         position = span.begin
-        if position:  # the line that is under way there belongs to the chunk before
+        if position:  # the line that contains this position belongs to the chunk before
             file.seek(position - 1)
             position += len(file.readline()) - 1
         while position < span.end and (line := file.readline()):

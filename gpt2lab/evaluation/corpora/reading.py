@@ -1,12 +1,11 @@
 """What is read for an evaluation: a UTF-8 file, or rows of named fields from JSON lines or the Hugging Face Hub."""
 
 import json
-import textwrap
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from gpt2lab.checkpoint import one_line
 from gpt2lab.config import UserError
+from gpt2lab.hub import fetch_or_explain
 
 Row = dict[str, Any]
 
@@ -89,17 +88,13 @@ def fetch_rows(place: HubPlace, fields: tuple[str, ...], instead: str, limit: in
     Raises:
         UserError: the package ``datasets`` is not installed, there is no network, no such set, or no such column.
     """
-    try:
+
+    def load() -> Any:
         import datasets  # noqa: PLC0415
-        import huggingface_hub  # noqa: PLC0415
-    except ImportError:
-        raise UserError(f"{place.path}: the Hub's sets need pip install 'gpt2lab[data]'; or {instead}") from None
-    huggingface_hub.utils.logging.set_verbosity_error()  # its retries would be many lines where one is to tell
-    try:
-        table = datasets.load_dataset(place.path, place.subset, split=place.split, revision=place.revision)
-    except Exception as error:  # of the network, the Hub, the file system: many kinds, one way out
-        reason = textwrap.shorten(one_line(error), 160, placeholder=" ...")
-        raise UserError(f"{place.path}: not fetched ({type(error).__name__}: {reason}): {instead}") from None
+
+        return datasets.load_dataset(place.path, place.subset, split=place.split, revision=place.revision)
+
+    table = fetch_or_explain(place.path, load, instead)
     missing = [field for field in fields if field not in table.column_names]
     if missing:
         raise UserError(f"{place.path}: has no column {missing[0]}, only {_list(table.column_names)}: {instead}")

@@ -10,7 +10,7 @@ from gpt2lab.config import EvalConfig
 from gpt2lab.evaluation.corpora.formats import open_corpus
 from gpt2lab.evaluation.loaded_model import Subject
 from gpt2lab.evaluation.perplexity.evaluate import chosen_corpus
-from gpt2lab.tokenizer import Tokenizer
+from gpt2lab.tokenizers import Tokenizer
 
 
 class HeldOut(NamedTuple):

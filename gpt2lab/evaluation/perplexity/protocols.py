@@ -18,7 +18,7 @@ from gpt2lab.config import UserError
 from gpt2lab.evaluation.corpora.formats import Corpus
 from gpt2lab.evaluation.scoring import check_stride
 from gpt2lab.evaluation.windows import Window, page_windows, scored_tokens, sliding_windows
-from gpt2lab.tokenizer import Tokenizer
+from gpt2lab.tokenizers import Tokenizer
 
 Ids = NDArray[np.int64]
 

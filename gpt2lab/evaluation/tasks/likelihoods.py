@@ -18,7 +18,7 @@ from tqdm import tqdm
 from gpt2lab.config import UserError
 from gpt2lab.evaluation.loaded_model import Subject
 from gpt2lab.model import GPT, evaluation_mode
-from gpt2lab.tokenizer import Tokenizer
+from gpt2lab.tokenizers import Tokenizer
 
 
 class Request(NamedTuple):

@@ -12,8 +12,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
-from gpt2lab.checkpoint import one_line
-from gpt2lab.config import SamplingConfig, TasksConfig, UserError
+from gpt2lab.config import SamplingConfig, TasksConfig, UserError, one_line
 from gpt2lab.evaluation.loaded_model import Subject
 from gpt2lab.evaluation.results import Row, Section
 from gpt2lab.evaluation.tasks.likelihoods import EncodedRequest, Request, score_encoded, score_requests

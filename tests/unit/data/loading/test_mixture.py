@@ -6,7 +6,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from gpt2lab.config import DataConfig, PrepareConfig, UserError
+from gpt2lab.config import DataConfig, MixtureConfig, PrepareConfig, TextFilesConfig, UserError
 from gpt2lab.data import (
     TokenStream,
     inspect,
@@ -18,7 +18,7 @@ from gpt2lab.data import (
     validation_batches,
     verify,
 )
-from gpt2lab.tokenizer import load_tokenizer
+from gpt2lab.tokenizers import load_tokenizer
 
 BYTES = load_tokenizer("bytes")
 
@@ -29,12 +29,12 @@ def mixture(tmp_path):
     sets = {}
     for name, word in (("small", "abc "), ("capital", "XYZ ")):
         (tmp_path / f"{name}.txt").write_text("|".join(word * (i % 9 + 1) + str(i) for i in range(200)))
-        sets[name] = DataConfig(
-            source="text_files", name=name, root=str(tmp_path / "data"), files=[f"{tmp_path}/{name}.txt"],
+        sets[name] = TextFilesConfig(
+            min_document_bytes=0, name=name, root=str(tmp_path / "data"), files=[f"{tmp_path}/{name}.txt"],
             delimiter="|", val_fraction=0.2,
         )  # fmt: skip
         prepare(sets[name], PrepareConfig(shard_tokens=700), BYTES)
-    data = DataConfig(source="mixture", name="both", root=str(tmp_path / "data"), mixture={"small": 3, "capital": 1})
+    data = MixtureConfig(name="both", root=str(tmp_path / "data"), mixture={"small": 3, "capital": 1})
     return data, sets
 
 
@@ -123,16 +123,16 @@ def test_an_unknown_packing_is_named(mixture):
 def test_inspect_shows_counts_lengths_and_documents(tmp_path):
     texts = ["a" * 10, "b" * 20, "c" * 30, "d" * 40]
     (tmp_path / "a.txt").write_text("|".join([*texts, "", *(f"{i:05}" for i in range(400))]))
-    data = DataConfig(
-        source="text_files", root=str(tmp_path), files=[f"{tmp_path}/a.txt"], delimiter="|", val_fraction=0.01
+    data = TextFilesConfig(
+        min_document_bytes=0, root=str(tmp_path), files=[f"{tmp_path}/a.txt"], delimiter="|", val_fraction=0.01
     )
     manifest = prepare(data, PrepareConfig(), BYTES)
-    shown = inspect(dataset_folder(data, BYTES), manifest, BYTES)
+    shown = describe_dataset(dataset_folder(data, BYTES), manifest, BYTES)
     train = manifest.splits["train"]
     assert f"train: {train.tokens:,} tokens, {train.documents:,} documents, {train.bytes:,} bytes in 1 shards" in shown
-    assert "1.00 bytes a token" in shown
+    assert "1.00 bytes per token" in shown
     assert "left out: 1 documents (empty)" in shown
-    assert "tokens a document: 5 to 40, quartiles 5 / 5 / 5" in shown
+    assert "tokens per document: 5 to 40, quartiles 5 / 5 / 5" in shown
     assert "(10 tokens): 'aaaaaaaaaa'" in shown
     zeros = sum(text.count("0") for text in (f"{i:05}" for i in range(400)))
     assert abs(float(shown.split("most frequent: '0' ")[1].split("%")[0]) / 100 - zeros / 2504) < 0.01

@@ -17,12 +17,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gpt2lab.config import DataConfig, PrepareConfig, UserError
+from gpt2lab.config import DataConfig, PrepareConfig, PythonStdlibConfig, TextFilesConfig, UserError
 from gpt2lab.data import TokenStream, load_manifest, open_or_prepare, prepare, dataset_folder
 from gpt2lab.data import prepare as prepare_function
 from gpt2lab.data.datasets import prepare_command
 from gpt2lab.data.sources import base, text
-from gpt2lab.tokenizer import BytesTokenizer, load_tokenizer
+from gpt2lab.tokenizers import load_tokenizer
+from gpt2lab.tokenizers.bytes import BytesTokenizer
 
 sets_module = sys.modules[prepare_function.__module__]
 build_module = sys.modules["gpt2lab.data.preparation.build"]
@@ -40,9 +41,8 @@ def text_set(tmp_path, texts, delimiter="\n\n", val_fraction=0.2, **settings):
     """The config of a set of ``texts``, one file with a delimiter."""
     tmp_path.mkdir(exist_ok=True)
     (tmp_path / "corpus.txt").write_text(delimiter.join(texts), encoding="utf-8")
-    return DataConfig(
-        source="text_files",
-        name="set",
+    return TextFilesConfig(
+        min_document_bytes=0, name="set",
         root=str(tmp_path / "data"),
         files=[str(tmp_path / "corpus.txt")],
         delimiter=delimiter,
@@ -251,7 +251,7 @@ def test_an_error_in_a_worker_comes_out_here(tmp_path):
 
 
 def test_workers_import_no_torch():
-    program = "import sys, gpt2lab.data, gpt2lab.data.preparation.worker, gpt2lab.tokenizer; print('torch' in sys.modules)"
+    program = "import sys, gpt2lab.data, gpt2lab.data.preparation.worker, gpt2lab.tokenizers; print('torch' in sys.modules)"
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert result.stdout == "False\n"
 
@@ -355,7 +355,7 @@ def test_a_large_source_is_left_to_prepare(tmp_path, monkeypatch):
 def test_the_command_of_an_error_gives_back_the_config(settings):
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
-    data = DataConfig(source="text_files", **settings)
+    data = TextFilesConfig(**settings)
     command = prepare_command(data, BYTES)
     assert command.isprintable()
     printed = subprocess.run(["bash", "-c", f"printf '%s\\0' {command}"], capture_output=True, check=True).stdout
@@ -367,8 +367,8 @@ def test_the_command_of_an_error_gives_back_the_config(settings):
     assert values.pop("tokenizer") == "bytes"
     files = [str(name) for name in values.pop("data.files")]  # Hydra keeps the marks of a quoted string
     read_back = {key.removeprefix("data."): value for key, value in values.items()}
-    assert {"files", *read_back} == {field.name for field in dataclasses.fields(DataConfig)} - {"source"}
-    assert DataConfig(source="text_files", files=files, **read_back) == data
+    assert {"files", *read_back} == {field.name for field in dataclasses.fields(TextFilesConfig)} - {"source"}
+    assert TextFilesConfig(files=files, **read_back) == data
 
 
 @pytest.mark.parametrize(
@@ -394,7 +394,7 @@ def test_a_set_made_with_other_settings_is_refused(tmp_path, change, message):
 def test_a_set_made_from_other_files_is_refused(tmp_path):
     for name in "abc":
         (tmp_path / name).write_text("\n".join(corpus(30)) + name)
-    base = DataConfig(source="text_files", root=str(tmp_path / "data"), name="s", delimiter="\n", val_fraction=0.3)
+    base = TextFilesConfig(min_document_bytes=0, root=str(tmp_path / "data"), name="s", delimiter="\n", val_fraction=0.3)
     data = dataclasses.replace(base, files=[f"{tmp_path}/a", f"{tmp_path}/b"])
     open_or_prepare(data, BYTES)
     for files, message in (
@@ -454,7 +454,7 @@ def test_the_standard_library_of_another_python_is_refused(tmp_path, monkeypatch
         (tmp_path / "lib").mkdir(exist_ok=True)
         (tmp_path / "lib" / f"{i}.py").write_text(f"x = {i}\n")
     monkeypatch.setattr("sysconfig.get_path", lambda name: str(tmp_path / "lib"))
-    data = DataConfig(source="python_stdlib", root=str(tmp_path / "data"), val_fraction=0.3)
+    data = PythonStdlibConfig(root=str(tmp_path / "data"), val_fraction=0.3)
     open_or_prepare(data, BYTES)
     open_or_prepare(data, BYTES)
     monkeypatch.setattr("platform.python_version", lambda: "4.0.0")

@@ -10,18 +10,18 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
-from gpt2lab.config import DataConfig, PrepareConfig, UserError
+from gpt2lab.config import DATA_SOURCES, HubConfig, JsonlFilesConfig, ParquetFilesConfig, PrepareConfig, PythonStdlibConfig, UserError
 from gpt2lab.data import load_manifest, open_source, prepare, dataset_folder
 from gpt2lab.data.preparation.duplicates import SeenDocuments
 from gpt2lab.data.sources import Problem, jsonl
-from gpt2lab.tokenizer import load_tokenizer
+from gpt2lab.tokenizers import load_tokenizer
 
 BYTES = load_tokenizer("bytes")
 TEXTS = [f"{i} " + "wort söz 語\n\r\x0b\u2028" * (i * 7 % 11) for i in range(200)]
 
 
 def source(kind, *files, **settings):
-    return open_source(DataConfig(source=kind, files=[str(file) for file in files], **settings))
+    return open_source(DATA_SOURCES[kind](files=[str(file) for file in files], **settings))
 
 
 def read(source):
@@ -123,7 +123,7 @@ def test_damaged_compression_is_a_problem_after_what_could_be_read(tmp_path, mon
 def test_problems_stop_or_are_counted(tmp_path):
     lines = [line for line, _, _ in BAD_LINES]
     path = write_jsonl(tmp_path / "a.jsonl", [*rows(["", *TEXTS[:100]]), *lines, *rows(TEXTS[100:]), *lines])
-    data = DataConfig(source="jsonl_files", name="s", root=str(tmp_path / "data"), files=[str(path)], val_fraction=0.3)
+    data = JsonlFilesConfig(name="s", root=str(tmp_path / "data"), files=[str(path)], val_fraction=0.3)
     with pytest.raises(
         UserError, match=r"a\.jsonl:\d+: expected.*; or leave such documents out with data\.on_error=skip"
     ):
@@ -141,7 +141,7 @@ def test_copies_are_left_out_and_counted(tmp_path, monkeypatch, piece_bytes):
     texts = [*TEXTS, *TEXTS[::3], TEXTS[0], TEXTS[0]]
     random.Random(1).shuffle(texts)
     path = write_jsonl(tmp_path / "a.jsonl", rows(texts))
-    data = DataConfig(source="jsonl_files", root=str(tmp_path), files=[str(path)], val_fraction=0.3, deduplicate=True)
+    data = JsonlFilesConfig(root=str(tmp_path), files=[str(path)], val_fraction=0.3, deduplicate=True)
     manifest = prepare(data, PrepareConfig(), BYTES)
     assert manifest.skipped == {"duplicate": len(texts) - len(TEXTS)}
     assert sum(split.documents for split in manifest.splits.values()) == len(TEXTS)
@@ -203,7 +203,7 @@ def test_bad_parquet_is_named(tmp_path):
 def test_workers_read_parquet(tmp_path):
     files = [str(write_parquet(tmp_path / f"{i}.parquet", TEXTS[i::4])) for i in range(4)]
     sets = [
-        DataConfig(source="parquet_files", root=str(tmp_path / str(n)), files=files, val_fraction=0.3) for n in (0, 3)
+        ParquetFilesConfig(root=str(tmp_path / str(n)), files=files, val_fraction=0.3) for n in (0, 3)
     ]
     for data, workers in zip(sets, (0, 3), strict=True):
         prepare(data, PrepareConfig(num_workers=workers), BYTES)
@@ -290,14 +290,9 @@ def test_train_and_validation_share_no_document_and_half_the_files_give_the_same
         files = [str(write(i, texts[i::4])) for i in range(4)]
         sides = []
         for half in (files, files[::2]):
-            data = DataConfig(
-                source=kind,
-                name=kind,
-                root=str(tmp_path / str(len(half))),
-                files=half,
-                delimiter="\0",
-                val_fraction=0.3,
-            )
+            text_options = {"delimiter": "\0", "min_document_bytes": 0} if kind == "text_files" else {}
+            root = str(tmp_path / str(len(half)))
+            data = DATA_SOURCES[kind](root=root, files=half, val_fraction=0.3, **text_options)
             manifest = prepare(data, PrepareConfig(), BYTES)
             sides.append([documents(data, manifest, split) for split in ("train", "val")])
         (train, val), (half_train, half_val) = sides
@@ -307,14 +302,14 @@ def test_train_and_validation_share_no_document_and_half_the_files_give_the_same
         assert half_val <= val
         assert train | val == set(TEXTS)
         assert half_train | half_val == {text for i in (0, 2) for text in texts[i::4]}
-    data = DataConfig(source="hub", name="hub", root=str(tmp_path), val_fraction=0.3, **hub)
+    data = HubConfig(name="hub", root=str(tmp_path), val_fraction=0.3, **hub)
     manifest = prepare(data, PrepareConfig(), BYTES)
     # a text's side is a function of the text, wherever it comes from
     assert [documents(data, manifest, split) for split in ("train", "val")] == [train, val]
 
 
 def test_train_and_validation_share_no_document_of_the_standard_library(tmp_path):
-    data = DataConfig(source="python_stdlib", root=str(tmp_path), val_fraction=0.1)
+    data = PythonStdlibConfig(root=str(tmp_path), val_fraction=0.1)
     manifest = prepare(data, PrepareConfig(), BYTES)
     train, val = (documents(data, manifest, split) for split in ("train", "val"))
     assert train

@@ -13,7 +13,7 @@ from gpt2lab.evaluation.context.evaluate import context_section
 from gpt2lab.evaluation.corpora.tokenized import HeldOut
 from gpt2lab.evaluation.loaded_model import Subject
 from gpt2lab.model import Layout
-from gpt2lab.tokenizer import load_tokenizer
+from gpt2lab.tokenizers import load_tokenizer
 
 BYTES = load_tokenizer("bytes")
 TRAINED = 16

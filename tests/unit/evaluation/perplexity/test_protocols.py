@@ -15,7 +15,7 @@ from gpt2lab.evaluation.perplexity.evaluate import summarise
 from gpt2lab.evaluation.perplexity.protocols import PROTOCOLS
 from gpt2lab.evaluation.scoring import score_tokens
 from gpt2lab.runtime import Runtime
-from gpt2lab.tokenizer import load_tokenizer
+from gpt2lab.tokenizers import load_tokenizer
 from gpt2lab.weights import load_pretrained
 from tests.hugging_face import gpt2
 

@@ -26,7 +26,8 @@ from gpt2lab.evaluation.sample_quality.repetition import ends_in_loop, longest_l
 from gpt2lab.evaluation.sample_quality.scorer import open_scorer
 from gpt2lab.generation import generate
 from gpt2lab.statistics.resampling import draw_weights
-from gpt2lab.tokenizer import BytesTokenizer, load_tokenizer
+from gpt2lab.tokenizers import load_tokenizer
+from gpt2lab.tokenizers.bytes import BytesTokenizer
 
 BYTES = load_tokenizer("bytes")
 SETTINGS = [DecodingConfig(temperature=0.0), DecodingConfig(), DecodingConfig(top_p=0.5)]

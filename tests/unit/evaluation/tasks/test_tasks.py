@@ -22,7 +22,7 @@ from gpt2lab.evaluation.tasks.likelihoods import (
 )
 from gpt2lab.evaluation.tasks.tasks import TASKS, HellaSwag
 from gpt2lab.model import GPT
-from gpt2lab.tokenizer import load_tokenizer
+from gpt2lab.tokenizers import load_tokenizer
 
 CONTEXT = 20
 BYTES = load_tokenizer("bytes")

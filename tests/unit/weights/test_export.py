@@ -11,9 +11,9 @@ from transformers import AutoTokenizer
 from gpt2lab.config import UserError
 from gpt2lab.model.mlp import MLPS
 from gpt2lab.model.positions import POSITIONS
-from gpt2lab.tokenizer import load_tokenizer
+from gpt2lab.tokenizers import load_tokenizer
+from gpt2lab.tokenizers.tokenizer_json import write_tokenizer
 from gpt2lab.weights import check_free, open_model, save_pretrained
-from gpt2lab.weights.tokenizer_files import write_tokenizer
 from tests.hugging_face import gpt2, llama
 
 CPU = torch.device("cpu")

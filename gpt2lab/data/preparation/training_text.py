@@ -1,4 +1,4 @@
-"""Trains a tokenizer on the training documents of a source, before they are tokenized.
+"""The training documents of a source as text, for a tokenizer that is trained on them before they are tokenized.
 
 Validation documents take no part, so that bits per byte on them stay a fair measure. The documents come in the order of
 the source, whatever the backend, so that the same text gives the same tokenizer.
@@ -7,15 +7,9 @@ the source, whatever the backend, so that the same text gives the same tokenizer
 import hashlib
 from collections.abc import Iterator
 
-from gpt2lab.data.manifest import TrainableTokenizer, TrainedTokenizer
 from gpt2lab.data.preparation.tokenization import DIGEST_BYTES, is_validation
 from gpt2lab.data.sources import Problem, Source
 from gpt2lab.data.sources.base import stop_or_skip
-
-
-def train_tokenizer(tokenizer: TrainableTokenizer, source: Source) -> TrainedTokenizer:
-    """The tokenizer trained on the training split of ``source``; a ``UserError`` if the text does not suffice."""
-    return tokenizer.train(training_documents(source))
 
 
 def training_documents(source: Source) -> Iterator[str]:
