@@ -11,6 +11,10 @@ from gpt2lab.model.norms import NORMS
 from gpt2lab.model.positions import POSITIONS
 
 GROUP_OF_JOB = {"eval": "eval", "eval/corpus": "eval", "sampling": "sample"}
+REQUIRED_OPTIONS = {
+    "data/hub": ["data.hub_path=owner/name", "data.hub_revision=0123"],
+    "data/mixture": ["data.mixture={a: 1, b: 0.5}"],
+}
 
 
 @pytest.mark.parametrize("name", JOBS)
@@ -23,7 +27,8 @@ def test_defaults_compose(name):
 )
 def test_every_option_of_every_group_composes(option):
     group, choice = option.parent.as_posix(), option.name
-    job = compose_config(GROUP_OF_JOB.get(group, "train"), [f"{group}={choice}"])
+    required = REQUIRED_OPTIONS.get(f"{group}/{choice}", [])
+    job = compose_config(GROUP_OF_JOB.get(group, "train"), [f"{group}={choice}", *required])
     if group.startswith("model/"):
         assert getattr(job.model, group.removeprefix("model/")).name == choice
 

@@ -163,9 +163,9 @@ def test_every_field_says_what_it_means():
     ):
         source = "".join(inspect.getsource(base) for base in config.__mro__[:-1])
         for field in dataclasses.fields(config):
-            line = next(line for line in source.splitlines() if line.startswith(f"    {field.name}: "))
-            following = source.split(line + "\n")[1].lstrip()
-            assert following.startswith('"""') or "Config" in line, f"{config.__name__}.{field.name}"
+            lines = [line for line in source.splitlines() if line.startswith(f"    {field.name}: ")]
+            described = [source.split(line + "\n")[1].lstrip().startswith('"""') or "Config" in line for line in lines]
+            assert any(described), f"{config.__name__}.{field.name}"
 
 
 @pytest.mark.parametrize("job", [EvalJob, SampleJob])

@@ -105,7 +105,7 @@ class RayBackend(Backend):
             import ray  # noqa: PLC0415
         except ImportError:
             raise UserError(
-                "prepare.backend=ray: the package ray is not installed: type pip install 'gpt2lab[ray]'"
+                "prepare.backend=ray: the package ray is not installed: type pip install ray"
             ) from None
         self._ray: Any = ray
         self._started = not self._ray.is_initialized()

@@ -70,7 +70,7 @@ def text_of(line: bytes, column: str) -> str:
     try:
         row = json.loads(line)
     except UnicodeDecodeError as error:
-        raise LineError("not UTF-8", f"byte {error.start} of the line is no valid UTF-8") from None
+        raise LineError("not UTF-8", f"byte {error.start} of the line is not valid UTF-8") from None
     except (ValueError, RecursionError) as error:
         shown = line[:SHOWN_CHARACTERS].decode("utf-8", "replace").strip()
         raise LineError("broken JSON", f"expected a JSON object, found {shown!r} ({error})") from None
@@ -154,7 +154,7 @@ def zst_blocks(path: Path, raw: IO[bytes]) -> Iterator[bytes]:
     try:
         import zstandard  # noqa: PLC0415
     except ImportError:
-        raise UserError(f"{path}: reading .zst needs a package: type pip install 'gpt2lab[data]'") from None
+        raise UserError(f"{path}: the package zstandard is not installed: type pip install zstandard") from None
     frame = None
     while part := raw.read(BLOCK_BYTES // 8):
         while part:

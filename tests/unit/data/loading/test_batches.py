@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 
 from gpt2lab.config import UserError
-from gpt2lab.data import PADDING_TARGET
-from gpt2lab.data.loading.batches import BLOCK, TrainBatches, ValidationBatches, permute, round_keys
+from gpt2lab.config import IGNORE_INDEX
+from gpt2lab.data.loading.batches import BLOCK, TrainBatches, ValidationBatches
 from gpt2lab.data.loading.mixture import shares_of
+from gpt2lab.data.loading.order import permute, round_keys
 from gpt2lab.data.loading.prefetch import Prefetcher
 from gpt2lab.data.loading.sequences import PackedDocuments, Windows, pack, with_layout
 
@@ -54,7 +55,7 @@ def train(length, batch_size, sequence_length, seed, **settings):
 
 
 def windows_of(batches, step):
-    return batches.rows(step)[1]
+    return batches.sequence_numbers(step)[1]
 
 
 @pytest.mark.parametrize("length", [*range(1, 40), 255, 256, 257, 1000, 4095, 4096, 4097, 65_537, 300_000])
@@ -121,7 +122,7 @@ def test_targets_are_the_next_tokens_of_the_window():
 )
 def test_windows_and_dropped_tokens(tokens, windows, dropped):
     batches = train(tokens, 1, 7, 0)
-    assert (batches.num_sequences, batches.sets[0].dropped_tokens) == (windows, dropped)
+    assert (batches.num_sequences, batches.datasets[0].dropped_tokens) == (windows, dropped)
     seen = {int(token) for step in range(windows) for rows in batches.batch(step)[:2] for token in rows.ravel()}
     assert len(seen) == tokens - dropped
 
@@ -155,7 +156,7 @@ def test_a_batch_is_a_function_of_seed_and_step():
 
 
 def test_a_split_shorter_than_one_window_names_both_numbers():
-    with pytest.raises(UserError, match=r"train split has 8 tokens, expected at least 9 .*sequence_length=8"):
+    with pytest.raises(UserError, match=r"sequence_length=8: the train split has 8 tokens, expected at least 9 for one"):
         Windows(Counting(8), 8)
     assert len(Windows(Counting(9), 8)) == 1
 
@@ -220,7 +221,7 @@ def test_ranks_get_the_rows_of_their_part():
 
 
 def test_a_batch_that_the_ranks_cannot_share_is_an_error():
-    with pytest.raises(UserError, match=r"training\.batch_tokens=28: its 4 sequences .* 3 processes.*multiple of 3"):
+    with pytest.raises(UserError, match=r"training\.batch_tokens=28: 3 processes cannot share its 4 sequences evenly.*try training\.batch_tokens=42"):
         train(500, 4, 7, 3, world_size=3)
 
 
@@ -276,7 +277,7 @@ def test_packed_rows_hold_every_token_once_and_whole_documents():
     stream = Documents(lengths)
     rows = PackedDocuments(stream, 30)
     batch = rows.read(np.arange(len(rows)))
-    scored = batch.targets_BT != PADDING_TARGET
+    scored = batch.targets_BT != IGNORE_INDEX
     # in order, the scored targets are the split without its first token, and the inputs before them the one before
     assert batch.targets_BT[scored].tolist() == stream.tokens[1:].tolist()
     assert batch.inputs_BT[scored].tolist() == stream.tokens[:-1].tolist()
@@ -326,7 +327,7 @@ def test_a_mixture_keeps_its_shares_and_each_sets_epochs():
             TrainBatches(sets, batch_size, 4, shares=shares, rank=rank, world_size=world_size)
             for rank in range(world_size)
         ]
-        parts = [[rank.rows(step) for rank in ranks] for step in range(4 * BLOCK // batch_size + 1)]
+        parts = [[rank.sequence_numbers(step) for rank in ranks] for step in range(4 * BLOCK // batch_size + 1)]
         drawn = [np.concatenate([np.stack([p[i] for p in part], axis=1).ravel() for part in parts]) for i in (0, 1)]
         for block in range(4):
             counts = np.bincount(drawn[0][block * BLOCK : (block + 1) * BLOCK], minlength=3)
@@ -342,7 +343,7 @@ def test_a_mixture_keeps_its_shares_and_each_sets_epochs():
 def test_a_mixture_reads_each_row_from_its_set():
     sets = [Windows(Counting(301, first), 3) for first in (0, 1000)]
     batches = TrainBatches(sets, 8, 1, shares=[500, 500])
-    number, row = batches.rows(3)
+    number, row = batches.sequence_numbers(3)
     assert batches.batch(3).inputs_BT[:, 0].tolist() == (1000 * number + 3 * row).tolist()
     assert set(number.tolist()) == {0, 1}
 

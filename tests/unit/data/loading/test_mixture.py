@@ -9,7 +9,7 @@ import pytest
 from gpt2lab.config import DataConfig, MixtureConfig, PrepareConfig, TextFilesConfig, UserError
 from gpt2lab.data import (
     TokenStream,
-    inspect,
+    describe_dataset,
     open_or_prepare,
     open_dataset,
     prepare,
@@ -81,8 +81,7 @@ def test_the_fingerprint_follows_sets_and_weights(mixture):
 @pytest.mark.parametrize(
     ("weights", "message"),
     [
-        ({}, r"data\.mixture=\{\}: expected sets and weights: type"),
-        ({"small": 1, "large": 1}, r"data/large/bytes: expected a prepared set, found no manifest"),
+        ({"small": 1, "large": 1}, r"data/large/bytes: expected a prepared dataset, found no manifest"),
         ({"small": 1, "capital": 1e-9}, r"data\.mixture\.capital=1e-09: expected at least a share"),
     ],
 )
@@ -95,7 +94,7 @@ def test_what_is_no_mixture_is_one_line(mixture, weights, message):
 
 
 def test_a_mixture_is_not_prepared_itself(mixture):
-    with pytest.raises(UserError, match="data=mixture: prepare its sets one by one"):
+    with pytest.raises(UserError, match="data=mixture: expected one dataset: prepare those of the mixture one by one"):
         prepare(mixture[0], PrepareConfig(), BYTES)
 
 

@@ -19,13 +19,12 @@ import pytest
 
 from gpt2lab.config import DataConfig, PrepareConfig, PythonStdlibConfig, TextFilesConfig, UserError
 from gpt2lab.data import TokenStream, load_manifest, open_or_prepare, prepare, dataset_folder
-from gpt2lab.data import prepare as prepare_function
-from gpt2lab.data.datasets import prepare_command
+from gpt2lab.data import datasets as datasets_module
+from gpt2lab.data.preparation.command_line import prepare_command
 from gpt2lab.data.sources import base, text
 from gpt2lab.tokenizers import load_tokenizer
 from gpt2lab.tokenizers.bytes import BytesTokenizer
 
-sets_module = sys.modules[prepare_function.__module__]
 build_module = sys.modules["gpt2lab.data.preparation.build"]
 BYTES = load_tokenizer("bytes")
 
@@ -42,12 +41,12 @@ def text_set(tmp_path, texts, delimiter="\n\n", val_fraction=0.2, **settings):
     tmp_path.mkdir(exist_ok=True)
     (tmp_path / "corpus.txt").write_text(delimiter.join(texts), encoding="utf-8")
     return TextFilesConfig(
-        min_document_bytes=0, name="set",
+        name="set",
         root=str(tmp_path / "data"),
         files=[str(tmp_path / "corpus.txt")],
         delimiter=delimiter,
         val_fraction=val_fraction,
-        **settings,
+        **({"min_document_bytes": 0} | settings),
     )
 
 
@@ -260,7 +259,7 @@ def test_a_set_that_is_there_is_replaced_only_when_asked(tmp_path):
     data = text_set(tmp_path, corpus(50))
     first = prepare(data, PrepareConfig(), BYTES)
     text_set(tmp_path, corpus(60))
-    with pytest.raises(UserError, match=r"set/bytes: is there already: add prepare\.overwrite=true"):
+    with pytest.raises(UserError, match=r"set/bytes: exists already: add prepare\.overwrite=true"):
         prepare(data, PrepareConfig(), BYTES)
     assert load_manifest(dataset_folder(data, BYTES)) == first
     second = prepare(data, PrepareConfig(overwrite=True), BYTES)
@@ -273,10 +272,10 @@ def test_a_set_that_is_there_is_replaced_only_when_asked(tmp_path):
     [
         ([""], {}, "expected text, found none"),
         (["", ""], {}, "expected text, found none"),
-        (["only one"], {}, r"all 1 documents fell into (train|val), .*data\.val_fraction.*data\.min_document_bytes"),
+        (["only one"], {}, r"corpus\.txt\]: the text is a single document, expected at least two.*data\.delimiter="),
         (corpus(50), {"val_fraction": 1e-9}, "all 50 documents fell into train"),
         (corpus(50), {"val_fraction": 1 - 1e-9}, "all 50 documents fell into val"),
-        (corpus(50), {"min_document_bytes": 10**6}, r"all 1 documents fell .*min_document_bytes"),
+        (corpus(50), {"min_document_bytes": 10**6}, "a single document, .*min_document_bytes"),
     ],
 )
 @pytest.mark.parametrize(
@@ -328,7 +327,7 @@ def test_a_small_local_source_is_prepared_once(tmp_path):
 
 def test_a_large_source_is_left_to_prepare(tmp_path, monkeypatch):
     data = text_set(tmp_path, corpus(50))
-    monkeypatch.setattr(sets_module, "UNASKED_LIMIT_BYTES", 100)
+    monkeypatch.setattr(datasets_module, "AUTOMATIC_LIMIT_BYTES", 100)
     with pytest.raises(
         UserError, match=r"set/bytes: .*type python prepare\.py data=text_files tokenizer=bytes data\.name=set"
     ):
@@ -378,7 +377,6 @@ def test_the_command_of_an_error_gives_back_the_config(settings):
         ({"delimiter": None}, "data.delimiter=None here"),
         ({"min_document_bytes": 9}, "data.min_document_bytes=0 there, data.min_document_bytes=9 here"),
         ({"val_fraction": 0.3}, "data.val_fraction=0.2 there, data.val_fraction=0.3 here"),
-        ({"source": "python_stdlib"}, "source='text_files' there, source='python_stdlib' here"),
     ],
 )
 def test_a_set_made_with_other_settings_is_refused(tmp_path, change, message):
@@ -389,6 +387,13 @@ def test_a_set_made_with_other_settings_is_refused(tmp_path, change, message):
     assert message in str(error.value)
     assert "prepare.overwrite=true, or give another data.name" in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_dataset_of_another_source_is_refused(tmp_path):
+    data = text_set(tmp_path, corpus(50))
+    open_or_prepare(data, BYTES)
+    with pytest.raises(UserError, match="source='text_files' there, source='python_stdlib' here"):
+        open_or_prepare(PythonStdlibConfig(name=data.name, root=data.root), BYTES)
 
 
 def test_a_set_made_from_other_files_is_refused(tmp_path):
@@ -470,7 +475,7 @@ def test_damage_is_found_before_training(tmp_path, monkeypatch):
     (folder / "train_000000.npy").write_bytes(content)
     with pytest.raises(UserError, match=r"train_000000\.npy: has changed"):
         open_or_prepare(data, BYTES)
-    monkeypatch.setattr(sets_module, "VERIFY_LIMIT_BYTES", 0)
+    monkeypatch.setattr(datasets_module, "VERIFY_LIMIT_BYTES", 0)
     open_or_prepare(data, BYTES)
     (folder / "train_000000.npy").write_bytes(content[:-1])
     with pytest.raises(UserError, match=r"train_000000\.npy: has .* bytes"):

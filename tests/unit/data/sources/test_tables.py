@@ -21,7 +21,9 @@ TEXTS = [f"{i} " + "wort söz 語\n\r\x0b\u2028" * (i * 7 % 11) for i in range(2
 
 
 def source(kind, *files, **settings):
-    return open_source(DATA_SOURCES[kind](files=[str(file) for file in files], **settings))
+    if files:
+        settings["files"] = [str(file) for file in files]
+    return open_source(DATA_SOURCES[kind](**settings))
 
 
 def read(source):
@@ -71,7 +73,7 @@ BAD_LINES = [
     (b'{"texts": "x"}\n', "missing column", "expected 'text', found 'texts': name it with data.text_column="),
     (b"{}\n", "missing column", "found no key at all"),
     (b'{"text": null}\n', "not a string", "expected a string under 'text', found NoneType"),
-    (b'{"text": "\xff"}\n', "not UTF-8", "byte 10 of the line is no valid UTF-8"),
+    (b'{"text": "\xff"}\n', "not UTF-8", "byte 10 of the line is not valid UTF-8"),
     (b'{"text": "\\ud800"}\n', "not UTF-8", "half a surrogate pair"),
 ]
 
@@ -259,7 +261,7 @@ def test_rows_are_cut_as_text_files_are(hub, tmp_path):
 def test_what_cannot_be_had_is_one_line(hub, tmp_path):
     with pytest.raises(UserError, match=r"data\.hub_split=validation: expected one of train, test"):
         read(source("hub", **hub, hub_split="validation"))
-    with pytest.raises(UserError, match=r"data\.hub_path=.*none: cannot be had .*data=parquet_files") as error:
+    with pytest.raises(UserError, match=r"data\.hub_path=.*none: not fetched .*data=parquet_files") as error:
         read(source("hub", **hub | {"hub_path": str(tmp_path / "none")}))
     assert "\n" not in str(error.value)
 
@@ -273,7 +275,7 @@ def test_packages_that_are_missing_are_named(hub, tmp_path, monkeypatch):
     for package, call in cases.items():
         with monkeypatch.context() as context:
             context.setitem(__import__("sys").modules, package, None)
-            with pytest.raises(UserError, match=r"type pip install 'gpt2lab\[data\]'"):
+            with pytest.raises(UserError, match=f"{package} is not installed: type pip install {package}"):
                 call()
 
 

@@ -147,7 +147,7 @@ def test_invalid_utf8_names_file_and_byte(tmp_path, delimiter):
     path = write(tmp_path / "bad.txt", b"\xef\xbb\xbffine\nthen \xff\n")
     problem = read(text_files(path, delimiter=delimiter))[0 if delimiter is None else 1]
     assert problem.reason == "not UTF-8"
-    assert "bad.txt: byte 13 is no valid UTF-8" in problem.message
+    assert "bad.txt: byte 13 is not valid UTF-8" in problem.message
     assert path.read_bytes()[13] == 0xFF
 
 
