@@ -49,9 +49,10 @@ from gpt2lab.config import (
     to_dict,
 )
 from gpt2lab.config.data import explain_option
+from gpt2lab.config.tokenizer import vocab_size_of
 from gpt2lab.distributed import RankFailedError, is_launched, launch
 from gpt2lab.training.trainer import StoppedError
-from gpt2lab.weights.native import RUNS
+from gpt2lab.weights.checkpoint_format import RUNS
 
 CONFIG_DIR = Path(__file__).resolve().parent.parent / "configs"
 JOBS: dict[str, type] = {
@@ -66,6 +67,7 @@ FREE_TEXT = ("prompt",)
 USER_ERROR_STATUS = 2
 INTERRUPTED_STATUS = 130
 
+OmegaConf.register_new_resolver("vocab_size_of", vocab_size_of, replace=True)
 for _name, _job in JOBS.items():
     _schema = OmegaConf.structured(_job)
     if "data" in _schema:
@@ -266,6 +268,8 @@ def _explain(error: BaseException, name: str) -> str:
         chain.append(chain[-1].__cause__)
     text = " ".join(one_line(link) for link in chain)
 
+    if found := re.search(r"UserError raised while resolving interpolation: (.+?) full_key: ", text):
+        return found[1]
     inner = re.search(r"Key '([^']+)' not in '(\w+)'", text)
     overridden = re.search(r"Could not override '([^']+)'", text)
     if inner and overridden and overridden[1].rpartition(".")[2] != inner[1]:

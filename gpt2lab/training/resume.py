@@ -10,8 +10,8 @@ from gpt2lab.config import ModelConfig, TrainJob, UserError, from_dict, to_dict
 from gpt2lab.data import Manifest
 from gpt2lab.training.trainer import Trainer
 from gpt2lab.weights import find_checkpoint, newest_run
-from gpt2lab.weights.native import RUNS
-from gpt2lab.weights.sources import require_same_model
+from gpt2lab.weights.checkpoint_format import RUNS
+from gpt2lab.weights.loading import require_same_model
 
 ORDER_KEYS = (
     "seed=",

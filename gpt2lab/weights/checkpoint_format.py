@@ -1,7 +1,4 @@
-"""gpt2lab's own checkpoints: from what a user types to a checkpoint folder.
-
-null | run folder | checkpoint folder -> checkpoint folder
-"""
+"""gpt2lab's own checkpoints: null | run folder | checkpoint folder -> checkpoint folder."""
 
 from pathlib import Path
 from typing import ClassVar
@@ -9,35 +6,35 @@ from typing import ClassVar
 from gpt2lab.checkpoint import MANIFEST, list_checkpoints
 from gpt2lab.config import UserError
 from gpt2lab.model import GPT
-from gpt2lab.weights.places import Place, TensorNames, same, vocabulary
+from gpt2lab.weights.parameter_map import MappedTensor, TensorFormat, as_it_is, vocabulary_rows
 
 RUNS = Path("runs")
 WEIGHTS = "model.safetensors"
 """the model's part of a checkpoint"""
 
 
-class OwnNames(TensorNames):
-    """The names that the model itself has."""
+class CheckpointFormat(TensorFormat):
+    """The model's own names and layouts."""
 
     EMBEDDING: ClassVar = "wte.weight"
     HEAD: ClassVar = "lm_head.weight"
 
-    def places(self, model: GPT) -> dict[str, Place]:
-        """See ``TensorNames``; where ``model`` has padding rows, they are left out."""
-        places = {}
+    def parameter_map(self, model: GPT) -> dict[str, MappedTensor]:
+        """See ``TensorFormat``; padding rows are left out."""
+        mapping = {}
         for name, parameter in model.named_parameters():
-            view = vocabulary if name in (self.EMBEDDING, self.HEAD) else same
-            (places[name],) = view(parameter.data, model.config)
-        return places
+            view = vocabulary_rows if name in (self.EMBEDDING, self.HEAD) else as_it_is
+            (mapping[name],) = view(parameter.data, model.config)
+        return mapping
 
 
-def is_own(folder: Path) -> bool:
-    """Whether a folder is a checkpoint or a run that has one."""
+def is_run_or_checkpoint(folder: Path) -> bool:
+    """Return whether a folder is a checkpoint, or a run that has one."""
     return (folder / MANIFEST).is_file() or (folder / "checkpoints" / "last").is_dir()
 
 
 def find_checkpoint(where: str | None, key: str) -> Path:
-    """The checkpoint folder meant by a run folder, a checkpoint folder or None (the newest run), for ``key``.
+    """Return the checkpoint folder of a run folder, a checkpoint folder or None (the newest run), for ``key``.
 
     Raises:
         UserError: there is none.
@@ -55,7 +52,7 @@ def find_checkpoint(where: str | None, key: str) -> Path:
 
 
 def newest_run(runs: Path) -> Path | None:
-    """The run folder below ``runs`` whose last checkpoint was written last."""
+    """Return the run folder below ``runs`` whose last checkpoint is the newest."""
     links = [link for link in runs.glob("**/checkpoints/last") if list_checkpoints(link.parent)]
     newest = max(links, key=lambda link: link.stat().st_mtime, default=None)
     return newest.parent.parent if newest else None
