@@ -6,20 +6,21 @@ from gpt2lab.compose import run_job
 from gpt2lab.config import PrepareJob
 from gpt2lab.data import dataset_folder, describe_dataset, open_dataset, prepare, verify
 from gpt2lab.tokenizers import load_tokenizer
+from gpt2lab.tokenizers.registry import open_tokenizer
 
 log = logging.getLogger(__name__)
 
 
 def main(job: PrepareJob) -> None:
-    """Prepare the set, or check or show one that is there."""
-    tokenizer = load_tokenizer(job.tokenizer.name)
+    """Prepare the dataset, or check or describe an existing one."""
+    tokenizer = open_tokenizer(job.tokenizer)
     if job.verify or job.inspect:
         folder, manifest = open_dataset(job.data, tokenizer)
         if job.verify:
             verify(folder, manifest)
             log.info("%s: every file is as it was written", folder.resolve())
         if job.inspect:
-            log.info(describe_dataset(folder, manifest, tokenizer))
+            log.info(describe_dataset(folder, manifest, load_tokenizer(job.tokenizer, folder)))
         return
     manifest = prepare(job.data, job.prepare, tokenizer)
     for name, split in manifest.splits.items():

@@ -7,7 +7,7 @@ preparing; ``load_manifest`` refuses an incomplete dataset, ``verify`` also one 
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -36,15 +36,20 @@ class TextTokenizer(Protocol):
     eot_id: int
     fingerprint: str
 
+    @property
+    def overrides(self) -> tuple[str, ...]:
+        """What selects it on a command line, for example ``tokenizer=gpt2``."""
+
     def encode_array(self, text: str) -> NDArray[np.unsignedinteger]:
         """Token ids of a text that has a UTF-8 form, none of them ``eot_id``."""
 
 
 class TrainedTokenizer(TextTokenizer, Protocol):
-    """A tokenizer that was trained on a text, and is kept with it."""
+    """A tokenizer that was trained on a text, and is saved with it."""
 
-    def save(self, folder: Path) -> list[Path]:
-        """Write the tokenizer's files into ``folder``, the same bytes each time; returns their paths."""
+    @property
+    def files(self) -> Mapping[str, str]:
+        """Name and content of the files that it is loaded from; equal for equal training text."""
 
 
 @runtime_checkable
@@ -52,9 +57,9 @@ class TrainableTokenizer(Protocol):
     """A tokenizer that is yet to be trained on the training split of the dataset that it is to encode."""
 
     name: str
-    """of the tokenizer that ``train`` returns; it holds all settings, for example ``bpe4096``"""
+    """of the tokenizer that ``train`` returns; it holds all settings, for example ``bpe_4096``"""
     overrides: tuple[str, ...]
-    """what selects it on a command line, for example tokenizer=bpe and tokenizer.vocab_size=4096"""
+    """what selects it on a command line, for example ``tokenizer=bpe`` and ``tokenizer.vocab_size=4096``"""
 
     def train(self, documents: Iterator[str]) -> TrainedTokenizer:
         """A tokenizer trained on the documents, the same for the same documents.

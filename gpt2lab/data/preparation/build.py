@@ -109,7 +109,9 @@ def build_dataset(
     work = Preparation(new, source, settings, encoder)
     try:
         splits = work.run()
-        tokenizer_files = trained.save(new) if trained else []
+        tokenizer_files = dict(trained.files) if trained else {}
+        for name, content in tokenizer_files.items():
+            (new / name).write_text(content, encoding="utf-8", newline="\n")
         manifest = Manifest(
             format=FORMAT,
             version=VERSION,
@@ -126,7 +128,7 @@ def build_dataset(
             splits=splits,
             fingerprint=dataset_fingerprint(encoder.fingerprint, splits),
             deduplicate=source.deduplicate,
-            tokenizer_files={path.name: file_sha256(path) for path in tokenizer_files},
+            tokenizer_files={name: file_sha256(new / name) for name in tokenizer_files},
         )
         write_manifest(new, manifest)
         work.progress_file.unlink(missing_ok=True)

@@ -13,8 +13,7 @@ PLAIN_WORD = re.compile(r"[A-Za-z/_][\w./*-]*")
 def prepare_command(data: DataConfig, tokenizer: TextTokenizer | TrainableTokenizer) -> str:
     """The command on one line, with every setting in it, since a YAML file may set any of them."""
     settings = {key: value for key, value in vars(data).items() if key != "source"}
-    choice = tokenizer.overrides if isinstance(tokenizer, TrainableTokenizer) else [f"tokenizer={tokenizer.name}"]
-    overrides = [f"data={data.source}", *choice]
+    overrides = [f"data={data.source}", *tokenizer.overrides]
     overrides += [f"data.{key}={hydra_value(value)}" for key, value in settings.items()]
     return " ".join(["python", "prepare.py", *map(shell_word, overrides)])
 
