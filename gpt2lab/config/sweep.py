@@ -44,7 +44,10 @@ class SweepConfig:
         check(self.parallel >= 1, "sweep.parallel", self.parallel, "a whole number of at least 1")
         check(self.launcher == "ray" or not self.ray, "sweep.ray", self.ray, "nothing without sweep.launcher=ray")
         check(
-            self.launcher == "slurm" or not self.slurm, "sweep.slurm", self.slurm, "nothing without sweep.launcher=slurm"
+            self.launcher == "slurm" or not self.slurm,
+            "sweep.slurm",
+            self.slurm,
+            "nothing without sweep.launcher=slurm",
         )
         if self.tune is None:
             check(not self.tune_values, "sweep.tune_values", self.tune_values, "nothing without sweep.tune=KEY")

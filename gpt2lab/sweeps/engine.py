@@ -165,7 +165,9 @@ class Engine:
                 raise UserError(f"sweep.tune={key}: {condition}: {error}; try smaller sweep.tune_values") from None
             self._check_unchanged(condition, tuned)
             self.record.tuning[condition] = tuned
-            log.info("%s: %s=%g%s", condition, key, tuned.best, " (at the edge of the values tried)" if tuned.at_edge else "")
+            log.info(
+                "%s: %s=%g%s", condition, key, tuned.best, " (at the edge of the values tried)" if tuned.at_edge else ""
+            )
             if tuned.at_edge:
                 log.warning("%s: the best %s is at the edge of sweep.tune_values; try values beyond it", condition, key)
         write_sweep(self.folder, self.record)
@@ -180,7 +182,9 @@ class Engine:
                 f"its runs used {before.best:g}; choose another sweep.name"
             )
 
-    def _show(self, bar: "tqdm[Any]", jobs: Sequence[JobRecord], running: dict[int, tuple[JobRecord, RunningJob]]) -> None:
+    def _show(
+        self, bar: "tqdm[Any]", jobs: Sequence[JobRecord], running: dict[int, tuple[JobRecord, RunningJob]]
+    ) -> None:
         """Advance the bar to the steps that all jobs have taken."""
         taken = sum(self.steps_of.get(job.name, 1) for job in jobs if job.status in (COMPLETED, FAILED))
         taken += sum(

@@ -79,7 +79,9 @@ class LocalLauncher(Launcher):
 class LocalJob:
     """A process on this machine, in a process group of its own: Ctrl-C at the terminal reaches the sweep alone."""
 
-    def __init__(self, command: Sequence[str], console: Path, environment: Mapping[str, str], cores: Sequence[int]) -> None:
+    def __init__(
+        self, command: Sequence[str], console: Path, environment: Mapping[str, str], cores: Sequence[int]
+    ) -> None:
         with console.open("a") as output:
             self.process = subprocess.Popen(
                 command,
@@ -123,7 +125,8 @@ class RayLauncher(Launcher):
         """See ``Launcher.start``."""
         remote = self.ray.remote(max_retries=0, **({"num_cpus": 1} | self.sweep.ray))(run_until_stopped)
         return RemoteJob(
-            self.stop_file, self._status_of(remote.remote(list(command), str(console), str(self.stop_file), str(Path.cwd())))
+            self.stop_file,
+            self._status_of(remote.remote(list(command), str(console), str(self.stop_file), str(Path.cwd()))),
         )
 
     def _status_of(self, reference: Any) -> Callable[[], int | None]:
@@ -146,7 +149,9 @@ class SlurmLauncher(Launcher):
         try:
             import submitit  # noqa: PLC0415
         except ModuleNotFoundError:
-            raise UserError("sweep.launcher=slurm: submitit is not installed; type pip install 'gpt2lab[slurm]'") from None
+            raise UserError(
+                "sweep.launcher=slurm: submitit is not installed; type pip install 'gpt2lab[slurm]'"
+            ) from None
         settings = dict(sweep.slurm)
         self.stop_file = fresh_stop_file(folder)
         try:
@@ -157,9 +162,7 @@ class SlurmLauncher(Launcher):
 
     def start(self, command: Sequence[str], console: Path, slot: int) -> RunningJob:
         """See ``Launcher.start``."""
-        job = self.executor.submit(
-            run_until_stopped, list(command), str(console), str(self.stop_file), str(Path.cwd())
-        )
+        job = self.executor.submit(run_until_stopped, list(command), str(console), str(self.stop_file), str(Path.cwd()))
 
         def status() -> int | None:
             if not job.done():
@@ -196,7 +199,12 @@ def run_until_stopped(command: list[str], console: str, stop_file: str, folder: 
     """Run ``command`` in ``folder``; when ``stop_file`` appears, ask it to save and end. Returns its exit status."""
     with open(console, "a") as output:  # noqa: PTH123  (this function is sent to other machines and stands alone)
         process = subprocess.Popen(
-            command, cwd=folder, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+            command,
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
     asked = False
     while process.poll() is None:

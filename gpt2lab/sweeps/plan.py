@@ -84,17 +84,16 @@ def plan_sweep(overrides: Sequence[str], experiment_axes: Mapping[str, str], swe
         raise UserError("-m: nothing varies; give an axis two values or more, such as model/positions=learned,rope")
     for key, values in axes.items():
         check(len(set(values)) == len(values), key, ",".join(values), "values that differ")
-    axes = {key: values for key, values in axes.items() if key != SEED} | (
-        {SEED: axes[SEED]} if SEED in axes else {}
-    )
+    axes = {key: values for key, values in axes.items() if key != SEED} | ({SEED: axes[SEED]} if SEED in axes else {})
     short = _short_keys([*axes, *([sweep.tune] if sweep.tune else [])])
     conditions = list(itertools.product(*(values for key, values in axes.items() if key != SEED)))
     keys = [key for key in axes if key != SEED]
     cells = [dict(zip(keys, values, strict=True)) for values in conditions]
 
+    seeds: list[str | None] = list(axes[SEED]) if SEED in axes else [None]
     jobs = [
         _job(cell, seed, short, folder="")
-        for seed in (axes.get(SEED) or [None])
+        for seed in seeds
         for cell in cells
     ]  # fmt: skip
     tuning: list[Job] = []
@@ -135,9 +134,7 @@ def _check_keys(keys: Iterable[str]) -> None:
 def _short_keys(keys: Sequence[str]) -> dict[str, str]:
     """The last part of each key where that is unambiguous, else the whole key with dots."""
     last = {key: re.split(r"[./]", key)[-1] for key in keys}
-    return {
-        key: part if list(last.values()).count(part) == 1 else key.replace("/", ".") for key, part in last.items()
-    }
+    return {key: part if list(last.values()).count(part) == 1 else key.replace("/", ".") for key, part in last.items()}
 
 
 def _job(
@@ -154,8 +151,8 @@ def _job(
     if seed is not None:
         parts.append(f"{SEED}={seed}")
         overrides.append(f"{SEED}={seed}")
-    name = ",".join(parts)
-    return Job(f"{folder}/{name}" if folder else name, condition or "all", tuple(overrides), f"{folder}/{name}" if folder else name)
+    name = "/".join([*([folder] if folder else []), ",".join(parts)])
+    return Job(name, condition or "all", tuple(overrides), name)
 
 
 def _plain(value: str) -> str:

@@ -139,7 +139,9 @@ def lock_folder(folder: Path) -> int:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(descriptor)
-        raise UserError(f"sweep.name={folder.name}: another process runs this sweep; wait for it or choose another name") from None
+        raise UserError(
+            f"sweep.name={folder.name}: another process runs this sweep; wait for it or choose another name"
+        ) from None
     return descriptor
 
 
@@ -151,7 +153,9 @@ def update_record(record: SweepRecord, plan: Plan, command: list[str], commit: s
     """
     if sorted(record.common) != sorted(plan.common):
         gone, new = set(record.common) - set(plan.common), set(plan.common) - set(record.common)
-        difference = ", ".join([*(f"without {text}" for text in sorted(gone)), *(f"with {text}" for text in sorted(new))])
+        difference = ", ".join(
+            [*(f"without {text}" for text in sorted(gone)), *(f"with {text}" for text in sorted(new))]
+        )
         raise UserError(
             f"sweep.name={record.name}: its runs were made with other common settings ({difference}); expected the same, "
             "so that runs can be compared; choose another sweep.name"

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from gpt2lab.training.metrics import read_lines
+from gpt2lab.runs import read_lines
 from tests.integration.conftest import ONE_THREAD, ROOT, TINY, run_in
 
 pytestmark = pytest.mark.slow
@@ -97,7 +97,7 @@ from gpt2lab.training.update import Update
 {fault}
 sys.argv[0] = "train.py"
 from train import train
-from gpt2lab.compose import run_job
+from gpt2lab.cli.compose import run_job
 run_job("train", train)
 """
 

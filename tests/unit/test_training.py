@@ -16,7 +16,8 @@ from gpt2lab.config import (
 )
 from gpt2lab.evaluation.scoring import Perplexity
 from gpt2lab.model import GPT
-from gpt2lab.training.metrics import MetricsLog, read_lines
+from gpt2lab.runs import read_lines
+from gpt2lab.training.metrics import MetricsLog
 from gpt2lab.training.optimizer import Optimizers, adamw, decay_groups, muon
 from gpt2lab.training.schedule import lr_share
 

@@ -5,13 +5,13 @@ import sys
 
 import pytest
 
-from gpt2lab.compose import compose_config, open_run_dir
+from gpt2lab.cli.compose import compose_config, open_run_dir
 from gpt2lab.config import UserError
 
 HOLD = """
 import sys
 from pathlib import Path
-from gpt2lab.compose import compose_config, open_run_dir
+from gpt2lab.cli.compose import compose_config, open_run_dir
 open_run_dir(Path(sys.argv[1]), compose_config("train"))
 print("held", flush=True)
 sys.stdin.read()
