@@ -38,6 +38,9 @@ log = logging.getLogger(__name__)
 
 FAILED_STATUS = 1
 
+SHAPE = ("n_layer", "n_embd", "vocab_size", "block_size")
+"""model settings that decide how long a step takes"""
+
 
 def run(argv: Sequence[str]) -> int:
     """Run the sweep that the command line describes; returns the exit status.
@@ -193,7 +196,7 @@ def _steps(job: TrainJob) -> int:
 
 
 def _expected_seconds(job: TrainJob) -> float | None:
-    """Seconds that a job takes, by the throughput of the newest completed run with the same model; None: no such run."""
+    """Seconds that a job takes, by the newest completed run with the same model; None: there is none."""
     summaries = sorted(Path(RUNS).glob(f"**/{SUMMARY}"), key=os.path.getmtime, reverse=True)
     for path in summaries[:200]:
         try:
@@ -201,9 +204,7 @@ def _expected_seconds(job: TrainJob) -> float | None:
         except UserError:
             continue
         rate, shape = run.summary.get("tokens_per_second"), run.config.get("model", {})
-        same = all(
-            shape.get(key) == getattr(job.model, key) for key in ("n_layer", "n_embd", "vocab_size", "block_size")
-        )
+        same = all(shape.get(key) == getattr(job.model, key) for key in SHAPE)
         if run.status == COMPLETED and rate and same:
             return _steps(job) * job.training.batch_tokens / float(rate)
     return None

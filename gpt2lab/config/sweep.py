@@ -13,7 +13,7 @@ class SweepConfig:
     """``python train.py -m AXIS=VALUE,VALUE ... sweep.KEY=VALUE``"""
 
     name: str | None = None
-    """folder under ``root``; the same name continues or extends a sweep; null: the experiment's name, else day and time"""
+    """folder under ``root``; the same name continues or extends a sweep; null: the experiment's name, or the time"""
     root: str = "runs/sweeps"
     """folder of all sweeps"""
     launcher: str = "local"

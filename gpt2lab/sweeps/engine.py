@@ -178,8 +178,8 @@ class Engine:
         started = any(job.attempts for job in self.record.jobs if job.condition == condition and not job.tuning)
         if before and started and before.best != tuned.best:
             raise UserError(
-                f"sweep.name={self.record.name}: {condition}: the tuning now gives {self.record.tuning_key}={tuned.best:g}, "
-                f"its runs used {before.best:g}; choose another sweep.name"
+                f"sweep.name={self.record.name}: {condition}: the tuning now gives {self.record.tuning_key}="
+                f"{tuned.best:g}, its runs used {before.best:g}; choose another sweep.name"
             )
 
     def _show(

@@ -50,7 +50,7 @@ class Launcher(ABC):
             slot: number of this job among those that run at the same time, 0 <= slot < slots.
         """
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027  (most launchers hold nothing)
         """Give back what the launcher holds; all jobs have ended."""
 
 

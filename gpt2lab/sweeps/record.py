@@ -157,8 +157,8 @@ def update_record(record: SweepRecord, plan: Plan, command: list[str], commit: s
             [*(f"without {text}" for text in sorted(gone)), *(f"with {text}" for text in sorted(new))]
         )
         raise UserError(
-            f"sweep.name={record.name}: its runs were made with other common settings ({difference}); expected the same, "
-            "so that runs can be compared; choose another sweep.name"
+            f"sweep.name={record.name}: its runs were made with other common settings ({difference}); expected the "
+            "same, so that runs can be compared; choose another sweep.name"
         )
     if set(record.axes) != set(plan.axes):
         raise UserError(

@@ -1,6 +1,6 @@
 """The best value of a tuned key for each condition.
 
-A quadratic is fitted to the mean final validation loss over the logarithm of the value, and its minimum is taken, within
+A quadratic is fitted to the mean final validation loss over the logarithm of the value. Its minimum is taken, within
 the values tried. The same values and seeds serve every condition, so none has a larger budget.
 """
 

@@ -354,7 +354,7 @@ def test_rewound_metrics_have_each_step_once(tmp_path):
     with metrics.path.open("a") as file:
         file.write('{"step": 6, "tok')  # killed while writing
     assert [line["step"] for line in read_lines(metrics.path)] == [1, 2, 3, 4, 5]
-    metrics.rewind(3)
+    metrics.start(3, "run")
     metrics.write(4, 40, loss=0.5)
     lines = [json.loads(line) for line in metrics.path.read_text().splitlines()]
     assert lines == [{"step": s, "tokens": 10 * s, "loss": float(s)} for s in (1, 2, 3)] + [
