@@ -35,7 +35,7 @@ import sys, os, numpy as np, datasets
 corpus, out, workers = sys.argv[1], sys.argv[2], int(sys.argv[3])
 datasets.disable_progress_bars()
 from gpt2lab.tokenizers import load_tokenizer
-encoding = load_tokenizer("gpt2")._encoding
+encoding = load_tokenizer("gpt2").encoder.encoding
 def process(example):
     ids = encoding.encode_ordinary(example["text"])
     ids.append(encoding.eot_token)
@@ -58,7 +58,7 @@ if __name__ == "__main__":
 import sys, json, multiprocessing
 corpus, out, workers = sys.argv[1], sys.argv[2], int(sys.argv[3])
 from gpt2lab.tokenizers import load_tokenizer
-encoding = load_tokenizer("gpt2")._encoding
+encoding = load_tokenizer("gpt2").encoder.encoding
 def encode(texts):
     return sum(len(encoding.encode_ordinary(text)) + 1 for text in texts)
 if __name__ == "__main__":

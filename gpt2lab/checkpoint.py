@@ -15,6 +15,7 @@ import shutil
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import torch
@@ -50,11 +51,23 @@ class IncompleteCheckpointError(UserError):
 class CheckpointManager:
     """Writes checkpoints of ``parts`` under ``folder`` and keeps the newest ``keep`` and the best.
 
-    ``description`` (plain values) is written into each manifest, for whoever opens the checkpoint without the parts.
+    Args:
+        folder: of all checkpoints.
+        parts: by name; each is saved and loaded.
+        description: plain values for each manifest, for readers that do not have the parts.
+        keep: number of newest checkpoints that stay.
+        files: name and content of files that each checkpoint carries unchanged (the tokenizer's).
     """
 
-    def __init__(self, folder: Path, parts: Mapping[str, Stateful], description: dict[str, Any], keep: int) -> None:
-        self.folder, self.parts, self.description, self.keep = folder, parts, description, keep
+    def __init__(
+        self,
+        folder: Path,
+        parts: Mapping[str, Stateful],
+        description: dict[str, Any],
+        keep: int,
+        files: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        self.folder, self.parts, self.description, self.keep, self.files = folder, parts, description, keep, files
 
     def save(self, step: int, *, best: bool) -> Path:
         """Write the checkpoint of this step; return its folder.
@@ -87,6 +100,9 @@ class CheckpointManager:
             temporary.mkdir()
             _require_space(self.folder, needed)
             files = [_write_part(temporary, name, state) for name, state in states.items()]
+            for name, content in self.files.items():
+                _write_synced(temporary / name, content.encode())
+                files.append(temporary / name)
             manifest = {
                 "format_version": FORMAT_VERSION,
                 "step": step,
@@ -140,8 +156,15 @@ class CheckpointManager:
 class BackgroundCheckpoints(CheckpointManager):
     """Copies the state and writes it in a thread while the run goes on; takes memory for one more state."""
 
-    def __init__(self, folder: Path, parts: Mapping[str, Stateful], description: dict[str, Any], keep: int) -> None:
-        super().__init__(folder, parts, description, keep)
+    def __init__(
+        self,
+        folder: Path,
+        parts: Mapping[str, Stateful],
+        description: dict[str, Any],
+        keep: int,
+        files: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        super().__init__(folder, parts, description, keep, files)
         self.writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
         self.pending: Future[None] | None = None
 

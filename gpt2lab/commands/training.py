@@ -53,7 +53,7 @@ def train(job: TrainJob, *, command: Sequence[str] | None = None) -> TrainResult
     if job.init_from:
         source = load_weights(model, job.init_from)
         log.info("weights from %s", source.describe())
-        if source.tokenizer_name != tokenizer.name:
+        if not source.has_ids_of(tokenizer):
             log.warning("the token ids of %s are not known to be those of tokenizer=%s", source.folder, tokenizer.name)
     folder, manifest = world.on_main(lambda: open_or_prepare(job.data, tokenizer))
     run_dir = world.on_main(lambda: (start.run_dir or new_run_dir()).resolve())

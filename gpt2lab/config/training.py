@@ -46,8 +46,10 @@ class ScheduleConfig:
     name: str = "cosine"
     """a key of gpt2lab.training.schedule.SCHEDULES"""
     warmup_steps: int | None = None
-    """steps of linear warm-up; null: 5 % of the run"""
-    min_lr_ratio: float = 0.1
+    """steps of linear warm-up; null: warmup_share of the run"""
+    warmup_share: float = 0.05
+    """linear warm-up as a share of the run, where warmup_steps is null"""
+    min_lr_ratio: float = 0.0
     """final learning rate as a share of the peak"""
     decay_share: float = 0.2
     """share of the run, after warm-up, in which the rate falls (wsd only)"""
@@ -56,12 +58,13 @@ class ScheduleConfig:
         check(
             self.warmup_steps is None or self.warmup_steps >= 0, "schedule.warmup_steps", self.warmup_steps, "0 or more"
         )
+        check(0 <= self.warmup_share < 1, "schedule.warmup_share", self.warmup_share, "a share, 0 <= warmup_share < 1")
         check(0 <= self.min_lr_ratio <= 1, "schedule.min_lr_ratio", self.min_lr_ratio, "0 <= min_lr_ratio <= 1")
         check(0 < self.decay_share <= 1, "schedule.decay_share", self.decay_share, "a share, above 0 to 1")
 
     def warmup_of(self, total_steps: int) -> int:
         """Steps of warm-up in a run of ``total_steps``; a ``UserError`` if nothing would be left of the run."""
-        steps = int(0.05 * total_steps) if self.warmup_steps is None else self.warmup_steps
+        steps = round(self.warmup_share * total_steps) if self.warmup_steps is None else self.warmup_steps
         check(steps < total_steps, "schedule.warmup_steps", steps, f"fewer than the run's {total_steps} steps, or null")
         return steps
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from gpt2lab.model import GPT
 from gpt2lab.runtime import Runtime
 from gpt2lab.tokenizers import Tokenizer
-from gpt2lab.weights import Source
+from gpt2lab.weights import StoredModel
 
 
 @dataclass(frozen=True)
@@ -14,5 +14,5 @@ class Subject:
 
     model: GPT
     tokenizer: Tokenizer
-    source: Source
+    source: StoredModel
     runtime: Runtime

@@ -4,7 +4,7 @@ Each has the place where it stands. A figure of another protocol or text is no f
 docs/evaluation.md says which of the GPT-2 paper's columns can be met, and why the others cannot.
 """
 
-from gpt2lab.weights import Source
+from gpt2lab.weights import StoredModel
 
 PAPER = "GPT-2 paper, table 3"
 PERPLEXITY_PAGE = "transformers, perplexity page"
@@ -66,11 +66,11 @@ TASKS: dict[tuple[str, str], dict[str, Published]] = {
 """by model and task, every question of it"""
 
 
-def find_published(source: Source, corpus: str, protocol: str, stride: int | None) -> dict[str, Published]:
+def find_published(source: StoredModel, corpus: str, protocol: str, stride: int | None) -> dict[str, Published]:
     """What is published of this model on this corpus under this protocol, by figure."""
     return PERPLEXITIES.get((str(source.origin["checkpoint"]), corpus, protocol, stride), {})
 
 
-def find_published_task(source: Source, task: str) -> dict[str, Published]:
+def find_published_task(source: StoredModel, task: str) -> dict[str, Published]:
     """What is published of this model on this task, by figure."""
     return TASKS.get((str(source.origin["checkpoint"]), task), {})

@@ -5,6 +5,23 @@ YAML file under ``configs/tokenizer/``.
 """
 
 from gpt2lab.tokenizers.base import END_OF_TEXT, Tokenizer
-from gpt2lab.tokenizers.registry import TOKENIZERS, check_vocabulary, load_tokenizer
+from gpt2lab.tokenizers.bpe import UntrainedBPE
+from gpt2lab.tokenizers.hugging_face import HuggingFaceTokenizer, read_tokenizer
+from gpt2lab.tokenizers.registry import (
+    TOKENIZERS,
+    check_vocabulary,
+    load_tokenizer,
+    open_tokenizer,
+)
 
-__all__ = ["END_OF_TEXT", "TOKENIZERS", "Tokenizer", "check_vocabulary", "load_tokenizer"]
+__all__ = [
+    "END_OF_TEXT",
+    "TOKENIZERS",
+    "HuggingFaceTokenizer",
+    "Tokenizer",
+    "UntrainedBPE",
+    "check_vocabulary",
+    "load_tokenizer",
+    "open_tokenizer",
+    "read_tokenizer",
+]

@@ -1,138 +1,187 @@
-"""Tokenizers in the files of ``transformers``: written for export, recognised on the way in.
+"""What a tokenizer.json says: the bytes of each id, whether text survives encoding, whether tiktoken gives its ids.
 
-A file writes a byte as a printable character (``byte_characters`` of gpt2lab.tokenizers). ``bytes`` is a byte-level BPE
-like GPT-2's, with 256 pieces and no merges, so that ``AutoTokenizer`` gives the same ids for both. One difference is
-left, the custom of each side: the characters <|endoftext|> in a text are text to gpt2lab, and end-of-text there.
+Two kinds of pieces stand for bytes. Byte-level pieces (GPT-2, Llama 3, Pythia, SmolLM) write a byte as a printable
+character. SentencePiece's pieces (Llama 2, Gemma, T5) write a space as U+2581 and single bytes as ``<0x0A>``.
 """
 
 import json
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any, NamedTuple
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
-from gpt2lab.config import choose
-from gpt2lab.files import read_json
-from gpt2lab.tokenizers.base import END_OF_TEXT
-from gpt2lab.tokenizers.byte_level import byte_characters
-from gpt2lab.tokenizers.bytes import BytesTokenizer
-from gpt2lab.tokenizers.gpt2 import VOCABULARY_SHA256, GPT2Tokenizer, find_vocabulary, read_checked
+import tokenizers
 
+from gpt2lab.config import UserError
+from gpt2lab.tokenizers.byte_level import piece_bytes
 
-class BytePieces(NamedTuple):
-    """A byte-level BPE."""
-
-    ids: dict[str, int]
-    """by piece, end-of-text too"""
-    merges: list[str]
-    """pairs of pieces in the order they are joined, a space between the two"""
-    splits_words: bool
-    """whether the text is cut into words first, by GPT-2's pattern"""
+SPACE = "\u2581"
+BYTE_PIECE = re.compile(r"<0x([0-9A-F]{2})>")
 
 
-def gpt2_pieces() -> BytePieces:
-    """OpenAI's files."""
-    encoder, merges = (_read_vocabulary(name).decode() for name in ("encoder.json", "vocab.bpe"))
-    return BytePieces(json.loads(encoder), merges.split("\n")[1:-1], splits_words=True)
+def piece_bytes_by_id(values: Mapping[str, Any], where: str) -> list[bytes]:
+    """Return the bytes of each id, b"" for an id without a piece.
 
-
-def bytes_pieces() -> BytePieces:
-    """A piece a byte."""
-    ids = {character: byte for byte, character in byte_characters().items()}
-    return BytePieces(ids | {END_OF_TEXT: BytesTokenizer.eot_id}, [], splits_words=False)
-
-
-PIECES: dict[str, Callable[[], BytePieces]] = {"gpt2": gpt2_pieces, "bytes": bytes_pieces}
-
-
-def recognise_tokenizer(folder: Path, rows: int) -> tuple[str | None, int]:
-    """The tokenizer whose ids a Hugging Face directory has, and their number; (None, ``rows``) if it is none of ours.
-
-    Its vocab.json or tokenizer.json decides. Without them 50,257 rows of the embedding are taken for GPT-2's ids.
+    Raises:
+        UserError: the pieces are neither byte-level nor SentencePiece's (WordPiece, WordLevel).
     """
-    if (folder / "vocab.json").is_file():
-        theirs = read_json(folder / "vocab.json")
-    elif (folder / "tokenizer.json").is_file():
-        theirs = _pieces_of(read_json(folder / "tokenizer.json"))
+    model = values["model"]
+    kind = model.get("type") or ("Unigram" if isinstance(model["vocab"], list) else "BPE")
+    pieces = dict(_pieces(model["vocab"]))
+    components = [*_components(values, "normalizer"), *_components(values, "pre_tokenizer")]
+    components += _components(values, "decoder")
+    if kind == "BPE" and any(part["type"] == "ByteLevel" for part in components):
+        to_bytes = piece_bytes
+    elif kind in ("BPE", "Unigram") and any(_is_sentencepiece(part) for part in components):
+        to_bytes = _sentencepiece_bytes
     else:
-        is_gpt2 = rows == GPT2Tokenizer.vocab_size
-        return (GPT2Tokenizer.name if is_gpt2 else None), rows
-    for name, pieces in PIECES.items():
-        ids = pieces().ids
-        if len(ids) <= rows and ids.items() <= theirs.items():
-            return name, len(ids)
-    return None, rows
+        raise UserError(
+            f"{where}: its model is {kind} with {', '.join(part['type'] for part in components) or 'no decoder'}; its "
+            "ids stand for no bytes; expected byte-level BPE (GPT-2, Llama 3, Pythia) or SentencePiece's BPE or Unigram"
+        )
+    added = {token["id"]: token["content"] for token in values["added_tokens"]}
+    by_id = [b""] * (max([*pieces, *added]) + 1)
+    for token, piece in pieces.items():
+        if token not in added:
+            try:
+                by_id[token] = to_bytes(piece)
+            except UnicodeEncodeError:
+                raise UserError(f"{where}: piece {piece!r} of id {token} stands for no bytes") from None
+    for token, content in added.items():
+        by_id[token] = content.encode("utf-8")
+    return by_id
 
 
-def write_tokenizer(name: str, folder: Path, context: int) -> None:
-    """Write the files from which ``AutoTokenizer`` makes the tokenizer ``name``, for a model of so many positions."""
-    pieces = choose(PIECES, name, "tokenizer")()
-    if name == GPT2Tokenizer.name:  # GPT2Tokenizer of transformers before 5 reads these two
-        (folder / "vocab.json").write_bytes(_read_vocabulary("encoder.json"))
-        (folder / "merges.txt").write_bytes(_read_vocabulary("vocab.bpe"))
-    settings = {
-        "tokenizer_class": "GPT2Tokenizer" if name == GPT2Tokenizer.name else "PreTrainedTokenizerFast",
-        "bos_token": END_OF_TEXT,
-        "eos_token": END_OF_TEXT,
-        "unk_token": END_OF_TEXT,
-        "add_prefix_space": False,
-        "clean_up_tokenization_spaces": False,
-        "model_max_length": context,
-    }
-    _write_json(folder / "tokenizer_config.json", settings)
-    _write_json(folder / "tokenizer.json", _tokenizer_json(pieces))
+def is_lossless(values: Mapping[str, Any], by_id: Sequence[bytes]) -> bool:
+    """Whether every text's ids decode to the text itself: byte-level, nothing normalized, added or dropped."""
+    if values.get("normalizer") is not None or values["model"].get("byte_fallback") or not _has_every_byte(by_id):
+        return False
+    if any(token.get("lstrip") or token.get("rstrip") for token in values["added_tokens"] if not token["special"]):
+        return False
+    parts = list(_components(values, "pre_tokenizer"))
+    return any(part["type"] == "ByteLevel" for part in parts) and all(map(_keeps_text, parts))
 
 
-def _pieces_of(tokenizer_json: dict[str, Any]) -> dict[str, Any]:
-    """Ids by piece, end-of-text and the like too; empty where the file is of another kind."""
-    model, added = tokenizer_json.get("model"), tokenizer_json.get("added_tokens")
-    pieces = model.get("vocab") if isinstance(model, dict) else None
-    if not isinstance(pieces, dict) or not isinstance(added, list):
-        return {}
-    return pieces | {str(token["content"]): token["id"] for token in added if {"content", "id"} <= set(token)}
+def mergeable_ranks(
+    values: Mapping[str, Any], by_id: Sequence[bytes], library: tokenizers.Tokenizer
+) -> dict[bytes, int] | None:
+    """Return the ranks with which tiktoken gives the same ids as the library for every text; None where it may not.
+
+    tiktoken merges any two neighbours whose bytes are a piece, lowest id first; the library merges the listed pairs in
+    the order of the list. Both do the same if the list yields each piece once, in the order of the ids, and every piece
+    encodes to itself. Proof: take the first merge in which they differ. Its neighbours x and y form a piece t, and the
+    merges within xy so far depend on xy alone. So the library, given t, also comes to x, y. As t encodes to itself, the
+    library merges x and y too; the pair is in the list, with the rank that tiktoken gives it.
+    """
+    model = values["model"]
+    plain = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True}
+    pre_tokenizer = values.get("pre_tokenizer") or {}
+    fits = (
+        model.get("type", "BPE") == "BPE"
+        and is_lossless(values, by_id)
+        and plain.items() <= ({"use_regex": True} | pre_tokenizer).items()
+        and not any(model.get(key) for key in ("dropout", "continuing_subword_prefix", "end_of_word_suffix"))
+        and all(token["special"] for token in values["added_tokens"])
+    )
+    if not fits:
+        return None
+    added = {token["id"] for token in values["added_tokens"]}
+    ids = {piece: token for piece, token in model["vocab"].items() if token not in added}
+    merged = [ids.get("".join(pair), -1) for pair in map(_pair, model["merges"])]
+    in_order = all(first < second for first, second in zip([-1, *merged], merged, strict=False))
+    if not in_order or len(merged) + 256 != len(ids):
+        return None
+    for piece, token in ids.items():
+        if [found.id for found in library.model.tokenize(piece)] != [token]:
+            return None
+    return {by_id[token]: token for token in ids.values()}
 
 
-def _tokenizer_json(pieces: BytePieces) -> dict[str, Any]:
-    byte_level = {
-        "type": "ByteLevel",
-        "add_prefix_space": False,
-        "trim_offsets": True,
-        "use_regex": pieces.splits_words,
-    }
-    end_of_text = {
-        "id": pieces.ids[END_OF_TEXT],
-        "content": END_OF_TEXT,
-        "single_word": False,
-        "lstrip": False,
-        "rstrip": False,
-        "normalized": False,
-        "special": True,
-    }
-    return {
-        "version": "1.0",
-        "truncation": None,
-        "padding": None,
-        "added_tokens": [end_of_text],
-        "normalizer": None,
-        "pre_tokenizer": byte_level,
-        "post_processor": None,
-        "decoder": byte_level,
-        "model": {
-            "type": "BPE",
-            "dropout": None,
-            "unk_token": None,
-            "continuing_subword_prefix": "",
-            "end_of_word_suffix": "",
-            "fuse_unk": False,
-            "byte_fallback": False,
-            "vocab": pieces.ids,
-            "merges": pieces.merges,
-        },
-    }
+def same_ids_key(values: Mapping[str, Any], eot_id: int, bos_id: int) -> str:
+    """Return a string that two files share when they give the same ids, whichever version of the library wrote them."""
+    vocabulary = {"vocab": values["model"]["vocab"], "added_tokens": values["added_tokens"]}
+    parts = text_to_ids(values) | vocabulary | {"eot_id": eot_id, "bos_id": bos_id}
+    return json.dumps(_without_defaults(parts), sort_keys=True)
 
 
-def _read_vocabulary(name: str) -> bytes:
-    return read_checked(find_vocabulary() / name, VOCABULARY_SHA256[name])
+def text_to_ids(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what, beside the vocabulary, decides about the ids of a text, in one spelling of the several in use."""
+    model = {key: value for key, value in values["model"].items() if key != "vocab"}
+    if "merges" in model:
+        model["merges"] = [list(_pair(pair)) for pair in model["merges"]]
+    model["type"] = model.get("type") or ("Unigram" if isinstance(values["model"]["vocab"], list) else "BPE")
+    pre_tokenizer = _without(values.get("pre_tokenizer"), "trim_offsets")
+    parts: dict[str, Any] = _without_defaults(
+        {"model": model, "normalizer": values.get("normalizer"), "pre_tokenizer": pre_tokenizer}
+    )
+    return parts
 
 
-def _write_json(path: Path, values: dict[str, Any]) -> None:
-    path.write_text(json.dumps(values, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+def special_token(settings: Mapping[str, Any], key: str) -> str | None:
+    """Return the token under ``eos_token`` or ``bos_token``: a string, or an object with its content."""
+    value = settings.get(key)
+    content = value.get("content") if isinstance(value, dict) else value
+    return content if isinstance(content, str) else None
+
+
+def _pieces(vocabulary: Any) -> Iterator[tuple[int, str]]:
+    if isinstance(vocabulary, dict):
+        yield from ((token, piece) for piece, token in vocabulary.items())
+    else:
+        yield from enumerate(piece for piece, _ in vocabulary)
+
+
+def _components(values: Mapping[str, Any], key: str) -> Iterator[dict[str, Any]]:
+    """The steps of a normalizer, pre-tokenizer or decoder, those within sequences one by one."""
+    part = values.get(key)
+    if part is None:
+        return
+    steps = next((part[name] for name in ("normalizers", "pretokenizers", "decoders") if name in part), None)
+    for step in steps if steps is not None else [part]:
+        if step.get("type") == "Sequence":
+            yield from _components({key: step}, key)
+        else:
+            yield step
+
+
+def _is_sentencepiece(part: Mapping[str, Any]) -> bool:
+    return part["type"] in ("Metaspace", "ByteFallback") or (
+        part["type"] == "Replace" and SPACE in (part.get("content"), part.get("pattern", {}).get("String"))
+    )
+
+
+def _sentencepiece_bytes(piece: str) -> bytes:
+    byte = BYTE_PIECE.fullmatch(piece)
+    return bytes([int(byte[1], 16)]) if byte else piece.replace(SPACE, " ").encode("utf-8")
+
+
+def _has_every_byte(by_id: Sequence[bytes]) -> bool:
+    return {bytes([byte]) for byte in range(256)} <= set(by_id)
+
+
+def _keeps_text(part: Mapping[str, Any]) -> bool:
+    if part["type"] == "ByteLevel":
+        return not part["add_prefix_space"]
+    return part["type"] in ("Digits", "Punctuation", "Split") and part.get("behavior") != "Removed"
+
+
+def _pair(merge: str | Sequence[str]) -> tuple[str, str]:
+    """A pair of a list of merges, which is a string with a space or, in newer files, two strings."""
+    first, second = merge.split(" ") if isinstance(merge, str) else merge
+    return first, second
+
+
+def _without(part: Any, key: str) -> Any:
+    if isinstance(part, dict):
+        return {name: _without(value, key) for name, value in part.items() if name != key}
+    return [_without(value, key) for value in part] if isinstance(part, list) else part
+
+
+def _without_defaults(part: Any) -> Any:
+    """Without the keys whose value says nothing, which versions of the library write or leave out."""
+    if isinstance(part, dict):
+        always = {"use_regex": True} if part.get("type") == "ByteLevel" else {}
+        said = {key: value for key, value in part.items() if value not in (None, "", False) and value != []}
+        return {key: _without_defaults(value) for key, value in (always | said).items()} | {
+            key: part[key] for key in always if key in part
+        }
+    return [_without_defaults(value) for value in part] if isinstance(part, list) else part

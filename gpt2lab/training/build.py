@@ -106,6 +106,7 @@ def build_trainer(
             {"model": model, "optimizer": optimizer, "progress": state},
             description,
             job.training.keep_checkpoints,
+            tokenizer.files,
         ),
         sampler=Sampler(job.samples, tokenizer, runtime),
         metrics=MetricsLog(run_dir, loggers),

@@ -1,13 +1,14 @@
-"""A model out: GPT -> a directory that ``transformers`` loads as it is.
+"""Writes a model as a directory that ``transformers`` loads.
 
-model -> the architecture that has a place for all its settings -> FOLDER.<id>.tmp/ (config.json,
-generation_config.json, model.safetensors, the tokenizer's files) -> rename -> FOLDER/
+model -> the architecture that has all its settings -> FOLDER.<id>.tmp/ (config.json, generation_config.json,
+model.safetensors, the tokenizer's files) -> rename -> FOLDER/
 """
 
 import json
 import secrets
 import shutil
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -15,9 +16,10 @@ from safetensors.torch import save_file
 from gpt2lab.config import ModelConfig, UserError
 from gpt2lab.model import GPT
 from gpt2lab.tokenizers import Tokenizer
-from gpt2lab.tokenizers.tokenizer_json import write_tokenizer
-from gpt2lab.weights.architectures import EXPORTABLE, Exportable
-from gpt2lab.weights.tensors import SINGLE
+from gpt2lab.weights.architectures import ARCHITECTURES, Architecture
+from gpt2lab.weights.safetensors_files import SINGLE
+
+TOKENIZER_CONFIG = "tokenizer_config.json"
 
 
 def check_free(folder: Path) -> None:
@@ -32,7 +34,7 @@ def save_pretrained(model: GPT, tokenizer: Tokenizer, folder: str | Path) -> str
     """Write ``folder``; return the name of the architecture. Padding rows of the vocabulary are left out.
 
     Raises:
-        UserError: no architecture has a place for all of the model's settings, or ``folder`` is there already.
+        UserError: no architecture has all of the model's settings, or ``folder`` is there already.
     """
     architecture = find_architecture(model.config)
     folder = Path(folder).resolve()
@@ -40,16 +42,16 @@ def save_pretrained(model: GPT, tokenizer: Tokenizer, folder: str | Path) -> str
     temporary = folder.with_name(f"{folder.name}.{secrets.token_hex(3)}.tmp")
     temporary.mkdir(parents=True)
     try:
-        settings = architecture.config_json(model, tokenizer.eot_id)
-        generation = {"bos_token_id": tokenizer.eot_id, "eos_token_id": tokenizer.eot_id}
-        for name, values in (("config.json", settings), ("generation_config.json", generation)):
-            (temporary / name).write_text(json.dumps(values, indent=2) + "\n")
+        special = {"bos_token_id": tokenizer.bos_id, "eos_token_id": tokenizer.eot_id}
+        settings = architecture.config_json(model) | special
+        _write_json(temporary / "config.json", settings)
+        _write_json(temporary / "generation_config.json", special)
         tensors = {
-            name: place.view.detach().cpu().reshape(place.shape).clone(memory_format=torch.contiguous_format)
-            for name, place in architecture.places(model).items()
+            name: mapped.view.detach().cpu().reshape(mapped.shape).clone(memory_format=torch.contiguous_format)
+            for name, mapped in architecture.parameter_map(model).items()
         }
         save_file(tensors, temporary / SINGLE, metadata={"format": "pt"})
-        write_tokenizer(tokenizer.name, temporary, model.config.block_size)
+        write_tokenizer(tokenizer, temporary, model.config.block_size)
         temporary.rename(folder)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -57,15 +59,28 @@ def save_pretrained(model: GPT, tokenizer: Tokenizer, folder: str | Path) -> str
     return str(settings["architectures"][0])
 
 
-def find_architecture(config: ModelConfig) -> Exportable:
-    """The architecture that has a place for every setting.
+def find_architecture(config: ModelConfig) -> Architecture:
+    """Return the architecture that has every setting of ``config``.
 
     Raises:
-        UserError: none has; the settings in the way are named.
+        UserError: none has; for each, the settings that it lacks are named.
     """
-    misfits = {architecture.LAYOUT: architecture.misfits(config) for architecture in EXPORTABLE}
-    for architecture in EXPORTABLE:
-        if not misfits[architecture.LAYOUT]:
+    unsupported = {architecture.NAME: architecture.unsupported(config) for architecture in ARCHITECTURES.values()}
+    for architecture in ARCHITECTURES.values():
+        if not unsupported[architecture.NAME]:
             return architecture
-    reasons = "; ".join(f"{layout} has no place for {', '.join(settings)}" for layout, settings in misfits.items())
-    raise UserError(f"no architecture of transformers that gpt2lab writes is this model: {reasons}")
+    reasons = "; ".join(f"{name} does not have {', '.join(settings)}" for name, settings in unsupported.items())
+    raise UserError(f"no architecture of transformers that gpt2lab writes has all the model's settings: {reasons}")
+
+
+def write_tokenizer(tokenizer: Tokenizer, folder: Path, context: int) -> None:
+    """Write the files from which ``AutoTokenizer`` makes ``tokenizer``, for a model of ``context`` positions."""
+    for name, content in tokenizer.hugging_face_files().items():
+        if name == TOKENIZER_CONFIG:
+            _write_json(folder / name, json.loads(content) | {"model_max_length": context})
+        else:
+            (folder / name).write_text(content, encoding="utf-8", newline="")
+
+
+def _write_json(path: Path, values: dict[str, Any]) -> None:
+    path.write_text(json.dumps(values, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")

@@ -18,10 +18,18 @@ TINY = {"rtol": 0, "atol": 1e-5}
 BYTES = load_tokenizer("bytes")
 
 
-def model_of(layout, n_embd=32, n_head=4, *, activation="gelu", theta=10_000.0, eps=1e-5, hidden_dim=None, **shape):
-    """A random model of one of the two layouts."""
+def model_of(
+    layout, n_embd=32, n_head=4, *, activation="gelu", theta=10_000.0, fraction=1.0, eps=1e-5, hidden_dim=None, **shape
+):
+    """A random model of one of the layouts."""
     if layout == "gpt2":
         variant = {"norm": NormConfig("layernorm", eps), "mlp": MLPConfig(activation, hidden_dim)}
+    elif layout == "gpt_neox":
+        variant = {
+            "positions": PositionsConfig("rope", theta, fraction),
+            "norm": NormConfig("layernorm", eps),
+            "mlp": MLPConfig(activation, hidden_dim),
+        }
     else:
         variant = {
             "positions": PositionsConfig("rope", theta),
@@ -73,9 +81,21 @@ def test_llama_layout(n_kv_head, tie_head, tmp_path):
     assert theirs.config.num_key_value_heads == (n_kv_head or 4)
 
 
-@settings(max_examples=15, deadline=None)
+@pytest.mark.parametrize("tie_head", [True, False])
+@pytest.mark.parametrize(("activation", "fraction"), [("gelu", 1.0), ("gelu_erf", 0.25), ("silu", 0.5), ("relu2", 1.0)])
+def test_gpt_neox_layout(activation, fraction, tie_head, tmp_path):
+    ours = model_of(
+        "gpt_neox", activation=activation, fraction=fraction, tie_head=tie_head, vocab_multiple_of=64, theta=77.0,
+        eps=0.1, dropout=0.2,
+    )  # fmt: skip
+    theirs, again = check_round_trip(ours, tmp_path / "out")
+    assert (theirs.config.model_type, theirs.config.hidden_dropout) == ("gpt_neox", 0.2)
+    assert again.config.positions == ours.config.positions
+
+
+@settings(max_examples=20, deadline=None)
 @given(
-    layout=st.sampled_from(["gpt2", "llama"]),
+    layout=st.sampled_from(["gpt2", "gpt_neox", "llama"]),
     head_dim=st.sampled_from([4, 8]),
     n_kv_head=st.integers(1, 3),
     group=st.integers(1, 3),
@@ -101,7 +121,7 @@ def test_any_shape(layout, head_dim, n_kv_head, group, n_layer, hidden_dim, bloc
         check_round_trip(ours, f"{folder}/out")
 
 
-@pytest.mark.parametrize("layout", ["gpt2", "llama"])
+@pytest.mark.parametrize("layout", ["gpt2", "gpt_neox", "llama"])
 def test_greedy_text_is_the_same_to_its_end(layout, tmp_path, cpu):
     """Through their tokenizer and their generation settings, end-of-text included."""
     ours = model_of(layout, block_size=24, tie_head=False)

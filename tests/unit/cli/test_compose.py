@@ -58,6 +58,47 @@ def test_options_of_the_model_reach_it():
     assert model.positions.rope_fraction == 0.25
 
 
+@pytest.mark.parametrize(
+    ("model", "lr", "batch_tokens", "max_steps", "warmup_steps"),
+    [
+        # llm.c, scripts/run_gpt2_{124M,350M,774M,1558M}.sh: -l, -d, -x and -u
+        ("gpt2_small", 6e-4, 524_288, 18_865, 700),
+        ("gpt2_medium", 3e-4, 524_288, 60_000, 700),
+        ("gpt2_large", 2.5e-4, 524_288, 286_102, 700),
+        ("gpt2_xl", 6e-4, 1_048_576, 32_000, 700),
+        ("modern_small", 6e-4, 524_288, 18_865, 700),
+        ("modern", 6e-4, 524_288, 18_865, 700),
+    ],
+)
+def test_model_selects_its_published_recipe(model, lr, batch_tokens, max_steps, warmup_steps):
+    job = compose_config("train", [f"model={model}"])
+    assert (job.peak_lr, job.training.batch_tokens, job.training.max_steps) == (lr, batch_tokens, max_steps)
+    assert job.schedule.warmup_of(max_steps) == pytest.approx(warmup_steps, abs=3)
+    assert (job.optimizer.name, job.tokenizer.name, job.model.block_size) == ("adamw", "gpt2", 1024)
+
+
+@pytest.mark.parametrize("num_processes", [1, 2, 4, 8, 16, 64])
+@pytest.mark.parametrize("model", ["gpt2_small", "gpt2_medium", "gpt2_large", "gpt2_xl"])
+def test_recipes_can_be_shared_by_processes(model, num_processes):
+    job = compose_config("train", [f"model={model}", f"runtime.num_processes={num_processes}"])
+    assert job.batch_size % (num_processes * job.micro_batch_of(num_processes)) == 0
+
+
+def test_overrides_win_over_the_recipe():
+    typed = ["training.max_steps=2", "training.batch_tokens=2048", "optimizer=muon", "optimizer.lr=1e-3"]
+    typed += ["schedule=linear"]
+    for overrides in ([*typed, "model=gpt2_medium"], ["model=gpt2_medium", *typed]):
+        job = compose_config("train", overrides)
+        assert (job.training.max_steps, job.training.batch_tokens) == (2, 2048)
+        assert (job.optimizer.name, job.peak_lr, job.schedule.name) == ("muon", 1e-3, "linear")
+        assert job.schedule.warmup_of(2) == 0
+
+
+def test_recipe_of_another_model_can_be_chosen():
+    job = compose_config("train", ["model=gpt2_small", "recipe=gpt2_medium"])
+    assert (job.model.n_layer, job.peak_lr) == (12, 3e-4)
+
+
 def test_overrides_reach_the_job():
     job = compose_config("train", ["model/positions=rope", "model.positions.rope_theta=5e5", "tokenizer=bytes"])
     assert (job.model.positions.name, job.model.positions.rope_theta) == ("rope", 5e5)

@@ -67,7 +67,7 @@ def test_extra_tensor(folder):
 @pytest.mark.parametrize("name", ["transformer.h.2.ln_1.bias", "transformer.h.0.attn.rotary", "attn.bias.more"])
 def test_only_known_constants_are_left_out(folder, name):
     edit(folder, lambda tensors: tensors.update({name: torch.zeros(16)}))
-    assert f"tensor {name} of shape [16] has no place" in refusal(folder)
+    assert f"tensor {name} of shape [16] is not part of this model" in refusal(folder)
 
 
 def test_wrong_shape(folder):

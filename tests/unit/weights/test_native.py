@@ -32,7 +32,7 @@ def save_run(tmp_path, tiny_model):
 
 @pytest.mark.parametrize("tie_head", [True, False])
 def test_open_model_gives_the_saved_one(save_run, tiny_model, variant, tie_head):
-    model = tiny_model(**variant, tie_head=tie_head, dropout=0.1)
+    model = tiny_model(**variant, tie_head=tie_head, dropout=0.1, vocab_size=257)
     run_dir = save_run("run", model.train())
     tokens = torch.randint(31, (2, 12))
     step = run_dir / "checkpoints" / "step_00000007"

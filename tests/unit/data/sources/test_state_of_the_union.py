@@ -12,7 +12,7 @@ from gpt2lab.config import DataConfig, PrepareConfig, UserError
 from gpt2lab.data import open_or_prepare, open_source, prepare
 from gpt2lab.data.sources import state_of_the_union
 from gpt2lab.data.sources.state_of_the_union import PASSAGE_BYTES, find_speeches, passages
-from gpt2lab.tokenizer import load_tokenizer
+from gpt2lab.tokenizers import load_tokenizer
 
 DATA = DataConfig(source="state_of_the_union", name="state_of_the_union")
 

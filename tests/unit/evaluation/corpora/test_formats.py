@@ -16,7 +16,7 @@ from gpt2lab.evaluation.corpora.formats import FORMS, Corpus, Document, open_cor
 from gpt2lab.evaluation.corpora.reading import HubPlace, fetch_rows, read_json_lines, read_text
 from gpt2lab.evaluation.perplexity.protocols import PROTOCOLS
 from gpt2lab.tokenizers import load_tokenizer
-from gpt2lab.weights.sources import TrainedOn
+from gpt2lab.weights import TrainedOn
 
 ANYONE = SimpleNamespace()
 

@@ -1,9 +1,9 @@
-"""Weights out of safetensors files, tensor by tensor: memory holds the model and one tensor, beside mapped file pages.
+"""Reads weights from safetensors files, tensor by tensor: memory holds the model and one tensor.
 
     directory -> files -> {tensor's full name: file, name in it, shape} -> checked against a model -> copied into it
 
-Every tensor of the model must be there in its shape, and nothing else but known constants: a file that fits by chance
-in part is a wrong model. Files that hold pickles are not read, as unpickling runs whatever code the file says.
+The file must hold every tensor of the model in its shape, and nothing else but known constants. Pickles are not read:
+unpickling runs whatever code the file holds.
 """
 
 from collections.abc import Iterable
@@ -17,7 +17,7 @@ from torch import Tensor
 from gpt2lab.config import UserError, one_line
 from gpt2lab.files import read_json
 from gpt2lab.model import GPT
-from gpt2lab.weights.places import Place, TensorNames
+from gpt2lab.weights.parameter_map import MappedTensor, TensorFormat
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
@@ -29,7 +29,7 @@ FORMATS = ("F64", "F32", "F16", "BF16")
 
 
 class StoredTensor(NamedTuple):
-    """One tensor of a file, not read yet."""
+    """One tensor of a file that is not read yet."""
 
     path: Path
     name: str
@@ -38,14 +38,14 @@ class StoredTensor(NamedTuple):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Its shape."""
+        """Return its shape."""
         return tuple(self.slices.get_shape())
 
     def read(self, rows: int | None = None) -> Tensor:
-        """The tensor, or its first rows, on the CPU.
+        """Return the tensor, or its first rows, on the CPU.
 
         Raises:
-            UserError: numbers that are not plain floating point.
+            UserError: its dtype is not floating point.
         """
         if self.slices.get_dtype() not in FORMATS:
             raise UserError(
@@ -56,7 +56,7 @@ class StoredTensor(NamedTuple):
 
 
 def find_weights(folder: Path) -> list[Path]:
-    """The safetensors files of a Hugging Face directory, one or several with an index.
+    """Return the safetensors files of a Hugging Face directory, one or several with an index.
 
     Raises:
         UserError: there are none, or those that the index names are not there.
@@ -77,8 +77,8 @@ def find_weights(folder: Path) -> list[Path]:
     return [folder / name for name in sorted(set(weight_map.values()))]
 
 
-def open_tensors(paths: Iterable[Path], names: TensorNames) -> dict[str, StoredTensor]:
-    """The tensors of the files by their full names, without known constants.
+def open_tensors(paths: Iterable[Path], layout: TensorFormat) -> dict[str, StoredTensor]:
+    """Return the tensors of the files by full name, without known constants.
 
     Raises:
         UserError: a file is damaged, or a tensor is there twice.
@@ -93,8 +93,8 @@ def open_tensors(paths: Iterable[Path], names: TensorNames) -> dict[str, StoredT
                 f"{path} is damaged, or no safetensors file ({one_line(error)}): copy or fetch it again"
             ) from error
         for tensor in stored:
-            full_name = names.full_name(tensor.name)
-            if names.is_buffer(full_name):
+            full_name = layout.full_name(tensor.name)
+            if layout.is_buffer(full_name):
                 continue
             if full_name in tensors:
                 other = tensors[full_name]
@@ -103,15 +103,15 @@ def open_tensors(paths: Iterable[Path], names: TensorNames) -> dict[str, StoredT
     return tensors
 
 
-def check_tensors(tensors: dict[str, StoredTensor], expected: dict[str, Place], where: Path) -> None:
+def check_tensors(tensors: dict[str, StoredTensor], expected: dict[str, MappedTensor], where: Path) -> None:
     """Raise ``UserError`` unless the tensors are those ``expected``, in name and shape."""
-    for name, place in expected.items():
+    for name, mapped in expected.items():
         if name not in tensors:
-            raise UserError(f"{where}: tensor {name} is missing, it should have shape {list(place.shape)}")
+            raise UserError(f"{where}: tensor {name} is missing, it should have shape {list(mapped.shape)}")
     for name, tensor in tensors.items():
         if name not in expected:
             raise UserError(
-                f"{tensor.path}: tensor {tensor.name} of shape {list(tensor.shape)} has no place in this model"
+                f"{tensor.path}: tensor {tensor.name} of shape {list(tensor.shape)} is not part of this model"
             )
         if tensor.shape != expected[name].shape:
             raise UserError(
@@ -121,9 +121,9 @@ def check_tensors(tensors: dict[str, StoredTensor], expected: dict[str, Place], 
 
 
 @torch.no_grad()
-def copy_tensors(tensors: dict[str, StoredTensor], model: GPT, places: dict[str, Place]) -> None:
-    """Fill ``model`` in place: the first rows of a tensor that has more than its place; zeros in padding rows."""
-    for name, place in places.items():
-        place.view.copy_(tensors[name].read(rows=place.shape[0]).view(place.view.shape))
+def copy_tensors(tensors: dict[str, StoredTensor], model: GPT, mapping: dict[str, MappedTensor]) -> None:
+    """Fill ``model`` in place: with the first rows of a tensor that has more than the model, zeros in padding rows."""
+    for name, mapped in mapping.items():
+        mapped.view.copy_(tensors[name].read(rows=mapped.shape[0]).view(mapped.view.shape))
     for matrix in (model.wte.weight, model.head_PC):
         matrix[model.config.vocab_size :] = 0

@@ -1,0 +1,72 @@
+"""gpt2lab's own checkpoints: null | run folder | checkpoint folder -> checkpoint folder."""
+
+from pathlib import Path
+from typing import ClassVar
+
+from gpt2lab.checkpoint import MANIFEST
+from gpt2lab.config import UserError
+from gpt2lab.model import GPT
+<<<<<<< HEAD:gpt2lab/weights/native.py
+from gpt2lab.runs import newest_run
+from gpt2lab.runs.layout import CHECKPOINTS, LAST, RUNS
+from gpt2lab.weights.places import Place, TensorNames, same, vocabulary
+=======
+from gpt2lab.weights.parameter_map import MappedTensor, TensorFormat, as_it_is, vocabulary_rows
+>>>>>>> main:gpt2lab/weights/checkpoint_format.py
+
+WEIGHTS = "model.safetensors"
+"""the model's part of a checkpoint"""
+
+
+class CheckpointFormat(TensorFormat):
+    """The model's own names and layouts."""
+
+    EMBEDDING: ClassVar = "wte.weight"
+    HEAD: ClassVar = "lm_head.weight"
+
+    def parameter_map(self, model: GPT) -> dict[str, MappedTensor]:
+        """See ``TensorFormat``; padding rows are left out."""
+        mapping = {}
+        for name, parameter in model.named_parameters():
+            view = vocabulary_rows if name in (self.EMBEDDING, self.HEAD) else as_it_is
+            (mapping[name],) = view(parameter.data, model.config)
+        return mapping
+
+
+<<<<<<< HEAD:gpt2lab/weights/native.py
+def is_own(folder: Path) -> bool:
+    """Whether a folder is a checkpoint or a run that has one."""
+    return (folder / MANIFEST).is_file() or (folder / CHECKPOINTS / LAST).is_dir()
+=======
+def is_run_or_checkpoint(folder: Path) -> bool:
+    """Return whether a folder is a checkpoint, or a run that has one."""
+    return (folder / MANIFEST).is_file() or (folder / "checkpoints" / "last").is_dir()
+>>>>>>> main:gpt2lab/weights/checkpoint_format.py
+
+
+def find_checkpoint(where: str | None, key: str) -> Path:
+    """Return the checkpoint folder of a run folder, a checkpoint folder or None (the newest run), for ``key``.
+
+    Raises:
+        UserError: there is none.
+    """
+    folder = Path(where) if where else newest_run()
+    if folder is None:
+        raise UserError(f"{key}=null: no run with a checkpoint below {RUNS}/; run python train.py first")
+    if not folder.is_dir():
+        raise UserError(f"{key}={where}: no such folder; expected a run or checkpoint folder")
+    if (folder / MANIFEST).is_file():
+        return folder.resolve()
+    if (folder / CHECKPOINTS / LAST).is_dir():
+        return (folder / CHECKPOINTS / LAST).resolve()
+    raise UserError(f"{folder}: expected {MANIFEST} (a checkpoint) or checkpoints/last (a run), found neither")
+<<<<<<< HEAD:gpt2lab/weights/native.py
+=======
+
+
+def newest_run(runs: Path) -> Path | None:
+    """Return the run folder below ``runs`` whose last checkpoint is the newest."""
+    links = [link for link in runs.glob("**/checkpoints/last") if list_checkpoints(link.parent)]
+    newest = max(links, key=lambda link: link.stat().st_mtime, default=None)
+    return newest.parent.parent if newest else None
+>>>>>>> main:gpt2lab/weights/checkpoint_format.py
