@@ -20,6 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from gpt2lab.cli.override_errors import explain
 from gpt2lab.config import EvalJob, ExportJob, PrepareJob, SampleJob, TrainJob, UserError, from_dict
+from gpt2lab.config.tokenizer import vocab_size_of
 
 JOBS: dict[str, type] = {
     "train": TrainJob,
@@ -41,6 +42,8 @@ def find_configs() -> Path:
 
 
 CONFIG_DIR = find_configs()
+
+OmegaConf.register_new_resolver("vocab_size_of", vocab_size_of, replace=True)
 
 for _name, _job in JOBS.items():
     ConfigStore.instance().store(name=f"{_name}_schema", node=_job)

@@ -21,6 +21,8 @@ def explain(error: BaseException, keys: Sequence[str], groups: Sequence[str]) ->
         chain.append(chain[-1].__cause__)
     text = " ".join(one_line(link) for link in chain)
 
+    if found := re.search(r"UserError raised while resolving interpolation: (.+?) full_key: ", text):
+        return found[1]
     inner = re.search(r"Key '([^']+)' not in '(\w+)'", text)
     overridden = re.search(r"Could not override '([^']+)'", text)
     if inner and overridden and overridden[1].rpartition(".")[2] != inner[1] and hasattr(config, inner[2]):

@@ -11,14 +11,8 @@ from gpt2lab.data import Manifest
 from gpt2lab.runs import newest_run
 from gpt2lab.runs.layout import CHECKPOINTS
 from gpt2lab.training.trainer import Trainer
-<<<<<<< HEAD
 from gpt2lab.weights import find_checkpoint
-from gpt2lab.weights.sources import require_same_model
-=======
-from gpt2lab.weights import find_checkpoint, newest_run
-from gpt2lab.weights.checkpoint_format import RUNS
 from gpt2lab.weights.loading import require_same_model
->>>>>>> main
 
 ORDER_KEYS = (
     "seed=",

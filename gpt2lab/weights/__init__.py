@@ -1,14 +1,9 @@
 """Models out of files and into them: gpt2lab's own runs, Hugging Face directories, names on the Hub."""
 
-from gpt2lab.weights.checkpoint_format import find_checkpoint, newest_run
+from gpt2lab.weights.checkpoint_format import find_checkpoint
 from gpt2lab.weights.export import check_free, save_pretrained
-<<<<<<< HEAD
-from gpt2lab.weights.native import find_checkpoint
-from gpt2lab.weights.sources import OpenModel, Source, load_pretrained, load_weights, open_model
-=======
 from gpt2lab.weights.loading import LoadedModel, load_pretrained, load_weights, open_model
 from gpt2lab.weights.stored_model import StoredModel, TrainedOn, find_stored_model
->>>>>>> main
 
 __all__ = [
     "LoadedModel",

@@ -6,13 +6,9 @@ from typing import ClassVar
 from gpt2lab.checkpoint import MANIFEST
 from gpt2lab.config import UserError
 from gpt2lab.model import GPT
-<<<<<<< HEAD:gpt2lab/weights/native.py
 from gpt2lab.runs import newest_run
 from gpt2lab.runs.layout import CHECKPOINTS, LAST, RUNS
-from gpt2lab.weights.places import Place, TensorNames, same, vocabulary
-=======
 from gpt2lab.weights.parameter_map import MappedTensor, TensorFormat, as_it_is, vocabulary_rows
->>>>>>> main:gpt2lab/weights/checkpoint_format.py
 
 WEIGHTS = "model.safetensors"
 """the model's part of a checkpoint"""
@@ -33,15 +29,9 @@ class CheckpointFormat(TensorFormat):
         return mapping
 
 
-<<<<<<< HEAD:gpt2lab/weights/native.py
-def is_own(folder: Path) -> bool:
-    """Whether a folder is a checkpoint or a run that has one."""
-    return (folder / MANIFEST).is_file() or (folder / CHECKPOINTS / LAST).is_dir()
-=======
 def is_run_or_checkpoint(folder: Path) -> bool:
     """Return whether a folder is a checkpoint, or a run that has one."""
-    return (folder / MANIFEST).is_file() or (folder / "checkpoints" / "last").is_dir()
->>>>>>> main:gpt2lab/weights/checkpoint_format.py
+    return (folder / MANIFEST).is_file() or (folder / CHECKPOINTS / LAST).is_dir()
 
 
 def find_checkpoint(where: str | None, key: str) -> Path:
@@ -60,13 +50,3 @@ def find_checkpoint(where: str | None, key: str) -> Path:
     if (folder / CHECKPOINTS / LAST).is_dir():
         return (folder / CHECKPOINTS / LAST).resolve()
     raise UserError(f"{folder}: expected {MANIFEST} (a checkpoint) or checkpoints/last (a run), found neither")
-<<<<<<< HEAD:gpt2lab/weights/native.py
-=======
-
-
-def newest_run(runs: Path) -> Path | None:
-    """Return the run folder below ``runs`` whose last checkpoint is the newest."""
-    links = [link for link in runs.glob("**/checkpoints/last") if list_checkpoints(link.parent)]
-    newest = max(links, key=lambda link: link.stat().st_mtime, default=None)
-    return newest.parent.parent if newest else None
->>>>>>> main:gpt2lab/weights/checkpoint_format.py
