@@ -55,7 +55,11 @@ def compose_config(name: str, overrides: Iterable[str] = ()) -> Any:
     Raises:
         UserError: an unknown key or group, a value of the wrong type, values that do not fit each other.
     """
-    return to_job(compose_values(name, overrides))
+    values = compose_values(name, overrides)
+    try:
+        return to_job(values)
+    except OmegaConfBaseException as error:
+        raise explain_override(error, name) from error
 
 
 def compose_values(name: str, overrides: Iterable[str] = (), *, with_hydra: bool = False) -> DictConfig:

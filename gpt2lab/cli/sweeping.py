@@ -16,7 +16,7 @@ from typing import Any
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from gpt2lab.cli.compose import compose_values, to_job
+from gpt2lab.cli.compose import compose_config, compose_values
 from gpt2lab.config import SweepConfig, TrainJob, UserError, did_you_mean, from_dict, one_line
 from gpt2lab.runs import git, read_run
 from gpt2lab.runs.layout import RUNS, SUMMARY
@@ -132,7 +132,7 @@ def compose_jobs(plan: Plan, sweep: SweepConfig) -> dict[str, TrainJob]:
     def compose(job: Job) -> TrainJob:
         tuned = [f"{sweep.tune}={middle:g}"] if sweep.tune and job in plan.jobs else []
         try:
-            composed: TrainJob = to_job(compose_values("train", [*plan.common, *job.overrides, *tuned]))
+            composed: TrainJob = compose_config("train", [*plan.common, *job.overrides, *tuned])
         except UserError as error:
             raise UserError(f"{job.name}: {error}") from None
         return composed
