@@ -1,5 +1,6 @@
 """What is typed becomes a job, or one line that says what to type instead."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from gpt2lab.config import SampleJob, TrainJob, UserError
 from gpt2lab.model.mlp import MLPS
 from gpt2lab.model.norms import NORMS
 from gpt2lab.model.positions import POSITIONS
+from tests.tokenizer_files import smollm
 
 GROUP_OF_JOB = {"eval": "eval", "eval/corpus": "eval", "sampling": "sample"}
 
@@ -21,9 +23,10 @@ def test_defaults_compose(name):
 @pytest.mark.parametrize(
     "option", [p.relative_to(CONFIG_DIR).with_suffix("") for p in sorted(CONFIG_DIR.glob("*/**/*.yaml"))], ids=str
 )
-def test_every_option_of_every_group_composes(option):
+def test_every_option_of_every_group_composes(option, tmp_path):
     group, choice = option.parent.as_posix(), option.name
-    job = compose_config(GROUP_OF_JOB.get(group, "train"), [f"{group}={choice}"])
+    needed = [f"tokenizer.path={smollm(tmp_path)}"] if choice == "huggingface" else []
+    job = compose_config(GROUP_OF_JOB.get(group, "train"), [f"{group}={choice}", *needed])
     if group.startswith("model/"):
         assert getattr(job.model, group.removeprefix("model/")).name == choice
 
@@ -160,3 +163,30 @@ def test_a_misspelt_key_in_a_list_is_named():
         compose_config("eval", ["eval.quality.decoding=[{temprature: 1}]"])
     job = compose_config("eval", ["eval=sampling", "eval.quality.decoding=[{top_k: 3}]"])
     assert [setting.label for setting in job.eval.quality.decoding] == ["top_k=3"]
+
+
+def test_the_vocabulary_follows_the_tokenizer(tmp_path):
+    folder = smollm(tmp_path / "a folder")
+    job = compose_config("train", ["tokenizer=huggingface", f"tokenizer.path='{folder}'"])
+    ids = len(json.loads((folder / "tokenizer.json").read_text())["model"]["vocab"])
+    assert job.model.vocab_size == job.tokenizer.vocab_size == ids
+    assert compose_config("train", ["tokenizer=bpe", "tokenizer.vocab_size=512"]).model.vocab_size == 512
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["tokenizer=huggingface"], "tokenizer.path=null: expected"),
+        (
+            ["tokenizer=huggingface", "tokenizer.path=/nowhere"],
+            "tokenizer.path=/nowhere: /nowhere is missing; expected",
+        ),
+        (["tokenizer=gpt2", "tokenizer.path=x"], "tokenizer.path=x: tokenizer=gpt2 reads no file"),
+        (["tokenizer=bpe", "tokenizer.vocab_size=9"], "tokenizer.vocab_size=9: expected at least 258"),
+    ],
+)
+def test_tokenizer_settings_that_cannot_be_are_one_line(overrides, message):
+    with pytest.raises(UserError) as caught:
+        compose_config("train", overrides)
+    assert str(caught.value).startswith(message)
+    assert "\n" not in str(caught.value)
