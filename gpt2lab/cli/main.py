@@ -10,10 +10,10 @@ import importlib
 import os
 import shutil
 import sys
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import hydra
-from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
@@ -21,6 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 from gpt2lab.cli.compose import CONFIG_DIR, explain_override, literal_text, to_job
 from gpt2lab.cli.console import open_console, print_error
 from gpt2lab.cli.help import help_page
+from gpt2lab.cli.rerun import is_rerun, job_from_record
 from gpt2lab.config import RankFailedError, StoppedError, TrainJob, UserError, did_you_mean, one_line
 
 COMMANDS = {
@@ -97,22 +98,34 @@ def run_job(name: str) -> int:
     """Compose the job and run it, or do what ``--cfg`` or ``--info`` ask of Hydra; returns the exit status."""
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors reach us, not Hydra's own printer
     command = ["python", *sys.argv]
+    if name == "train" and is_rerun(sys.argv[1:]):
+        run_composed(name, job_from_record(sys.argv[1:]), command)
+        return 0
     sys.argv[1:] = [literal_text(argument) for argument in sys.argv[1:]]
 
+    errors: list[BaseException] = []
+
     def task(values: DictConfig) -> None:
-        job = to_job(values)
-        if isinstance(job, TrainJob) and job.runtime.num_processes > 1 and "RANK" not in os.environ:
-            arguments = list(HydraConfig.get().overrides.task)
-            importlib.import_module("gpt2lab.cli.launching").launch_processes(
-                job.runtime.num_processes, name, arguments
-            )
-            return
-        module, function = COMMANDS[name]
-        run: Any = getattr(importlib.import_module(module), function)
-        run(job, command=command)
+        try:
+            run_composed(name, to_job(values), command)
+        except Exception as error:
+            errors.append(error)  # raised below: Hydra would add lines of its own
 
     try:
         hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=name)(task)()
+        for error in errors:
+            raise error
     except (HydraException, OmegaConfBaseException) as error:
         raise explain_override(error, name) from error
     return 0
+
+
+def run_composed(name: str, job: Any, command: Sequence[str]) -> None:
+    """Run a job: here, or in as many processes as it asks for."""
+    if isinstance(job, TrainJob) and job.runtime.num_processes > 1 and "RANK" not in os.environ:
+        launching = importlib.import_module("gpt2lab.cli.launching")
+        launching.launch_processes(job.runtime.num_processes, name, sys.argv[1:])
+        return
+    module, function = COMMANDS[name]
+    run: Any = getattr(importlib.import_module(module), function)
+    run(job, command=command)
