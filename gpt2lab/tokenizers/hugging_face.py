@@ -60,7 +60,7 @@ class HuggingFaceTokenizer(Tokenizer):
         self._bos_id = _special_id(library, settings, "bos_token", where) if has_bos else self.eot_id
         self._special_ids = [token["id"] for token in values["added_tokens"] if token["special"]]
         self.lossless = is_lossless(values, self._bytes)
-        self.fingerprint = hashlib.sha256(same_ids_key(values, self.eot_id, self._bos_id).encode()).hexdigest()
+        self.fingerprint = hashlib.sha256(same_ids_key(values, self.eot_id).encode()).hexdigest()
         self.name = name or f"huggingface_{self.fingerprint[:8]}"
         if is_unigram(values):
             library = _load_library_tokenizer(json.dumps(without_special_pieces(values)), where)
@@ -84,6 +84,12 @@ class HuggingFaceTokenizer(Tokenizer):
     def files(self) -> Mapping[str, str]:
         """See ``Tokenizer.files``."""
         return self._files
+
+    def with_end_of_text_first(self) -> "HuggingFaceTokenizer":
+        """Return this tokenizer for models that see end-of-text before each document, as gpt2lab trains them."""
+        settings = json.loads(self._files[TOKENIZER_CONFIG])
+        settings["bos_token"] = settings["eos_token"]
+        return HuggingFaceTokenizer({**self._files, TOKENIZER_CONFIG: as_json(settings)}, where=self._where)
 
     def save(self, folder: Path) -> list[Path]:
         """Write the tokenizer's files into ``folder``, the same bytes each time; return their paths."""

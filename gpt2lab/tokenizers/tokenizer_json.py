@@ -97,10 +97,10 @@ def mergeable_ranks(
     return {by_id[token]: token for token in ids.values()}
 
 
-def same_ids_key(values: Mapping[str, Any], eot_id: int, bos_id: int) -> str:
+def same_ids_key(values: Mapping[str, Any], eot_id: int) -> str:
     """Return a string that two files share when they give the same ids, whichever version of the library wrote them."""
     vocabulary = {"vocab": values["model"]["vocab"], "added_tokens": values["added_tokens"]}
-    parts = text_to_ids(values) | vocabulary | {"eot_id": eot_id, "bos_id": bos_id}
+    parts = text_to_ids(values) | vocabulary | {"eot_id": eot_id}
     return json.dumps(_without_defaults(parts), sort_keys=True)
 
 

@@ -70,6 +70,14 @@ def test_documents_begin_with_bos_and_end_with_eos(folders, name, bos, eos):
     assert (ours.bos_id, ours.eot_id) == (theirs.token_to_id(bos), theirs.token_to_id(eos))
 
 
+def test_training_puts_end_of_text_before_documents_whatever_the_tokenizers_custom(folders):
+    theirs = read_tokenizer(str(folders["llama"]))
+    ours = load_tokenizer(TokenizerConfig("huggingface", theirs.vocab_size, str(folders["llama"])))
+    assert theirs.bos_id != theirs.eot_id
+    assert ours.bos_id == ours.eot_id == theirs.eot_id
+    assert (ours.name, ours.fingerprint, ours.overrides) == (theirs.name, theirs.fingerprint, theirs.overrides)
+
+
 def test_lossless_tokenizers_give_the_text_back(folders):
     ours = read_tokenizer(str(folders["smollm"]))
     assert ours.lossless
