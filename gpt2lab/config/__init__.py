@@ -17,7 +17,16 @@ from gpt2lab.config.data import (
     StateOfTheUnionConfig,
     TextFilesConfig,
 )
-from gpt2lab.config.errors import UserError, check, check_divides, choose, did_you_mean, one_line
+from gpt2lab.config.errors import (
+    RankFailedError,
+    StoppedError,
+    UserError,
+    check,
+    check_divides,
+    choose,
+    did_you_mean,
+    one_line,
+)
 from gpt2lab.config.evaluation import CorpusConfig, EvalConfig, TasksConfig
 from gpt2lab.config.jobs import EvalJob, ExportJob, PrepareJob, SampleJob, TrainJob
 from gpt2lab.config.model import IGNORE_INDEX, MLPConfig, ModelConfig, NormConfig, PositionsConfig
@@ -25,6 +34,7 @@ from gpt2lab.config.plain import from_dict, to_dict
 from gpt2lab.config.quality import ContextConfig, SampleQualityConfig
 from gpt2lab.config.runtime import RuntimeConfig
 from gpt2lab.config.sampling import DecodingConfig, SamplingConfig
+from gpt2lab.config.sweep import SweepConfig
 from gpt2lab.config.tokenizer import TokenizerConfig
 from gpt2lab.config.training import LoggerConfig, OptimizerConfig, SamplesConfig, ScheduleConfig, TrainingConfig
 
@@ -51,6 +61,7 @@ __all__ = [
     "PrepareConfig",
     "PrepareJob",
     "PythonStdlibConfig",
+    "RankFailedError",
     "RuntimeConfig",
     "SampleJob",
     "SampleQualityConfig",
@@ -58,6 +69,8 @@ __all__ = [
     "SamplingConfig",
     "ScheduleConfig",
     "StateOfTheUnionConfig",
+    "StoppedError",
+    "SweepConfig",
     "TasksConfig",
     "TextFilesConfig",
     "TokenizerConfig",

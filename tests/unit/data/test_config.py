@@ -3,7 +3,7 @@
 import pytest
 import yaml
 
-from gpt2lab.compose import compose_config
+from gpt2lab.cli.compose import compose_config
 from gpt2lab.config import DATA_SOURCES, DataConfig, HubConfig, UserError, from_dict, to_dict
 from gpt2lab.config.jobs import PrepareJob
 from gpt2lab.data import SOURCES
