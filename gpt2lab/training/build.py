@@ -15,6 +15,7 @@ from gpt2lab.distributed import World
 from gpt2lab.evaluation.device_batches import as_tensors
 from gpt2lab.model import GPT
 from gpt2lab.model.init import init_weights
+from gpt2lab.runs.layout import CHECKPOINTS, PROFILE
 from gpt2lab.runtime import Runtime, stream_seed
 from gpt2lab.tokenizers import Tokenizer
 from gpt2lab.training.loggers import LOGGERS, Guarded, RunIdentity
@@ -84,7 +85,7 @@ def build_trainer(
     update = Update(model, optimizer, loss_scale, job.training, micro_batch_size, job.seed, runtime, world)
     progress, spikes = Progress(), SpikeWatch()
     peak = peak_flops(runtime.device, runtime.precision)
-    trace = run_dir / "profile" / f"rank{world.rank}.json"
+    trace = run_dir / PROFILE / f"rank{world.rank}.json"
     description = {"config": to_dict(job), "data_fingerprint": manifest.fingerprint, "precision": runtime.precision}
     state = Together({"progress": progress, "skips": update.skips, "spikes": spikes, "loss_scale": loss_scale})
     return Trainer(
@@ -101,7 +102,7 @@ def build_trainer(
             world,
         ),
         checkpoints=checkpoints(
-            run_dir / "checkpoints",
+            run_dir / CHECKPOINTS,
             {"model": model, "optimizer": optimizer, "progress": state},
             description,
             job.training.keep_checkpoints,
