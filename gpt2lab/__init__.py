@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gpt2lab.api import generate, load_model, load_tokenizer, perplexity
-    from gpt2lab.compose import compose_config
+    from gpt2lab.cli.compose import compose_config
 
 __version__ = "0.1.0"
 
 __all__ = ["compose_config", "generate", "load_model", "load_tokenizer", "perplexity"]
 
 _MODULE_OF = {
-    "compose_config": "gpt2lab.compose",
+    "compose_config": "gpt2lab.cli.compose",
     "generate": "gpt2lab.api",
     "load_model": "gpt2lab.api",
     "load_tokenizer": "gpt2lab.api",
