@@ -113,9 +113,9 @@ def configuration_page() -> str:
     lines = [
         "# Configuration",
         "",
-        "Every key, from the dataclasses in `gpt2lab/config/`; `python -m gpt2lab.cli.help > docs/configuration.md` writes",
-        "this page. A default here is the dataclass's; the files of `configs/` choose others for a variant or a recipe, and",
-        "`python train.py --cfg job` shows what your arguments come to. `data=NAME` brings the keys of that source.",
+        "Every key, from the dataclasses in `gpt2lab/config/`. `python -m gpt2lab.cli.help > docs/configuration.md`",
+        "writes this page. A default here is the dataclass's; the files of `configs/` choose others for a variant or a",
+        "recipe, and `python train.py --cfg job` shows what your arguments give. `data=NAME` brings that source's keys.",
     ]
     shown: set[str] = set()
     for name, job in JOBS.items():
