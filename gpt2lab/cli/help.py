@@ -115,7 +115,7 @@ def configuration_page() -> str:
         "",
         "Every key, from the dataclasses in `gpt2lab/config/`. `python -m gpt2lab.cli.help > docs/configuration.md`",
         "writes this page. A default here is the dataclass's; the files of `configs/` choose others for a variant or a",
-        "recipe, and `python train.py --cfg job` shows what your arguments give. `data=NAME` brings that source's keys.",
+        "recipe, and `python train.py --cfg job` shows what your arguments give. `data=NAME` brings its own keys.",
     ]
     shown: set[str] = set()
     for name, job in JOBS.items():
