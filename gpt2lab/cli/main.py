@@ -59,7 +59,7 @@ def run_command(name: str) -> NoReturn:
     if {"-h", "--help"} & set(sys.argv[1:]):
         print(help_page(name, min(shutil.get_terminal_size().columns, 120)))
         sys.exit(0)
-    open_console()
+    open_console(stream=sys.stderr if name == "sample" else sys.stdout)  # the text alone goes down a pipe
     try:
         status = run_sweep(name) if MULTIRUN & set(sys.argv[1:]) else run_job(name)
     except UserError as error:
