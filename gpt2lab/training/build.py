@@ -36,7 +36,7 @@ def build_model(config: ModelConfig, seed: int, runtime: Runtime) -> GPT:
     with torch.device("meta"):
         model = GPT(config)
     model.to_empty(device="cpu")
-    init_weights(model, config.n_layer, Generator().manual_seed(stream_seed("weights", seed)))
+    init_weights(model, config.n_layer, lambda name: Generator().manual_seed(stream_seed("weights", seed, name)))
     return model.to(runtime.device)
 
 
