@@ -10,9 +10,9 @@ from gpt2lab.report.run_plots import plot_loss
 from gpt2lab.runtime import open_runtime
 from gpt2lab.tokenizers import check_vocabulary, load_tokenizer
 from gpt2lab.training.build import build_model, build_trainer
+from gpt2lab.training.console import Estimate, closing_table, header, warn_about_size
+from gpt2lab.training.estimates import memory_bytes, seconds
 from gpt2lab.training.resume import find_start, resume
-from gpt2lab.training.summary import report, start_line, write_summary
-from gpt2lab.training.trainer import StoppedError
 from gpt2lab.weights import load_weights
 
 log = logging.getLogger(__name__)
@@ -21,11 +21,12 @@ log = logging.getLogger(__name__)
 def train(job: TrainJob) -> float:
     """Run the job; return the final validation loss, which a sweep minimises."""
     world = open_world()
-    runtime = open_runtime(job.runtime, world.local_rank)
+    runtime = open_runtime(job.runtime, world.local_rank, world.local_size)
     tokenizer = load_tokenizer(job.tokenizer.name)
     check_vocabulary(job.tokenizer, tokenizer)
     start = world.on_main(lambda: find_start(job, given_run_dir(job)))
-    model = build_model(job.model, job.seed, runtime)
+    init_seed = job.seed if job.training.init_seed is None else job.training.init_seed
+    model = build_model(job.model, init_seed, runtime)
     if job.init_from:
         source = load_weights(model, job.init_from)
         log.info("weights from %s", source.describe())
@@ -33,29 +34,21 @@ def train(job: TrainJob) -> float:
             log.warning("the token ids of %s are not known to be those of tokenizer=%s", source.folder, tokenizer.name)
     folder, manifest = world.on_main(lambda: open_or_prepare(job.data, tokenizer))
     run_dir = world.on_main(lambda: (start.run_dir or new_run_dir()).resolve())
-    trainer = build_trainer(job, model, tokenizer, folder, manifest, run_dir, runtime, world)
+    trainer = build_trainer(job, model, tokenizer, folder, manifest, run_dir, runtime, world, plot=plot_loss)
     if start.checkpoint:
         resume(trainer, job, start.checkpoint, manifest)
 
     world.on_main(lambda: open_run_dir(run_dir, job))
     if world.is_main:
-        write_summary(trainer, run_dir, "running")
-    log.info(start_line(trainer, job, run_dir))
-    try:
-        validation = trainer.run()
-    except BaseException as error:
-        if world.is_main:
-            status = "stopped" if isinstance(error, StoppedError) else f"failed: {type(error).__name__}"
-            summary = write_summary(trainer, run_dir, status)
-            trainer.metrics.finish(summary, plots=[])
-        raise
+        checkpointing = job.runtime.activation_checkpointing
+        memory = memory_bytes(trainer.plan, activation_checkpointing=checkpointing)
+        log.info(header(trainer.plan, Estimate(seconds(trainer.plan, runtime), memory)))
+        warn_about_size(trainer.plan)
+    result = trainer.run()
     close_world()
-    if not world.is_main:
-        return validation.loss
-    summary = write_summary(trainer, run_dir, "completed", validation, manifest)
-    trainer.metrics.finish(summary, plots=plot_loss(run_dir))
-    log.info(report(validation, manifest, run_dir))
-    return validation.loss
+    if world.is_main:
+        log.info(closing_table(result.validation, result.references, trainer.plan))
+    return result.validation.loss
 
 
 if __name__ == "__main__":

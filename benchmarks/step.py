@@ -23,7 +23,9 @@ from gpt2lab.model import GPT
 from gpt2lab.runtime import open_runtime
 from gpt2lab.training.build import recompute_in_backward
 from gpt2lab.training.optimizer import Optimizers, adamw
-from gpt2lab.training.update import LossScale, Update
+from gpt2lab.training.loss_scale import LossScale
+from gpt2lab.training.state import TrainState
+from gpt2lab.training.update import Update
 
 ROWS, T, STEPS = 8, 256, 7
 

@@ -46,8 +46,9 @@ from gpt2lab.config import (
     one_line,
     to_dict,
 )
+from gpt2lab.config.tokenizer import vocab_size_of
 from gpt2lab.distributed import RankFailedError, is_launched, launch
-from gpt2lab.training.trainer import StoppedError
+from gpt2lab.training.signals import StoppedError
 from gpt2lab.weights.checkpoint_format import RUNS
 
 CONFIG_DIR = Path(__file__).resolve().parent.parent / "configs"
@@ -63,6 +64,7 @@ FREE_TEXT = ("prompt",)
 USER_ERROR_STATUS = 2
 INTERRUPTED_STATUS = 130
 
+OmegaConf.register_new_resolver("vocab_size_of", vocab_size_of, replace=True)
 for _name, _job in JOBS.items():
     ConfigStore.instance().store(name=f"{_name}_schema", node=_job)
 
@@ -254,6 +256,8 @@ def _explain(error: BaseException, name: str) -> str:
         chain.append(chain[-1].__cause__)
     text = " ".join(one_line(link) for link in chain)
 
+    if found := re.search(r"UserError raised while resolving interpolation: (.+?) full_key: ", text):
+        return found[1]
     inner = re.search(r"Key '([^']+)' not in '(\w+)'", text)
     overridden = re.search(r"Could not override '([^']+)'", text)
     if inner and overridden and overridden[1].rpartition(".")[2] != inner[1]:

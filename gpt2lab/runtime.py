@@ -102,6 +102,13 @@ def _use_deterministic_kernels(*, enabled: bool) -> None:
     torch.backends.cudnn.benchmark = False
 
 
+def device_name(device: torch.device) -> str:
+    """The device as a person knows it: ``NVIDIA H100 80GB HBM3``, ``CPU, 2 threads``."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"CPU, {torch.get_num_threads()} threads" if device.type == "cpu" else device.type.upper()
+
+
 def _find_device(name: str) -> torch.device:
     there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     available = ", ".join(kind for kind, is_there in there.items() if is_there)

@@ -60,9 +60,11 @@ class ScheduleConfig:
     name: str = "cosine"
     """cosine | linear | wsd | constant"""
     warmup_steps: int | None = None
-    """steps of linear warm-up; null: 5 % of the run"""
-    min_lr_ratio: float | None = None
-    """final learning rate as a share of the peak (not for constant); null: 0.1 for cosine, 0 for linear and wsd"""
+    """steps of linear warm-up; null: warmup_share of the run"""
+    warmup_share: float = 0.05
+    """linear warm-up as a share of the run, where warmup_steps is null"""
+    min_lr_ratio: float = 0.0
+    """final learning rate as a share of the peak (constant has no decay)"""
     decay_share: float = 0.2
     """share of the run, after warm-up, in which the rate falls (wsd only)"""
 
@@ -71,29 +73,18 @@ class ScheduleConfig:
         check(
             self.warmup_steps is None or self.warmup_steps >= 0, "schedule.warmup_steps", self.warmup_steps, "0 or more"
         )
-        check(0 <= self.final_ratio <= 1, "schedule.min_lr_ratio", self.min_lr_ratio, "0 <= min_lr_ratio <= 1")
+        check(0 <= self.warmup_share < 1, "schedule.warmup_share", self.warmup_share, "a share, 0 <= warmup_share < 1")
+        check(0 <= self.min_lr_ratio <= 1, "schedule.min_lr_ratio", self.min_lr_ratio, "0 <= min_lr_ratio <= 1")
         check(0 < self.decay_share <= 1, "schedule.decay_share", self.decay_share, "a share, above 0 to 1")
         if self.name != "wsd" and self.decay_share != ScheduleConfig.decay_share:
             raise UserError(
                 f"schedule.decay_share={self.decay_share}: schedule={self.name} ignores it; expected no value; try "
                 f"schedule=wsd schedule.decay_share={self.decay_share}"
             )
-        if self.name == "constant" and self.min_lr_ratio is not None:
-            raise UserError(
-                f"schedule.min_lr_ratio={self.min_lr_ratio}: schedule=constant ignores it; expected no value; try "
-                f"schedule=linear schedule.min_lr_ratio={self.min_lr_ratio}"
-            )
-
-    @property
-    def final_ratio(self) -> float:
-        """The final learning rate as a share of the peak: ``min_lr_ratio``, or the schedule's own."""
-        if self.min_lr_ratio is not None:
-            return self.min_lr_ratio
-        return 0.1 if self.name == "cosine" else 0.0
 
     def warmup_of(self, total_steps: int) -> int:
         """Steps of warm-up in a run of ``total_steps``; a ``UserError`` if nothing would be left of the run."""
-        steps = int(0.05 * total_steps) if self.warmup_steps is None else self.warmup_steps
+        steps = round(self.warmup_share * total_steps) if self.warmup_steps is None else self.warmup_steps
         check(steps < total_steps, "schedule.warmup_steps", steps, f"fewer than the run's {total_steps} steps, or null")
         return steps
 
@@ -116,6 +107,10 @@ class TrainingConfig:
     """tokens a training sequence; null: model.block_size"""
     grad_clip: float = 1.0
     """largest L2 norm of the whole gradient; 0: no clipping"""
+    init_seed: int | None = None
+    """seed of the initial weights; null: seed"""
+    data_seed: int | None = None
+    """seed of the data order; null: seed"""
     max_skips: int = 5
     """steps in a row that may be skipped because the loss or gradient is non-finite; one more stops the run"""
     z_loss: float = 0.0
@@ -145,6 +140,9 @@ class TrainingConfig:
             check(getattr(self, key) >= 1, f"training.{key}", getattr(self, key), "a whole number of at least 1")
         for key in ("eval_every", "checkpoint_every", "grad_clip", "max_skips", "z_loss"):
             check(getattr(self, key) >= 0, f"training.{key}", getattr(self, key), "0 or more")
+        for key in ("init_seed", "data_seed"):
+            seed = getattr(self, key)
+            check(seed is None or 0 <= seed < 2**32, f"training.{key}", seed, f"null or 0 <= {key} < 2**32")
         for key in ("micro_batch_size", "sequence_length"):
             value = getattr(self, key)
             check(value is None or value >= 1, f"training.{key}", value, "a whole number of at least 1, or null")

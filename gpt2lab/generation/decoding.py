@@ -1,35 +1,36 @@
 """The decoding loop.
 
-    prompts -> batches of similar length, padded on the left -> model fills the cache -> probabilities -> a token a row
-    -> model reads it -> ... -> end-of-text or limit
+1. Prompts wait in a queue, the shortest first; each of ``batch_size`` slots takes one.
+2. The model reads the new prompts together, then one token per slot and step, with a cache of keys and values.
+3. From the logits and a random number of the row's own stream follows the next token.
+4. A row ends at end-of-text or at the limit, and its slot takes the next prompt.
 
-Each new token sees the last ``block_size`` tokens of its row. As long as the longest row of the batch is within that
-context, earlier tokens come from the cache; past it every token is a fresh reading of each row's window, under every
-position scheme. A window that slides moves each token to another position, so what learned and sinusoidal positions
-have put into the cache is wrong from then on; and with rope, alibi or no positions the cached values of a deep layer
-still hold what they read from tokens that have left the window. Only reading anew makes the k-th token a function of
-its last ``block_size`` tokens, which is also what training and evaluation see.
+Each new token sees the last ``block_size`` tokens of its row. A row that has outgrown the context is read anew for
+every token: a sliding window moves each token to another position, so what learned and sinusoidal positions have put
+into the cache is wrong from then on. With rope, alibi or no positions, the cached values of a deep layer still hold
+what they read from tokens that have left the window. Reading anew makes a token a function of the last ``block_size``
+tokens, as in training and evaluation.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Generator, Tensor
 
 from gpt2lab.config import SamplingConfig, UserError
-from gpt2lab.generation.cache import KVCache
-from gpt2lab.generation.filters import sampling_probs
+from gpt2lab.generation.decoder import Decoder
+from gpt2lab.generation.filters import NOT_FINITE, next_tokens
 from gpt2lab.model import GPT, evaluation_mode
-from gpt2lab.model.layout import left_padded
 from gpt2lab.runtime import Runtime, stream_seed
 
 
 def generate(
     model: GPT, prompts: Sequence[Sequence[int]], sampling: SamplingConfig, *, eot_id: int, runtime: Runtime
 ) -> list[list[int]]:
-    """Continue each prompt; return the new ids alone, without the end-of-text that ended them.
+    """Continue each prompt; return the new ids only, without the end-of-text that ended them.
 
-    A row that ended by itself is shorter than ``sampling.max_new_tokens``. Arguments and errors are those of
+    A row that ended at end-of-text is shorter than ``sampling.max_new_tokens``. Arguments and errors are those of
     ``generate_stream``.
     """
     outputs: list[list[int]] = [[] for _ in prompts]
@@ -48,67 +49,97 @@ def generate_stream(
     runtime: Runtime,
     first_row: int = 0,
 ) -> Iterator[tuple[int, int]]:
-    """Yield (row, new id) as they are drawn, those of a batch of rows in turn.
+    """Yield (row, new id) as they are drawn, one token of each row in the batch at a time.
 
-    Row i draws from its own stream, seeded by (sampling.seed, first_row + i), so what it gets depends neither on the
-    other rows nor on how they are batched, up to the rounding of sums in batches of another shape.
+    Row i draws from its own stream, seeded by (sampling.seed, first_row + i). Its tokens depend neither on the other
+    rows nor on how they are batched, up to the rounding of sums in batches of another shape.
 
     Args:
-        model: scored without dropout, on ``runtime.device``.
-        prompts: token ids, at least one each; only the last ``block_size`` of a longer one are read.
-        sampling: temperature, filters, length, seed, batch (``num_samples`` is the caller's, who repeats the prompt).
+        model: used without dropout, on ``runtime.device``.
+        prompts: token ids, at least one each; only the last ``block_size`` of a longer prompt are read.
+        sampling: temperature, filters, length, seed and batch size. ``num_samples`` is ignored: repeat the prompt.
         eot_id: ends a row, and is not yielded.
         runtime: device and precision.
-        first_row: number of the first prompt, for a caller who draws one row at a time.
+        first_row: number of the first prompt, for callers that draw one row at a time.
 
     Raises:
-        UserError: an empty prompt, or logits that are not numbers.
+        UserError: an empty prompt, or logits that are NaN or infinite.
     """
     if not all(prompts):
         raise UserError("an empty prompt has no token to start from: start with end-of-text")
-    by_length = sorted(range(len(prompts)), key=lambda row: len(prompts[row]))  # so that a batch has little padding
+    if not prompts:
+        return
+    block_size = model.config.block_size
+    waiting = [
+        _Row(number, list(prompts[number][-block_size:]), _uniform_numbers(sampling, first_row + number))
+        for number in sorted(range(len(prompts)), key=lambda number: -len(prompts[number]))
+    ]  # the next one is the last
+    slots = min(len(prompts), sampling.batch_size)
+    capacity = min(block_size, max(map(len, prompts)) + sampling.max_new_tokens)
     with evaluation_mode(model):
-        for start in range(0, len(by_length), sampling.batch_size):
-            rows = by_length[start : start + sampling.batch_size]
-            generators = [
-                Generator().manual_seed(stream_seed("sample", sampling.seed, first_row + row)) for row in rows
-            ]
-            ended = [False] * len(rows)
-            for next_ids in _decode(model, [prompts[row] for row in rows], generators, sampling, runtime):
-                ended = [was or token == eot_id for was, token in zip(ended, next_ids, strict=True)]
-                yield from ((rows[i], token) for i, token in enumerate(next_ids) if not ended[i])
-                if all(ended):
-                    break
+        decoder = Decoder(model, runtime, slots, capacity)
+        rows: dict[int, _Row] = {}  # by slot
+        while waiting or rows:
+            free = [slot for slot in range(slots) if slot not in rows]
+            starting = {slot: waiting.pop() for slot in free[: len(waiting)]}
+            rows = dict(sorted({**rows, **starting}.items()))
+            logits_RV = _next_logits(decoder, rows, starting, block_size)
+            for slot, token in zip(list(rows), _choose(logits_RV, rows.values(), sampling), strict=True):
+                row = rows[slot]
+                row.tokens.append(token)
+                row.n_new += 1
+                if token != eot_id:
+                    yield row.number, token
+                if token == eot_id or row.n_new == sampling.max_new_tokens:
+                    del rows[slot]
 
 
-def _decode(
-    model: GPT, prompts: list[Sequence[int]], generators: list[Generator], sampling: SamplingConfig, runtime: Runtime
-) -> Iterator[list[int]]:
-    """Yield the next id of every row, ``sampling.max_new_tokens`` times."""
-    block_size, longest = model.config.block_size, max(map(len, prompts))
-    n_padding = [longest - len(prompt) for prompt in prompts]
-    tokens_BT = torch.tensor([[0] * n + list(prompt) for n, prompt in zip(n_padding, prompts, strict=True)])
-    tokens_BT, n_padding_B = tokens_BT.to(runtime.device), torch.tensor(n_padding, device=runtime.device)
-    capacity = min(block_size, longest + sampling.max_new_tokens)
-    cache = KVCache(model.config, len(prompts), capacity, runtime.device, runtime.dtype)
-    for _ in range(sampling.max_new_tokens):
-        n_tokens = tokens_BT.shape[1]
-        slid = max(0, n_tokens - block_size)
-        first = slid or cache.length
-        layout = left_padded(n_padding_B.clamp(min=slid), first, n_tokens) if max(n_padding) > slid else None
-        with runtime.autocast():
-            hidden_BTC = model.hidden(tokens_BT[:, first:], layout=layout, cache=None if slid else cache)
-            logits_BV = model.logits(hidden_BTC[:, -1])
-        # on the CPU, so that every device draws alike and float64 is at hand
-        next_B = draw(sampling_probs(logits_BV.cpu(), sampling), generators)
-        tokens_BT = torch.cat([tokens_BT, next_B.to(runtime.device)[:, None]], dim=1)
-        yield next_B.tolist()
+@dataclass
+class _Row:
+    number: int
+    tokens: list[int]
+    """the end of the prompt, then the tokens drawn"""
+    uniform_numbers: list[float]
+    """one for each token to draw"""
+    n_new: int = 0
 
 
-def draw(probs_BV: Tensor, generators: list[Generator]) -> Tensor:
-    """One id a row, int64 [B]: the first whose cumulative probability exceeds a uniform number of the row's stream."""
-    cumulative_BV = probs_BV.double().cumsum(dim=-1)
-    uniform_B = torch.cat([torch.rand(1, generator=g, dtype=torch.float64) for g in generators])
-    # scaled by the row's sum, which rounding may leave off 1, so that the end of the row is never overshot
-    threshold_B1 = uniform_B[:, None] * cumulative_BV[:, -1:]
-    return torch.searchsorted(cumulative_BV, threshold_B1, right=True)[:, 0]
+def _uniform_numbers(sampling: SamplingConfig, row: int) -> list[float]:
+    """All random numbers of a row: ``torch.rand(n)`` equals n times ``torch.rand(1)``."""
+    generator = Generator().manual_seed(stream_seed("sample", sampling.seed, row))
+    return torch.rand(sampling.max_new_tokens, generator=generator, dtype=torch.float64).tolist()
+
+
+def _next_logits(decoder: Decoder, rows: dict[int, _Row], starting: dict[int, _Row], block_size: int) -> Tensor:
+    """Logits after each row, [R, V], in the order of ``rows``: from its prompt, its cached tokens, or a window."""
+    outgrown = {slot: row for slot, row in rows.items() if len(row.tokens) > block_size}
+    continuing = {slot: row for slot, row in rows.items() if slot not in starting and slot not in outgrown}
+    parts: dict[int, Tensor] = {}
+    if continuing:  # before new prompts are read: a step also writes to the slots of other rows
+        longest = max(len(row.tokens) for row in continuing.values())
+        tokens, positions = [0] * decoder.slots, [longest - 1] * decoder.slots
+        for slot, row in continuing.items():
+            tokens[slot], positions[slot] = row.tokens[-1], len(row.tokens) - 1
+        logits_BV = decoder.step(tokens, positions)
+        if len(continuing) == decoder.slots:
+            return logits_BV
+        parts |= {slot: logits_BV[slot] for slot in continuing}
+    if starting:
+        logits_RV = decoder.read_prompts(list(starting), [row.tokens for row in starting.values()])
+        parts |= dict(zip(starting, logits_RV, strict=True))
+    if outgrown:
+        logits_RV = decoder.read_windows([row.tokens[-block_size:] for row in outgrown.values()])
+        parts |= dict(zip(outgrown, logits_RV, strict=True))
+    return torch.stack([parts[slot] for slot in rows])
+
+
+def _choose(logits_RV: Tensor, rows: Iterable[_Row], sampling: SamplingConfig) -> list[int]:
+    """The next token of each row."""
+    if logits_RV.device.type == "mps":  # has no float64
+        logits_RV = logits_RV.cpu()
+    numbers = [row.uniform_numbers[row.n_new] for row in rows]
+    uniform_R = torch.tensor(numbers, dtype=torch.float64, device=logits_RV.device)
+    ids: list[int] = next_tokens(logits_RV, sampling, uniform_R).tolist()
+    if NOT_FINITE in ids:
+        raise UserError("the model's logits are NaN or infinite: the checkpoint is damaged or its training diverged")
+    return ids

@@ -12,10 +12,10 @@ from typing import Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from gpt2lab.config import IGNORE_INDEX, ModelConfig, UserError, choose
 from gpt2lab.model.attention import Attention, AttentionContext, LayerCache
+from gpt2lab.model.head import head_logits
 from gpt2lab.model.init import init_weights
 from gpt2lab.model.layout import Layout, attention_mask, contiguous
 from gpt2lab.model.loss import objective_sum, target_nll
@@ -112,8 +112,11 @@ class GPT(nn.Module):
         return self.norm_f(x_BTC)
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """Logits of the next token, [..., V], from hidden states [..., C]; padding of the vocabulary is left out."""
-        return F.linear(hidden, self.head_PC)[..., : self.config.vocab_size]
+        """Logits of the next token, [..., V], from hidden states [..., C]; padding of the vocabulary is left out.
+
+        Float32 also under autocast, unless a gradient is recorded (``gpt2lab.model.head``).
+        """
+        return head_logits(hidden, self.head_PC)[..., : self.config.vocab_size]
 
     def forward(self, tokens_BT: Tensor, *, layout: Layout | None = None, cache: Cache | None = None) -> Tensor:
         """Logits of the next token after each position, [B, T, V]; arguments as in ``hidden``."""

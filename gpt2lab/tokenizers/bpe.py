@@ -98,7 +98,7 @@ def _first_bytes(documents: Iterable[str]) -> Iterator[str]:
     """Documents from the first on, until there are ``TRAINING_BYTES``."""
     remaining = TRAINING_BYTES
     for document in documents:
+        yield document
+        remaining -= len(document.encode("utf-8"))
         if remaining <= 0:
             return
-        remaining -= len(document.encode("utf-8"))
-        yield document

@@ -24,10 +24,12 @@ from gpt2lab.tokenizers.base import Tokenizer, replace_surrogates
 from gpt2lab.tokenizers.byte_level import TiktokenEncoder, as_json
 from gpt2lab.tokenizers.tokenizer_json import (
     is_lossless,
+    is_unigram,
     mergeable_ranks,
     piece_bytes_by_id,
     same_ids_key,
     special_token,
+    without_special_pieces,
 )
 
 TOKENIZER_CONFIG = "tokenizer_config.json"
@@ -48,18 +50,22 @@ class HuggingFaceTokenizer(Tokenizer):
             UserError: the file is broken, of a kind whose ids stand for no bytes, or names no end-of-text.
         """
         self._files, self._where = dict(files), where
-        self._library = _load_library_tokenizer(files[TOKENIZER_JSON], where)
+        library = _load_library_tokenizer(files[TOKENIZER_JSON], where)
         values: dict[str, Any] = json.loads(files[TOKENIZER_JSON])
         settings: dict[str, Any] = json.loads(files[TOKENIZER_CONFIG])
         self._bytes = piece_bytes_by_id(values, where)
         self.vocab_size = len(self._bytes)
-        self.eot_id = self._special_id(settings, "eos_token")
-        self._bos_id = self._special_id(settings, "bos_token") if special_token(settings, "bos_token") else self.eot_id
+        self.eot_id = _special_id(library, settings, "eos_token", where)
+        has_bos = special_token(settings, "bos_token") is not None
+        self._bos_id = _special_id(library, settings, "bos_token", where) if has_bos else self.eot_id
         self._special_ids = [token["id"] for token in values["added_tokens"] if token["special"]]
         self.lossless = is_lossless(values, self._bytes)
-        self.fingerprint = hashlib.sha256(same_ids_key(values, self.eot_id, self._bos_id).encode()).hexdigest()
+        self.fingerprint = hashlib.sha256(same_ids_key(values, self.eot_id).encode()).hexdigest()
         self.name = name or f"huggingface_{self.fingerprint[:8]}"
-        ranks = mergeable_ranks(values, self._bytes, self._library)
+        if is_unigram(values):
+            library = _load_library_tokenizer(json.dumps(without_special_pieces(values)), where)
+        self._library = library
+        ranks = mergeable_ranks(values, self._bytes, library)
         self.encoder: TiktokenEncoder | LibraryEncoder = (
             TiktokenEncoder(ranks) if ranks is not None else LibraryEncoder(self._library)
         )
@@ -78,6 +84,12 @@ class HuggingFaceTokenizer(Tokenizer):
     def files(self) -> Mapping[str, str]:
         """See ``Tokenizer.files``."""
         return self._files
+
+    def with_end_of_text_first(self) -> "HuggingFaceTokenizer":
+        """Return this tokenizer for models that see end-of-text before each document, as gpt2lab trains them."""
+        settings = json.loads(self._files[TOKENIZER_CONFIG])
+        settings["bos_token"] = settings["eos_token"]
+        return HuggingFaceTokenizer({**self._files, TOKENIZER_CONFIG: as_json(settings)}, where=self._where)
 
     def save(self, folder: Path) -> list[Path]:
         """Write the tokenizer's files into ``folder``, the same bytes each time; return their paths."""
@@ -129,16 +141,6 @@ class HuggingFaceTokenizer(Tokenizer):
         ends_n[-1:] = bytes_before[-1]
         covered_n = np.maximum.accumulate(ends_n)
         return np.array(encoding.ids, dtype=np.int64), np.diff(covered_n, prepend=0)
-
-    def _special_id(self, settings: Mapping[str, Any], key: str) -> int:
-        content = special_token(settings, key)
-        token = self._library.token_to_id(content) if content is not None else None
-        if token is None:
-            raise UserError(
-                f"{self._where}: no end-of-text id: expected {key} in tokenizer_config.json or special_tokens_map.json "
-                f"beside it, or its id in config.json; found {content!r}"
-            )
-        return token
 
 
 class LibraryEncoder:
@@ -194,6 +196,17 @@ def _load_library_tokenizer(content: str, where: str) -> tokenizers.Tokenizer:
     library.no_padding()
     library.encode_special_tokens = True
     return library
+
+
+def _special_id(library: tokenizers.Tokenizer, settings: Mapping[str, Any], key: str, where: str) -> int:
+    content = special_token(settings, key)
+    token: int | None = library.token_to_id(content) if content is not None else None
+    if token is None:
+        raise UserError(
+            f"{where}: no end-of-text id: expected {key} in tokenizer_config.json or special_tokens_map.json beside "
+            f"it, or its id in config.json; found {content!r}"
+        )
+    return token
 
 
 def _json_beside(file: Path, name: str) -> dict[str, Any]:

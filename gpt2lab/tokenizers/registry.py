@@ -35,9 +35,10 @@ def load_trained(config: TokenizerConfig, folder: Path | None) -> Tokenizer:
 
 
 def load_from_file(config: TokenizerConfig, folder: Path | None) -> Tokenizer:
-    """Return the tokenizer of ``folder``, where it holds one, else of ``tokenizer.path``."""
-    saved = folder is not None and (folder / TOKENIZER_JSON).is_file()
-    return read_tokenizer(str(folder if saved else config.path))
+    """Return the tokenizer of the model in ``folder``, where it holds one, else of ``tokenizer.path`` for training."""
+    if folder is not None and (folder / TOKENIZER_JSON).is_file():
+        return read_tokenizer(str(folder))
+    return read_tokenizer(str(config.path)).with_end_of_text_first()
 
 
 TOKENIZERS: dict[str, Callable[[TokenizerConfig, Path | None], Tokenizer]] = {

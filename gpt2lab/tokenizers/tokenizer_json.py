@@ -15,6 +15,7 @@ from gpt2lab.config import UserError
 from gpt2lab.tokenizers.byte_level import piece_bytes
 
 SPACE = "\u2581"
+NONCHARACTER = "\U0010ffff"
 BYTE_PIECE = re.compile(r"<0x([0-9A-F]{2})>")
 
 
@@ -25,7 +26,7 @@ def piece_bytes_by_id(values: Mapping[str, Any], where: str) -> list[bytes]:
         UserError: the pieces are neither byte-level nor SentencePiece's (WordPiece, WordLevel).
     """
     model = values["model"]
-    kind = model.get("type") or ("Unigram" if isinstance(model["vocab"], list) else "BPE")
+    kind = _model_type(values)
     pieces = dict(_pieces(model["vocab"]))
     components = [*_components(values, "normalizer"), *_components(values, "pre_tokenizer")]
     components += _components(values, "decoder")
@@ -96,10 +97,10 @@ def mergeable_ranks(
     return {by_id[token]: token for token in ids.values()}
 
 
-def same_ids_key(values: Mapping[str, Any], eot_id: int, bos_id: int) -> str:
+def same_ids_key(values: Mapping[str, Any], eot_id: int) -> str:
     """Return a string that two files share when they give the same ids, whichever version of the library wrote them."""
     vocabulary = {"vocab": values["model"]["vocab"], "added_tokens": values["added_tokens"]}
-    parts = text_to_ids(values) | vocabulary | {"eot_id": eot_id, "bos_id": bos_id}
+    parts = text_to_ids(values) | vocabulary | {"eot_id": eot_id}
     return json.dumps(_without_defaults(parts), sort_keys=True)
 
 
@@ -108,7 +109,7 @@ def text_to_ids(values: Mapping[str, Any]) -> dict[str, Any]:
     model = {key: value for key, value in values["model"].items() if key != "vocab"}
     if "merges" in model:
         model["merges"] = [list(_pair(pair)) for pair in model["merges"]]
-    model["type"] = model.get("type") or ("Unigram" if isinstance(values["model"]["vocab"], list) else "BPE")
+    model["type"] = _model_type(values)
     pre_tokenizer = _without(values.get("pre_tokenizer"), "trim_offsets")
     parts: dict[str, Any] = _without_defaults(
         {"model": model, "normalizer": values.get("normalizer"), "pre_tokenizer": pre_tokenizer}
@@ -121,6 +122,27 @@ def special_token(settings: Mapping[str, Any], key: str) -> str | None:
     value = settings.get(key)
     content = value.get("content") if isinstance(value, dict) else value
     return content if isinstance(content, str) else None
+
+
+def is_unigram(values: Mapping[str, Any]) -> bool:
+    """Return whether the model is a Unigram, which finds its special tokens' names in a text like other pieces."""
+    return _model_type(values) == "Unigram"
+
+
+def without_special_pieces(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a Unigram in which no text has the pieces of special tokens; the ids of all others stay."""
+    special = {token["content"] for token in values["added_tokens"] if token["special"]}
+    model = values["model"]
+    unreachable = [[f"{NONCHARACTER}{piece}" if piece in special else piece, score] for piece, score in model["vocab"]]
+    others = [token for token in values["added_tokens"] if not token["special"]]
+    return {**values, "model": {**model, "vocab": unreachable}, "added_tokens": others, "post_processor": None}
+
+
+def _model_type(values: Mapping[str, Any]) -> str:
+    """The kind of model; old files leave it out for those that are told by their vocabulary."""
+    model = values["model"]
+    kind: str = model.get("type") or ("Unigram" if isinstance(model["vocab"], list) else "BPE")
+    return kind
 
 
 def _pieces(vocabulary: Any) -> Iterator[tuple[int, str]]:

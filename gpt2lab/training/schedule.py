@@ -10,19 +10,19 @@ from gpt2lab.config import ScheduleConfig, choose
 
 
 def cosine(progress: float, config: ScheduleConfig) -> float:
-    """Half a cosine from 1 down to ``final_ratio``. Loshchilov and Hutter 2017, equation 5."""
-    return config.final_ratio + (1 - config.final_ratio) * (1 + math.cos(math.pi * progress)) / 2
+    """Half a cosine from 1 down to ``min_lr_ratio``. Loshchilov and Hutter 2017, equation 5."""
+    return config.min_lr_ratio + (1 - config.min_lr_ratio) * (1 + math.cos(math.pi * progress)) / 2
 
 
 def linear(progress: float, config: ScheduleConfig) -> float:
-    """A straight line from 1 down to ``final_ratio``."""
-    return 1 - (1 - config.final_ratio) * progress
+    """A straight line from 1 down to ``min_lr_ratio``."""
+    return 1 - (1 - config.min_lr_ratio) * progress
 
 
 def wsd(progress: float, config: ScheduleConfig) -> float:
-    """Stay at 1, then a line to ``final_ratio`` over the last ``decay_share``. Hu et al. 2024, section 4.2."""
+    """Stay at 1, then a line to ``min_lr_ratio`` over the last ``decay_share``. Hu et al. 2024, section 4.2."""
     decayed = max(0.0, progress - (1 - config.decay_share)) / config.decay_share
-    return 1 - (1 - config.final_ratio) * decayed
+    return 1 - (1 - config.min_lr_ratio) * decayed
 
 
 def constant(progress: float, config: ScheduleConfig) -> float:

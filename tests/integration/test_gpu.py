@@ -5,7 +5,8 @@ import json
 import pytest
 import torch
 
-from gpt2lab.config import ModelConfig, RuntimeConfig
+from gpt2lab.config import ModelConfig, PositionsConfig, RuntimeConfig, SamplingConfig
+from gpt2lab.generation import generate
 from gpt2lab.model import GPT
 from gpt2lab.runtime import open_runtime
 from gpt2lab.training.metrics import read_lines
@@ -27,6 +28,24 @@ def test_logits_are_those_of_the_cpu():
         expected = model(tokens)
         found = model.cuda()(tokens.cuda()).cpu()
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("positions", ["learned", "rope", "alibi"])
+def test_tokens_of_recorded_steps_are_those_of_the_cpu(positions):
+    """CUDA graphs on the GPU, slots that are refilled, and rows that outgrow the context."""
+    positions = PositionsConfig(positions)
+    config = ModelConfig(n_layer=4, n_head=4, n_embd=128, block_size=64, vocab_size=1000, positions=positions)
+    model = GPT(config).eval()
+    prompts = [[1], [2, 3, 4], list(range(80)), [5] * 20, [6, 7]]
+    for sampling in (
+        SamplingConfig(temperature=0, max_new_tokens=70, batch_size=2),
+        SamplingConfig(top_p=0.9, max_new_tokens=70, batch_size=3),
+    ):
+        runtimes = [open_runtime(RuntimeConfig(device=device, precision="fp32")) for device in ("cpu", "cuda")]
+        outputs = [
+            generate(model.to(runtime.device), prompts, sampling, eot_id=0, runtime=runtime) for runtime in runtimes
+        ]
+        assert outputs[0] == outputs[1]
 
 
 def test_float32_is_not_rounded_unless_asked():

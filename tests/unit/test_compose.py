@@ -1,5 +1,6 @@
 """What is typed becomes a job, or one line that says what to type instead."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from gpt2lab.config import SampleJob, TrainJob, UserError
 from gpt2lab.model.mlp import MLPS
 from gpt2lab.model.norms import NORMS
 from gpt2lab.model.positions import POSITIONS
+from tests.tokenizer_files import smollm
 
 GROUP_OF_JOB = {"eval": "eval", "eval/corpus": "eval", "sampling": "sample"}
 
@@ -21,9 +23,10 @@ def test_defaults_compose(name):
 @pytest.mark.parametrize(
     "option", [p.relative_to(CONFIG_DIR).with_suffix("") for p in sorted(CONFIG_DIR.glob("*/**/*.yaml"))], ids=str
 )
-def test_every_option_of_every_group_composes(option):
+def test_every_option_of_every_group_composes(option, tmp_path):
     group, choice = option.parent.as_posix(), option.name
-    job = compose_config(GROUP_OF_JOB.get(group, "train"), [f"{group}={choice}"])
+    needed = [f"tokenizer.path={smollm(tmp_path)}"] if choice == "huggingface" else []
+    job = compose_config(GROUP_OF_JOB.get(group, "train"), [f"{group}={choice}", *needed])
     if group.startswith("model/"):
         assert getattr(job.model, group.removeprefix("model/")).name == choice
 
@@ -56,6 +59,47 @@ def test_options_of_the_model_reach_it():
     model = compose_config("train", typed).model
     assert (model.n_kv_head, model.qk_norm, model.padded_vocab_size, model.mlp.hidden_dim) == (4, True, 50_304, 99)
     assert model.positions.rope_fraction == 0.25
+
+
+@pytest.mark.parametrize(
+    ("model", "lr", "batch_tokens", "max_steps", "warmup_steps"),
+    [
+        # llm.c, scripts/run_gpt2_{124M,350M,774M,1558M}.sh: -l, -d, -x and -u
+        ("gpt2_small", 6e-4, 524_288, 18_865, 700),
+        ("gpt2_medium", 3e-4, 524_288, 60_000, 700),
+        ("gpt2_large", 2.5e-4, 524_288, 286_102, 700),
+        ("gpt2_xl", 6e-4, 1_048_576, 32_000, 700),
+        ("modern_small", 6e-4, 524_288, 18_865, 700),
+        ("modern", 6e-4, 524_288, 18_865, 700),
+    ],
+)
+def test_model_selects_its_published_recipe(model, lr, batch_tokens, max_steps, warmup_steps):
+    job = compose_config("train", [f"model={model}"])
+    assert (job.peak_lr, job.training.batch_tokens, job.training.max_steps) == (lr, batch_tokens, max_steps)
+    assert job.schedule.warmup_of(max_steps) == pytest.approx(warmup_steps, abs=3)
+    assert (job.optimizer.name, job.tokenizer.name, job.model.block_size) == ("adamw", "gpt2", 1024)
+
+
+@pytest.mark.parametrize("num_processes", [1, 2, 4, 8, 16, 64])
+@pytest.mark.parametrize("model", ["gpt2_small", "gpt2_medium", "gpt2_large", "gpt2_xl"])
+def test_recipes_can_be_shared_by_processes(model, num_processes):
+    job = compose_config("train", [f"model={model}", f"runtime.num_processes={num_processes}"])
+    assert job.batch_size % (num_processes * job.micro_batch_of(num_processes)) == 0
+
+
+def test_overrides_win_over_the_recipe():
+    typed = ["training.max_steps=2", "training.batch_tokens=2048", "optimizer=muon", "optimizer.lr=1e-3"]
+    typed += ["schedule=linear"]
+    for overrides in ([*typed, "model=gpt2_medium"], ["model=gpt2_medium", *typed]):
+        job = compose_config("train", overrides)
+        assert (job.training.max_steps, job.training.batch_tokens) == (2, 2048)
+        assert (job.optimizer.name, job.peak_lr, job.schedule.name) == ("muon", 1e-3, "linear")
+        assert job.schedule.warmup_of(2) == 0
+
+
+def test_recipe_of_another_model_can_be_chosen():
+    job = compose_config("train", ["model=gpt2_small", "recipe=gpt2_medium"])
+    assert (job.model.n_layer, job.peak_lr) == (12, 3e-4)
 
 
 def test_overrides_reach_the_job():
@@ -119,3 +163,30 @@ def test_a_misspelt_key_in_a_list_is_named():
         compose_config("eval", ["eval.quality.decoding=[{temprature: 1}]"])
     job = compose_config("eval", ["eval=sampling", "eval.quality.decoding=[{top_k: 3}]"])
     assert [setting.label for setting in job.eval.quality.decoding] == ["top_k=3"]
+
+
+def test_the_vocabulary_follows_the_tokenizer(tmp_path):
+    folder = smollm(tmp_path / "a folder")
+    job = compose_config("train", ["tokenizer=huggingface", f"tokenizer.path='{folder}'"])
+    ids = len(json.loads((folder / "tokenizer.json").read_text())["model"]["vocab"])
+    assert job.model.vocab_size == job.tokenizer.vocab_size == ids
+    assert compose_config("train", ["tokenizer=bpe", "tokenizer.vocab_size=512"]).model.vocab_size == 512
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["tokenizer=huggingface"], "tokenizer.path=null: expected"),
+        (
+            ["tokenizer=huggingface", "tokenizer.path=/nowhere"],
+            "tokenizer.path=/nowhere: /nowhere is missing; expected",
+        ),
+        (["tokenizer=gpt2", "tokenizer.path=x"], "tokenizer.path=x: tokenizer=gpt2 reads no file"),
+        (["tokenizer=bpe", "tokenizer.vocab_size=9"], "tokenizer.vocab_size=9: expected at least 258"),
+    ],
+)
+def test_tokenizer_settings_that_cannot_be_are_one_line(overrides, message):
+    with pytest.raises(UserError) as caught:
+        compose_config("train", overrides)
+    assert str(caught.value).startswith(message)
+    assert "\n" not in str(caught.value)

@@ -72,18 +72,20 @@ class Stream(Protocol):
         """See ``Protocol.plan``; the text is taken as it is. Stride: the context, unless it is given."""
         stride = context if stride is None else stride
         check_stride(stride, context)
-        eot = np.array([tokenizer.eot_id])
-        ids = [
-            np.concatenate([eot, document.tokens if document.tokens is not None else tokenizer.encode(document.text)])
+        encoded = [
+            tokenizer.encode_with_lengths(document.text)
+            if document.tokens is None
+            else (document.tokens, tokenizer.token_lengths()[document.tokens])
             for document in corpus.documents
         ]
-        tokens_n = np.concatenate(ids).astype(np.int64)
-        document_n = np.repeat(np.arange(len(ids)), list(map(len, ids)))
+        tokens_n = np.concatenate([part for ids_n, _ in encoded for part in ([tokenizer.bos_id], ids_n)])
+        lengths_n = np.concatenate([part for _, lengths_n in encoded for part in ([0], lengths_n)])
+        document_n = np.repeat(np.arange(len(encoded)), [1 + len(ids_n) for ids_n, _ in encoded])
         return Plan(
-            tokens_n,
+            tokens_n.astype(np.int64),
             list(sliding_windows(len(tokens_n), context, stride)),
             document_n,
-            _bytes(tokens_n, document_n, tokenizer, len(ids)),
+            _bytes(lengths_n, document_n, len(encoded)),
             _words(corpus),
             {"stride": stride, "prefix": "end-of-text", "detokenizer": "none"},
         )
@@ -104,15 +106,15 @@ class HuggingFace(Protocol):
         stride = max(1, context // 2) if stride is None else stride
         check_stride(stride, context)
         rows = ["\n\n".join(document.rows) for document in corpus.documents]
-        tokens_n = np.array(tokenizer.encode("\n\n".join(rows)), dtype=np.int64)
-        document_n = _documents(tokens_n, rows, "\n\n", tokenizer)
+        tokens_n, lengths_n = tokenizer.encode_with_lengths("\n\n".join(rows))
+        document_n = _documents(lengths_n, rows, "\n\n")
         windows = list(page_windows(len(tokens_n), context, stride))
         scored_n = scored_tokens(len(tokens_n), windows)
         return Plan(
             tokens_n,
             windows,
             document_n,
-            _bytes(tokens_n[scored_n], document_n[scored_n], tokenizer, len(rows)),
+            _bytes(lengths_n[scored_n], document_n[scored_n], len(rows)),
             None,  # tokens are left out, so the sum is not over whole words
             {"stride": stride, "prefix": "none", "join": "blank line", "detokenizer": "none"},
         )
@@ -131,7 +133,7 @@ class LMEval(Protocol):
         """See ``Protocol.plan``; there is no stride."""
         if stride not in (None, context):
             raise UserError(f"eval.stride={stride}: protocol lm_eval has windows of its own; leave eval.stride out")
-        ids = [[tokenizer.eot_id, *tokenizer.encode(detokenize(document.text))] for document in corpus.documents]
+        ids = [[tokenizer.bos_id, *tokenizer.encode(detokenize(document.text))] for document in corpus.documents]
         starts = np.cumsum([0, *map(len, ids)])
         windows = [
             window.shifted(int(start))
@@ -164,14 +166,14 @@ class GPT2Paper(Protocol):
         stride = min(self.stride, context) if stride is None else stride
         check_stride(stride, context)
         texts = [detokenize(document.text) for document in corpus.documents]
-        ids = tokenizer.encode(corpus.separator.join(texts))
-        tokens_n = np.array([tokenizer.eot_id, *ids], dtype=np.int64)
+        ids_n, lengths_n = tokenizer.encode_with_lengths(corpus.separator.join(texts))
+        tokens_n = np.array([tokenizer.bos_id, *ids_n], dtype=np.int64)
         bytes_D = np.array([len((document.text + corpus.separator).encode("utf-8")) for document in corpus.documents])
         bytes_D[-1] -= len(corpus.separator.encode("utf-8"))
         return Plan(
             tokens_n,
             list(sliding_windows(len(tokens_n), context, stride)),
-            _documents(tokens_n, texts, corpus.separator, tokenizer),
+            _documents(np.array([0, *lengths_n]), texts, corpus.separator),
             bytes_D,
             _words(corpus),
             {"stride": stride, "prefix": "end-of-text"},
@@ -190,12 +192,11 @@ def _words(corpus: Corpus) -> Ids:
     return np.array([len(document.text.split()) for document in corpus.documents])
 
 
-def _bytes(tokens_n: Ids, document_n: Ids, tokenizer: Tokenizer, documents: int) -> Ids:
-    return np.bincount(document_n, tokenizer.token_lengths()[tokens_n], minlength=documents).astype(np.int64)
+def _bytes(lengths_n: Ids, document_n: Ids, documents: int) -> Ids:
+    return np.bincount(document_n, lengths_n, minlength=documents).astype(np.int64)
 
 
-def _documents(tokens_n: Ids, texts: list[str], separator: str, tokenizer: Tokenizer) -> Ids:
+def _documents(lengths_n: Ids, texts: list[str], separator: str) -> Ids:
     """The document in which each token of the joined texts begins; an end-of-text has no length."""
-    lengths_n = tokenizer.token_lengths()[tokens_n]
     starts_D = np.cumsum([0, *(len((text + separator).encode("utf-8")) for text in texts[:-1])])
     return np.searchsorted(starts_D, np.cumsum(lengths_n) - lengths_n, side="right") - 1

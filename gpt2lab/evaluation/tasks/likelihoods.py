@@ -63,10 +63,10 @@ def encode_request(request: Request, tokenizer: Tokenizer) -> EncodedRequest:
     context = request.context.rstrip()
     continuation = request.context[len(context) :] + request.continuation
     if not request.context:
-        return EncodedRequest([tokenizer.eot_id], tokenizer.encode(request.continuation))
+        return EncodedRequest([tokenizer.bos_id], tokenizer.encode(request.continuation))
     context_ids = tokenizer.encode(context)
     return EncodedRequest(
-        context_ids or [tokenizer.eot_id], tokenizer.encode(context + continuation)[len(context_ids) :]
+        context_ids or [tokenizer.bos_id], tokenizer.encode(context + continuation)[len(context_ids) :]
     )
 
 

@@ -50,7 +50,7 @@ class HarnessModel:
         owners: list[int] = []
         for owner, request in enumerate(requests):
             (text,) = request.args
-            tokens = [tokenizer.eot_id, *tokenizer.encode(text)]
+            tokens = [tokenizer.bos_id, *tokenizer.encode(text)]
             for begin, end, first_scored in sliding_windows(len(tokens), context, context):
                 parts.append(EncodedRequest(tokens[begin:first_scored], tokens[first_scored:end]))
                 owners.append(owner)
@@ -86,7 +86,7 @@ class HarnessModel:
             max_new_tokens=wanted,
             batch_size=self.batch_size,
         )
-        prompts = [(tokenizer.encode(text) or [tokenizer.eot_id])[-(context - wanted) :] for text in contexts]
+        prompts = [(tokenizer.encode(text) or [tokenizer.bos_id])[-(context - wanted) :] for text in contexts]
         rows = generate(self.subject.model, prompts, sampling, eot_id=tokenizer.eot_id, runtime=self.subject.runtime)
         stops = settings.get("until") or []
         return [_until(tokenizer.decode(ids), [stops] if isinstance(stops, str) else stops) for ids in rows]

@@ -7,12 +7,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Generator, nn
+from torch import Generator
 
 from gpt2lab.config import RuntimeConfig, SamplingConfig
 from gpt2lab.generation import generate, generate_stream
-from gpt2lab.generation.decoding import draw
-from gpt2lab.generation.filters import sampling_probs
+from gpt2lab.generation.filters import draw, sampling_probs
 from gpt2lab.model.positions import POSITIONS
 from gpt2lab.runtime import open_runtime, stream_seed
 from tests.conftest import make_tiny_model
@@ -26,7 +25,7 @@ SAMPLED = SamplingConfig(temperature=1.3, top_k=20, top_p=0.95, max_new_tokens=N
 
 def make_model(**settings):
     """A tiny model whose next token depends on those before it more than on biases."""
-    model = make_tiny_model(block_size=CONTEXT, **settings)
+    model = make_tiny_model(**{"block_size": CONTEXT} | settings)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if name.endswith("bias"):
@@ -44,7 +43,8 @@ def naive(model, prompt, sampling, row, end=NO_END):
         logits = model(torch.tensor([tokens[-model.config.block_size :]]))[:, -1]
         token = logits.argmax().item() if sampling.temperature == 0 else None
         if token is None:
-            token = draw(sampling_probs(logits, sampling), [generator]).item()
+            uniform = torch.rand(1, generator=generator, dtype=torch.float64)
+            token = draw(sampling_probs(logits, sampling), uniform).item()
         if token == end:
             break
         tokens.append(token)
@@ -120,38 +120,48 @@ def test_an_abandoned_stream_leaves_the_model_as_it_was():
     model.loss(torch.tensor([[1, 2]]), torch.tensor([[2, 3]])).backward()
 
 
-class Reader(nn.Module):
-    """Stands before the embedding and counts the tokens that are read."""
-
-    def __init__(self, embedding):
-        super().__init__()
-        self.embedding, self.columns = embedding, []
-        self.weight = embedding.weight
-
-    def forward(self, tokens_BT):
-        self.columns.append(tokens_BT.shape[1])
-        return self.embedding(tokens_BT)
+def count_reads(model):
+    """Shapes of the tokens that the model reads, as they are read."""
+    shapes = []
+    model.wte.register_forward_pre_hook(lambda module, inputs: shapes.append(tuple(inputs[0].shape)))
+    return shapes
 
 
 def test_within_the_context_each_token_is_read_once(positions):
     model = make_model(positions=positions)
-    model.wte = reader = Reader(model.wte)
-    sampling = SamplingConfig(temperature=0, max_new_tokens=6)
-    generate(model, [[1, 2], [4]], sampling, eot_id=NO_END, runtime=CPU)
-    assert reader.columns == [2, 1, 1, CONTEXT, CONTEXT, CONTEXT]
+    shapes = count_reads(model)
+    generate(model, [[1, 2], [4]], SamplingConfig(temperature=0, max_new_tokens=6), eot_id=NO_END, runtime=CPU)
+    step, window_of_both = (2, 1), (2, CONTEXT)
+    # the shorter row stays in the context for one token more
+    assert shapes == [(2, 2), step, step, step, (1, CONTEXT), window_of_both, window_of_both]
 
 
 def test_decoding_ends_when_all_rows_have_ended():
     model = make_model()
     first, second = (naive(model, prompt, GREEDY, 0) for prompt in ([1], [2, 3]))
-    model.wte = reader = Reader(model.wte)
+    shapes = count_reads(model)
     end = next(token for token in first if token in second)
-    steps = max(first.index(end), second.index(end)) + 1
-    assert steps < NEW
+    assert max(first.index(end), second.index(end)) + 1 < NEW
     outputs = generate(model, [[1], [2, 3]], GREEDY, eot_id=end, runtime=CPU)
     assert outputs == [first[: first.index(end)], second[: second.index(end)]]
-    assert len(reader.columns) == steps
-    model.wte = reader.embedding
+    tokens_read = sum(rows * columns for rows, columns in shapes)
+    shapes.clear()
+    generate(model, [[1], [2, 3]], GREEDY, eot_id=NO_END, runtime=CPU)
+    assert tokens_read < sum(rows * columns for rows, columns in shapes)
+
+
+def test_a_slot_takes_the_next_prompt_when_its_row_ends():
+    """Three prompts in two slots: when a row ends, the third prompt is read while the other row continues."""
+    model = make_model(block_size=CONTEXT * 8)
+    sampling = SamplingConfig(temperature=1.3, max_new_tokens=9, batch_size=2, seed=4)
+    rows = [naive(model, [prompt], sampling, row) for row, prompt in enumerate((1, 2, 3))]
+    end = rows[0][2]
+    expected = [row[: row.index(end)] if end in row else row for row in rows]
+    assert len(expected[0]) < len(expected[1])
+    stream = generate_stream(model, [[1], [2], [3]], sampling, eot_id=end, runtime=CPU)
+    order = [row for row, _ in stream]
+    assert generate(model, [[1], [2], [3]], sampling, eot_id=end, runtime=CPU) == expected
+    assert order.index(2) < len(order) - 1 - order[::-1].index(1)  # row 2 begins before row 1 ends
 
 
 @pytest.mark.parametrize("tie_head", [True, False])

@@ -1,15 +1,10 @@
-"""Filters, draws and the decoding loop, against brute force."""
-
-import math
+"""gpt2lab.generation.decoding against the naive loop, and what a row may depend on."""
 
 import pytest
 import torch
-from torch import Generator
 
 from gpt2lab.config import ModelConfig, PositionsConfig, RuntimeConfig, SamplingConfig, UserError
 from gpt2lab.generation import generate
-from gpt2lab.generation.decoding import draw
-from gpt2lab.generation.filters import sampling_probs
 from gpt2lab.model import GPT
 from gpt2lab.runtime import open_runtime
 
@@ -28,89 +23,6 @@ def make_model(positions="learned"):
             if parameter.ndim == 2:
                 parameter.mul_(12)  # logits far enough apart that greedy choices and samples say something
     return model
-
-
-def probs_by_hand(logits, temperature, top_k, top_p):
-    """One row, in plain Python, from the definitions."""
-    scaled = [x / temperature for x in logits]
-    if top_k:
-        kth = sorted(scaled, reverse=True)[min(top_k, len(scaled)) - 1]
-        scaled = [x if x >= kth else -math.inf for x in scaled]
-    weights = [math.exp(x - max(scaled)) for x in scaled]
-    probs = [w / sum(weights) for w in weights]
-    if top_p:
-        kept, reached = set(), 0.0
-        for i in sorted(range(len(probs)), key=lambda i: -probs[i]):
-            if reached >= top_p:
-                break
-            kept.add(i)
-            reached += probs[i]
-        probs = [p if i in kept else 0.0 for i, p in enumerate(probs)]
-    return [p / sum(probs) for p in probs]
-
-
-@pytest.mark.parametrize("temperature", [0.3, 1.0, 2.5])
-@pytest.mark.parametrize("top_k", [None, 1, 3, 99])
-@pytest.mark.parametrize("top_p", [None, 1e-9, 0.5, 0.9, 1.0])
-def test_filters_against_plain_python(temperature, top_k, top_p):
-    logits = torch.randn(5, 17, generator=Generator().manual_seed(1)) * 3
-    probs = sampling_probs(logits, SamplingConfig(temperature=temperature, top_k=top_k, top_p=top_p))
-    for row, expected in zip(probs, logits.tolist(), strict=True):
-        assert row.tolist() == pytest.approx(probs_by_hand(expected, temperature, top_k, top_p), abs=1e-6)
-
-
-def test_extremes_of_temperature():
-    logits = torch.tensor([[1.0, 5.0, 4.9], [7.0, -1e30, 7.0]])
-    assert sampling_probs(logits, SamplingConfig(temperature=0)).tolist() == [[0, 1, 0], [1, 0, 0]]
-    tiny = sampling_probs(logits, SamplingConfig(temperature=1e-30))
-    assert tiny.tolist() == [[0, 1, 0], [0.5, 0, 0.5]]
-    assert sampling_probs(logits, SamplingConfig(temperature=1e-60)).tolist() == tiny.tolist()  # 0 in float32
-    for bad in ([0.0, torch.nan], [-torch.inf, -torch.inf], [0.0, torch.inf]):
-        with pytest.raises(UserError, match="not numbers"):
-            sampling_probs(torch.tensor([bad]), SamplingConfig())
-
-
-def test_ties():
-    logits = torch.tensor([[1.0, 2.0, 2.0, 0.0, 2.0]])
-    thirds = [0, 1 / 3, 1 / 3, 0, 1 / 3]
-    assert sampling_probs(logits, SamplingConfig(top_k=1))[0].tolist() == pytest.approx(thirds)
-    assert sampling_probs(logits, SamplingConfig(top_k=3))[0].tolist() == pytest.approx(thirds)
-    probs = sampling_probs(logits, SamplingConfig(top_k=3, top_p=0.5))  # two of the three reach it: the first two
-    assert probs[0].tolist() == pytest.approx([0, 0.5, 0.5, 0, 0])
-    half_of_many = sampling_probs(torch.zeros(1, 4096), SamplingConfig(top_p=0.5))
-    assert half_of_many[0].nonzero().flatten().tolist() == list(range(2048))
-
-
-def test_a_top_p_of_one_keeps_every_token_of_a_large_vocabulary():
-    logits = torch.randn(4, 50_257) * 3
-    assert (sampling_probs(logits, SamplingConfig(top_p=1.0)) > 0).all()
-
-
-def test_draws_have_the_probabilities():
-    probs = torch.tensor([0.5, 0.0, 0.3, 0.2, 0.0])
-    generator, n = Generator().manual_seed(0), 20_000
-    ids = torch.cat([draw(probs.expand(100, -1), [generator] * 100) for _ in range(n // 100)])
-    counts = ids.bincount(minlength=5)
-    assert counts[1] == counts[4] == 0
-    deviation = (counts - n * probs).abs()
-    assert (deviation <= 4 * (n * probs * (1 - probs)).sqrt()).all()
-
-
-@pytest.mark.parametrize("total", [1 - 1e-6, 1 + 1e-6])
-def test_a_sum_off_one_draws_no_impossible_token(total):
-    probs = torch.tensor([[0.0, 0.6, 0.4, 0.0]]) * total
-
-    class Extreme:
-        def __init__(self, value):
-            self.value = value
-
-    for value, expected in ((0.0, 1), (1 - 2**-53, 2)):
-        original = torch.rand
-        torch.rand = lambda *_, value=value, **__: torch.tensor([value], dtype=torch.float64)
-        try:
-            assert draw(probs, [Extreme(value)]).item() == expected
-        finally:
-            torch.rand = original
 
 
 def naive_greedy(model, prompt, n):

@@ -1,7 +1,5 @@
 """The grouped loss and the filters against plain definitions, for any shape, mask and padding that hypothesis finds."""
 
-import math
-
 import numpy as np
 import pytest
 import torch
@@ -9,14 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from gpt2lab.config import RuntimeConfig, SamplingConfig
+from gpt2lab.config import RuntimeConfig
 from gpt2lab.evaluation.scoring import perplexity
-from gpt2lab.generation.filters import sampling_probs
 from gpt2lab.model import GPT, IGNORE_INDEX, loss
 from gpt2lab.model.loss import objective_sum, target_nll
 from gpt2lab.runtime import open_runtime
 from tests.conftest import OPTIONS, make_tiny_model
-from tests.unit.generation.test_decoding import probs_by_hand
 
 PROPERTY = settings(deadline=None, max_examples=60, derandomize=True)
 RELATIVE = {torch.float32: 1e-6, torch.bfloat16: 2e-2}
@@ -97,25 +93,3 @@ def test_padding_a_model_changes_no_score(unpadded):
     for (name, p), q in zip(model.named_parameters(), more.parameters(), strict=True):
         torch.testing.assert_close(q.grad[: len(p)], p.grad, rtol=1e-5, atol=1e-6, msg=name)
         assert (q.grad[len(p) :] == 0).all()
-
-
-@PROPERTY
-@given(
-    logits=st.lists(st.integers(-40, 40), min_size=1, max_size=30),
-    temperature=st.floats(0.05, 50),
-    top_k=st.none() | st.integers(1, 40),
-    top_p=st.none() | st.floats(0.01, 1),
-)
-def test_filters_against_plain_python(logits, temperature, top_k, top_p):
-    """Logits are distinct, so that rounding cannot choose between equals."""
-    distinct = [value / 4 + i / 1000 for i, value in enumerate(logits)]
-    sampling = SamplingConfig(temperature=temperature, top_k=top_k, top_p=top_p)
-    probs = sampling_probs(torch.tensor([distinct]), sampling)[0].tolist()
-    assert math.fsum(probs) == pytest.approx(1, abs=1e-5)
-    near_the_edge = [probs_by_hand(distinct, temperature, top_k, p) for p in edges(top_p)]
-    assert any(probs == pytest.approx(expected, abs=1e-4) for expected in near_the_edge)
-
-
-def edges(top_p):
-    """A sum that reaches p in exact numbers may miss it by a rounding in float32."""
-    return [None] if top_p is None else [top_p, top_p - 1e-6, min(1.0, top_p + 1e-6)]

@@ -15,9 +15,10 @@ from gpt2lab.evaluation.perplexity.evaluate import summarise
 from gpt2lab.evaluation.perplexity.protocols import PROTOCOLS
 from gpt2lab.evaluation.scoring import score_tokens
 from gpt2lab.runtime import Runtime
-from gpt2lab.tokenizers import load_tokenizer
+from gpt2lab.tokenizers import load_tokenizer, read_tokenizer
 from gpt2lab.weights import load_pretrained
 from tests.hugging_face import gpt2
+from tests.tokenizer_files import MAKERS
 
 T = 12
 LENGTHS = [T - 1, T, T + 1, 2 * T + 3]
@@ -164,3 +165,20 @@ def test_tokens_of_another_vocabulary(model, cpu):
     plan = PROTOCOLS["stream"]().plan(corpus_of("some words"), load_tokenizer("gpt2"), T, None, unchanged)
     with pytest.raises(UserError, match="ids below 257: it was made with another tokenizer"):
         score(model, plan, cpu)
+
+
+@pytest.mark.parametrize("kind", MAKERS)
+def test_bytes_and_prefix_are_right_for_every_kind_of_tokenizer(kind, tmp_path):
+    """Bytes per document are those of the text, also where the tokenizer adds a space or normalizes."""
+    tokenizer = read_tokenizer(str(MAKERS[kind](tmp_path)))
+    documents = ["the fox  and e\u0301", "dog, ﬁ 日本", "naïve café"]
+    for name in ("stream", "lm_eval", "gpt2_paper"):
+        plan = PROTOCOLS[name]().plan(corpus_of(*documents), tokenizer, T, None, unchanged)
+        separator = 1 if name == "gpt2_paper" else 0
+        expected = [len(text.encode()) + separator for text in documents]
+        expected[-1] -= separator
+        assert plan.bytes_D.tolist() == expected
+        assert plan.tokens_n[0] == tokenizer.bos_id
+    plan = PROTOCOLS["huggingface"]().plan(corpus_of(*documents), tokenizer, 200, 200, unchanged)
+    first = tokenizer.encode_with_lengths("\n\n".join(documents))[1][0]
+    assert plan.bytes_D.sum() == len("\n\n".join(documents).encode()) - first

@@ -1,0 +1,91 @@
+"""Models with a tokenizer.json of their own: opened with it, sampled, exported with it, or refused in one line."""
+
+import json
+
+import pytest
+import torch
+from transformers import AutoTokenizer
+
+from gpt2lab.config import SamplingConfig, UserError
+from gpt2lab.generation import generate
+from gpt2lab.tokenizers import read_tokenizer
+from gpt2lab.weights import load_pretrained, load_weights, open_model, save_pretrained
+from tests import hugging_face, tokenizer_files
+
+CPU = torch.device("cpu")
+FORMS = {"smollm": hugging_face.llama, "llama": hugging_face.llama, "pythia": hugging_face.neox}
+
+
+@pytest.fixture(params=FORMS)
+def saved(request, tmp_path):
+    """A random model of a known form, with a tokenizer of that form beside it: (folder, tokenizer)."""
+    folder = tmp_path / request.param
+    tokenizer_files.MAKERS[request.param](folder)
+    tokenizer = read_tokenizer(str(folder))
+    FORMS[request.param](vocab_size=tokenizer.vocab_size + 10, max_position_embeddings=32).save_pretrained(folder)
+    return folder, tokenizer
+
+
+def test_a_model_is_opened_with_its_own_tokenizer(saved, cpu):
+    folder, tokenizer = saved
+    opened = open_model(str(folder), CPU)
+    assert opened.tokenizer.fingerprint == tokenizer.fingerprint
+    assert (opened.tokenizer.bos_id, opened.tokenizer.eot_id) == (tokenizer.bos_id, tokenizer.eot_id)
+    assert opened.model.config.vocab_size == tokenizer.vocab_size, "rows of padding are cut off"
+    assert load_pretrained(folder).config.vocab_size == tokenizer.vocab_size + 10
+    ids = opened.tokenizer.encode("the fox")
+    (drawn,) = generate(
+        opened.model, [ids], SamplingConfig(max_new_tokens=8), eot_id=opened.tokenizer.eot_id, runtime=cpu
+    )
+    assert isinstance(opened.tokenizer.decode(drawn), str)
+
+
+def test_an_export_keeps_the_tokenizer_and_the_special_ids(saved, tmp_path):
+    folder, tokenizer = saved
+    opened = open_model(str(folder), CPU)
+    save_pretrained(opened.model, opened.tokenizer, tmp_path / "out")
+    again = open_model(str(tmp_path / "out"), CPU)
+    assert again.tokenizer.fingerprint == tokenizer.fingerprint
+    theirs, before = (AutoTokenizer.from_pretrained(path) for path in (tmp_path / "out", folder))
+    text = "the  fox isn't 12 日本"
+    assert theirs(text)["input_ids"] == before(text)["input_ids"]
+    assert (theirs.bos_token_id, theirs.eos_token_id) == (tokenizer.bos_id, tokenizer.eot_id)
+    settings = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert (settings["bos_token_id"], settings["eos_token_id"]) == (tokenizer.bos_id, tokenizer.eot_id)
+
+
+def test_weights_start_a_run_of_that_vocabulary(saved):
+    folder, tokenizer = saved
+    model = load_pretrained(folder, vocab_size=tokenizer.vocab_size)
+    source = load_weights(model, str(folder))
+    assert source.has_ids_of(tokenizer)
+
+
+@pytest.mark.parametrize("rows", [-1, 1025])
+def test_another_number_of_ids_than_the_embedding_has_is_an_error(tmp_path, rows):
+    tokenizer_files.smollm(tmp_path)
+    ids = read_tokenizer(str(tmp_path)).vocab_size
+    hugging_face.llama(vocab_size=ids + rows).save_pretrained(tmp_path)
+    with pytest.raises(UserError) as caught:
+        open_model(str(tmp_path), CPU)
+    assert f"its tokenizer has {ids} ids, its embedding {ids + rows} rows" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert load_pretrained(tmp_path).config.vocab_size == ids + rows, "the weights are still read"
+
+
+def test_gpt2s_vocabulary_with_more_pieces_is_not_taken_for_gpt2(tmp_path):
+    """Phi's and CodeGen's tokenizers are GPT-2's and runs of spaces: other ids for most texts."""
+    from gpt2lab.tokenizers import load_tokenizer
+
+    values = json.loads(load_tokenizer("gpt2").hugging_face_files()["tokenizer.json"])
+    token = {**values["added_tokens"][0], "id": 50_257, "content": "    ", "special": False, "normalized": True}
+    values["added_tokens"].append(token)
+    hugging_face.gpt2(vocab_size=50_258, n_layer=1).save_pretrained(tmp_path)
+    (tmp_path / "tokenizer.json").write_text(json.dumps(values))
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"eos_token": "<|endoftext|>"}))
+    opened = open_model(str(tmp_path), CPU)
+    assert opened.tokenizer.name.startswith("huggingface_")
+    assert 50_257 in opened.tokenizer.encode("a    b")
+    values["added_tokens"][1] |= {"special": True, "content": "<|pad|>"}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(values))
+    assert open_model(str(tmp_path), CPU).tokenizer.name == "gpt2"
