@@ -57,7 +57,7 @@ def open_runtime(config: RuntimeConfig, local_rank: int = 0, local_size: int = 1
     """
     device = _find_device(config.device)
     if device.type == "cuda":
-        device = _own_gpu(device, local_rank, local_size)
+        device = _own_gpu(config, device, local_rank, local_size)
     fast_bf16 = _multiplies_bf16(device)
     if config.precision == "bf16" and device.type == "cuda" and not fast_bf16:
         raise UserError(
@@ -76,19 +76,19 @@ def open_runtime(config: RuntimeConfig, local_rank: int = 0, local_size: int = 1
     return Runtime(device, precision)
 
 
-def _own_gpu(device: torch.device, local_rank: int, local_size: int) -> torch.device:
+def _own_gpu(config: RuntimeConfig, device: torch.device, local_rank: int, local_size: int) -> torch.device:
     """The GPU of this process."""
     if local_size == 1:
         return torch.device("cuda", device.index or 0)
-    if device.index is not None:
+    if config.device.startswith("cuda:"):
         raise UserError(
-            f"runtime.device={device}: {local_size} processes cannot share one GPU; expected runtime.device=cuda, which "
-            "gives each process the GPU of its number"
+            f"runtime.device={config.device}: {local_size} processes cannot share one GPU; expected "
+            "runtime.device=cuda, which gives each process the GPU of its number"
         )
     if (gpus := torch.cuda.device_count()) < local_size:
         raise UserError(
-            f"runtime.num_processes={local_size}: this machine has {gpus} GPUs, and each process needs one; expected at "
-            f"most {gpus}; try runtime.num_processes={gpus} (under torchrun --nproc-per-node={gpus}) or "
+            f"runtime.num_processes={local_size}: this machine has {gpus} GPUs, and each process needs one; expected "
+            f"at most {gpus}; try runtime.num_processes={gpus} (under torchrun --nproc-per-node={gpus}) or "
             "runtime.device=cpu"
         )
     return torch.device("cuda", local_rank)

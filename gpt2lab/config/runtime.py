@@ -18,7 +18,7 @@ class RuntimeConfig:
     compile: bool = False
     """compile each block with torch.compile (training)"""
     activation_checkpointing: bool = False
-    """recompute each block's activations in backward instead of keeping them: less memory, a third more work (training)"""
+    """recompute each block's activations in backward instead of keeping them: a third more work (training)"""
     background_checkpoints: bool = False
     """write checkpoints in a thread while training goes on, from a copy of the state in the host's memory (training)"""
     deterministic: bool = False

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from gpt2lab.config.errors import UserError, check, check_name
 from gpt2lab.config.sampling import SamplingConfig
 
-
 OPTIMIZER_NAMES = ("adamw", "muon")
 """the keys of gpt2lab.training.optimizer.OPTIMIZERS"""
 SCHEDULE_NAMES = ("cosine", "linear", "wsd", "constant")

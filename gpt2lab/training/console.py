@@ -27,9 +27,9 @@ def header(plan: RunPlan, estimate: Estimate | None = None) -> str:
     """The lines printed before the first step; each fits into 80 columns unless a name or path is long."""
     model = plan.model
     variants = f"positions {model.positions.name}, norm {model.norm.name}, mlp {model.mlp.name}"
-    batch = (
-        f"{plan.batch_tokens:,} tokens = {plan.micro_batch_size} sequences x {plan.sequence_length} tokens x "
-        f"{plan.micro_batches} micro-batches" + (f" x {plan.processes} processes" if plan.processes > 1 else "")
+    product = (
+        f"= {plan.micro_batch_size} sequences x {plan.sequence_length} tokens x {plan.micro_batches} micro-batches"
+        + (f" x {plan.processes} processes" if plan.processes > 1 else "")
     )
     device = plan.device_name if plan.processes == 1 else f"{plan.processes} x {plan.device_name}"
     lines = [
@@ -38,8 +38,12 @@ def header(plan: RunPlan, estimate: Estimate | None = None) -> str:
         ("parameters", f"{plan.parameters:,}"),
         ("data", f"{plan.data_name}, {plan.train_tokens:,} tokens, tokenizer {plan.tokenizer}"),
         ("run", f"{plan.total_steps:,} steps = {plan.tokens:,} tokens = {plan.epochs:.3g} epochs"),
-        ("batch", batch),
-        ("learning rate", f"{plan.peak_lr:.2g} ({plan.optimizer}), {plan.schedule}, {plan.warmup_steps:,} warm-up steps"),
+        ("batch", f"{plan.batch_tokens:,} tokens"),
+        ("", product),
+        (
+            "learning rate",
+            f"{plan.peak_lr:.2g}, {plan.optimizer}, {plan.schedule}, {plan.warmup_steps:,} warm-up steps",
+        ),
         ("device", f"{device}, {plan.precision}"),
     ]
     if estimate:

@@ -22,7 +22,15 @@ DATA_ORDER_KEYS = {
     "data.document_masking",
 }
 """settings that the data order and the token count are functions of"""
-PROCESS_KEYS = {"resume", "run_dir", "init_from", "ignore_data_fingerprint", "logger.run_name", "logger.group", "logger.tags"}
+PROCESS_KEYS = {
+    "resume",
+    "run_dir",
+    "init_from",
+    "ignore_data_fingerprint",
+    "logger.run_name",
+    "logger.group",
+    "logger.tags",
+}
 """settings of one process of a run, not of the run"""
 
 log = logging.getLogger(__name__)
@@ -110,20 +118,20 @@ def resume(trainer: Trainer, job: TrainJob, checkpoint: Path, manifest: Manifest
         )
         if not job.ignore_data_fingerprint:
             raise UserError(
-                f"{difference}: restore that dataset, take the weights alone with init_from=, or continue with this one by "
+                f"{difference}: restore that dataset, take the weights alone with init_from=, or continue by "
                 "ignore_data_fingerprint=true"
             )
         log.warning("%s: continuing; text of the earlier validation split may now be trained on", difference)
     saved_job = to_dict(from_dict(TrainJob, saved["config"]))  # settings added since then get their defaults
-    differences = config_differences(saved_job, to_dict(job))
-    for difference in differences:
-        if difference.key in DATA_ORDER_KEYS:
+    changes = config_differences(saved_job, to_dict(job))
+    for change in changes:
+        if change.key in DATA_ORDER_KEYS:
             raise UserError(
-                f"{checkpoint}: {difference}: the data order would change; resume with the saved value, or take the "
+                f"{checkpoint}: {change}: the data order would change; resume with the saved value, or take the "
                 "weights alone with init_from="
             )
-    for difference in differences:
-        log.warning("resumed with another setting: %s", difference)
+    for change in changes:
+        log.warning("resumed with another setting: %s", change)
     if (precision := trainer.runtime.precision) != saved["precision"]:
         log.warning("resumed in another precision: %s (was %s)", precision, saved["precision"])
     own_run_id = trainer.state.run_id

@@ -23,7 +23,7 @@ class StoppedError(Exception):
         self.signal = number
 
 
-class StopRequested(BaseException):  # noqa: N818: a relative of KeyboardInterrupt
+class StopRequested(BaseException):
     """A signal was received, by this process or another; its argument is the signal's number."""
 
 

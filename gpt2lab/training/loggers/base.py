@@ -100,7 +100,7 @@ class Guarded(Logger):
             method(*arguments)
         except ModuleNotFoundError as error:
             self.alive = False
-            log.warning("logger.names=%s: %s; the run continues without; type pip install %s", self.name, error, self.name)
+            log.warning("logger %s is off: %s; type pip install %s", self.name, error, self.name)
         except Exception as error:  # no failure of a dashboard may stop the run
             self.alive = False
             log.warning("logger %s failed and is off from now on (metrics.jsonl has everything): %s", self.name, error)
