@@ -31,6 +31,16 @@ class Runtime:
         """dtype of the matrix products and of their results, such as cached keys and values."""
         return DTYPES[self.precision]
 
+    @property
+    def device_name(self) -> str:
+        """``cpu``, or the GPU's name."""
+        return torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else self.device.type
+
+    @property
+    def cpu_threads(self) -> int:
+        """Threads that one operation on the CPU uses."""
+        return torch.get_num_threads()
+
     def autocast(self) -> AbstractContextManager[object]:
         """Matrix products in the run's precision; weights, norms and sums stay float32."""
         if self.precision == "fp32":
@@ -100,13 +110,6 @@ def _use_deterministic_kernels(*, enabled: bool) -> None:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it when its first handle is made
     torch.use_deterministic_algorithms(enabled)
     torch.backends.cudnn.benchmark = False
-
-
-def device_name(device: torch.device) -> str:
-    """The device as a person knows it: ``NVIDIA H100 80GB HBM3``, ``CPU, 2 threads``."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"CPU, {torch.get_num_threads()} threads" if device.type == "cpu" else device.type.upper()
 
 
 def _find_device(name: str) -> torch.device:

@@ -6,7 +6,16 @@ at construction, before any file is written. This package imports the standard l
 """
 
 from gpt2lab.config.data import DataConfig, PrepareConfig
-from gpt2lab.config.errors import UserError, check, check_divides, choose, did_you_mean, one_line
+from gpt2lab.config.errors import (
+    RankFailedError,
+    StoppedError,
+    UserError,
+    check,
+    check_divides,
+    choose,
+    did_you_mean,
+    one_line,
+)
 from gpt2lab.config.evaluation import CorpusConfig, EvalConfig, TasksConfig
 from gpt2lab.config.jobs import EvalJob, ExportJob, PrepareJob, SampleJob, TrainJob
 from gpt2lab.config.model import IGNORE_INDEX, MLPConfig, ModelConfig, NormConfig, PositionsConfig
@@ -14,6 +23,7 @@ from gpt2lab.config.plain import from_dict, to_dict
 from gpt2lab.config.quality import ContextConfig, SampleQualityConfig
 from gpt2lab.config.runtime import RuntimeConfig
 from gpt2lab.config.sampling import DecodingConfig, SamplingConfig
+from gpt2lab.config.sweep import SweepConfig
 from gpt2lab.config.tokenizer import TokenizerConfig
 from gpt2lab.config.training import LoggerConfig, OptimizerConfig, SamplesConfig, ScheduleConfig, TrainingConfig
 
@@ -34,12 +44,15 @@ __all__ = [
     "PositionsConfig",
     "PrepareConfig",
     "PrepareJob",
+    "RankFailedError",
     "RuntimeConfig",
     "SampleJob",
     "SampleQualityConfig",
     "SamplesConfig",
     "SamplingConfig",
     "ScheduleConfig",
+    "StoppedError",
+    "SweepConfig",
     "TasksConfig",
     "TokenizerConfig",
     "TrainJob",

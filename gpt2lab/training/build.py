@@ -15,7 +15,8 @@ from gpt2lab.distributed import World
 from gpt2lab.evaluation.device_batches import as_tensors
 from gpt2lab.model import GPT
 from gpt2lab.model.init import init_weights
-from gpt2lab.runtime import Runtime, device_name, stream_seed
+from gpt2lab.runs.layout import CHECKPOINTS, PROFILE
+from gpt2lab.runtime import Runtime, stream_seed
 from gpt2lab.tokenizers import Tokenizer
 from gpt2lab.training.loggers import LOGGERS, Guarded, RunIdentity
 from gpt2lab.training.loss_scale import LossScale
@@ -115,7 +116,7 @@ def build_trainer(
         validator=Validator(windows, tokenizer.token_lengths(), micro_batch_size, runtime, world),
         sampler=Sampler(job.samples, tokenizer, runtime),
         checkpoints=make_checkpoints(
-            run_dir / "checkpoints",
+            run_dir / CHECKPOINTS,
             {"model": model, "optimizer": optimizer, "train_state": state},
             {"config": to_dict(job), "data_fingerprint": manifest.fingerprint, "precision": runtime.precision},
             job.training.keep_checkpoints,
@@ -125,7 +126,7 @@ def build_trainer(
         state=state,
         plan=plan,
         throughput=Throughput(plan.flops_per_token, peak and peak * world.size),
-        profiler=TracingProfiler(run_dir / "profile" / f"rank{world.rank}.json") if job.runtime.profile else Profiler(),
+        profiler=TracingProfiler(run_dir / PROFILE / f"rank{world.rank}.json") if job.runtime.profile else Profiler(),
         runtime=runtime,
         settings=job.training,
         total_steps=plan.total_steps,
@@ -151,7 +152,7 @@ def make_plan(
         model=job.model,
         parameters=model.num_parameters(),
         device=str(runtime.device),
-        device_name=device_name(runtime.device),
+        device_name=runtime.device_name,
         precision=runtime.precision,
         processes=world.size,
         total_steps=total_steps,

@@ -3,9 +3,9 @@
 import logging
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from gpt2lab.evaluation.scoring import Perplexity
+from gpt2lab.training.estimates import Estimate
 from gpt2lab.training.plan import RunPlan
 from gpt2lab.training.references import Reference
 
@@ -13,14 +13,6 @@ log = logging.getLogger(__name__)
 
 MANY_EPOCHS = 4
 """passes over the corpus up to which repeated text is about as good as new (Muennighoff et al. 2023, section 6)"""
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """Of the whole run, before its first step."""
-
-    seconds: float
-    memory_bytes: int
 
 
 def header(plan: RunPlan, estimate: Estimate | None = None) -> str:

@@ -1,15 +1,33 @@
 """Memory and time of a run, estimated before its first step."""
 
 import time
+from dataclasses import dataclass
 
 import torch
 
+from gpt2lab.config import RuntimeConfig
 from gpt2lab.runtime import Runtime
 from gpt2lab.training.plan import RunPlan
 
 TRIAL_SIZE, TRIAL_SECONDS = 768, 0.1
 EFFICIENCY = 0.4
 """share of the speed of one matrix product that a whole training step usually reaches"""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Of the whole run, before its first step."""
+
+    seconds: float
+    memory_bytes: int
+    """of one process"""
+
+
+def estimate(plan: RunPlan, config: RuntimeConfig, runtime: Runtime) -> Estimate:
+    """Time and memory of the run."""
+    return Estimate(
+        seconds(plan, runtime), memory_bytes(plan, activation_checkpointing=config.activation_checkpointing)
+    )
 
 
 def memory_bytes(plan: RunPlan, *, activation_checkpointing: bool) -> int:

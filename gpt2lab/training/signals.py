@@ -7,20 +7,19 @@ from pathlib import Path
 
 import torch
 
+from gpt2lab.config import StoppedError
 from gpt2lab.distributed import World
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 
 
-class StoppedError(Exception):
-    """A signal stopped the run; its state is saved."""
-
-    def __init__(self, number: int, step: int, run_dir: Path) -> None:
-        super().__init__(
-            f"stopped by {signal.Signals(number).name} at step {step}, which is saved; to continue, add "
-            f"run_dir={run_dir} resume=auto"
-        )
-        self.signal = number
+def stopped_error(number: int, step: int, run_dir: Path) -> StoppedError:
+    """The error that ends a run after signal ``number``."""
+    return StoppedError(
+        f"stopped by {signal.Signals(number).name} at step {step}, which is saved; to continue, type "
+        f"python train.py from={run_dir} resume=auto",
+        number,
+    )
 
 
 class StopRequested(BaseException):

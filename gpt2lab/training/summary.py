@@ -1,6 +1,5 @@
 """``summary.json``: the status and the final metrics of a run."""
 
-import json
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -8,6 +7,8 @@ from typing import Any
 import torch
 
 from gpt2lab.evaluation.scoring import Perplexity
+from gpt2lab.runs import SCHEMA_VERSION, write_json
+from gpt2lab.runs.layout import SUMMARY
 from gpt2lab.training.metrics import peak_memory_bytes
 from gpt2lab.training.plan import RunPlan
 from gpt2lab.training.references import Reference
@@ -36,6 +37,7 @@ def summarize(
     tokens = state.step * plan.batch_tokens
     best = state.best_val_loss
     summary: dict[str, Any] = {
+        "schema_version": SCHEMA_VERSION,
         "status": status,
         "run_id": state.run_id,
         "steps": state.step,
@@ -69,8 +71,5 @@ def summarize(
 
 
 def write_summary(plan: RunPlan, summary: dict[str, Any]) -> None:
-    """Write ``summary.json`` whole: a reader finds the old content or the new."""
-    path = plan.run_dir / "summary.json"
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(summary, indent=2) + "\n")
-    temporary.replace(path)
+    """Write ``summary.json`` into the run directory."""
+    write_json(plan.run_dir / SUMMARY, summary)

@@ -20,7 +20,7 @@ from torch.nn.utils import get_total_norm
 from tqdm import tqdm
 
 from gpt2lab.checkpoint import CheckpointManager
-from gpt2lab.config import TrainingConfig
+from gpt2lab.config import StoppedError, TrainingConfig
 from gpt2lab.data import TrainBatches
 from gpt2lab.distributed import World
 from gpt2lab.evaluation.device_batches import TensorBatch
@@ -32,7 +32,7 @@ from gpt2lab.training.plan import RunPlan
 from gpt2lab.training.profiler import Profiler
 from gpt2lab.training.references import Reference
 from gpt2lab.training.samples import Sampler
-from gpt2lab.training.signals import StoppedError, StopRequested, StopSignals
+from gpt2lab.training.signals import StopRequested, StopSignals, stopped_error
 from gpt2lab.training.state import TrainState
 from gpt2lab.training.summary import summarize, write_summary
 from gpt2lab.training.throughput import Throughput
@@ -140,7 +140,7 @@ class Trainer:
                 if self.saved_step != self.state.step:
                     self._save(best=False)
                 self.checkpoints.wait()
-                raise StoppedError(request.args[0], self.state.step, self.plan.run_dir) from None
+                raise stopped_error(request.args[0], self.state.step, self.plan.run_dir) from None
             self.checkpoints.wait()
         return validation or self._score()
 

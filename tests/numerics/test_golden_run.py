@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from gpt2lab.compose import compose_config
+from gpt2lab.cli.compose import compose_config
 from gpt2lab.config import PrepareConfig
 from gpt2lab.data import prepare, set_folder
 from gpt2lab.distributed import World

@@ -6,10 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from gpt2lab.runs.layout import TENSORBOARD
 from gpt2lab.training.loggers.base import Line, Logger, prefixed
-
-FOLDER = "tensorboard"
-"""in the run directory"""
 
 
 class TensorBoardLogger(Logger):
@@ -17,7 +15,7 @@ class TensorBoardLogger(Logger):
 
     def start(self, run_id: str, history: Sequence[Line], samples: Sequence[Line]) -> None:
         """See ``Logger.start``."""
-        folder = self.run.run_dir / FOLDER
+        folder = self.run.run_dir / TENSORBOARD
         shutil.rmtree(folder, ignore_errors=True)
         self.writer = _open_writer(folder)
         self._add_json("config", {**self.run.config, "resolved": self.run.resolved})
@@ -54,7 +52,7 @@ class TensorBoardLogger(Logger):
 
 def log_evaluation(run_dir: Path, metrics: Mapping[str, float], step: int) -> None:
     """Add an evaluation's metrics, named ``eval/...``, to the event files of a training run that has ended."""
-    writer = _open_writer(run_dir / FOLDER)
+    writer = _open_writer(run_dir / TENSORBOARD)
     for name, value in metrics.items():
         writer.add_scalar(f"eval/{name}", value, step)
     writer.close()

@@ -8,12 +8,11 @@ from netrc import NetrcParseError, netrc
 from pathlib import Path
 from typing import Any, Literal, cast
 
+from gpt2lab.runs.layout import WANDB
 from gpt2lab.training.loggers.base import Line, Logger, prefixed
 
 log = logging.getLogger(__name__)
 
-FOLDER = "wandb"
-"""in the run directory"""
 Mode = Literal["online", "offline", "disabled"]
 
 
@@ -27,7 +26,7 @@ class WandbLogger(Logger):
 
     def start(self, run_id: str, history: Sequence[Line], samples: Sequence[Line]) -> None:
         """See ``Logger.start``."""
-        mode, folder = wandb_mode(), self.run.run_dir / FOLDER
+        mode, folder = wandb_mode(), self.run.run_dir / WANDB
         if mode == "offline":
             log.info("W&B is offline; to upload this run later: wandb login, then wandb sync %s/offline-run-*", folder)
             for earlier in folder.glob("offline-run-*"):

@@ -6,8 +6,8 @@ import logging
 import pytest
 
 from gpt2lab.evaluation.scoring import Perplexity
-from gpt2lab.training.console import Estimate, closing_table, header, readable_bytes, readable_time, warn_about_size
-from gpt2lab.training.estimates import memory_bytes, seconds
+from gpt2lab.training.console import closing_table, header, readable_bytes, readable_time, warn_about_size
+from gpt2lab.training.estimates import Estimate, memory_bytes, seconds
 from gpt2lab.training.references import Reference
 
 

@@ -7,9 +7,9 @@ import torch
 
 from gpt2lab.config import ModelConfig, OptimizerConfig, RuntimeConfig, UserError
 from gpt2lab.model import GPT
+from gpt2lab.runs import read_lines
 from gpt2lab.training.build import prepare_blocks
 from gpt2lab.training.gradients import clip_gradients, gradient_norms
-from gpt2lab.training.metrics import read_lines
 from gpt2lab.training.optimizer import Optimizers, adamw, muon
 
 TINY = {"n_layer": 2, "n_head": 2, "n_embd": 16, "block_size": 16, "vocab_size": 257}

@@ -8,7 +8,7 @@ import datasets
 import numpy as np
 import pytest
 
-from gpt2lab.compose import CONFIG_DIR, compose_config
+from gpt2lab.cli.compose import CONFIG_DIR, compose_config
 from gpt2lab.config import CorpusConfig, DataConfig, EvalConfig, PrepareConfig, UserError
 from gpt2lab.data import prepare
 from gpt2lab.evaluation.corpora.detokenize import DETOKENIZERS

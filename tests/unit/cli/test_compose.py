@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from gpt2lab.compose import CONFIG_DIR, JOBS, compose_config, config_groups, known_keys
+from gpt2lab.cli.compose import CONFIG_DIR, JOBS, compose_config, config_groups, known_keys
 from gpt2lab.config import SampleJob, TrainJob, UserError
 from gpt2lab.model.mlp import MLPS
 from gpt2lab.model.norms import NORMS

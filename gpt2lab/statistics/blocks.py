@@ -1,0 +1,117 @@
+"""A complete grid of conditions x seeds as a block design: y[c, s] = mean + condition[c] + seed[s] + residual[c, s].
+
+The seed is the block. In a complete grid the residual pools what all conditions say about the noise, with
+(C - 1)(S - 1) degrees of freedom in place of S - 1 (Fisher 1935; Montgomery, Design and Analysis of Experiments,
+chapter 4).
+
+Legend: C = conditions, S = seeds, K = contrasts.
+"""
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from gpt2lab.statistics.intervals import Array
+from gpt2lab.statistics.paired import MeanDifference, paired_difference
+
+HOMOGENEOUS = 3.0
+"""the sd of paired differences may differ by less than this factor for the pooled residual to be used"""
+
+
+@dataclass(frozen=True)
+class BlockModel:
+    """The additive model fitted to a complete grid."""
+
+    residual_sd: float
+    df: int
+    seeds: int
+
+    def difference(self, y_S: Array, baseline_S: Array) -> MeanDifference:
+        """Mean difference of two of the conditions; its error is residual_sd x sqrt(2 / S)."""
+        error = self.residual_sd * math.sqrt(2 / self.seeds)
+        return MeanDifference(float((y_S - baseline_S).mean()), error, self.df)
+
+    def contrast(self, weights_C: Array, y_CS: Array) -> MeanDifference:
+        """Weighted sum of the conditions' means, the weights summing to 0."""
+        error = self.residual_sd * math.sqrt(float((weights_C**2).sum()) / self.seeds)
+        return MeanDifference(float(weights_C @ y_CS.mean(axis=1)), error, self.df)
+
+
+def fit_blocks(y_CS: Array) -> BlockModel:
+    """Least squares of the additive model on a complete grid of at least two conditions and two seeds."""
+    conditions, seeds = y_CS.shape
+    residual_CS = y_CS - y_CS.mean(axis=1, keepdims=True) - y_CS.mean(axis=0, keepdims=True) + y_CS.mean()
+    df = (conditions - 1) * (seeds - 1)
+    return BlockModel(math.sqrt(float((residual_CS**2).sum()) / df), df, seeds)
+
+
+def are_homogeneous(y_CS: Array, baseline: int = 0) -> bool:
+    """Whether the standard deviations of the paired differences to the baseline differ less than threefold."""
+    others = [c for c in range(len(y_CS)) if c != baseline]
+    spreads = [float((y_CS[c] - y_CS[baseline]).std(ddof=1)) for c in others]
+    return max(spreads) < HOMOGENEOUS * min(spreads) or max(spreads) == 0
+
+
+@dataclass(frozen=True)
+class Effect:
+    """A main effect or interaction of named factors."""
+
+    factors: tuple[int, ...]
+    """the axes of the grid that it is about: one for a main effect, two or more for an interaction"""
+    levels: tuple[int, ...]
+    """the level of each of them that is compared with level 0"""
+    difference: MeanDifference
+    p: float
+    """not adjusted"""
+
+
+def factorial_effects(y_grid: Array, *, order: int = 2) -> list[Effect]:
+    """Main effects and interactions of a complete grid [levels of factor 1, levels of factor 2, ..., S].
+
+    A main effect is the mean difference to level 0, averaged over all cells of the other factors. An interaction of two
+    factors is how much the effect of one changes when the other leaves level 0: (y11 - y01) - (y10 - y00), averaged
+    over the rest; of three factors the change of that, and so on up to ``order``. All 2^n cells serve each effect.
+    The error pools the residual of the block model where the contrasts' own spreads differ less than threefold, else it
+    is the contrast's own over seeds.
+    """
+    shape, seeds = y_grid.shape[:-1], y_grid.shape[-1]
+    y_CS = y_grid.reshape(-1, seeds)
+    found: list[tuple[tuple[int, ...], tuple[int, ...], Array]] = []
+    for size in range(1, min(order, len(shape)) + 1):
+        for factors in itertools.combinations(range(len(shape)), size):
+            for levels in itertools.product(*(range(1, shape[f]) for f in factors)):
+                found.append((factors, levels, _contrast(shape, factors, levels)))
+    own = [paired_difference(weights @ y_CS) for _, _, weights in found]
+    scaled = [o.error / math.sqrt(float((w**2).sum())) for o, (_, _, w) in zip(own, found, strict=True)]
+    model = fit_blocks(y_CS)
+    pooled = max(scaled) < HOMOGENEOUS * min(scaled)
+    differences = [model.contrast(w, y_CS) if pooled else o for o, (_, _, w) in zip(own, found, strict=True)]
+    return [Effect(f, levels, d, d.p) for (f, levels, _), d in zip(found, differences, strict=True)]
+
+
+def _contrast(shape: Sequence[int], factors: tuple[int, ...], levels: tuple[int, ...]) -> Array:
+    """Weights of the cells, flattened: +1 and -1 on the factors' levels, the mean over the other factors."""
+    weights = np.ones(())
+    for axis, size in enumerate(shape):
+        if axis in factors:
+            part = np.zeros(size)
+            part[levels[factors.index(axis)]], part[0] = 1.0, -1.0
+        else:
+            part = np.full(size, 1 / size)
+        weights = np.multiply.outer(weights, part)
+    return weights.reshape(-1)
+
+
+def interaction_test(y_grid: Array) -> float:
+    """p of "the first two factors do not interact" in a grid [A, B, S]: F of the residual (Montgomery, section 5.3)."""
+    a, b, seeds = y_grid.shape
+    model = fit_blocks(y_grid.reshape(a * b, seeds))
+    cells = y_grid.mean(axis=2)
+    inner = cells - cells.mean(axis=1, keepdims=True) - cells.mean(axis=0, keepdims=True) + cells.mean()
+    df = (a - 1) * (b - 1)
+    f = seeds * float((inner**2).sum()) / df / model.residual_sd**2
+    return float(stats.f.sf(f, df, model.df))
