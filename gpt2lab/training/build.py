@@ -10,7 +10,7 @@ from torch.utils.checkpoint import checkpoint
 
 from gpt2lab.checkpoint import BackgroundCheckpoints, CheckpointManager
 from gpt2lab.config import ModelConfig, RuntimeConfig, TrainJob, choose, to_dict
-from gpt2lab.data import Manifest, ReadAhead, TrainBatches, train_batches, val_windows
+from gpt2lab.data import Manifest, Prefetcher, TrainBatches, train_batches, validation_batches
 from gpt2lab.distributed import World
 from gpt2lab.evaluation.device_batches import as_tensors
 from gpt2lab.model import GPT
@@ -94,7 +94,7 @@ def build_trainer(
     data_seed = job.seed if job.training.data_seed is None else job.training.data_seed
     settings = (job.data, folder, manifest, job.batch_size, job.sequence_length, data_seed)
     batches = train_batches(*settings, rank=world.rank, world_size=world.size)
-    windows = val_windows(job.data, folder, manifest, job.sequence_length, job.training.eval_tokens)
+    windows = validation_batches(job.data, folder, manifest, job.sequence_length, job.training.eval_tokens)
     plan = make_plan(job, model, batches, manifest, run_dir, runtime, world)
     prepare_blocks(model.blocks, job.runtime)
 
@@ -105,14 +105,15 @@ def build_trainer(
     peak = peak_flops(runtime.device, runtime.precision)
 
     def references() -> list[Reference]:
-        return [unigram(manifest), bigram([rows.stream for rows in batches.sets], windows.rows.stream, manifest)]
+        streams = [sequences.stream for sequences in batches.datasets]
+        return [unigram(manifest), bigram(streams, windows.sequences.stream, manifest)]
 
     return Trainer(
         model=model,
         update=Update(model, optimizer, state, job.training, micro_batch_size, job.seed, runtime, world),
         lr_share=lr_share(job.schedule, plan.total_steps),
         batches=batches,
-        load=ReadAhead(lambda step: as_tensors(batches.batch(step), runtime)),
+        load=Prefetcher(lambda step: as_tensors(batches.batch(step), runtime)),
         validator=Validator(windows, tokenizer.token_lengths(), micro_batch_size, runtime, world),
         sampler=Sampler(job.samples, tokenizer, runtime),
         checkpoints=make_checkpoints(
@@ -146,7 +147,7 @@ def make_plan(
     world: World,
 ) -> RunPlan:
     """Resolve every value that is null or auto in the configuration."""
-    total_steps = job.total_steps(batches.num_windows * job.sequence_length)
+    total_steps = job.total_steps(batches.num_sequences * job.sequence_length)
     return RunPlan(
         run_dir=run_dir,
         model=job.model,
@@ -167,7 +168,7 @@ def make_plan(
         tokenizer=job.tokenizer.name,
         train_tokens=batches.num_tokens,
         unused_tokens=batches.dropped_tokens,
-        epoch_sequences=batches.num_windows,
+        epoch_sequences=batches.num_sequences,
         data_fingerprint=manifest.fingerprint,
         flops_per_token=flops_per_token(model, job.sequence_length),
     )

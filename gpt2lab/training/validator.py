@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from gpt2lab.data import Batch, ValWindows
+from gpt2lab.data import Batch, ValidationBatches
 from gpt2lab.distributed import World
 from gpt2lab.evaluation.scoring import Perplexity, score_batches
 from gpt2lab.model import GPT
@@ -18,7 +18,7 @@ from gpt2lab.runtime import Runtime
 class Validator:
     """Scores the model on fixed windows of the validation split."""
 
-    windows: ValWindows
+    windows: ValidationBatches
     token_lengths: np.ndarray[Any, np.dtype[np.int64]]
     batch_size: int
     runtime: Runtime

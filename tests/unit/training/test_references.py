@@ -52,11 +52,11 @@ def test_references_are_per_token_of_the_validation_split(make_trainer):
     trainer = make_trainer("run")
     result = trainer.run()
     by_name = {reference.name: reference.score for reference in result.references}
-    val = trainer.validator.windows.rows.stream
+    val = trainer.validator.windows.sequences.stream
     counts = np.bincount(val.read(0, len(val)))
     p = counts[counts > 0] / counts.sum()
     assert by_name["unigram"].loss == pytest.approx(-(p * np.log(p)).sum(), rel=1e-9)
-    train = trainer.batches.sets[0].stream
+    train = trainer.batches.datasets[0].stream
     whole = [stream.read(0, len(stream)).tolist() for stream in (train, val)]
     assert by_name["bigram"].loss == pytest.approx(brute_force(*whole, 257), rel=1e-9)
     assert result.summary["bigram_loss"] == by_name["bigram"].loss
