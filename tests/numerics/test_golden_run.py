@@ -17,7 +17,7 @@ from gpt2lab.training.build import build_model, build_trainer
 
 WORDS = ["alpha", "beta", "gamma", "delta", "def", "return", "self", "the", "of", "and", "(", ")", ":", "=", "0", "1"]
 COMMON = [
-    "tokenizer=gpt2", "model.n_layer=2", "model.n_head=2", "model.n_embd=32", "model.block_size=64", "model.dropout=0",
+    "tokenizer=bytes", "model.n_layer=2", "model.n_head=2", "model.n_embd=32", "model.block_size=64", "model.dropout=0",
     "optimizer=adamw", "optimizer.lr=4e-3", "schedule=cosine", "schedule.warmup_steps=6", "schedule.min_lr_ratio=0.1",
     "training.max_steps=30", "training.batch_tokens=512", "training.micro_batch_size=4", "training.grad_clip=1.0",
     "training.z_loss=1e-4", "runtime.device=cpu", "runtime.precision=fp32", "seed=1337",
@@ -36,9 +36,9 @@ def test_losses_of_the_first_thirty_steps(tmp_path, variant):
     rng = random.Random(0)
     paragraphs = [" ".join(rng.choice(WORDS) for _ in range(200)) for _ in range(300)]
     (tmp_path / "text.txt").write_text("\n\n".join(paragraphs))
-    data = ["data=text_files", f"data.files=[{tmp_path}/text.txt]", f"data.root={tmp_path}", "data.delimiter='\\n\\n'"]
+    data = ["data=text_files", f"data.files=[{tmp_path}/text.txt]", f"data.root={tmp_path}", "data.min_document_bytes=0"]
     job = compose_config("train", [*data, *COMMON, *VARIANTS[variant]])
-    tokenizer, runtime = load_tokenizer("gpt2"), open_runtime(job.runtime)
+    tokenizer, runtime = load_tokenizer("bytes"), open_runtime(job.runtime)
     manifest = prepare(job.data, PrepareConfig(), tokenizer)
     model = build_model(job.model, job.seed, runtime).double()
     folder = dataset_folder(job.data, tokenizer)
