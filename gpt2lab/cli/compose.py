@@ -19,7 +19,17 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from gpt2lab.cli.override_errors import explain
-from gpt2lab.config import EvalJob, ExportJob, PrepareJob, SampleJob, TrainJob, UserError, from_dict
+from gpt2lab.config import (
+    DATA_SOURCES,
+    DataConfig,
+    EvalJob,
+    ExportJob,
+    PrepareJob,
+    SampleJob,
+    TrainJob,
+    UserError,
+    from_dict,
+)
 from gpt2lab.config.tokenizer import vocab_size_of
 
 JOBS: dict[str, type] = {
@@ -46,7 +56,15 @@ CONFIG_DIR = find_configs()
 OmegaConf.register_new_resolver("vocab_size_of", vocab_size_of, replace=True)
 
 for _name, _job in JOBS.items():
-    ConfigStore.instance().store(name=f"{_name}_schema", node=_job)
+    _schema = OmegaConf.structured(_job)
+    if "data" in _schema:
+        _schema.data = DataConfig  # the class of any source can be merged into their base class
+    ConfigStore.instance().store(name=f"{_name}_schema", node=_schema)
+for _name, _source in DATA_SOURCES.items():
+    _schema = OmegaConf.structured(_source)
+    if "mixture" in _schema:
+        OmegaConf.set_struct(conf=_schema.mixture, value=False)  # Hydra would refuse new keys in a dictionary
+    ConfigStore.instance().store(group="schema/data", name=_name, node=_schema)
 
 
 def compose_config(name: str, overrides: Iterable[str] = ()) -> Any:

@@ -5,7 +5,11 @@ import typing
 from collections.abc import Sequence
 
 from gpt2lab import config
-from gpt2lab.config import did_you_mean, one_line
+from gpt2lab.config import DATA_SOURCES, did_you_mean, one_line
+from gpt2lab.config.data import explain_option
+
+SOURCE_OF_CLASS = {source.__name__: name for name, source in DATA_SOURCES.items()}
+"""data=NAME by the name of its dataclass"""
 
 
 def explain(error: BaseException, keys: Sequence[str], groups: Sequence[str]) -> str:
@@ -29,6 +33,8 @@ def explain(error: BaseException, keys: Sequence[str], groups: Sequence[str]) ->
         # a key within the value that was typed, as in [{temprature: 1}]
         hint = did_you_mean(inner[1], typing.get_type_hints(getattr(config, inner[2])))
         return f"{overridden[1]}: unknown key {inner[1]} in it{hint}"
+    if inner and overridden and overridden[1] == f"data.{inner[1]}" and inner[2] in SOURCE_OF_CLASS:
+        return f"{overridden[1]}: {explain_option(inner[1], SOURCE_OF_CLASS[inner[2]])}"
     if overridden:
         key, known = overridden[1], [*keys, *groups]
         # model.positions is written with a slash when a variant is chosen, so "positions" alone may mean the group
@@ -42,6 +48,7 @@ def explain(error: BaseException, keys: Sequence[str], groups: Sequence[str]) ->
         if (group := key.replace(".", "/")) in groups:
             return f"{key}={value}: {key} is a group; choose a variant with a slash: {group}={value}"
         return f"{key}={value}: {key} holds several settings; expected one of them, {key}.NAME={value}"
-    if found := re.search(r"Error merging override (.+?) (Value .+?|Invalid value .+?|field .+?)\.? full_key", text):
+    problem = r"Value .+?|Invalid value .+?|Cannot convert .+?|field .+?"
+    if found := re.search(rf"Error merging override (.+?) ({problem})\.? full_key", text):
         return f"{found[1]}: {found[2]}"
     return text

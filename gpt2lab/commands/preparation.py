@@ -6,22 +6,22 @@ from pathlib import Path
 
 from gpt2lab import data
 from gpt2lab.config import PrepareJob
-from gpt2lab.data import inspect, open_set, set_folder, verify
-from gpt2lab.tokenizers import load_tokenizer
+from gpt2lab.data import dataset_folder, describe_dataset, open_dataset, verify
+from gpt2lab.tokenizers import load_tokenizer, open_tokenizer
 
 log = logging.getLogger(__name__)
 
 
 def prepare(job: PrepareJob, *, command: Sequence[str] | None = None) -> Path:
-    """Prepare the set, or check or show one that is there."""
-    tokenizer = load_tokenizer(job.tokenizer.name)
+    """Prepare the dataset, or check or describe an existing one; returns its folder."""
+    tokenizer = open_tokenizer(job.tokenizer)
     if job.verify or job.inspect:
-        folder, manifest = open_set(job.data, tokenizer)
+        folder, manifest = open_dataset(job.data, tokenizer)
         if job.verify:
             verify(folder, manifest)
             log.info("%s: every file is as it was written", folder.resolve())
         if job.inspect:
-            log.info(inspect(folder, manifest, tokenizer))
+            log.info(describe_dataset(folder, manifest, load_tokenizer(job.tokenizer, folder)))
         return folder
     manifest = data.prepare(job.data, job.prepare, tokenizer)
     for name, split in manifest.splits.items():
@@ -34,6 +34,6 @@ def prepare(job: PrepareJob, *, command: Sequence[str] | None = None) -> Path:
         )
     for reason, count in manifest.skipped.items():
         log.info("left out: %d documents (%s)", count, reason)
-    folder = set_folder(job.data, tokenizer).resolve()
+    folder = dataset_folder(job.data, tokenizer).resolve()
     log.info("written to %s", folder)
     return folder

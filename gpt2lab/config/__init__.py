@@ -5,7 +5,18 @@ are the Python API: ``ModelConfig(n_layer=2, n_head=2, n_embd=32)``. A value tha
 at construction, before any file is written. This package imports the standard library only.
 """
 
-from gpt2lab.config.data import DataConfig, PrepareConfig
+from gpt2lab.config.data import (
+    DATA_SOURCES,
+    DataConfig,
+    HubConfig,
+    JsonlFilesConfig,
+    MixtureConfig,
+    ParquetFilesConfig,
+    PrepareConfig,
+    PythonStdlibConfig,
+    StateOfTheUnionConfig,
+    TextFilesConfig,
+)
 from gpt2lab.config.errors import (
     RankFailedError,
     StoppedError,
@@ -28,6 +39,7 @@ from gpt2lab.config.tokenizer import TokenizerConfig
 from gpt2lab.config.training import LoggerConfig, OptimizerConfig, SamplesConfig, ScheduleConfig, TrainingConfig
 
 __all__ = [
+    "DATA_SOURCES",
     "IGNORE_INDEX",
     "ContextConfig",
     "CorpusConfig",
@@ -36,14 +48,19 @@ __all__ = [
     "EvalConfig",
     "EvalJob",
     "ExportJob",
+    "HubConfig",
+    "JsonlFilesConfig",
     "LoggerConfig",
     "MLPConfig",
+    "MixtureConfig",
     "ModelConfig",
     "NormConfig",
     "OptimizerConfig",
+    "ParquetFilesConfig",
     "PositionsConfig",
     "PrepareConfig",
     "PrepareJob",
+    "PythonStdlibConfig",
     "RankFailedError",
     "RuntimeConfig",
     "SampleJob",
@@ -51,9 +68,11 @@ __all__ = [
     "SamplesConfig",
     "SamplingConfig",
     "ScheduleConfig",
+    "StateOfTheUnionConfig",
     "StoppedError",
     "SweepConfig",
     "TasksConfig",
+    "TextFilesConfig",
     "TokenizerConfig",
     "TrainJob",
     "TrainingConfig",

@@ -10,7 +10,7 @@ from torch.utils.checkpoint import checkpoint
 
 from gpt2lab.checkpoint import BackgroundCheckpoints, CheckpointManager
 from gpt2lab.config import ModelConfig, TrainJob, choose, to_dict
-from gpt2lab.data import Manifest, ReadAhead, train_batches, val_windows
+from gpt2lab.data import Manifest, Prefetcher, train_batches, validation_batches
 from gpt2lab.distributed import World
 from gpt2lab.evaluation.device_batches import as_tensors
 from gpt2lab.model import GPT
@@ -70,7 +70,7 @@ def build_trainer(
     micro_batch_size = job.micro_batch_of(world.size)
     settings = (job.data, folder, manifest, job.batch_size, job.sequence_length, job.seed)
     batches = train_batches(*settings, rank=world.rank, world_size=world.size)
-    total_steps = job.total_steps(batches.num_windows * job.sequence_length)
+    total_steps = job.total_steps(batches.num_sequences * job.sequence_length)
     checkpoints = BackgroundCheckpoints if job.runtime.background_checkpoints else CheckpointManager
     make_optimizer = choose(OPTIMIZERS, job.optimizer.name, "optimizer.name")
     optimizer = Optimizers(make_optimizer(model, job.optimizer, job.peak_lr))
@@ -93,9 +93,9 @@ def build_trainer(
         update=update,
         lr_share=lr_share(job.schedule, total_steps),
         batches=batches,
-        load=ReadAhead(lambda step: as_tensors(batches.batch(step), runtime)),
+        load=Prefetcher(lambda step: as_tensors(batches.batch(step), runtime)),
         validator=Validator(
-            val_windows(job.data, folder, manifest, job.sequence_length, job.training.eval_tokens),
+            validation_batches(job.data, folder, manifest, job.sequence_length, job.training.eval_tokens),
             tokenizer.token_lengths(),
             micro_batch_size,
             runtime,

@@ -15,7 +15,7 @@ from gpt2lab.training.trainer import Trainer
 
 def start_line(trainer: Trainer, job: TrainJob, run_dir: Path) -> str:
     """What is about to be trained, with the products that are easy to get wrong."""
-    epochs = trainer.total_steps * job.batch_size / trainer.batches.num_windows
+    epochs = trainer.total_steps * job.batch_size / trainer.batches.num_sequences
     world_size = trainer.world.size
     rows = trainer.update.micro_batch_size
     accumulated = job.batch_size // world_size // rows

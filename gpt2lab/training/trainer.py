@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from gpt2lab.checkpoint import CheckpointManager
 from gpt2lab.config import StoppedError, TrainingConfig
-from gpt2lab.data import Batch, TrainBatches, ValWindows
+from gpt2lab.data import Batch, TrainBatches, ValidationBatches
 from gpt2lab.distributed import World
 from gpt2lab.evaluation.device_batches import TensorBatch
 from gpt2lab.evaluation.scoring import Perplexity, score_batches
@@ -60,7 +60,7 @@ class AskedToStop(BaseException):  # noqa: N818: like KeyboardInterrupt, whose k
 class Validator:
     """Scores the model on fixed windows of the validation split."""
 
-    windows: ValWindows
+    windows: ValidationBatches
     token_lengths: np.ndarray[Any, np.dtype[np.int64]]
     batch_size: int
     runtime: Runtime

@@ -271,8 +271,8 @@ def test_checkpoints_in_the_background_are_those_of_the_foreground(make_trainer)
 def test_an_epoch_is_every_window_once(make_trainer):
     trainer = make_trainer("run", max_steps=None, max_epochs=1.0)
     sequences = trainer.total_steps * trainer.batches.batch_size
-    assert 0 <= sequences - trainer.batches.num_windows < trainer.batches.batch_size
-    whole = trainer.batches.num_windows * trainer.batches.sequence_length
+    assert 0 <= sequences - trainer.batches.num_sequences < trainer.batches.batch_size
+    whole = trainer.batches.num_sequences * trainer.batches.sequence_length
     assert make_trainer("one", max_steps=None, max_epochs=1.0, batch_tokens=whole).total_steps == 1
 
 

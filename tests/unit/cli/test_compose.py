@@ -14,6 +14,10 @@ from gpt2lab.model.positions import POSITIONS
 from tests.tokenizer_files import smollm
 
 GROUP_OF_JOB = {"eval": "eval", "eval/corpus": "eval", "sampling": "sample"}
+REQUIRED_OPTIONS = {
+    "data/hub": ["data.hub_path=owner/name", "data.hub_revision=0123"],
+    "data/mixture": ["data.mixture={a: 1, b: 0.5}"],
+}
 
 
 @pytest.mark.parametrize("name", JOBS)
@@ -26,9 +30,10 @@ def test_defaults_compose(name):
 )
 def test_every_option_of_every_group_composes(option, tmp_path):
     group, choice = option.parent.as_posix(), option.name
-    needed = [f"tokenizer.path={smollm(tmp_path)}"] if choice == "huggingface" else []
+    required = REQUIRED_OPTIONS.get(f"{group}/{choice}", [])
+    required = [f"tokenizer.path={smollm(tmp_path)}"] if choice == "huggingface" else required
     plus = "+" if group == "experiment" else ""  # the default run is no experiment
-    job = compose_config(GROUP_OF_JOB.get(group, "train"), [f"{plus}{group}={choice}", *needed])
+    job = compose_config(GROUP_OF_JOB.get(group, "train"), [f"{plus}{group}={choice}", *required])
     if group.startswith("model/"):
         assert getattr(job.model, group.removeprefix("model/")).name == choice
 
