@@ -46,11 +46,10 @@ def train(job: TrainJob, *, command: Sequence[str] | None = None) -> TrainResult
     """
     world = open_world()
     runtime = open_runtime(job.runtime, world.local_rank)
-    untrained = open_tokenizer(job.tokenizer)
     start = world.on_main(lambda: find_start(job, Path(job.run_dir) if job.run_dir else None))
-    folder, manifest = world.on_main(lambda: open_or_prepare(job.data, untrained))
-    tokenizer = load_tokenizer(job.tokenizer, folder)
     model = build_model(job.model, job.seed, runtime)
+    folder, manifest = world.on_main(lambda: open_or_prepare(job.data, open_tokenizer(job.tokenizer)))
+    tokenizer = load_tokenizer(job.tokenizer, folder)  # a trained one is in the folder of its dataset
     if job.init_from:
         source = load_weights(model, job.init_from)
         log.info("weights from %s", source.describe())
