@@ -1,39 +1,6 @@
-"""Turn text into token shards: python prepare.py data=text_files data.files=[book.txt] data.name=book"""
+"""Tokenize a corpus into shards: python prepare.py data=text_files data.files=[book.txt] data.name=book"""
 
-import logging
-
-from gpt2lab.compose import run_job
-from gpt2lab.config import PrepareJob
-from gpt2lab.data import inspect, open_set, prepare, set_folder, verify
-from gpt2lab.tokenizers import load_tokenizer
-
-log = logging.getLogger(__name__)
-
-
-def main(job: PrepareJob) -> None:
-    """Prepare the set, or check or show one that is there."""
-    tokenizer = load_tokenizer(job.tokenizer.name)
-    if job.verify or job.inspect:
-        folder, manifest = open_set(job.data, tokenizer)
-        if job.verify:
-            verify(folder, manifest)
-            log.info("%s: every file is as it was written", folder.resolve())
-        if job.inspect:
-            log.info(inspect(folder, manifest, tokenizer))
-        return
-    manifest = prepare(job.data, job.prepare, tokenizer)
-    for name, split in manifest.splits.items():
-        log.info(
-            "%-5s %13s tokens  %9s documents  %14s bytes",
-            name,
-            f"{split.tokens:,}",
-            f"{split.documents:,}",
-            f"{split.bytes:,}",
-        )
-    for reason, count in manifest.skipped.items():
-        log.info("left out: %d documents (%s)", count, reason)
-    log.info("written to %s", set_folder(job.data, tokenizer).resolve())
-
+from gpt2lab.cli.main import run_command
 
 if __name__ == "__main__":
-    run_job("prepare", main)
+    run_command("prepare")

@@ -69,11 +69,11 @@ if __name__ == "__main__":
 """,
     "gpt2lab": """
 import sys
-from gpt2lab.config import DataConfig, PrepareConfig
+from gpt2lab.config import DataConfig, JsonlFilesConfig, PrepareConfig
 from gpt2lab.data import prepare
 from gpt2lab.tokenizers import load_tokenizer
 corpus, out, workers = sys.argv[1], sys.argv[2], int(sys.argv[3])
-data = DataConfig(source="jsonl_files", name="corpus", root=out, files=[corpus], val_fraction=0.01)
+data = JsonlFilesConfig(name="corpus", root=out, files=[corpus], val_fraction=0.01)
 manifest = prepare(data, PrepareConfig(num_workers=workers), load_tokenizer("gpt2"))
 print(sum(split.tokens for split in manifest.splits.values()))
 """,

@@ -21,16 +21,9 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.run import main as torchrun
 from torch.nn.parallel import DistributedDataParallel
 
+from gpt2lab.config import RankFailedError
+
 Value = TypeVar("Value")
-
-
-class RankFailedError(RuntimeError):
-    """A process of the run ended with an error, and the others were ended with it."""
-
-    def __init__(self, message: str, status: int) -> None:
-        super().__init__(message)
-        self.status = status
-        """that process's exit status"""
 
 
 @dataclass(frozen=True)
@@ -101,16 +94,15 @@ def close_world() -> None:
         dist.destroy_process_group()
 
 
-def launch(num_processes: int, arguments: Sequence[str]) -> None:
-    """Run this script with ``arguments`` in several processes on this machine, by torch's elastic launcher.
+def launch(num_processes: int, command: Sequence[str]) -> None:
+    """Run ``command`` (a script or ``--module NAME``, and its arguments) in several processes on this machine.
 
     Raises:
         RankFailedError: one of them failed, which ends all.
     """
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # what failed is said by the process
-    command = ["--standalone", f"--nproc-per-node={num_processes}", sys.argv[0], *arguments]
     try:
-        torchrun(command)
+        torchrun(["--standalone", f"--nproc-per-node={num_processes}", *command])
     except ChildFailedError as error:
         rank, failure = error.get_first_failure()
         raise RankFailedError(

@@ -30,6 +30,16 @@ class Runtime:
         """Format of the matrix products and of what they leave behind, such as cached keys and values."""
         return DTYPES[self.precision]
 
+    @property
+    def device_name(self) -> str:
+        """``cpu``, or the GPU's name."""
+        return torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else self.device.type
+
+    @property
+    def cpu_threads(self) -> int:
+        """Threads that one operation on the CPU uses."""
+        return torch.get_num_threads()
+
     def autocast(self) -> AbstractContextManager[object]:
         """Matrix products in the run's precision; weights, norms and sums stay float32."""
         if self.precision == "fp32":

@@ -5,8 +5,28 @@ are the Python API: ``ModelConfig(n_layer=2, n_head=2, n_embd=32)``. A value tha
 at construction, before any file is written. This package imports the standard library only.
 """
 
-from gpt2lab.config.data import DataConfig, PrepareConfig
-from gpt2lab.config.errors import UserError, check, check_divides, choose, did_you_mean, one_line
+from gpt2lab.config.data import (
+    DATA_SOURCES,
+    DataConfig,
+    HubConfig,
+    JsonlFilesConfig,
+    MixtureConfig,
+    ParquetFilesConfig,
+    PrepareConfig,
+    PythonStdlibConfig,
+    StateOfTheUnionConfig,
+    TextFilesConfig,
+)
+from gpt2lab.config.errors import (
+    RankFailedError,
+    StoppedError,
+    UserError,
+    check,
+    check_divides,
+    choose,
+    did_you_mean,
+    one_line,
+)
 from gpt2lab.config.evaluation import CorpusConfig, EvalConfig, TasksConfig
 from gpt2lab.config.jobs import EvalJob, ExportJob, PrepareJob, SampleJob, TrainJob
 from gpt2lab.config.model import IGNORE_INDEX, MLPConfig, ModelConfig, NormConfig, PositionsConfig
@@ -14,10 +34,12 @@ from gpt2lab.config.plain import from_dict, to_dict
 from gpt2lab.config.quality import ContextConfig, SampleQualityConfig
 from gpt2lab.config.runtime import RuntimeConfig
 from gpt2lab.config.sampling import DecodingConfig, SamplingConfig
+from gpt2lab.config.sweep import SweepConfig
 from gpt2lab.config.tokenizer import TokenizerConfig
 from gpt2lab.config.training import LoggerConfig, OptimizerConfig, SamplesConfig, ScheduleConfig, TrainingConfig
 
 __all__ = [
+    "DATA_SOURCES",
     "IGNORE_INDEX",
     "ContextConfig",
     "CorpusConfig",
@@ -26,21 +48,31 @@ __all__ = [
     "EvalConfig",
     "EvalJob",
     "ExportJob",
+    "HubConfig",
+    "JsonlFilesConfig",
     "LoggerConfig",
     "MLPConfig",
+    "MixtureConfig",
     "ModelConfig",
     "NormConfig",
     "OptimizerConfig",
+    "ParquetFilesConfig",
     "PositionsConfig",
     "PrepareConfig",
     "PrepareJob",
+    "PythonStdlibConfig",
+    "RankFailedError",
     "RuntimeConfig",
     "SampleJob",
     "SampleQualityConfig",
     "SamplesConfig",
     "SamplingConfig",
     "ScheduleConfig",
+    "StateOfTheUnionConfig",
+    "StoppedError",
+    "SweepConfig",
     "TasksConfig",
+    "TextFilesConfig",
     "TokenizerConfig",
     "TrainJob",
     "TrainingConfig",

@@ -11,6 +11,23 @@ class UserError(ValueError):
     """A mistake the user can mend: the message is one line with the value, what was expected and what to type."""
 
 
+class StoppedError(Exception):
+    """A run was stopped by a signal and has saved its state."""
+
+    def __init__(self, message: str, signal_number: int) -> None:
+        super().__init__(message)
+        self.signal = signal_number
+
+
+class RankFailedError(RuntimeError):
+    """A process of the run ended with an error, and the others were ended with it."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+        """exit status of that process"""
+
+
 def choose(registry: typing.Mapping[str, Choice], name: str, key: str) -> Choice:
     """Look ``name`` up in a registry of variants; ``key`` is the setting to blame when it is not there."""
     if name not in registry:

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass, field
 
-from gpt2lab.config.data import DataConfig, PrepareConfig
+from gpt2lab.config.data import DataConfig, PrepareConfig, StateOfTheUnionConfig
 from gpt2lab.config.errors import UserError, check
 from gpt2lab.config.evaluation import EvalConfig
 from gpt2lab.config.model import ModelConfig
@@ -19,7 +19,7 @@ class TrainJob:
 
     model: ModelConfig = field(default_factory=ModelConfig)
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
-    data: DataConfig = field(default_factory=DataConfig)
+    data: DataConfig = field(default_factory=StateOfTheUnionConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     training: TrainingConfig = field(default_factory=lambda: TrainingConfig(max_steps=1000))
@@ -113,7 +113,7 @@ class TrainJob:
 class PrepareJob:
     """``python prepare.py``"""
 
-    data: DataConfig = field(default_factory=DataConfig)
+    data: DataConfig = field(default_factory=StateOfTheUnionConfig)
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
     prepare: PrepareConfig = field(default_factory=PrepareConfig)
     verify: bool = False

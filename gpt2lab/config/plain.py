@@ -15,7 +15,12 @@ def to_dict(config: Any) -> dict[str, Any]:
 
 
 def from_dict(cls: type[Config], values: dict[str, Any]) -> Config:
-    """Rebuild a config (and so check it again) from ``to_dict``'s output; an unknown key is a ``UserError``."""
+    """Rebuild a config (and so check it again) from ``to_dict``'s output; an unknown key is a ``UserError``.
+
+    A class with several kinds has a method ``class_of``, which chooses the kind from the values.
+    """
+    if class_of := getattr(cls, "class_of", None):
+        cls = class_of(values)
     hints = typing.get_type_hints(cls)
     unknown = sorted(set(values) - set(hints))
     if unknown:

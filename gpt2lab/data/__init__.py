@@ -1,39 +1,48 @@
-"""Text -> documents (sources) -> token files (prepare, shards, manifest) -> batches in a fixed order (batches).
+"""Text -> documents (``sources``) -> token shards (``preparation``) -> batches in a fixed order (``loading``).
 
-This package takes a tokenizer as an argument and never imports one.
+``open_or_prepare`` finds the prepared dataset of a configuration, or prepares a small one. This package takes a tokenizer as
+an argument and imports none.
 """
 
-from gpt2lab.config import IGNORE_INDEX
-from gpt2lab.data.loading.batches import TrainBatches, ValWindows
-from gpt2lab.data.inspection import inspect
-from gpt2lab.data.manifest import Manifest, Split, TextTokenizer, load_manifest, verify
-from gpt2lab.data.loading.mixture import train_batches, val_windows
-from gpt2lab.data.loading.prefetch import ReadAhead
+from gpt2lab.data.datasets import dataset_folder, open_dataset, open_or_prepare, prepare
+from gpt2lab.data.inspection import describe_dataset
+from gpt2lab.data.loading.batches import TrainBatches, ValidationBatches
+from gpt2lab.data.loading.mixture import train_batches, validation_batches
+from gpt2lab.data.loading.prefetch import Prefetcher
 from gpt2lab.data.loading.sequences import Batch
-from gpt2lab.data.datasets import open_or_prepare, open_set, prepare, set_folder
-from gpt2lab.data.sources import SOURCES, Source, open_source
 from gpt2lab.data.loading.stream import TokenStream
+from gpt2lab.data.manifest import (
+    Manifest,
+    Split,
+    TextTokenizer,
+    TrainableTokenizer,
+    TrainedTokenizer,
+    load_manifest,
+    verify,
+)
+from gpt2lab.data.sources import SOURCES, Source, open_source
 
 __all__ = [
-    "IGNORE_INDEX",
     "SOURCES",
     "Batch",
     "Manifest",
-    "ReadAhead",
+    "Prefetcher",
     "Source",
     "Split",
     "TextTokenizer",
     "TokenStream",
     "TrainBatches",
-    "ValWindows",
-    "inspect",
+    "TrainableTokenizer",
+    "TrainedTokenizer",
+    "ValidationBatches",
+    "dataset_folder",
+    "describe_dataset",
     "load_manifest",
+    "open_dataset",
     "open_or_prepare",
-    "open_set",
     "open_source",
     "prepare",
-    "set_folder",
     "train_batches",
-    "val_windows",
+    "validation_batches",
     "verify",
 ]

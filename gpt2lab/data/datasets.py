@@ -1,78 +1,71 @@
-"""A prepared set by its configuration: where it lives, whether it is the right one, what to type when it is not."""
+"""Finds the prepared dataset of a configuration, prepares it if it is missing and small, checks that it is the right one."""
 
-import re
-import shlex
 from pathlib import Path
 
 from gpt2lab.config import DataConfig, PrepareConfig, UserError
-from gpt2lab.data.manifest import Manifest, TextTokenizer, load_manifest, token_dtype, verify
+from gpt2lab.config.data import MixtureConfig
 from gpt2lab.data.loading.mixture import open_mixture
-from gpt2lab.data.preparation.build import build, exclusive
-from gpt2lab.data.sources import open_source
+from gpt2lab.data.manifest import Manifest, TextTokenizer, TrainableTokenizer, load_manifest, token_dtype, verify
+from gpt2lab.data.preparation.build import build_dataset, hidden_folders, locked, restore_predecessor
+from gpt2lab.data.preparation.command_line import prepare_command
+from gpt2lab.data.sources import Source, open_source
 
-UNASKED_LIMIT_BYTES = 200 * 1000**2
-"""Training prepares a missing set by itself below this size, which is a minute's work or so."""
-
-PLAIN_WORD = re.compile(r"[A-Za-z/_][\w./*-]*")
-"""What needs no quotes in an override"""
+AUTOMATIC_LIMIT_BYTES = 200 * 1000**2
+"""Training prepares a missing dataset by itself if its source is smaller than this, which takes a minute or so."""
 
 VERIFY_LIMIT_BYTES = 2 * 1024**3
-"""Training hashes the shards first below this size, which takes a second or two; above it checks their sizes."""
+"""Training hashes the shards first below this size, which takes a second or two; above it, it checks only their sizes."""
 
-
-MIXTURE = "mixture"
-
-
-def set_folder(data: DataConfig, tokenizer: TextTokenizer) -> Path:
-    """Where the prepared set of ``data`` for ``tokenizer`` lives: ``<root>/<name>/<tokenizer>``."""
+def dataset_folder(data: DataConfig, tokenizer: TextTokenizer | TrainableTokenizer) -> Path:
+    """Where the prepared dataset of ``data`` for ``tokenizer`` lives: ``<root>/<name>/<tokenizer>``."""
     return Path(data.root, data.name, tokenizer.name)
 
 
-def prepare(data: DataConfig, prepare: PrepareConfig, tokenizer: TextTokenizer) -> Manifest:
-    """Tokenise the source of ``data`` into a prepared set; equal input gives equal bytes.
+def prepare(data: DataConfig, settings: PrepareConfig, tokenizer: TextTokenizer | TrainableTokenizer) -> Manifest:
+    """Tokenize the source of ``data`` into a prepared dataset; equal input gives equal bytes.
 
     Raises:
-        UserError: the set is there already and ``prepare.overwrite`` is false, the source cannot be read, or a split
-            would be empty. A set that was there stays then; a hidden folder is left only if there is work of more than
-            some seconds in it, from which the same command goes on.
+        UserError: the dataset exists and ``prepare.overwrite`` is false, the source cannot be read, or a split would be
+            empty. An existing dataset then stays. A hidden folder is left only if it holds more than some seconds of
+            work, from which the same command resumes.
     """
-    if data.source == MIXTURE:
-        raise UserError("data=mixture: prepare its sets one by one, data=NAME; training then reads all of them")
-    folder = set_folder(data, tokenizer)
+    if isinstance(data, MixtureConfig):
+        raise UserError(
+            "data=mixture: expected one dataset: prepare those of the mixture one by one with data=NAME; training then "
+            "reads all of them"
+        )
+    folder = dataset_folder(data, tokenizer)
     source = open_source(data)
     source.size_bytes()
-    with exclusive(folder.parent):
-        if folder.exists() and not prepare.overwrite:
+    with locked(folder.parent):
+        restore_predecessor(folder)
+        if folder.exists() and not settings.overwrite:
             raise UserError(
-                f"{folder}: is there already: add prepare.overwrite=true to replace it, or another data.name"
+                f"{folder}: exists already: add prepare.overwrite=true to replace it, or give another data.name"
             )
-        return build(folder, source, data, prepare, tokenizer)
+        return build_dataset(folder, source, settings, tokenizer)
 
 
-def open_or_prepare(data: DataConfig, tokenizer: TextTokenizer) -> tuple[Path, Manifest]:
-    """The folder and manifest of a prepared set that fits ``data``; a small local source is prepared when missing.
+def open_or_prepare(data: DataConfig, tokenizer: TextTokenizer | TrainableTokenizer) -> tuple[Path, Manifest]:
+    """The folder and manifest of the prepared dataset of ``data``; a small local source is prepared when missing.
 
     Raises:
-        UserError: the set is missing and its source is large or elsewhere, was made from other text or settings than
-            ``data`` names, or is damaged.
+        UserError: the dataset is missing and its source is large or remote, or it was made from other text or settings
+            than those of ``data``, or it is damaged.
     """
-    if data.source == MIXTURE:
-        return open_set(data, tokenizer)
-    folder = set_folder(data, tokenizer)
+    if isinstance(data, MixtureConfig):
+        return open_dataset(data, tokenizer)
+    folder = dataset_folder(data, tokenizer)
     source = open_source(data)
+    restore_if_interrupted(folder)
     if not folder.exists():
-        if not source.local or source.size_bytes() >= UNASKED_LIMIT_BYTES:
-            raise UserError(f"{folder}: this set is not prepared yet: type {prepare_command(data, tokenizer)}")
-        with exclusive(folder.parent):
-            if not folder.exists():  # another process may have made it meanwhile
-                build(folder, source, data, PrepareConfig(), tokenizer)
+        if not source.local or source.size_bytes() >= AUTOMATIC_LIMIT_BYTES:
+            raise UserError(f"{folder}: this dataset is not prepared yet: type {prepare_command(data, tokenizer)}")
+        with locked(folder.parent):
+            if not folder.exists():  # another process may have prepared it meanwhile
+                build_dataset(folder, source, PrepareConfig(), tokenizer)
     manifest = load_manifest(folder, tokenizer)
-    difference = source.difference(manifest.source)
-    if difference is None and source.split_rule is None and manifest.val_fraction != data.val_fraction:
-        difference = f"data.val_fraction={manifest.val_fraction} there, data.val_fraction={data.val_fraction} here"
-    if difference is None and manifest.deduplicate != data.deduplicate:
-        difference = f"data.deduplicate={manifest.deduplicate} there, data.deduplicate={data.deduplicate} here"
-    if difference:
+    if difference := difference_from(source, manifest):
         raise UserError(
             f"{folder}: was made from something else ({difference}): prepare it again with prepare.overwrite=true, "
             "or give another data.name"
@@ -83,44 +76,32 @@ def open_or_prepare(data: DataConfig, tokenizer: TextTokenizer) -> tuple[Path, M
     return folder, manifest
 
 
-def open_set(data: DataConfig, tokenizer: TextTokenizer) -> tuple[Path, Manifest]:
-    """The folder and manifest of a prepared set or mixture, whatever text it was made from.
+def open_dataset(data: DataConfig, tokenizer: TextTokenizer | TrainableTokenizer) -> tuple[Path, Manifest]:
+    """The folder and manifest of a prepared dataset or mixture, whatever text it was made from.
 
     Raises:
-        UserError: a set is missing, damaged or of another tokenizer.
+        UserError: a dataset is missing, damaged or made with another tokenizer.
     """
-    if data.source == MIXTURE:
+    if isinstance(data, MixtureConfig):
         return open_mixture(data, tokenizer)
-    folder = set_folder(data, tokenizer)
+    folder = dataset_folder(data, tokenizer)
+    restore_if_interrupted(folder)
     return folder, load_manifest(folder, tokenizer)
 
 
-def prepare_command(data: DataConfig, tokenizer: TextTokenizer) -> str:
-    """The command line that prepares ``data``, on one line; every setting is in it, since YAML files have defaults."""
-    settings = {key: value for key, value in vars(data).items() if key != "source"}
-    overrides = [f"data={data.source}", f"tokenizer={tokenizer.name}"]
-    overrides += [f"data.{key}={hydra_value(value)}" for key, value in settings.items()]
-    return " ".join(["python", "prepare.py", *map(shell_word, overrides)])
+def restore_if_interrupted(folder: Path) -> None:
+    """Bring back the dataset that an overwrite had moved away when it was killed."""
+    if hidden_folders(folder)[1].is_dir():
+        with locked(folder.parent):
+            restore_predecessor(folder)
 
 
-def hydra_value(value: object) -> str:
-    """A value as Hydra's override grammar reads it."""
-    if value is None:
-        return "null"
-    if isinstance(value, list):
-        return f"[{','.join(map(hydra_value, value))}]"
-    if not isinstance(value, str) or (PLAIN_WORD.fullmatch(value) and value.lower() not in ("true", "false", "null")):
-        return str(value)
-    # Only a quote, and backslashes before one, are escaped in a quoted value.
-    return '"' + re.sub(r'(\\*)("|$)', lambda found: found[1] * 2 + '\\"' * bool(found[2]), value) + '"'
-
-
-def shell_word(word: str) -> str:
-    """A word for bash or zsh, without a line break in it."""
-    if word.isprintable():
-        return shlex.quote(word)
-    escapes = {"\\": r"\\", "'": r"\'", "\n": r"\n", "\t": r"\t"}
-    escapes |= {c: f"\\U{ord(c):08x}" for c in word if not c.isprintable() and c not in escapes}
-    return f"$'{''.join(escapes.get(c, c) for c in word)}'"
-
-
+def difference_from(source: Source, manifest: Manifest) -> str | None:
+    """The first setting or file of ``source`` that differs from those a dataset was made with; None if all agree."""
+    if difference := source.difference(manifest.source):
+        return difference
+    for key in ("val_fraction", "deduplicate"):
+        there, here = getattr(manifest, key), getattr(source, key)
+        if there != here:
+            return f"data.{key}={there} there, data.{key}={here} here"
+    return None

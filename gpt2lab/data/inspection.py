@@ -1,4 +1,4 @@
-"""What is in a prepared set, for people to look at: manifest and shards -> lines of text."""
+"""Describes a prepared dataset for people: manifest and shards -> lines of text."""
 
 from pathlib import Path
 from typing import Protocol
@@ -13,17 +13,17 @@ SHOWN_DOCUMENTS = 3
 SHOWN_CHARACTERS = 300
 SHOWN_TOKENS = 10
 COUNTED_TOKENS = 2**24
-"""of the beginning of a split, for the most frequent tokens"""
+"""Tokens from the beginning of a split that are counted for the most frequent ones"""
 
 
 class Decoder(Protocol):
-    """What is needed of a tokenizer."""
+    """What the description needs of a tokenizer."""
 
     def decode(self, ids: list[int]) -> str:
         """The text of token ids."""
 
 
-def inspect(folder: Path, manifest: Manifest, tokenizer: Decoder) -> str:
+def describe_dataset(folder: Path, manifest: Manifest, tokenizer: Decoder) -> str:
     """Counts, lengths of documents, frequent tokens, and the beginnings of some documents spread over each split."""
     lines = [f"{folder}: tokenizer {manifest.tokenizer}, fingerprint {manifest.fingerprint}"]
     lines += [f"  {key}: {value}" for key, value in manifest.source.items() if key != "files"]
@@ -35,10 +35,10 @@ def inspect(folder: Path, manifest: Manifest, tokenizer: Decoder) -> str:
         lines += [
             "",
             f"{name}: {split.tokens:,} tokens, {split.documents:,} documents, {split.bytes:,} bytes in "
-            f"{len(split.shards)} shards; {split.bytes / (split.tokens - split.documents):.2f} bytes a token, "
+            f"{len(split.shards)} shards; {split.bytes / (split.tokens - split.documents):.2f} bytes per token, "
             f"unigram entropy {split.unigram_entropy:.4f} nats",
-            f"  tokens a document: {describe(lengths_D)}",
-            f"  most frequent: {frequent(stream, manifest, tokenizer)}",
+            f"  tokens per document: {describe_lengths(lengths_D)}",
+            f"  most frequent: {frequent_tokens(stream, manifest, tokenizer)}",
         ]
         for document in np.linspace(0, len(starts_D) - 1, SHOWN_DOCUMENTS).astype(int).tolist():
             begin = int(starts_D[document]) + 1
@@ -48,16 +48,16 @@ def inspect(folder: Path, manifest: Manifest, tokenizer: Decoder) -> str:
     return "\n".join(lines)
 
 
-def describe(length_D: NDArray[np.int64]) -> str:
-    """Least, quartiles, most and mean."""
+def describe_lengths(length_D: NDArray[np.int64]) -> str:
+    """Minimum, maximum, quartiles and mean."""
     low, quarter, median, three_quarters, high = np.quantile(length_D, [0, 0.25, 0.5, 0.75, 1]).round().astype(int)
     return (
         f"{low:,} to {high:,}, quartiles {quarter:,} / {median:,} / {three_quarters:,}, mean {length_D.mean():,.1f}"
     )
 
 
-def frequent(stream: TokenStream, manifest: Manifest, tokenizer: Decoder) -> str:
-    """The most frequent tokens with their shares, and how much of the vocabulary occurs."""
+def frequent_tokens(stream: TokenStream, manifest: Manifest, tokenizer: Decoder) -> str:
+    """The most frequent tokens with their shares, and the part of the vocabulary that occurs."""
     tokens = stream.read(0, min(len(stream), COUNTED_TOKENS))
     counts_V = np.bincount(tokens, minlength=manifest.vocab_size)
     top = np.argsort(-counts_V, kind="stable")[:SHOWN_TOKENS].tolist()

@@ -1,16 +1,16 @@
-"""What a prepared set says of itself: manifest.json <-> dataclasses, checked against each other and the files.
+"""The manifest of a prepared dataset: manifest.json as dataclasses, checked for consistency and against the files.
 
-``docs/data_format.md`` describes the files for readers in other languages. ``write_manifest`` comes last when a set is
-written; ``load_manifest`` refuses a set that is incomplete, ``verify`` also one that has changed.
+``docs/data_format.md`` describes the files for readers in other languages. ``write_manifest`` is the last step of
+preparing; ``load_manifest`` refuses an incomplete dataset, ``verify`` also one whose files have changed.
 """
 
 import dataclasses
 import hashlib
 import json
-import os
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,19 +24,49 @@ SPLITS = ("train", "val")
 STARTS_DTYPE = np.dtype("<i8")
 END_OF_TEXT_RULE = "before each document"
 SPLIT_RULE = "val if the first 8 bytes of SHA-256(document in UTF-8), big-endian, are below val_fraction * 2**64"
-MEND = "prepare it again with prepare.overwrite=true"
+HOW_TO_FIX = "prepare it again with prepare.overwrite=true"
 
 
 class TextTokenizer(Protocol):
     """What preparing needs of a tokenizer."""
 
     name: str
+    """also the folder of the prepared dataset below ``<root>/<name>/``"""
     vocab_size: int
     eot_id: int
     fingerprint: str
 
+    @property
+    def overrides(self) -> tuple[str, ...]:
+        """What selects it on a command line, for example ``tokenizer=gpt2``."""
+
     def encode_array(self, text: str) -> NDArray[np.unsignedinteger]:
         """Token ids of a text that has a UTF-8 form, none of them ``eot_id``."""
+
+
+class TrainedTokenizer(TextTokenizer, Protocol):
+    """A tokenizer that was trained on a text, and is saved with it."""
+
+    @property
+    def files(self) -> Mapping[str, str]:
+        """Name and content of the files that it is loaded from; equal for equal training text."""
+
+
+@runtime_checkable
+class TrainableTokenizer(Protocol):
+    """A tokenizer that is yet to be trained on the training split of the dataset that it is to encode."""
+
+    name: str
+    """of the tokenizer that ``train`` returns; it holds all settings, for example ``bpe_4096``"""
+    overrides: tuple[str, ...]
+    """what selects it on a command line, for example ``tokenizer=bpe`` and ``tokenizer.vocab_size=4096``"""
+
+    def train(self, documents: Iterator[str]) -> TrainedTokenizer:
+        """A tokenizer trained on the documents, the same for the same documents.
+
+        Raises:
+            UserError: the text is too small for the vocabulary.
+        """
 
 
 @dataclass(frozen=True)
@@ -53,20 +83,20 @@ class Shard:
 
 @dataclass(frozen=True)
 class Split:
-    """The shards of one side, and its totals."""
+    """The shards of one split, and its totals."""
 
     tokens: int
     documents: int
     bytes: int
     """of the documents' text in UTF-8; end-of-text counts 0"""
     unigram_entropy: float
-    """nats a token, of this split's own token frequencies, end-of-text included"""
+    """nats per token, of this split's own token frequencies, end-of-text included"""
     shards: tuple[Shard, ...]
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """What ``manifest.json`` says of a prepared set; equal input gives an equal manifest."""
+    """The content of ``manifest.json``; equal input gives an equal manifest."""
 
     format: str
     version: int
@@ -77,16 +107,18 @@ class Manifest:
     end_of_text_rule: str
     split_rule: str
     val_fraction: float | None
-    """of the documents, in ``split_rule``; None where the source divides them itself"""
+    """share of the documents, in ``split_rule``; None where the source divides its text itself"""
     dtype: str
     source: dict[str, Any]
     skipped: dict[str, int]
-    """reason -> documents of the source that are not in the set"""
+    """reason -> documents of the source that are not in the dataset"""
     splits: dict[str, Split]
     fingerprint: str
     """SHA-256 over the tokenizer's fingerprint and the shards' hashes, in order"""
     deduplicate: bool = False
     """whether copies of a document were left out; version 1 has no such key"""
+    tokenizer_files: dict[str, str] = field(default_factory=dict)
+    """name -> SHA-256 of the files of a tokenizer trained on this text; versions 1 and 2 have no such key"""
 
 
 def token_dtype(vocab_size: int) -> np.dtype[Any]:
@@ -94,31 +126,34 @@ def token_dtype(vocab_size: int) -> np.dtype[Any]:
     return np.dtype("<u2" if vocab_size <= 2**16 else "<u4")
 
 
-def set_fingerprint(tokenizer_fingerprint: str, splits: dict[str, Split]) -> str:
-    """The identity of a prepared set's content."""
+def dataset_fingerprint(tokenizer_fingerprint: str, splits: dict[str, Split]) -> str:
+    """SHA-256 that identifies the tokens of a prepared dataset."""
     hashes = [shard.sha256 for name in SPLITS for shard in splits[name].shards]
     return hashlib.sha256(" ".join([tokenizer_fingerprint, *hashes]).encode()).hexdigest()
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write ``manifest.json``, which makes ``folder`` a prepared set."""
+    """Write ``manifest.json``, which makes ``folder`` a prepared dataset."""
     with (folder / "manifest.json").open("w", encoding="utf-8", newline="\n") as file:
         json.dump(dataclasses.asdict(manifest), file, indent=2, ensure_ascii=False)
         file.write("\n")
         sync(file)
 
 
-def load_manifest(folder: Path, tokenizer: TextTokenizer | None = None) -> Manifest:
-    """The manifest of a prepared set whose files all have the right size.
+def load_manifest(folder: Path, tokenizer: TextTokenizer | TrainableTokenizer | None = None) -> Manifest:
+    """The manifest of a prepared dataset whose files all have the right size.
+
+    Args:
+        folder: of the dataset.
+        tokenizer: the one it must be made with; one that is yet to be trained is compared by name. None: any.
 
     Raises:
-        UserError: there is no such set, it is damaged or of a newer format, or it was made with another tokenizer
-            than ``tokenizer``.
+        UserError: the dataset is missing, damaged, of a newer format, or made with another tokenizer.
     """
     path = folder / "manifest.json"
     if not path.is_file():
         raise UserError(
-            f"{folder}: expected a prepared set, found no manifest.json: run python prepare.py for it first"
+            f"{folder}: expected a prepared dataset, found no manifest.json: run python prepare.py for it first"
         )
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
@@ -126,19 +161,19 @@ def load_manifest(folder: Path, tokenizer: TextTokenizer | None = None) -> Manif
     except (ValueError, KeyError, TypeError):
         version = None
     if not isinstance(version, int):
-        raise UserError(f"{path}: expected the manifest of a prepared set, found something else: {MEND}")
+        raise UserError(f"{path}: expected the manifest of a prepared dataset, found something else: {HOW_TO_FIX}")
     if version > VERSION:
-        raise UserError(f"{path}: has version {version}, expected at most {VERSION}: update gpt2lab, or {MEND}")
+        raise UserError(f"{path}: has version {version}, expected at most {VERSION}: update gpt2lab, or {HOW_TO_FIX}")
     manifest = parse_manifest(path, values)
-    if tokenizer and (manifest.tokenizer, manifest.tokenizer_fingerprint) != (tokenizer.name, tokenizer.fingerprint):
-        raise UserError(
-            f"{folder}: made with tokenizer={manifest.tokenizer} ({manifest.tokenizer_fingerprint[:12]}), expected "
-            f"tokenizer={tokenizer.name} ({tokenizer.fingerprint[:12]}): {MEND}"
-        )
+    if tokenizer is not None:
+        check_tokenizer(folder, manifest, tokenizer)
     for split in manifest.splits.values():
         for shard in split.shards:
             check_npy(folder / shard.file, token_dtype(manifest.vocab_size), shard.tokens)
             check_npy(folder / shard.starts_file, STARTS_DTYPE, shard.documents)
+    for name in manifest.tokenizer_files:
+        if not (folder / name).is_file():
+            raise UserError(f"{folder / name}: is missing: {HOW_TO_FIX}")
     return manifest
 
 
@@ -157,36 +192,49 @@ def parse_manifest(path: Path, values: dict[str, Any]) -> Manifest:
             tuple(splits) == SPLITS
             and sums == [(split.tokens, split.documents) for split in splits.values()]
             and manifest.dtype == token_dtype(manifest.vocab_size).name
-            and manifest.fingerprint == set_fingerprint(manifest.tokenizer_fingerprint, splits)
+            and manifest.fingerprint == dataset_fingerprint(manifest.tokenizer_fingerprint, splits)
         )
     except (TypeError, KeyError, AttributeError) as error:
-        raise UserError(f"{path}: not a whole manifest ({error}): {MEND}") from None
+        raise UserError(f"{path}: not a complete manifest ({error}): {HOW_TO_FIX}") from None
     if not consistent:
-        raise UserError(f"{path}: its totals, dtype or fingerprint do not follow from its shards: {MEND}")
+        raise UserError(f"{path}: its totals, dtype or fingerprint do not follow from its shards: {HOW_TO_FIX}")
     return manifest
+
+
+def check_tokenizer(folder: Path, manifest: Manifest, tokenizer: TextTokenizer | TrainableTokenizer) -> None:
+    """Raise ``UserError`` unless the dataset was made with ``tokenizer``."""
+    found, found_fingerprint = manifest.tokenizer, manifest.tokenizer_fingerprint
+    fingerprint = found_fingerprint if isinstance(tokenizer, TrainableTokenizer) else tokenizer.fingerprint
+    if (found, found_fingerprint) != (tokenizer.name, fingerprint):
+        raise UserError(
+            f"{folder}: made with tokenizer={found} ({found_fingerprint[:12]}), expected "
+            f"tokenizer={tokenizer.name} ({fingerprint[:12]}): {HOW_TO_FIX}"
+        )
 
 
 def check_npy(path: Path, dtype: np.dtype[Any], length: int) -> None:
     """Raise ``UserError`` unless ``path`` is a 1-D .npy file of that dtype and length, to the byte."""
     if not path.is_file():
-        raise UserError(f"{path}: is missing: {MEND}")
+        raise UserError(f"{path}: is missing: {HOW_TO_FIX}")
     with path.open("rb") as file:
         try:
             np.lib.format.read_magic(file)
             shape, _, found = np.lib.format.read_array_header_1_0(file)
         except ValueError:
-            raise UserError(f"{path}: not a .npy file: {MEND}") from None
+            raise UserError(f"{path}: not a .npy file: {HOW_TO_FIX}") from None
         expected = file.tell() + length * dtype.itemsize
     if (shape, found) != ((length,), dtype):
-        raise UserError(f"{path}: holds {found} {shape}, expected {dtype} ({length},): {MEND}")
+        raise UserError(f"{path}: holds {found} {shape}, expected {dtype} ({length},): {HOW_TO_FIX}")
     if path.stat().st_size != expected:
-        raise UserError(f"{path}: has {path.stat().st_size} bytes, expected {expected}: {MEND}")
+        raise UserError(f"{path}: has {path.stat().st_size} bytes, expected {expected}: {HOW_TO_FIX}")
 
 
 def verify(folder: Path, manifest: Manifest) -> None:
     """Check every file against its hash in the manifest; a ``UserError`` names the first that has changed."""
+    hashes = dict(manifest.tokenizer_files)
     for split in manifest.splits.values():
         for shard in split.shards:
-            for name, sha256 in ((shard.file, shard.sha256), (shard.starts_file, shard.starts_sha256)):
-                if file_sha256(folder / name) != sha256:
-                    raise UserError(f"{folder / name}: has changed since it was prepared (SHA-256 differs): {MEND}")
+            hashes |= {shard.file: shard.sha256, shard.starts_file: shard.starts_sha256}
+    for name, sha256 in hashes.items():
+        if file_sha256(folder / name) != sha256:
+            raise UserError(f"{folder / name}: has changed since it was prepared (SHA-256 differs): {HOW_TO_FIX}")

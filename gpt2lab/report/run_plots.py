@@ -5,7 +5,8 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from gpt2lab.training.metrics import read_lines
+from gpt2lab.runs import read_lines
+from gpt2lab.runs.layout import LOSS_PLOT, METRICS
 
 log = logging.getLogger(__name__)
 
@@ -25,10 +26,10 @@ def open_pyplot(picture: str) -> Any:
 
 def plot_loss(run_dir: Path) -> list[Path]:
     """Draw training and validation loss over tokens into ``loss.png``, and name it; without matplotlib, say so."""
-    plt = open_pyplot("loss.png")
+    plt = open_pyplot(LOSS_PLOT)
     if plt is None:
         return []
-    lines = read_lines(run_dir / "metrics.jsonl")
+    lines = read_lines(run_dir / METRICS)
     figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
     for key, label, style in (("loss", "training batch", "-"), ("val_loss", "validation", "o-")):
         points = [(line["tokens"], line[key]) for line in lines if line.get(key) is not None]
@@ -37,6 +38,6 @@ def plot_loss(run_dir: Path) -> list[Path]:
     axes.set_ylabel("loss (nats a token)")
     axes.grid(alpha=0.3)
     axes.legend()
-    figure.savefig(run_dir / "loss.png", dpi=150)
+    figure.savefig(run_dir / LOSS_PLOT, dpi=150)
     plt.close(figure)
-    return [run_dir / "loss.png"]
+    return [run_dir / LOSS_PLOT]

@@ -63,6 +63,14 @@ class Tokenizer(ABC):
         ids = self.encode_array(text).astype(np.int64)
         return ids, self.token_lengths()[ids]
 
+    def encode_prompt(self, text: str) -> list[int]:
+        """Return the ids with which a model begins to read ``text``; those of a new document where it is empty.
+
+        A tokenizer with a token of its own for the beginning (Llama's <s>) puts it first.
+        """
+        ids = self.encode(text)
+        return ids if ids and self.bos_id == self.eot_id else [self.bos_id, *ids]
+
     def decode_bytes(self, ids: Sequence[int]) -> bytes:
         """Return the bytes of ``ids``; an id outside the vocabulary is a ``UserError``."""
         for token in ids:

@@ -10,11 +10,12 @@ from torch.utils.checkpoint import checkpoint
 
 from gpt2lab.checkpoint import BackgroundCheckpoints, CheckpointManager
 from gpt2lab.config import ModelConfig, TrainJob, choose, to_dict
-from gpt2lab.data import Manifest, ReadAhead, train_batches, val_windows
+from gpt2lab.data import Manifest, Prefetcher, train_batches, validation_batches
 from gpt2lab.distributed import World
 from gpt2lab.evaluation.device_batches import as_tensors
 from gpt2lab.model import GPT
 from gpt2lab.model.init import init_weights
+from gpt2lab.runs.layout import CHECKPOINTS, PROFILE
 from gpt2lab.runtime import Runtime, stream_seed
 from gpt2lab.tokenizers import Tokenizer
 from gpt2lab.training.loggers import LOGGERS, Guarded, RunIdentity
@@ -69,7 +70,7 @@ def build_trainer(
     micro_batch_size = job.micro_batch_of(world.size)
     settings = (job.data, folder, manifest, job.batch_size, job.sequence_length, job.seed)
     batches = train_batches(*settings, rank=world.rank, world_size=world.size)
-    total_steps = job.total_steps(batches.num_windows * job.sequence_length)
+    total_steps = job.total_steps(batches.num_sequences * job.sequence_length)
     checkpoints = BackgroundCheckpoints if job.runtime.background_checkpoints else CheckpointManager
     make_optimizer = choose(OPTIMIZERS, job.optimizer.name, "optimizer.name")
     optimizer = Optimizers(make_optimizer(model, job.optimizer, job.peak_lr))
@@ -84,7 +85,7 @@ def build_trainer(
     update = Update(model, optimizer, loss_scale, job.training, micro_batch_size, job.seed, runtime, world)
     progress, spikes = Progress(), SpikeWatch()
     peak = peak_flops(runtime.device, runtime.precision)
-    trace = run_dir / "profile" / f"rank{world.rank}.json"
+    trace = run_dir / PROFILE / f"rank{world.rank}.json"
     description = {"config": to_dict(job), "data_fingerprint": manifest.fingerprint, "precision": runtime.precision}
     state = Together({"progress": progress, "skips": update.skips, "spikes": spikes, "loss_scale": loss_scale})
     return Trainer(
@@ -92,16 +93,16 @@ def build_trainer(
         update=update,
         lr_share=lr_share(job.schedule, total_steps),
         batches=batches,
-        load=ReadAhead(lambda step: as_tensors(batches.batch(step), runtime)),
+        load=Prefetcher(lambda step: as_tensors(batches.batch(step), runtime)),
         validator=Validator(
-            val_windows(job.data, folder, manifest, job.sequence_length, job.training.eval_tokens),
+            validation_batches(job.data, folder, manifest, job.sequence_length, job.training.eval_tokens),
             tokenizer.token_lengths(),
             micro_batch_size,
             runtime,
             world,
         ),
         checkpoints=checkpoints(
-            run_dir / "checkpoints",
+            run_dir / CHECKPOINTS,
             {"model": model, "optimizer": optimizer, "progress": state},
             description,
             job.training.keep_checkpoints,

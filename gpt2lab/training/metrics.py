@@ -3,7 +3,6 @@
 ``metrics.jsonl`` holds the figures and ``tokens`` trained on, ``samples.jsonl`` text that the model drew.
 """
 
-import json
 import math
 import resource
 import sys
@@ -13,9 +12,9 @@ from typing import Any
 
 import torch
 
+from gpt2lab.runs import append_lines, read_lines, rewind_lines
+from gpt2lab.runs.layout import METRICS, SAMPLES
 from gpt2lab.training.loggers import Logger
-
-METRICS, SAMPLES = "metrics.jsonl", "samples.jsonl"
 
 
 class MetricsLog:
@@ -26,7 +25,8 @@ class MetricsLog:
 
     def start(self, step: int, run_id: str) -> None:
         """Begin, or go on after ``step``: later lines are dropped, since a resumed run writes each step once."""
-        self.rewind(step)
+        for path in (self.path, self.samples_path):
+            rewind_lines(path, step)
         for logger in self.loggers:
             logger.start(run_id, read_lines(self.path), read_lines(self.samples_path))
 
@@ -38,44 +38,16 @@ class MetricsLog:
     def write(self, step: int, tokens: int, **figures: Any) -> None:
         """Add one line, and tell the loggers."""
         line = {"step": step, "tokens": tokens, **_numbers(figures)}
-        _append(self.path, line)
+        append_lines(self.path, [line])
         for logger in self.loggers:
             logger.log(line)
 
     def write_samples(self, step: int, samples: Sequence[dict[str, str]]) -> None:
         """Add text that the model drew after this step."""
         lines = [{"step": step, **sample} for sample in samples]
-        _append(self.samples_path, *lines)
+        append_lines(self.samples_path, lines)
         for logger in self.loggers:
             logger.log_samples(lines)
-
-    def rewind(self, step: int) -> None:
-        """Drop the lines after ``step``, and a half-written last one."""
-        for path in (self.path, self.samples_path):
-            if path.exists():
-                kept = [line for line in read_lines(path) if line["step"] <= step]
-                temporary = path.with_suffix(".tmp")
-                temporary.unlink(missing_ok=True)
-                _append(temporary, *kept)
-                temporary.replace(path)
-
-
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The objects of a record; one cut off by a kill is left out; none if there is no file."""
-    lines: list[dict[str, Any]] = []
-    if not path.exists():
-        return lines
-    for text in path.read_text().splitlines():
-        try:
-            lines.append(json.loads(text))
-        except ValueError:
-            continue
-    return lines
-
-
-def _append(path: Path, *lines: dict[str, Any]) -> None:
-    with path.open("a") as file:
-        file.writelines(json.dumps(line, allow_nan=False) + "\n" for line in lines)
 
 
 def _numbers(figures: dict[str, Any]) -> dict[str, Any]:

@@ -8,9 +8,10 @@ from typing import Any
 from gpt2lab.checkpoint import list_checkpoints, newest_complete, read_manifest
 from gpt2lab.config import ModelConfig, TrainJob, UserError, from_dict, to_dict
 from gpt2lab.data import Manifest
+from gpt2lab.runs import newest_run
+from gpt2lab.runs.layout import CHECKPOINTS
 from gpt2lab.training.trainer import Trainer
-from gpt2lab.weights import find_checkpoint, newest_run
-from gpt2lab.weights.checkpoint_format import RUNS
+from gpt2lab.weights import find_checkpoint
 from gpt2lab.weights.loading import require_same_model
 
 ORDER_KEYS = (
@@ -45,18 +46,18 @@ def find_start(job: TrainJob, run_dir: Path | None) -> Start:
     if run_dir and run_dir.exists() and not run_dir.is_dir():
         raise UserError(f"run_dir={run_dir} is a file: name a folder, or one that is yet to be made")
     if not job.resume:
-        if run_dir and list_checkpoints(run_dir / "checkpoints"):
+        if run_dir and list_checkpoints(run_dir / CHECKPOINTS):
             raise UserError(
                 f"run_dir={run_dir} holds checkpoints: add resume=auto to continue that run, or name another folder"
             )
         return Start(run_dir, None)
     if job.resume == "auto":
-        candidate = run_dir or newest_run(RUNS)
+        candidate = run_dir or newest_run()
         return _newest_start(candidate) if candidate else Start(None, None)
     checkpoint = find_checkpoint(job.resume, "resume")
     own = checkpoint.parent.parent
     run_dir = run_dir or own
-    newest = next(iter(list_checkpoints(run_dir / "checkpoints")), checkpoint)
+    newest = next(iter(list_checkpoints(run_dir / CHECKPOINTS)), checkpoint)
     if newest.resolve() != checkpoint and (run_dir.resolve() != own or newest.name > checkpoint.name):
         raise UserError(
             f"resume={job.resume}: {run_dir} holds {newest.name} besides: add run_dir= with a new folder to branch "
@@ -66,8 +67,8 @@ def find_start(job: TrainJob, run_dir: Path | None) -> Start:
 
 
 def _newest_start(run_dir: Path) -> Start:
-    complete = newest_complete(run_dir / "checkpoints")
-    if complete is None and list_checkpoints(run_dir / "checkpoints"):
+    complete = newest_complete(run_dir / CHECKPOINTS)
+    if complete is None and list_checkpoints(run_dir / CHECKPOINTS):
         raise UserError(
             f"{run_dir}: none of its checkpoints can be used (see above): name another run_dir to start afresh"
         )

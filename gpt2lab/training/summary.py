@@ -1,6 +1,5 @@
 """What a run says of itself: a line at the start, ``summary.json`` and a table at the end."""
 
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -8,13 +7,15 @@ from typing import Any
 from gpt2lab.config import TrainJob
 from gpt2lab.data import Manifest
 from gpt2lab.evaluation.scoring import Perplexity
+from gpt2lab.runs import SCHEMA_VERSION, write_json
+from gpt2lab.runs.layout import SUMMARY
 from gpt2lab.training.metrics import peak_memory_bytes
 from gpt2lab.training.trainer import Trainer
 
 
 def start_line(trainer: Trainer, job: TrainJob, run_dir: Path) -> str:
     """What is about to be trained, with the products that are easy to get wrong."""
-    epochs = trainer.total_steps * job.batch_size / trainer.batches.num_windows
+    epochs = trainer.total_steps * job.batch_size / trainer.batches.num_sequences
     world_size = trainer.world.size
     rows = trainer.update.micro_batch_size
     accumulated = job.batch_size // world_size // rows
@@ -40,6 +41,7 @@ def write_summary(
     progress = trainer.progress
     tokens = progress.step * trainer.settings.batch_tokens
     figures: dict[str, Any] = {
+        "schema_version": SCHEMA_VERSION,
         "status": status,
         "steps": progress.step,
         "tokens": tokens,
@@ -62,7 +64,7 @@ def write_summary(
             "unigram_bits_per_byte": unigram(manifest).bits_per_byte,
             "data_fingerprint": manifest.fingerprint,
         }
-    (run_dir / "summary.json").write_text(json.dumps(figures, indent=2) + "\n")
+    write_json(run_dir / SUMMARY, figures)
     return figures
 
 

@@ -23,8 +23,8 @@ from torch.nn.utils import get_total_norm
 from tqdm import tqdm
 
 from gpt2lab.checkpoint import CheckpointManager
-from gpt2lab.config import TrainingConfig
-from gpt2lab.data import Batch, TrainBatches, ValWindows
+from gpt2lab.config import StoppedError, TrainingConfig
+from gpt2lab.data import Batch, TrainBatches, ValidationBatches
 from gpt2lab.distributed import World
 from gpt2lab.evaluation.device_batches import TensorBatch
 from gpt2lab.evaluation.scoring import Perplexity, score_batches
@@ -43,15 +43,13 @@ log = logging.getLogger(__name__)
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 
 
-class StoppedError(Exception):
-    """A signal asked the run to end; its state is saved."""
-
-    def __init__(self, number: int, step: int, run_dir: Path) -> None:
-        super().__init__(
-            f"stopped by {signal.Signals(number).name} at step {step}, which is saved; to go on, add run_dir={run_dir} "
-            "resume=auto"
-        )
-        self.signal = number
+def stopped_error(number: int, step: int, run_dir: Path) -> StoppedError:
+    """The error that ends a run after a signal."""
+    return StoppedError(
+        f"stopped by {signal.Signals(number).name} at step {step}, which is saved; to continue, type "
+        f"python train.py from={run_dir} resume=auto",
+        number,
+    )
 
 
 class AskedToStop(BaseException):  # noqa: N818: like KeyboardInterrupt, whose kind it is
@@ -62,7 +60,7 @@ class AskedToStop(BaseException):  # noqa: N818: like KeyboardInterrupt, whose k
 class Validator:
     """Scores the model on fixed windows of the validation split."""
 
-    windows: ValWindows
+    windows: ValidationBatches
     token_lengths: np.ndarray[Any, np.dtype[np.int64]]
     batch_size: int
     runtime: Runtime
@@ -134,7 +132,7 @@ class Trainer:
                 if self.saved_step != self.progress.step:
                     self._save(best=False)
                 self.checkpoints.wait()
-                raise StoppedError(asked.args[0], self.progress.step, self.metrics.path.parent) from None
+                raise stopped_error(asked.args[0], self.progress.step, self.metrics.path.parent) from None
             self.checkpoints.wait()
         return validation or self.validator(self.model)
 

@@ -1,6 +1,6 @@
 """Models out of files and into them: gpt2lab's own runs, Hugging Face directories, names on the Hub."""
 
-from gpt2lab.weights.checkpoint_format import find_checkpoint, newest_run
+from gpt2lab.weights.checkpoint_format import find_checkpoint
 from gpt2lab.weights.export import check_free, save_pretrained
 from gpt2lab.weights.loading import LoadedModel, load_pretrained, load_weights, open_model
 from gpt2lab.weights.stored_model import StoredModel, TrainedOn, find_stored_model
@@ -14,7 +14,6 @@ __all__ = [
     "find_stored_model",
     "load_pretrained",
     "load_weights",
-    "newest_run",
     "open_model",
     "save_pretrained",
 ]

@@ -3,12 +3,13 @@
 from pathlib import Path
 from typing import ClassVar
 
-from gpt2lab.checkpoint import MANIFEST, list_checkpoints
+from gpt2lab.checkpoint import MANIFEST
 from gpt2lab.config import UserError
 from gpt2lab.model import GPT
+from gpt2lab.runs import newest_run
+from gpt2lab.runs.layout import CHECKPOINTS, LAST, RUNS
 from gpt2lab.weights.parameter_map import MappedTensor, TensorFormat, as_it_is, vocabulary_rows
 
-RUNS = Path("runs")
 WEIGHTS = "model.safetensors"
 """the model's part of a checkpoint"""
 
@@ -30,7 +31,7 @@ class CheckpointFormat(TensorFormat):
 
 def is_run_or_checkpoint(folder: Path) -> bool:
     """Return whether a folder is a checkpoint, or a run that has one."""
-    return (folder / MANIFEST).is_file() or (folder / "checkpoints" / "last").is_dir()
+    return (folder / MANIFEST).is_file() or (folder / CHECKPOINTS / LAST).is_dir()
 
 
 def find_checkpoint(where: str | None, key: str) -> Path:
@@ -39,20 +40,13 @@ def find_checkpoint(where: str | None, key: str) -> Path:
     Raises:
         UserError: there is none.
     """
-    folder = Path(where) if where else newest_run(RUNS)
+    folder = Path(where) if where else newest_run()
     if folder is None:
         raise UserError(f"{key}=null: no run with a checkpoint below {RUNS}/; run python train.py first")
     if not folder.is_dir():
         raise UserError(f"{key}={where}: no such folder; expected a run or checkpoint folder")
     if (folder / MANIFEST).is_file():
         return folder.resolve()
-    if (folder / "checkpoints" / "last").is_dir():
-        return (folder / "checkpoints" / "last").resolve()
+    if (folder / CHECKPOINTS / LAST).is_dir():
+        return (folder / CHECKPOINTS / LAST).resolve()
     raise UserError(f"{folder}: expected {MANIFEST} (a checkpoint) or checkpoints/last (a run), found neither")
-
-
-def newest_run(runs: Path) -> Path | None:
-    """Return the run folder below ``runs`` whose last checkpoint is the newest."""
-    links = [link for link in runs.glob("**/checkpoints/last") if list_checkpoints(link.parent)]
-    newest = max(links, key=lambda link: link.stat().st_mtime, default=None)
-    return newest.parent.parent if newest else None

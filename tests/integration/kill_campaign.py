@@ -17,7 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from gpt2lab.training.metrics import read_lines
+from gpt2lab.runs import read_lines
 from tests.integration.conftest import ONE_THREAD, ROOT, TINY, copy_corpus, run_in
 
 # dropout, accumulation of two micro-batches, and an epoch boundary every 16 or so steps of the 40,000-token corpus

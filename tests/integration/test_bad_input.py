@@ -171,7 +171,7 @@ def test_a_hugging_face_directory_that_does_not_fit(fail, workplace):
     assert "model.n_embd=32 (the checkpoint has 16)" in line
     for command in ("eval.py", "sample.py"):
         change_settings(workplace / "gpt2ish", vocab_size=50_258)
-        assert "50258 token ids are of no tokenizer" in fail(command, "checkpoint=gpt2ish")
+        assert "there is no tokenizer for its 50258 token ids" in fail(command, "checkpoint=gpt2ish")
         change_settings(workplace / "gpt2ish", vocab_size=50_257, n_layer=3)
         assert "model.safetensors: tensor transformer.h.2." in fail(command, "checkpoint=gpt2ish")
 

@@ -8,8 +8,8 @@ import torch
 from gpt2lab.config import ModelConfig, PositionsConfig, RuntimeConfig, SamplingConfig
 from gpt2lab.generation import generate
 from gpt2lab.model import GPT
+from gpt2lab.runs import read_lines
 from gpt2lab.runtime import open_runtime
-from gpt2lab.training.metrics import read_lines
 from gpt2lab.training.throughput import peak_flops
 from tests.integration.conftest import TINY
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from gpt2lab.checkpoint import newest_complete
-from gpt2lab.training.metrics import read_lines
+from gpt2lab.runs import read_lines
 from tests.integration.conftest import ONE_THREAD, ROOT, TINY, run_in
 from tests.integration.kill_campaign import campaign, compare
 

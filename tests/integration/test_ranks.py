@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from gpt2lab.training.metrics import read_lines
+from gpt2lab.runs import read_lines
 from tests.integration.conftest import ONE_THREAD, ROOT, TINY, run_in
 
 pytestmark = pytest.mark.slow
@@ -62,11 +62,13 @@ def test_a_run_goes_on_with_another_number_of_processes(run, workplace, before, 
         assert figures(resumed, "loss") == pytest.approx(figures(straight, "loss"), rel=1e-5)
 
 
-def test_a_sweep_starts_the_processes_of_each_job(run, workplace):
-    run("train.py", "-m", *SETTINGS, "training.max_steps=2", "seed=1,2", "runtime.num_processes=2", "hydra.sweep.dir=s")
-    for number, seed in enumerate((1, 2)):
-        assert json.loads((workplace / "s" / str(number) / "summary.json").read_text())["processes"] == 2
-        assert f"seed: {seed}\n" in (workplace / "s" / str(number) / "config.yaml").read_text()
+def test_sweep_starts_the_processes_of_each_job(run, workplace):
+    settings = ["training.max_steps=2", "seed=1,2", "runtime.num_processes=2", "sweep.name=s"]
+    run("train.py", "-m", *SETTINGS, *settings)
+    for seed in (1, 2):
+        run_dir = workplace / "runs" / "sweeps" / "s" / f"seed={seed}"
+        assert json.loads((run_dir / "summary.json").read_text())["processes"] == 2
+        assert f"seed: {seed}\n" in (run_dir / "config.yaml").read_text()
 
 
 def torchrun(folder, *arguments):
@@ -96,9 +98,8 @@ from gpt2lab.training.trainer import Trainer, Validator
 from gpt2lab.training.update import Update
 {fault}
 sys.argv[0] = "train.py"
-from train import train
-from gpt2lab.compose import run_job
-run_job("train", train)
+from gpt2lab.cli.main import run_command
+run_command("train")
 """
 
 

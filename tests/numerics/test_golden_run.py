@@ -4,9 +4,9 @@ import random
 
 import pytest
 
-from gpt2lab.compose import compose_config
+from gpt2lab.cli.compose import compose_config
 from gpt2lab.config import PrepareConfig
-from gpt2lab.data import prepare, set_folder
+from gpt2lab.data import dataset_folder, prepare
 from gpt2lab.distributed import World
 from gpt2lab.runtime import open_runtime
 from gpt2lab.tokenizers import load_tokenizer
@@ -37,7 +37,7 @@ def test_losses_of_the_first_thirty_steps(tmp_path):
     tokenizer, runtime = load_tokenizer("gpt2"), open_runtime(job.runtime)
     manifest = prepare(job.data, PrepareConfig(), tokenizer)
     model = build_model(job.model, job.seed, runtime)
-    folder = set_folder(job.data, tokenizer)
+    folder = dataset_folder(job.data, tokenizer)
     trainer = build_trainer(job, model, tokenizer, folder, manifest, tmp_path / "run", runtime, World())
     losses = [trainer.train_step(step)["loss"] for step in range(30)]
     assert losses == pytest.approx(LOSSES, rel=0, abs=1e-5)

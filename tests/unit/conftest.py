@@ -5,17 +5,17 @@ import dataclasses
 import pytest
 
 from gpt2lab.config import (
-    DataConfig,
     ModelConfig,
     OptimizerConfig,
     PrepareConfig,
     RuntimeConfig,
     SamplesConfig,
+    TextFilesConfig,
     TokenizerConfig,
     TrainingConfig,
     TrainJob,
 )
-from gpt2lab.data import prepare, set_folder
+from gpt2lab.data import dataset_folder, prepare
 from gpt2lab.distributed import World
 from gpt2lab.runtime import open_runtime
 from gpt2lab.tokenizers import load_tokenizer
@@ -28,8 +28,8 @@ TINY = {"n_layer": 2, "n_head": 2, "n_embd": 16, "block_size": 16, "vocab_size":
 def make_trainer(tmp_path):
     """Trainers on one small corpus, each with a run folder of its own."""
     (tmp_path / "text.txt").write_text("\n\n".join(f"paragraph {i}: {'word ' * (i % 7)}" for i in range(200)))
-    data = DataConfig(
-        source="text_files", name="t", root=str(tmp_path), files=[str(tmp_path / "text.txt")],
+    data = TextFilesConfig(
+        min_document_bytes=0, name="t", root=str(tmp_path), files=[str(tmp_path / "text.txt")],
         delimiter="\n\n", val_fraction=0.2,
     )  # fmt: skip
     tokenizer = load_tokenizer("bytes")
@@ -50,6 +50,8 @@ def make_trainer(tmp_path):
         run_dir.mkdir()
         machine = open_runtime(job.runtime)
         model = build_model(job.model, job.seed, machine)
-        return build_trainer(job, model, tokenizer, set_folder(data, tokenizer), manifest, run_dir, machine, World())
+        return build_trainer(
+            job, model, tokenizer, dataset_folder(data, tokenizer), manifest, run_dir, machine, World()
+        )
 
     return make

@@ -6,8 +6,8 @@ import inspect
 import pytest
 
 from gpt2lab.config import (
+    DATA_SOURCES,
     ContextConfig,
-    DataConfig,
     EvalConfig,
     EvalJob,
     MLPConfig,
@@ -20,6 +20,7 @@ from gpt2lab.config import (
     SampleQualityConfig,
     SamplingConfig,
     ScheduleConfig,
+    TextFilesConfig,
     TokenizerConfig,
     TrainingConfig,
     TrainJob,
@@ -47,9 +48,9 @@ from gpt2lab.config import (
         (lambda: PositionsConfig("alibi", rope_fraction=0.5), ["rope_fraction=0.5", "try model/positions=rope"]),
         (lambda: NormConfig(eps=0.0), ["model.norm.eps=0.0", "1e-5"]),
         (lambda: MLPConfig(hidden_dim=0), ["model.mlp.hidden_dim=0", "or null"]),
-        (lambda: DataConfig(name=".."), ["data.name=..", "folder name"]),
-        (lambda: DataConfig(name="a/b"), ["data.name=a/b", "folder name"]),
-        (lambda: DataConfig(val_fraction=0), ["data.val_fraction=0", "0 < val_fraction < 1"]),
+        (lambda: TextFilesConfig(name=".."), ["data.name=..", "folder name"]),
+        (lambda: TextFilesConfig(name="a/b"), ["data.name=a/b", "folder name"]),
+        (lambda: TextFilesConfig(val_fraction=0), ["data.val_fraction=0", "0 < val_fraction < 1"]),
         (lambda: OptimizerConfig(lr=-1.0), ["optimizer.lr=-1.0", "above 0"]),
         (lambda: OptimizerConfig(beta2=1.0), ["optimizer.beta2=1.0", "beta2 < 1"]),
         (lambda: ScheduleConfig(min_lr_ratio=1.5), ["schedule.min_lr_ratio=1.5"]),
@@ -155,16 +156,16 @@ def test_every_field_says_what_it_means():
         MLPConfig,
         TrainingConfig,
         OptimizerConfig,
-        DataConfig,
+        *DATA_SOURCES.values(),
         SamplingConfig,
         SampleQualityConfig,
         ContextConfig,
     ):
         source = "".join(inspect.getsource(base) for base in config.__mro__[:-1])
         for field in dataclasses.fields(config):
-            line = next(line for line in source.splitlines() if line.startswith(f"    {field.name}: "))
-            following = source.split(line + "\n")[1].lstrip()
-            assert following.startswith('"""') or "Config" in line, f"{config.__name__}.{field.name}"
+            lines = [line for line in source.splitlines() if line.startswith(f"    {field.name}: ")]
+            described = [source.split(line + "\n")[1].lstrip().startswith('"""') or "Config" in line for line in lines]
+            assert any(described), f"{config.__name__}.{field.name}"
 
 
 @pytest.mark.parametrize("job", [EvalJob, SampleJob])

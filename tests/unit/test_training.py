@@ -16,7 +16,8 @@ from gpt2lab.config import (
 )
 from gpt2lab.evaluation.scoring import Perplexity
 from gpt2lab.model import GPT
-from gpt2lab.training.metrics import MetricsLog, read_lines
+from gpt2lab.runs import read_lines
+from gpt2lab.training.metrics import MetricsLog
 from gpt2lab.training.optimizer import Optimizers, adamw, decay_groups, muon
 from gpt2lab.training.schedule import lr_share
 
@@ -270,8 +271,8 @@ def test_checkpoints_in_the_background_are_those_of_the_foreground(make_trainer)
 def test_an_epoch_is_every_window_once(make_trainer):
     trainer = make_trainer("run", max_steps=None, max_epochs=1.0)
     sequences = trainer.total_steps * trainer.batches.batch_size
-    assert 0 <= sequences - trainer.batches.num_windows < trainer.batches.batch_size
-    whole = trainer.batches.num_windows * trainer.batches.sequence_length
+    assert 0 <= sequences - trainer.batches.num_sequences < trainer.batches.batch_size
+    whole = trainer.batches.num_sequences * trainer.batches.sequence_length
     assert make_trainer("one", max_steps=None, max_epochs=1.0, batch_tokens=whole).total_steps == 1
 
 
@@ -353,7 +354,7 @@ def test_rewound_metrics_have_each_step_once(tmp_path):
     with metrics.path.open("a") as file:
         file.write('{"step": 6, "tok')  # killed while writing
     assert [line["step"] for line in read_lines(metrics.path)] == [1, 2, 3, 4, 5]
-    metrics.rewind(3)
+    metrics.start(3, "run")
     metrics.write(4, 40, loss=0.5)
     lines = [json.loads(line) for line in metrics.path.read_text().splitlines()]
     assert lines == [{"step": s, "tokens": 10 * s, "loss": float(s)} for s in (1, 2, 3)] + [

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from gpt2lab.config import UserError
-from gpt2lab.training.metrics import read_lines
+from gpt2lab.runs import read_lines
 
 
 def weights(trainer):

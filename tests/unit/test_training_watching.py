@@ -9,13 +9,12 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from gpt2lab.config import ModelConfig, SamplesConfig, SamplingConfig
+from gpt2lab.config import ModelConfig, SamplesConfig, SamplingConfig, StoppedError
 from gpt2lab.generation import generate
 from gpt2lab.model import GPT
-from gpt2lab.training.metrics import read_lines
+from gpt2lab.runs import read_lines
 from gpt2lab.training.spikes import SpikeWatch
 from gpt2lab.training.throughput import PEAK_FLOPS, Throughput, flops_per_token, peak_flops
-from gpt2lab.training.trainer import StoppedError
 
 DROPOUT = {"dropout": 0.2}
 

@@ -1,9 +1,9 @@
-"""A split cut into training rows: token stream -> windows, or whole documents packed -> inputs and targets.
+"""A split as a list of training sequences: windows of the token stream, or whole documents packed and padded.
 
-Legend: B = rows, T = tokens of a row, R = rows of the split, D = documents.
+Legend: B = sequences of a batch, T = tokens of a sequence, R = sequences of the split, D = documents.
 
-A row's targets are the tokens one further on. The end-of-text before a document is also what ends the one before it:
-it is a target like any other, predicted from the document that ends there, and then the first input of its own.
+The targets of a sequence are its inputs shifted by one token. The end-of-text before a document also ends the document
+before it: it is a target like any other, predicted from the document that it ends, and then the first input of its own.
 """
 
 from abc import ABC, abstractmethod
@@ -18,18 +18,19 @@ from gpt2lab.data.loading.stream import TokenStream
 
 
 class Batch(NamedTuple):
-    """What the model is given, all int64 [B, T]."""
+    """The input of the model, all int64 [B, T]."""
 
     inputs_BT: NDArray[np.int64]
     targets_BT: NDArray[np.int64]
+    """``IGNORE_INDEX`` in the padding, which is neither scored nor counted"""
     pos_BT: NDArray[np.int64] | None = None
-    """place within the document, or within its part in this row; None: documents are not told apart"""
+    """position within the document, or within its part in this sequence; None: documents are not told apart"""
     segment_BT: NDArray[np.int64] | None = None
-    """number of the document within the row, from 0; a token may look at those of its own number alone"""
+    """number of the document within the sequence, from 0; a token attends only to tokens of its own number"""
 
 
-class Rows(ABC):
-    """A split as a list of rows that are read by their number."""
+class Sequences(ABC):
+    """A split as a list of sequences that are read by their number."""
 
     padded: ClassVar[bool]
     """some targets are ``IGNORE_INDEX``"""
@@ -40,20 +41,20 @@ class Rows(ABC):
 
     @abstractmethod
     def __len__(self) -> int:
-        """Rows in the split, at least 1."""
+        """Sequences of the split, at least 1."""
 
     @property
     def dropped_tokens(self) -> int:
-        """Tokens of the split that are in no row."""
+        """Tokens of the split that are in no sequence."""
         return 0
 
     @abstractmethod
-    def read(self, row_B: NDArray[np.int64]) -> Batch:
-        """The inputs and targets of some rows."""
+    def read(self, sequence_B: NDArray[np.int64]) -> Batch:
+        """The inputs and targets of the sequences with these numbers."""
 
 
-class Windows(Rows):
-    """Row w is the tokens [w T, w T + T], so that each token but the first is a target once; documents are cut.
+class Windows(Sequences):
+    """Sequence w is the tokens [w T, w T + T], so that each token but the first is a target once; documents are cut.
 
     Raises:
         UserError: the split is shorter than one window.
@@ -66,8 +67,8 @@ class Windows(Rows):
         self._windows = (len(stream) - 1) // sequence_length
         if self._windows < 1:
             raise UserError(
-                f"the {stream.split} split has {len(stream)} tokens, expected at least {sequence_length + 1} for one "
-                f"sequence of training.sequence_length={sequence_length}: shorten the sequence, or prepare more text"
+                f"training.sequence_length={sequence_length}: the {stream.split} split has {len(stream)} tokens, expected "
+                f"at least {sequence_length + 1} for one sequence: shorten the sequence, or prepare more text"
             )
 
     def __len__(self) -> int:
@@ -78,22 +79,22 @@ class Windows(Rows):
         """Tokens at the end of the split that fill no window, fewer than ``sequence_length``."""
         return len(self.stream) - 1 - len(self) * self.sequence_length
 
-    def read(self, row_B: NDArray[np.int64]) -> Batch:
-        """See ``Rows.read``."""
-        inputs_BT = np.empty((len(row_B), self.sequence_length), dtype=np.int64)
+    def read(self, sequence_B: NDArray[np.int64]) -> Batch:
+        """See ``Sequences.read``."""
+        inputs_BT = np.empty((len(sequence_B), self.sequence_length), dtype=np.int64)
         targets_BT = np.empty_like(inputs_BT)
-        for row, window in enumerate(row_B.tolist()):
+        for row, window in enumerate(sequence_B.tolist()):
             start = window * self.sequence_length
             tokens = self.stream.read(start, start + self.sequence_length + 1)
             inputs_BT[row], targets_BT[row] = tokens[:-1], tokens[1:]
         return Batch(inputs_BT, targets_BT)
 
 
-class PackedDocuments(Rows):
-    """Row r is as many whole documents, in the order of the split, as fit; what is left of it is padding.
+class PackedDocuments(Sequences):
+    """Sequence r is as many whole documents, in the order of the split, as fit, followed by padding.
 
-    A document longer than a row is cut every T tokens, and its end shares a row with what comes after. The borders
-    take 8 bytes a row, about 0.4 % of the tokens' own size at 1,024 tokens.
+    A document longer than a sequence is cut every T tokens; its last part shares a sequence with what follows. The
+    borders take 8 bytes per sequence, about 0.4 % of the size of the tokens at T = 1,024.
     """
 
     padded = True
@@ -105,41 +106,57 @@ class PackedDocuments(Rows):
     def __len__(self) -> int:
         return len(self._borders_R) - 1
 
-    def read(self, row_B: NDArray[np.int64]) -> Batch:
-        """See ``Rows.read``."""
-        shape = (len(row_B), self.sequence_length)
+    def read(self, sequence_B: NDArray[np.int64]) -> Batch:
+        """See ``Sequences.read``."""
+        shape = (len(sequence_B), self.sequence_length)
         inputs_BT = np.full(shape, self.stream.eot_id, dtype=np.int64)
         targets_BT = np.full(shape, IGNORE_INDEX, dtype=np.int64)
-        for row, number in enumerate(row_B.tolist()):
+        for row, number in enumerate(sequence_B.tolist()):
             begin, end = self._borders_R[number : number + 2].tolist()
             tokens = self.stream.read(begin, min(end + 1, len(self.stream)))
-            targets = len(tokens) - 1  # the last token of the split has no target
+            num_targets = len(tokens) - 1  # the last token of the split has no target
             inputs_BT[row, : end - begin] = tokens[: end - begin]
-            targets_BT[row, :targets] = tokens[1:]
+            targets_BT[row, :num_targets] = tokens[1:]
         return Batch(inputs_BT, targets_BT)
 
 
-def pack(starts_D: NDArray[np.int64], length: int, row_tokens: int) -> NDArray[np.int64]:
-    """The borders of the rows, int64 [R + 1]: the last document border within reach, or a full row if there is none."""
-    ends = [*starts_D[1:].tolist(), length]
-    borders, position, document = [0], 0, 0
-    while position < length:
-        reach = position + row_tokens
-        first = document
-        while document < len(ends) and ends[document] <= reach:
-            document += 1
-        position = ends[document - 1] if document > first else reach
-        borders.append(position)
-    return np.array(borders, dtype=np.int64)
+def pack(starts_D: NDArray[np.int64], length: int, sequence_length: int) -> NDArray[np.int64]:
+    """The borders of the sequences, int64 [R + 1].
+
+    A sequence that begins at token p ends at the last document border in (p, p + T], or at p + T if there is none. So
+    one that begins with a document of L tokens is followed by ceil(L / T) - 1 sequences until one ends at a document
+    border again. That gives the next document that begins a sequence for each document at once; those that are
+    reached from the first one are collected by doubling: 2, 4, 8, ... steps ahead.
+
+    Args:
+        starts_D: where documents begin, ascending from 0.
+        length: tokens of the split.
+        sequence_length: T.
+    """
+    num_documents = len(starts_D)
+    borders_D = np.append(starts_D, length)
+    parts_D = -(-np.diff(borders_D) // sequence_length)
+    next_D = np.searchsorted(borders_D, starts_D + parts_D * sequence_length, side="right") - 1
+
+    jump_D = np.append(next_D, num_documents)  # the end of the split leads to itself
+    chain = np.zeros(1, dtype=np.int64)
+    while chain[-1] < num_documents:
+        chain = np.concatenate([chain, jump_D[chain]])
+        jump_D = jump_D[jump_D]
+    chain = chain[chain < num_documents]
+
+    parts = parts_D[chain]
+    part_R = np.arange(parts.sum()) - np.repeat(np.cumsum(parts) - parts, parts)
+    return np.append(np.repeat(starts_D[chain], parts) + part_R * sequence_length, length)
 
 
-PACKINGS: dict[str, Callable[[TokenStream, int], Rows]] = {"windows": Windows, "documents": PackedDocuments}
+PACKINGS: dict[str, Callable[[TokenStream, int], Sequences]] = {"windows": Windows, "documents": PackedDocuments}
 
 
 def with_layout(batch: Batch, eot_id: int) -> Batch:
-    """The batch with its documents told apart; each begins with an end-of-text, apart from a row's first."""
+    """The batch with its documents told apart: one begins at each end-of-text, and at the beginning of each sequence."""
     begins_BT = batch.inputs_BT == eot_id
     begins_BT[:, 0] = True
-    place_BT = np.broadcast_to(np.arange(begins_BT.shape[1]), begins_BT.shape)
-    pos_BT = place_BT - np.maximum.accumulate(np.where(begins_BT, place_BT, 0), axis=1)
+    index_BT = np.broadcast_to(np.arange(begins_BT.shape[1]), begins_BT.shape)
+    pos_BT = index_BT - np.maximum.accumulate(np.where(begins_BT, index_BT, 0), axis=1)
     return batch._replace(pos_BT=pos_BT, segment_BT=np.cumsum(begins_BT, axis=1, dtype=np.int64) - 1)

@@ -1,8 +1,8 @@
-"""Who does the work: pieces of a source -> tokenised pieces, in the same order, whoever takes them.
+"""Backends apply a ``ChunkTokenizer`` to chunks and return the results in the order of the chunks.
 
-``InProcess`` does it here, ``WorkerProcesses`` in fresh Python processes that import no torch, ``RayCluster`` on the
-machines of a Ray cluster. All of them hold a bounded number of pieces at a time. A new engine is a class here and an
-entry of ``ENGINES``.
+``InProcess`` works in the calling process, ``LocalProcesses`` in fresh Python processes that do not import torch,
+``RayBackend`` on the machines of a Ray cluster. Each holds a bounded number of chunks at a time. A new backend is a
+class here and an entry of ``BACKENDS``.
 """
 
 import itertools
@@ -11,6 +11,7 @@ import pickle
 import queue
 import subprocess
 import sys
+import threading
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -18,18 +19,21 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import IO, Any, Self
 
 from gpt2lab.config import UserError
-from gpt2lab.data.sources import Piece
-from gpt2lab.data.preparation.tokenization import Tokenised, Tokeniser
+from gpt2lab.data.preparation.tokenization import ChunkTokenizer, TokenizedChunk
+from gpt2lab.data.sources import Chunk
 
-AHEAD = 4
-"""Pieces a worker that may be under way or waiting for an earlier one"""
+CHUNKS_AHEAD = 4
+"""Chunks per worker that are in work or wait for an earlier one"""
+
+WORKER_TIMEOUT_SECONDS = 600.0
+"""A chunk takes well under a second; a worker that needs this long hangs, for instance on a lost network drive"""
 
 
-class Engine(ABC):
-    """Applies a ``Tokeniser`` to pieces. A context manager: leaving it ends what it started."""
+class Backend(ABC):
+    """Applies a ``ChunkTokenizer`` to chunks. A context manager: leaving it stops the workers it started."""
 
-    def __init__(self, tokeniser: Tokeniser, num_workers: int) -> None:
-        self.tokeniser = tokeniser
+    def __init__(self, tokenize: ChunkTokenizer, num_workers: int) -> None:
+        self.tokenize = tokenize
         self.num_workers = num_workers
 
     def __enter__(self) -> Self:
@@ -39,70 +43,78 @@ class Engine(ABC):
         return None
 
     @abstractmethod
-    def results(self, pieces: Iterator[Piece]) -> Iterator[Tokenised]:
-        """Each piece, tokenised, in the order of the pieces."""
+    def results(self, chunks: Iterator[Chunk]) -> Iterator[TokenizedChunk]:
+        """Tokenize each chunk; results come in the order of the chunks.
+
+        Raises:
+            UserError: a worker ended, or took longer than ``WORKER_TIMEOUT_SECONDS`` for a chunk.
+        """
 
 
-class InProcess(Engine):
-    """One piece after the other in this process."""
+class InProcess(Backend):
+    """Tokenizes one chunk after the other in this process."""
 
-    def results(self, pieces: Iterator[Piece]) -> Iterator[Tokenised]:
-        """See ``Engine.results``."""
-        return map(self.tokeniser, pieces)
+    def results(self, chunks: Iterator[Chunk]) -> Iterator[TokenizedChunk]:
+        """See ``Backend.results``."""
+        return map(self.tokenize, chunks)
 
 
-class WorkerProcesses(Engine):
-    """Worker processes of their own; a thread for each hands it a piece and waits for the answer.
+class LocalProcesses(Backend):
+    """Worker processes on this machine; one thread per process sends a chunk and waits for the answer.
 
-    They are started as plain commands: a fork of a process with threads and torch in it can deadlock, and
-    multiprocessing's spawn would import the main module, with torch, in each of them.
+    The processes are started as plain commands. A fork of a process that has threads and torch can deadlock, and
+    multiprocessing's spawn would import the main module, with torch, in each worker.
     """
 
     def __enter__(self) -> Self:
-        self._workers = [Worker(self.tokeniser) for _ in range(self.num_workers)]
+        self._workers = [WorkerProcess(self.tokenize) for _ in range(self.num_workers)]
         self._threads = ThreadPoolExecutor(self.num_workers)
         return self
 
     def __exit__(self, *exception: object) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
         for worker in self._workers:
-            worker.end()
+            worker.stop()
         self._threads.shutdown()
 
-    def results(self, pieces: Iterator[Piece]) -> Iterator[Tokenised]:
-        """See ``Engine.results``; a worker that dies is a ``UserError``, any other error of its one here."""
-        idle: queue.SimpleQueue[Worker] = queue.SimpleQueue()
+    def results(self, chunks: Iterator[Chunk]) -> Iterator[TokenizedChunk]:
+        """See ``Backend.results``; an exception in a worker is raised here."""
+        idle: queue.SimpleQueue[WorkerProcess] = queue.SimpleQueue()
         for worker in self._workers:
             idle.put(worker)
 
-        def tokenise(piece: Piece) -> Tokenised:
+        def tokenize(chunk: Chunk) -> TokenizedChunk:
             worker = idle.get()
             try:
-                return worker(piece)
+                return worker(chunk)
             finally:
                 idle.put(worker)
 
-        return in_order(lambda piece: self._threads.submit(tokenise, piece), Future.result, pieces, self.num_workers)
+        return in_order(lambda chunk: self._threads.submit(tokenize, chunk), Future.result, chunks, self.num_workers)
 
 
-class RayCluster(Engine):
-    """Actors of a Ray cluster, one a CPU asked for; ``RAY_ADDRESS`` names the cluster, else one is started here.
+class RayBackend(Backend):
+    """Actors of a Ray cluster, one per requested CPU.
 
-    Every machine of it must see the source's files under the same path, and have gpt2lab installed.
+    ``RAY_ADDRESS`` names the cluster; without it, a local one is started and stopped again. Every machine of the cluster
+    must see the source's files under the same path and have gpt2lab installed.
     """
 
     def __enter__(self) -> Self:
         try:
             import ray  # noqa: PLC0415
         except ImportError:
-            raise UserError("prepare.engine=ray needs a package: type pip install 'gpt2lab[ray]'") from None
+            raise UserError(
+                "prepare.backend=ray: the package ray is not installed: type pip install ray"
+            ) from None
         self._ray: Any = ray
         self._started = not self._ray.is_initialized()
         if self._started:
-            self._ray.init(log_to_driver=False, include_dashboard=False, logging_level="error", num_cpus=self._local_cpus())
-        actor = self._ray.remote(num_cpus=1)(Actor)
-        task = self._ray.put(self.tokeniser)
-        self._actors = [actor.remote(task) for _ in range(self.num_workers)]
+            local_cpus = None if os.environ.get("RAY_ADDRESS") else self.num_workers
+            self._ray.init(log_to_driver=False, include_dashboard=False, logging_level="error", num_cpus=local_cpus)
+        actor = self._ray.remote(num_cpus=1)(RayWorker)
+        tokenize = self._ray.put(self.tokenize)
+        self._actors = [actor.remote(tokenize) for _ in range(self.num_workers)]
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -111,44 +123,46 @@ class RayCluster(Engine):
         if self._started:
             self._ray.shutdown()
 
-    def results(self, pieces: Iterator[Piece]) -> Iterator[Tokenised]:
-        """See ``Engine.results``."""
+    def results(self, chunks: Iterator[Chunk]) -> Iterator[TokenizedChunk]:
+        """See ``Backend.results``."""
         turns = itertools.cycle(self._actors)
 
-        def result(reference: Any) -> Tokenised:
+        def result(reference: Any) -> TokenizedChunk:
             try:
-                value: Tokenised = self._ray.get(reference)
+                value: TokenizedChunk = self._ray.get(reference, timeout=CHUNKS_AHEAD * WORKER_TIMEOUT_SECONDS)
+            except self._ray.exceptions.GetTimeoutError:
+                raise UserError(
+                    f"a Ray worker gave no answer for {CHUNKS_AHEAD * WORKER_TIMEOUT_SECONDS:.0f} seconds: check that the "
+                    "cluster has free CPUs for prepare.num_workers and sees the files; the same command then resumes"
+                ) from None
             except self._ray.exceptions.RayTaskError as error:
                 raise error.cause from None
             except self._ray.exceptions.RayActorError as error:
                 raise UserError(
-                    f"a Ray worker ended ({type(error).__name__}): out of memory? type the command again to go on from "
-                    "there, or fewer prepare.num_workers"
+                    f"a Ray worker ended ({type(error).__name__}), possibly out of memory: type the command again to "
+                    "resume, or lower prepare.num_workers"
                 ) from None
             return value
 
-        return in_order(lambda piece: next(turns).tokenise.remote(piece), result, pieces, self.num_workers)
-
-    def _local_cpus(self) -> int | None:
-        return None if os.environ.get("RAY_ADDRESS") else self.num_workers
+        return in_order(lambda chunk: next(turns).tokenize.remote(chunk), result, chunks, self.num_workers)
 
 
-class Actor:
-    """What runs on the cluster."""
+class RayWorker:
+    """The class of the Ray actors."""
 
-    def __init__(self, tokeniser: Tokeniser) -> None:
-        self._tokeniser = tokeniser
+    def __init__(self, tokenize: ChunkTokenizer) -> None:
+        self._tokenize = tokenize
 
-    def tokenise(self, piece: Piece) -> Tokenised:
-        """One piece."""
-        return self._tokeniser(piece)
+    def tokenize(self, chunk: Chunk) -> TokenizedChunk:
+        """Tokenize one chunk."""
+        return self._tokenize(chunk)
 
 
-class Worker:
-    """A process that runs ``gpt2lab.data.preparation.worker``: pickled pieces go in, pickled results come out."""
+class WorkerProcess:
+    """A process that runs ``worker.py``: pickled chunks go in, pickled results come out."""
 
-    def __init__(self, tokeniser: Tokeniser) -> None:
-        self._tokeniser: Tokeniser | None = tokeniser
+    def __init__(self, tokenize: ChunkTokenizer) -> None:
+        self._tokenize: ChunkTokenizer | None = tokenize
         search_path = os.pathsep.join(path or os.getcwd() for path in sys.path)  # noqa: PTH109
         self._process = subprocess.Popen(
             [sys.executable, "-m", "gpt2lab.data.preparation.worker"],
@@ -157,56 +171,82 @@ class Worker:
             env=os.environ | {"PYTHONPATH": search_path, "OMP_NUM_THREADS": "1"},
         )
 
-    def __call__(self, piece: Piece) -> Tokenised:
-        """Have it tokenise one piece."""
-        assert self._process.stdin
-        assert self._process.stdout
+    def __call__(self, chunk: Chunk) -> TokenizedChunk:
+        """Tokenize one chunk in the process; an exception there is raised here.
+
+        Raises:
+            UserError: the process ended, or took longer than ``WORKER_TIMEOUT_SECONDS``.
+        """
+        timed_out = threading.Event()
+
+        def end_hung_process() -> None:
+            timed_out.set()
+            self._process.kill()
+
+        timer = threading.Timer(WORKER_TIMEOUT_SECONDS, end_hung_process)
+        timer.start()
         try:
-            if self._tokeniser is not None:  # the first piece: sent here, so that workers get ready beside each other
-                send(self._process.stdin, self._tokeniser)
-                self._tokeniser = None
-            send(self._process.stdin, piece)
-            result, error = pickle.load(self._process.stdout)
+            result, error = self._exchange(chunk)
         except (EOFError, BrokenPipeError, pickle.UnpicklingError):
-            where = piece.spans[0] if piece.spans else "the source"
+            where = chunk.spans[0].path if chunk.spans else "the source"
+            if timed_out.is_set():
+                raise UserError(
+                    f"a worker process gave no answer for {WORKER_TIMEOUT_SECONDS:.0f} seconds while it read {where}: "
+                    "check that the file can be read; the same command then resumes"
+                ) from None
             raise UserError(
-                f"a worker process ended with status {self._process.wait()} while it read {where}: out of memory? type "
-                "the command again to go on from there, or prepare.num_workers=1 for less memory"
+                f"a worker process ended with status {self._process.wait()} while it read {where}, possibly out of memory: "
+                "type the command again to resume, with prepare.num_workers=1 for less memory"
             ) from None
+        finally:
+            timer.cancel()
         if error is not None:
             raise error
-        assert isinstance(result, Tokenised)
+        assert isinstance(result, TokenizedChunk)
         return result
 
-    def end(self) -> None:
-        """End the process, whatever it is doing."""
+    def stop(self) -> None:
+        """Kill the process."""
         self._process.kill()
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout):
             try:
                 if pipe:
                     pipe.close()
-            except BrokenPipeError:  # what was not sent is not needed any more
+            except BrokenPipeError:  # unsent data is not needed any more
                 pass
+
+    def _exchange(self, chunk: Chunk) -> tuple[object, BaseException | None]:
+        assert self._process.stdin
+        assert self._process.stdout
+        if self._tokenize is not None:  # sent with the first chunk, so that all workers start up at the same time
+            send(self._process.stdin, self._tokenize)
+            self._tokenize = None
+        send(self._process.stdin, chunk)
+        answer: tuple[object, BaseException | None] = pickle.load(self._process.stdout)
+        return answer
 
 
 def in_order(
-    submit: Callable[[Piece], Any], result: Callable[[Any], Tokenised], pieces: Iterator[Piece], num_workers: int
-) -> Iterator[Tokenised]:
-    """Submit pieces a bounded number ahead, and give out the results in the order of the pieces."""
+    submit: Callable[[Chunk], Any],
+    result: Callable[[Any], TokenizedChunk],
+    chunks: Iterator[Chunk],
+    num_workers: int,
+) -> Iterator[TokenizedChunk]:
+    """Submit ``CHUNKS_AHEAD`` chunks per worker at most, and yield the results in the order of the chunks."""
     pending: deque[Any] = deque()
-    for piece in pieces:
-        pending.append(submit(piece))
-        if len(pending) == AHEAD * num_workers:
+    for chunk in chunks:
+        pending.append(submit(chunk))
+        if len(pending) == CHUNKS_AHEAD * num_workers:
             yield result(pending.popleft())
     while pending:
         yield result(pending.popleft())
 
 
 def send(pipe: IO[bytes], value: object) -> None:
-    """Write a value for the other side to ``pickle.load``."""
+    """Write a pickled value to a pipe."""
     pickle.dump(value, pipe, protocol=pickle.HIGHEST_PROTOCOL)
     pipe.flush()
 
 
-ENGINES: dict[str, Callable[[Tokeniser, int], Engine]] = {"local": WorkerProcesses, "ray": RayCluster}
+BACKENDS: dict[str, Callable[[ChunkTokenizer, int], Backend]] = {"local": LocalProcesses, "ray": RayBackend}

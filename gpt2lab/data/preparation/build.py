@@ -1,7 +1,8 @@
-"""A source's pieces -> tokenised by an engine -> shards, with a journal to go on from -> one rename into place.
+"""Builds a prepared dataset: the loop that takes tokenized chunks, writes shards and saves its progress.
 
-Everything is written into a hidden folder beside the set's own, so that a set is either whole or not there. Every few
-seconds the journal notes how far the files are good; the same command after a kill cuts them there and goes on.
+All files are written into a hidden folder, ``.<tokenizer>.new``, which gets its final name when it is complete. Every
+``SAVE_SECONDS`` the progress file records how far the files are valid. After a kill, the same command truncates them to
+that point and resumes.
 """
 
 import fcntl
@@ -20,9 +21,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from gpt2lab.config import DataConfig, PrepareConfig, UserError, choose
-from gpt2lab.data.preparation.duplicates import SeenDocuments
-from gpt2lab.data.preparation.backends import ENGINES, Engine, InProcess
+from gpt2lab.config import PrepareConfig, UserError, choose
 from gpt2lab.data.manifest import (
     END_OF_TEXT_RULE,
     FORMAT,
@@ -32,20 +31,25 @@ from gpt2lab.data.manifest import (
     Manifest,
     Split,
     TextTokenizer,
-    set_fingerprint,
+    TrainableTokenizer,
+    TrainedTokenizer,
+    dataset_fingerprint,
     token_dtype,
     write_manifest,
 )
+from gpt2lab.data.preparation.backends import BACKENDS, Backend, InProcess
+from gpt2lab.data.preparation.duplicates import SeenDocuments
 from gpt2lab.data.preparation.shards import ShardWriter
+from gpt2lab.data.preparation.tokenization import ChunkTokenizer, TokenizedChunk, TokenizedDocuments
+from gpt2lab.data.preparation.training_text import training_documents
 from gpt2lab.data.sources import Problem, Source
-from gpt2lab.data.sources.base import PIECE_BYTES
-from gpt2lab.data.preparation.tokenization import Side, Tokenised, Tokeniser
-from gpt2lab.files import sync, sync_folder
+from gpt2lab.data.sources.base import CHUNK_BYTES, stop_or_skip
+from gpt2lab.files import file_sha256, sync, sync_folder
 
 log = logging.getLogger(__name__)
 
-JOURNAL_SECONDS = 2.0
-"""Work that a kill can cost"""
+SAVE_SECONDS = 2.0
+"""Time between two saves of the progress file: the work that a kill can cost"""
 
 SMALL_SOURCE_BYTES = 4 * 1024**2
 """Below this size, starting worker processes takes longer than the work."""
@@ -55,10 +59,10 @@ SHOWN_PROBLEMS = 5
 
 
 @contextmanager
-def exclusive(folder: Path) -> Iterator[None]:
-    """Hold ``folder``, made if need be, against other processes; the lock goes when the process does.
+def locked(folder: Path) -> Iterator[None]:
+    """Lock ``folder``, creating it if necessary, against other processes; the lock ends with the process.
 
-    The folder is removed again if nothing was put into it.
+    The folder is removed again if it is still empty.
     """
     folder.mkdir(parents=True, exist_ok=True)
     handle = os.open(folder, os.O_RDONLY)
@@ -71,40 +75,69 @@ def exclusive(folder: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def build(
-    folder: Path, source: Source, data: DataConfig, settings: PrepareConfig, tokenizer: TextTokenizer
+def hidden_folders(folder: Path) -> tuple[Path, Path]:
+    """The folder that a dataset is written into, and the one that holds its predecessor during an overwrite."""
+    return folder.with_name(f".{folder.name}.new"), folder.with_name(f".{folder.name}.old")
+
+
+def restore_predecessor(folder: Path) -> None:
+    """Undo an overwrite that was killed between its two renames; the caller holds the lock of the parent folder."""
+    _, old = hidden_folders(folder)
+    if old.is_dir() and not folder.exists():
+        old.rename(folder)
+        log.info("%s: restored after an interrupted overwrite", folder)
+
+
+def build_dataset(
+    folder: Path, source: Source, settings: PrepareConfig, tokenizer: TextTokenizer | TrainableTokenizer
 ) -> Manifest:
-    """Write the whole set beside ``folder`` and put it there; the caller holds the parent folder."""
-    new, old = folder.with_name(f".{folder.name}.new"), folder.with_name(f".{folder.name}.old")
+    """Write the dataset into a hidden folder and move it to ``folder``; the caller holds the lock of the parent folder.
+
+    A tokenizer that is yet to be trained is trained first, and saved in the dataset's folder.
+
+    Raises:
+        UserError: the source cannot be read, or a split would be empty.
+    """
+    new, old = hidden_folders(folder)
     shutil.rmtree(old, ignore_errors=True)
-    work = Build(new, source, data, settings, tokenizer)
+    trained: TrainedTokenizer | None = None
+    encoder: TextTokenizer
+    if isinstance(tokenizer, TrainableTokenizer):
+        encoder = trained = tokenizer.train(training_documents(source))
+    else:
+        encoder = tokenizer
+    work = Preparation(new, source, settings, encoder)
     try:
         splits = work.run()
+        tokenizer_files = dict(trained.files) if trained else {}
+        for name, content in tokenizer_files.items():
+            (new / name).write_text(content, encoding="utf-8", newline="\n")
         manifest = Manifest(
             format=FORMAT,
             version=VERSION,
-            tokenizer=tokenizer.name,
-            vocab_size=tokenizer.vocab_size,
-            eot_id=tokenizer.eot_id,
-            tokenizer_fingerprint=tokenizer.fingerprint,
+            tokenizer=encoder.name,
+            vocab_size=encoder.vocab_size,
+            eot_id=encoder.eot_id,
+            tokenizer_fingerprint=encoder.fingerprint,
             end_of_text_rule=END_OF_TEXT_RULE,
             split_rule=source.split_rule or SPLIT_RULE,
-            val_fraction=None if source.split_rule else data.val_fraction,
-            dtype=token_dtype(tokenizer.vocab_size).name,
+            val_fraction=source.val_fraction,
+            dtype=token_dtype(encoder.vocab_size).name,
             source=source.describe(),
             skipped=dict(sorted(work.skipped.items())),
             splits=splits,
-            fingerprint=set_fingerprint(tokenizer.fingerprint, splits),
-            deduplicate=data.deduplicate,
+            fingerprint=dataset_fingerprint(encoder.fingerprint, splits),
+            deduplicate=source.deduplicate,
+            tokenizer_files={name: file_sha256(new / name) for name in tokenizer_files},
         )
         write_manifest(new, manifest)
-        work.journal.unlink(missing_ok=True)
+        work.progress_file.unlink(missing_ok=True)
         work.seen.file.unlink(missing_ok=True)
         if folder.exists():
             folder.rename(old)
         new.rename(folder)
     finally:
-        if not work.journal.exists():  # nothing to go on from
+        if not work.progress_file.exists():  # there is nothing to resume from
             shutil.rmtree(new, ignore_errors=True)
     sync_folder(folder.parent)
     shutil.rmtree(old, ignore_errors=True)
@@ -116,89 +149,91 @@ def available_cpus() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-class Build:
-    """A set under way in a folder, from its beginning or from its journal."""
+class Preparation:
+    """Writes the shards of a dataset into a folder, from the beginning or from the progress file in it."""
 
-    def __init__(
-        self, folder: Path, source: Source, data: DataConfig, settings: PrepareConfig, tokenizer: TextTokenizer
-    ) -> None:
-        self.source, self.data, self.settings, self.tokenizer = source, data, settings, tokenizer
-        self.journal = folder / "journal.json"
+    def __init__(self, folder: Path, source: Source, settings: PrepareConfig, tokenizer: TextTokenizer) -> None:
+        self.source, self.settings, self.tokenizer = source, settings, tokenizer
+        self.name = folder.parent.name
+        self.progress_file = folder / "progress.json"
         self.skipped: Counter[str] = Counter()
-        """reason -> documents of the source that are not in the set"""
+        """reason -> documents of the source that are not in the dataset"""
         self._identity = [
-            VERSION, PIECE_BYTES, tokenizer.fingerprint, settings.shard_tokens, data.val_fraction, data.deduplicate,
+            VERSION, CHUNK_BYTES, tokenizer.fingerprint, settings.shard_tokens, source.val_fraction, source.deduplicate,
             json.loads(json.dumps(source.identity())),
         ]  # fmt: skip
-        state = self._read_journal()
+        state = self._read_progress()
         if state is None:
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir()
         self.seen = SeenDocuments(folder / "digests")
         self._writers = {split: ShardWriter(folder, split, tokenizer, settings.shard_tokens) for split in SPLITS}
-        self._pieces_done = 0
+        self._chunks_done = 0
         if state is not None:
-            self._pieces_done = state["pieces"]
+            self._chunks_done = state["chunks"]
             self.skipped.update(state["skipped"])
             self.seen.restore(state["digests"])
             for split, writer in self._writers.items():
                 writer.restore(state["writers"][split])
-            log.info("going on after %s documents", f"{self._documents:,}")
+            log.info("resuming after %s documents", f"{self._documents:,}")
 
     def run(self) -> dict[str, Split]:
         """Write the shards of both splits; a ``UserError`` if one has no document."""
         size = self.source.size_bytes()
-        pieces = self.source.pieces()
-        done = sum(piece.size for piece in itertools.islice(pieces, self._pieces_done))
+        chunks = self.source.chunks()
+        done = sum(chunk.size for chunk in itertools.islice(chunks, self._chunks_done))
         saved = time.monotonic()
         with (
-            self._writers["train"], self._writers["val"], self.seen, self._engine(size) as engine,
-            tqdm(total=size or None, initial=done, unit="B", unit_scale=True, desc=self.data.name, disable=None) as progress,
+            self._writers["train"], self._writers["val"], self.seen, self._backend(size) as backend,
+            tqdm(total=size or None, initial=done, unit="B", unit_scale=True, desc=self.name, disable=None) as bar,
         ):  # fmt: skip
-            for result in engine.results(pieces):
+            for result in backend.results(chunks):
                 self._take(result)
-                progress.set_postfix(documents=f"{self._documents:,}", tokens=f"{self._tokens:,}", refresh=False)
-                progress.update(result.size)
-                if time.monotonic() - saved >= JOURNAL_SECONDS:
-                    self._write_journal()
+                bar.set_postfix(documents=f"{self._documents:,}", tokens=f"{self._tokens:,}", refresh=False)
+                bar.update(result.size)
+                if time.monotonic() - saved >= SAVE_SECONDS:
+                    self._write_progress()
                     saved = time.monotonic()
             self._require_both_splits()
             return {split: writer.finish() for split, writer in self._writers.items()}
 
-    def _engine(self, size: int) -> Engine:
-        make, workers = choose(ENGINES, self.settings.engine, "prepare.engine"), self.settings.num_workers
+    def _backend(self, size: int) -> Backend:
+        make_backend = choose(BACKENDS, self.settings.backend, "prepare.backend")
+        workers = self.settings.num_workers
         if workers is None:
             workers = 0 if self._is_small(size) else available_cpus()
-        tokeniser = Tokeniser(self.source, self.tokenizer, self.data.val_fraction, self.data.deduplicate)
-        return make(tokeniser, workers) if workers else InProcess(tokeniser, 0)
+        tokenize = ChunkTokenizer(self.source, self.tokenizer, self.source.deduplicate)
+        return make_backend(tokenize, workers) if workers else InProcess(tokenize, 0)
 
     def _is_small(self, size: int) -> bool:
-        return self.settings.engine == "local" and self.source.local and size < SMALL_SOURCE_BYTES
+        return self.settings.backend == "local" and self.source.local and size < SMALL_SOURCE_BYTES
 
-    def _take(self, result: Tokenised) -> None:
+    def _take(self, result: TokenizedChunk) -> None:
         for problem in result.problems:
-            self._note(problem)
+            self._leave_out(problem)
         if result.empty:
             self.skipped["empty"] += result.empty
-        for writer, side in zip(self._writers.values(), (result.train, result.val), strict=True):
-            if len(side.lengths_D):
-                new = self._without_copies(side) if self.data.deduplicate else side
+        for writer, documents in zip(self._writers.values(), (result.train, result.val), strict=True):
+            if len(documents.lengths_D):
+                new = self._without_copies(documents) if self.source.deduplicate else documents
                 writer.add(new.tokens_N, new.lengths_D, int(new.text_bytes_D.sum()))
-        self._pieces_done += 1
+        self._chunks_done += 1
 
-    def _note(self, problem: Problem) -> None:
-        if problem.message and self.data.on_error == "stop":
-            raise UserError(f"{problem.message}; or leave such documents out with data.on_error=skip")
+    def _leave_out(self, problem: Problem) -> None:
+        stop_or_skip(problem, self.source)
         self.skipped[problem.reason] += problem.documents
         if problem.message and self.skipped[problem.reason] <= SHOWN_PROBLEMS:
             log.warning("left out: %s", problem.message)
 
-    def _without_copies(self, side: Side) -> Side:
-        first_D = self.seen.add(side.digests)
+    def _without_copies(self, documents: TokenizedDocuments) -> TokenizedDocuments:
+        first_D = self.seen.add(documents.digests)
         if copies := len(first_D) - int(first_D.sum()):
             self.skipped["duplicate"] += copies
-        return Side(
-            side.tokens_N[np.repeat(first_D, side.lengths_D)], side.lengths_D[first_D], side.text_bytes_D[first_D], b""
+        return TokenizedDocuments(
+            documents.tokens_N[np.repeat(first_D, documents.lengths_D)],
+            documents.lengths_D[first_D],
+            documents.text_bytes_D[first_D],
+            b"",
         )
 
     @property
@@ -212,35 +247,39 @@ class Build:
     def _require_both_splits(self) -> None:
         documents = self._documents
         if documents == 0:
-            where = f"data.files=[{','.join(self.data.files)}]" if self.data.files else f"data={self.data.source}"
-            raise UserError(f"{where}: expected text, found none: name files that are not empty")
+            raise UserError(f"{self.source.label()}: expected text, found none: name files that are not empty")
+        if documents == 1:
+            raise UserError(
+                f"{self.source.label()}: the text is a single document, expected at least two, one of them for "
+                "validation: cut it with data.delimiter='\\n\\n' data.min_document_bytes=4096 (data=text_files), or add text"
+            )
         if not all(writer.documents for writer in self._writers.values()):
             raise UserError(
-                f"data.val_fraction={self.data.val_fraction}: all {documents} documents fell into "
-                f"{'train' if self._writers['train'].documents else 'val'}, expected some in each split: another "
+                f"data.val_fraction={self.source.val_fraction}: all {documents} documents fell into "
+                f"{'train' if self._writers['train'].documents else 'val'}, expected some in each split: try another "
                 "data.val_fraction, or more documents by data.delimiter or a smaller data.min_document_bytes"
             )
 
-    def _read_journal(self) -> dict[str, Any] | None:
-        """The state to go on from, if there is one and it is of the same text and settings."""
+    def _read_progress(self) -> dict[str, Any] | None:
+        """The state to resume from, if there is one of the same text and settings."""
         with suppress(OSError, ValueError):
-            state: dict[str, Any] = json.loads(self.journal.read_text(encoding="utf-8"))
-            if state["identity"] == self._identity and (self.data.on_error == "skip" or state["on_error"] == "stop"):
+            state: dict[str, Any] = json.loads(self.progress_file.read_text(encoding="utf-8"))
+            if state["identity"] == self._identity and (self.source.skip_unreadable or not state["skip_unreadable"]):
                 return state
         return None
 
-    def _write_journal(self) -> None:
+    def _write_progress(self) -> None:
         state = {
             "identity": self._identity,
-            "on_error": self.data.on_error,
-            "pieces": self._pieces_done,
+            "skip_unreadable": self.source.skip_unreadable,
+            "chunks": self._chunks_done,
             "skipped": self.skipped,
             "digests": self.seen.state(),
             "writers": {split: writer.state() for split, writer in self._writers.items()},
         }
-        new = self.journal.with_suffix(".tmp")
+        new = self.progress_file.with_suffix(".tmp")
         with new.open("w", encoding="utf-8") as file:
             file.write(json.dumps(state))  # json.dump takes ten times as long
             sync(file)
-        new.replace(self.journal)
-        sync_folder(self.journal.parent)
+        new.replace(self.progress_file)
+        sync_folder(self.progress_file.parent)

@@ -1,4 +1,4 @@
-"""Which documents came before: their digests -> sorted arrays in memory, and a file to go on from after a kill."""
+"""Finds copies of documents by their digests, kept in sorted arrays, and in a file to resume from after a kill."""
 
 from pathlib import Path
 from typing import IO, Self
@@ -11,7 +11,7 @@ from gpt2lab.files import sync
 
 
 class SeenDocuments:
-    """A set of digests at 16 bytes each: sorted arrays, of which two of equal size class are merged into one.
+    """The digests of all documents so far, 16 bytes each, in sorted arrays; arrays of similar length are merged.
 
     A context manager: leaving it closes the file.
     """
@@ -30,13 +30,13 @@ class SeenDocuments:
             self._handle.close()
 
     def add(self, digests: bytes) -> NDArray[np.bool_]:
-        """Which of the documents, by their digests one after the other, are the first of their kind: bool [D]."""
+        """Add documents by their concatenated digests; returns which are no copy of an earlier one, bool [D]."""
         digest_D = as_array(digests)
         first_D = np.zeros(len(digest_D), dtype=np.bool_)
         first_D[np.unique(digest_D, return_index=True)[1]] = True
         for known in self._sorted:
-            place_D = np.minimum(np.searchsorted(known, digest_D), len(known) - 1)
-            first_D &= known[place_D] != digest_D
+            index_D = np.minimum(np.searchsorted(known, digest_D), len(known) - 1)
+            first_D &= known[index_D] != digest_D
         new = digest_D[first_D]
         if len(new):
             self._insert(np.sort(new))
@@ -46,13 +46,13 @@ class SeenDocuments:
         return first_D
 
     def state(self) -> int:
-        """Digests that are in the file and on the disk."""
+        """The number of digests in the file; they are on the disk when this returns."""
         if self._handle:
             sync(self._handle)
         return self._length
 
     def restore(self, length: int) -> None:
-        """Go on from ``state()``."""
+        """Resume from ``state()``."""
         if length:
             self._length = length
             self._handle = self.file.open("r+b")
@@ -66,5 +66,5 @@ class SeenDocuments:
 
 
 def as_array(digests: bytes) -> NDArray[np.bytes_]:
-    """Digests one after the other as an array of 16-byte strings."""
+    """Concatenated digests as an array of 16-byte strings."""
     return np.frombuffer(digests, dtype=np.dtype(f"S{DIGEST_BYTES}"))

@@ -1,4 +1,4 @@
-"""Tokenised documents -> .npy shards and document starts, a state to go on from after a kill.
+"""Writes tokenized documents to .npy shards, with a state to resume from after a kill.
 
 Legend: N = tokens of a batch of documents, D = its documents, V = ids of the vocabulary.
 """
@@ -17,8 +17,8 @@ from gpt2lab.files import file_sha256, sync
 class ShardWriter:
     """Writes one split: ``<split>_000000.npy``, ... of ``shard_tokens`` tokens each, and their document starts.
 
-    Everything goes to disk as it comes, so that memory does not grow with the size of a shard. A context manager:
-    leaving it closes the files that an error left open.
+    Tokens are written as they come, so that memory does not grow with the size of a shard. A context manager: leaving
+    it closes the files that an error left open.
     """
 
     def __init__(self, folder: Path, split: str, tokenizer: TextTokenizer, shard_tokens: int) -> None:
@@ -32,7 +32,7 @@ class ShardWriter:
         self._dtype = token_dtype(tokenizer.vocab_size)
         self._shard_tokens = shard_tokens
         self._files: tuple[NpyWriter, NpyWriter] | None = None
-        """tokens and starts of the shard under way"""
+        """tokens and starts of the unfinished shard"""
 
     def __enter__(self) -> Self:
         return self
@@ -42,7 +42,7 @@ class ShardWriter:
             file.close()
 
     def add(self, tokens_N: NDArray[np.unsignedinteger], lengths_D: NDArray[np.int64], text_bytes: int) -> None:
-        """Append documents, end-of-text before each; ``text_bytes`` is the length of their text."""
+        """Append documents that each begin with end-of-text; ``text_bytes`` is the length of their text in UTF-8."""
         self._counts_V += np.bincount(tokens_N, minlength=len(self._counts_V))
         starts_D = np.cumsum(lengths_D) - lengths_D
         self.documents += len(lengths_D)
@@ -52,8 +52,8 @@ class ShardWriter:
         while position < len(tokens_N):
             tokens, starts = self._files = self._files or self._open(0, 0)
             end = min(len(tokens_N), position + self._shard_tokens - tokens.length)
-            here = starts_D[(starts_D >= position) & (starts_D < end)]
-            starts.append(here - position + tokens.length)
+            starts_here = starts_D[(starts_D >= position) & (starts_D < end)]
+            starts.append(starts_here - position + tokens.length)
             tokens.append(tokens_N[position:end])
             position = end
             if tokens.length == self._shard_tokens:
@@ -73,7 +73,7 @@ class ShardWriter:
         )
 
     def state(self) -> dict[str, Any]:
-        """Plain values to go on from; what they speak of is on the disk."""
+        """Plain values to resume from; the tokens that they count are on the disk when this returns."""
         for file in self._files or ():
             file.sync()
         return {
@@ -86,7 +86,7 @@ class ShardWriter:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from ``state()`` of a writer of the same folder: what was written later is cut off or written over."""
+        """Resume from ``state()`` of a writer of the same folder; what was written after it is truncated or overwritten."""
         self.documents, self.tokens, self._text_bytes = state["documents"], state["tokens"], state["text_bytes"]
         self._counts_V = np.array(state["counts"], dtype=np.int64)
         self._shards = [Shard(**shard) for shard in state["shards"]]
@@ -117,7 +117,7 @@ class ShardWriter:
 
 
 class NpyWriter:
-    """A 1-D .npy file that grows at its end; opened with a ``length`` above 0, it goes on after so many items."""
+    """A 1-D .npy file that grows at its end. A ``length`` above 0 opens an existing file and truncates it to that."""
 
     def __init__(self, path: Path, dtype: np.dtype[Any], length: int) -> None:
         self.path = path
@@ -129,16 +129,16 @@ class NpyWriter:
         self._file.seek(0, 2)
 
     def append(self, items: NDArray[np.integer]) -> None:
-        """Write items at the end."""
+        """Append items."""
         self._file.write(items.astype(self._dtype, copy=False).tobytes())
         self.length += len(items)
 
     def sync(self) -> None:
-        """Have what was written on the disk."""
+        """Flush the file to the disk."""
         sync(self._file)
 
     def finish(self) -> None:
-        """Write the final length into the header, put all on the disk, and close."""
+        """Write the final length into the header, flush the file to the disk and close it."""
         self._file.seek(0)
         self._write_header()
         self.sync()
@@ -149,6 +149,6 @@ class NpyWriter:
         self._file.close()
 
     def _write_header(self) -> None:
-        # NumPy pads it, so that every length takes the same room
+        # NumPy pads the header, so that its size is the same for every length
         header = {"descr": np.lib.format.dtype_to_descr(self._dtype), "fortran_order": False, "shape": (self.length,)}
         np.lib.format.write_array_header_1_0(self._file, header)

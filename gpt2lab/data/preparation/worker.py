@@ -1,7 +1,7 @@
-"""The main program of a worker process: standard input -> a ``Tokeniser``, then pieces -> results on standard output.
+"""The main program of a worker process: reads a ``ChunkTokenizer`` and then chunks from standard input, writes results.
 
-It ends when its input does, and so with the process that started it, however that one ended. What the tokeniser is
-made of is imported by ``pickle``, which names it; torch is no part of it.
+It ends when its input ends, and so together with the process that started it, however that one ended. Unpickling the
+``ChunkTokenizer`` imports what it needs; torch is not among it.
 """
 
 import os
@@ -15,24 +15,24 @@ from gpt2lab.data.preparation.backends import send
 
 
 def main() -> None:
-    """Answer each piece with (result, None) or (None, error)."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of the terminal; ours are told to end
+    """Answer each chunk with (result, None) or (None, error)."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes of a terminal; the parent stops us
     results = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what a library prints must not get between the results
+    os.dup2(2, 1)  # the output of a library must not get between the results
     try:
-        tokeniser = pickle.load(sys.stdin.buffer)
+        tokenize = pickle.load(sys.stdin.buffer)
         while True:
-            piece = pickle.load(sys.stdin.buffer)
+            chunk = pickle.load(sys.stdin.buffer)
             answer: tuple[object, BaseException | None]
             try:
-                answer = tokeniser(piece), None
+                answer = tokenize(chunk), None
             except (UserError, OSError) as error:
                 answer = None, error
-            except BaseException:  # also a panic of tiktoken's; it belongs to the process that asked
+            except BaseException:  # also a panic of tiktoken; the parent reports it
                 answer = None, RuntimeError(f"in a worker process:\n{traceback.format_exc()}")
             send(results, answer)
     except (EOFError, BrokenPipeError):
-        os._exit(0)  # nobody is left to tell
+        os._exit(0)  # the parent has ended
 
 
 if __name__ == "__main__":

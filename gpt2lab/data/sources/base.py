@@ -1,7 +1,7 @@
-"""Where text comes from: a source's files -> pieces of about a megabyte, in a fixed order -> documents.
+"""The interface of a data source, and what sources of files share.
 
-The division into pieces is a function of the files alone, so that any number of workers can read them at once and the
-result, put together in the order of the pieces, is always the same.
+A source divides its text into chunks of about a megabyte, in a fixed order. The division is a function of the text
+alone, so that any number of workers can read chunks at once and the result, in the order of the chunks, is the same.
 """
 
 import glob
@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 from gpt2lab.config import DataConfig, UserError
+from gpt2lab.config.data import FilesConfig
 from gpt2lab.files import file_sha256
 
-PIECE_BYTES = 1024**2
-"""Text of a piece, roughly: a fraction of a second's work, so that workers end together and little is lost by a kill."""
+CHUNK_BYTES = 1024**2
+"""Text of a chunk, roughly: a fraction of a second's work, so that workers end together and a kill costs little."""
 
 HASH_LIMIT_BYTES = 2 * 1024**3
-"""Source files that are larger together are compared with a prepared set by size alone: hashing them takes seconds."""
+"""Source files that are larger together are compared with a prepared dataset by size only: hashing them takes seconds."""
 
 
 class Span(NamedTuple):
@@ -29,17 +30,17 @@ class Span(NamedTuple):
 
 
 class Problem(NamedTuple):
-    """What stands in the place of documents that cannot be read."""
+    """Stands in the place of documents that cannot be read."""
 
     reason: str
     """a few words, the same for all of a kind"""
     message: str
-    """one line with the place and what to do; empty where it is to be expected, and never stops anything"""
+    """one line with the place and what to do; empty where it is expected, and then it never stops anything"""
     documents: int = 1
 
 
-class Piece(NamedTuple):
-    """What one worker reads at a time."""
+class Chunk(NamedTuple):
+    """The part of a source that a worker reads at a time."""
 
     spans: tuple[Span, ...]
     size: int
@@ -47,62 +48,79 @@ class Piece(NamedTuple):
     content: bytes | None = None
     """the text itself, where it can only be read from the beginning (compressed files)"""
     problem: Problem | None = None
-    """instead of documents: the file is damaged from here on"""
+    """in place of documents: the file is damaged from here on"""
     split: str | None = None
-    """train or val, where the source divides the text itself; None: each document's hash decides"""
+    """train or val, where the source divides its text itself; None: the hash of each document decides"""
 
 
 class Source(ABC):
-    """Documents in a fixed order. It holds nothing but its settings, so that it can be sent to a worker."""
+    """Documents in a fixed order. It holds only settings, so that it can be pickled and sent to a worker."""
 
     local: ClassVar[bool]
-    """the text is on this machine, so that training may prepare it by itself when it is small"""
+    """the text is on this machine, so that training may prepare it by itself if it is small"""
     split_rule: ClassVar[str | None] = None
-    """how the source itself divides the text into train and val; None: by a hash of each document"""
+    """how the source itself divides its text into train and val; None: by a hash of each document"""
+
+    val_fraction: float | None = None
+    """share of the documents in the validation split; None where the source divides its text itself"""
+    deduplicate: bool = False
+    """leave out exact copies of earlier documents"""
+    skip_unreadable: bool = False
+    """leave out and count unreadable documents instead of stopping"""
 
     def __init__(self, config: DataConfig) -> None:
-        self.config = config
+        self.name = config.source
+        """its key in ``SOURCES``"""
 
     @abstractmethod
-    def pieces(self) -> Iterator[Piece]:
-        """All pieces, in order."""
+    def chunks(self) -> Iterator[Chunk]:
+        """All chunks, in order."""
 
     @abstractmethod
-    def read(self, piece: Piece) -> Iterator[str | Problem]:
-        """The documents of a piece, in order; the text of each has a UTF-8 form."""
+    def read(self, chunk: Chunk) -> Iterator[str | Problem]:
+        """The documents of a chunk, in order; the text of each has a UTF-8 form."""
 
     @abstractmethod
     def size_bytes(self) -> int:
-        """What the sizes of the pieces add up to; raises the ``UserError`` of a source that cannot be read."""
+        """The sum of the sizes of all chunks; raises the ``UserError`` of a source that cannot be read."""
 
     @abstractmethod
     def describe(self) -> dict[str, Any]:
-        """What the text is and its revision, as plain values for the manifest; may read all of it."""
+        """The text and its revision, as plain values for the manifest; may read all of it."""
 
     @abstractmethod
     def identity(self) -> list[Any]:
         """Plain values that change when the text is likely to have changed; quick."""
 
     def difference(self, recorded: Mapping[str, Any]) -> str | None:
-        """The first thing that differs from ``recorded``, the description of a prepared set; None if all agree."""
+        """The first value that differs from ``recorded``, the description in a manifest; None if all agree."""
         for key, value in self.describe().items():
             if recorded.get(key) != value:
                 return f"{key}={recorded.get(key)!r} there, {key}={value!r} here"
         return None
+
+    def label(self) -> str:
+        """How the user names the source, for the beginning of an error line."""
+        return f"data={self.name}"
 
 
 class FileSource(Source):
     """A source of the files that ``data.files`` names."""
 
     local = True
-    name: ClassVar[str]
-    """its key in ``SOURCES``"""
     suffix: ClassVar[str]
     """of the usual file name, for the error messages"""
 
+    def __init__(self, config: FilesConfig) -> None:
+        super().__init__(config)
+        self.patterns = list(config.files)
+        self.val_fraction = config.val_fraction
+        self.deduplicate = config.deduplicate
+        self.skip_unreadable = config.on_error == "skip"
+
+    @abstractmethod
     def settings(self) -> dict[str, Any]:
         """What else the documents depend on, as plain values."""
-        return {}
 
     def size_bytes(self) -> int:
         """See ``Source.size_bytes``."""
@@ -114,7 +132,7 @@ class FileSource(Source):
             {"path": path.as_posix(), "bytes": path.stat().st_size, "sha256": file_sha256(path)}
             for path in self.files()
         ]
-        return self._recorded_settings() | {"patterns": list(self.config.files), "files": files}
+        return self._recorded_settings() | {"patterns": self.patterns, "files": files}
 
     def identity(self) -> list[Any]:
         """See ``Source.identity``."""
@@ -127,11 +145,11 @@ class FileSource(Source):
             if recorded.get(key) != value:
                 return f"data.{key}={recorded.get(key)!r} there, data.{key}={value!r} here"
         files = {Path(file["path"]).resolve(): file for file in recorded["files"]}
-        if self.config.files:
-            named = {path.resolve() for pattern in self.config.files for path in matches(pattern) if not path.is_dir()}
+        if self.patterns:
+            named = {path.resolve() for pattern in self.patterns for path in matches(pattern) if not path.is_dir()}
             if added := sorted(named - set(files)):
                 return f"it lacks {added[0]}"
-            same_patterns = recorded["patterns"] == list(self.config.files)
+            same_patterns = recorded["patterns"] == self.patterns
             if left_out := [path for path in files if path not in named and (path.is_file() or not same_patterns)]:
                 return f"it holds {left_out[0]} too"
         hashing = sum(file["bytes"] for file in files.values()) < HASH_LIMIT_BYTES
@@ -140,14 +158,18 @@ class FileSource(Source):
                 return f"{path} has changed since"
         return None
 
+    def label(self) -> str:
+        """See ``Source.label``."""
+        return f"data.files=[{','.join(self.patterns)}]"
+
     def files(self) -> list[Path]:
-        """The files, sorted by path, each once; a ``UserError`` for a name that stands for none."""
-        if not self.config.files:
+        """The files, sorted by path, each once; a ``UserError`` for a name without a file."""
+        if not self.patterns:
             raise UserError(
                 f"data.files=[]: expected the files to read: type data.files=[first{self.suffix},second{self.suffix}]"
             )
         found = []
-        for pattern in self.config.files:
+        for pattern in self.patterns:
             paths = matches(pattern)
             if len(paths) == 1 and paths[0].is_dir():
                 raise UserError(
@@ -163,22 +185,28 @@ class FileSource(Source):
         return {"source": self.name} | self.settings()
 
 
-def group(spans: Iterable[tuple[Span, int]]) -> Iterator[Piece]:
-    """Neighbouring spans, each with its size, as pieces of ``PIECE_BYTES`` or more."""
+def stop_or_skip(problem: Problem, source: Source) -> None:
+    """Raise the ``UserError`` of a problem unless ``source`` leaves unreadable documents out."""
+    if problem.message and not source.skip_unreadable:
+        raise UserError(f"{problem.message}; or leave such documents out with data.on_error=skip")
+
+
+def group(spans: Iterable[tuple[Span, int]]) -> Iterator[Chunk]:
+    """Chunks of neighbouring spans, each with its size; all but the last have ``CHUNK_BYTES`` or more."""
     chosen: list[Span] = []
     size = 0
     for span, span_size in spans:
         chosen.append(span)
         size += span_size
-        if size >= PIECE_BYTES:
-            yield Piece(tuple(chosen), size)
+        if size >= CHUNK_BYTES:
+            yield Chunk(tuple(chosen), size)
             chosen, size = [], 0
     if chosen:
-        yield Piece(tuple(chosen), size)
+        yield Chunk(tuple(chosen), size)
 
 
 def matches(pattern: str) -> list[Path]:
-    """The paths that a pattern stands for; a name without wildcards stands for itself, there or not."""
+    """The paths that match a pattern; a name without wildcards matches itself, whether it exists or not."""
     path = Path(pattern).expanduser()
     if path.exists() or not glob.has_magic(pattern):
         return [path]
@@ -186,7 +214,7 @@ def matches(pattern: str) -> list[Path]:
 
 
 def distinct(paths: Iterable[Path]) -> list[Path]:
-    """``paths`` in order, without those that lead to a file named before."""
+    """``paths`` in order, without those that lead to the same file as an earlier one."""
     first: dict[Path, Path] = {}
     for path in paths:
         first.setdefault(path.resolve(), path)

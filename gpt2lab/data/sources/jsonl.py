@@ -1,7 +1,7 @@
 """JSONL: one JSON object a line, plain or compressed (.gz, .zst).
 
-A plain file is read by all workers, each its own range of bytes. A compressed one can only be read from its
-beginning; that is done once, by the process that hands out the pieces, at a small part of what tokenising takes.
+Workers read ranges of bytes of a plain file. A compressed file can only be read from its beginning; the main process
+reads it once and sends the text to the workers, which takes a small part of the time of tokenizing.
 """
 
 import gzip
@@ -13,52 +13,56 @@ from pathlib import Path
 from typing import IO, Any
 
 from gpt2lab.config import UserError
-from gpt2lab.data.sources.base import PIECE_BYTES, FileSource, Piece, Problem, Span
+from gpt2lab.config.data import JsonlFilesConfig
+from gpt2lab.data.sources.base import CHUNK_BYTES, FileSource, Chunk, Problem, Span
 
 BLOCK_BYTES = 1024**2
 SHOWN_CHARACTERS = 60
 
 
 class JsonlFiles(FileSource):
-    """Files named by ``data.files``; a document is the string under ``data.text_column`` of a line."""
+    """JSONL files; a document is the string under ``data.text_column`` of a line."""
 
-    name = "jsonl_files"
     suffix = ".jsonl"
+
+    def __init__(self, config: JsonlFilesConfig) -> None:
+        super().__init__(config)
+        self.text_column = config.text_column
 
     def settings(self) -> dict[str, Any]:
         """See ``FileSource.settings``."""
-        return {"text_column": self.config.text_column}
+        return {"text_column": self.text_column}
 
-    def pieces(self) -> Iterator[Piece]:
-        """See ``Source.pieces``."""
+    def chunks(self) -> Iterator[Chunk]:
+        """See ``Source.chunks``."""
         for path in self.files():
             if path.suffix in (".gz", ".zst"):
-                yield from compressed_pieces(path)
+                yield from compressed_chunks(path)
             else:
                 size = path.stat().st_size
-                for begin in range(0, size, PIECE_BYTES):
-                    end = min(begin + PIECE_BYTES, size)
-                    yield Piece((Span(str(path), begin, end),), end - begin)
+                for begin in range(0, size, CHUNK_BYTES):
+                    end = min(begin + CHUNK_BYTES, size)
+                    yield Chunk((Span(str(path), begin, end),), end - begin)
 
-    def read(self, piece: Piece) -> Iterator[str | Problem]:
-        """See ``Source.read``; lines of white space alone are passed over."""
-        if piece.problem:
-            yield piece.problem
+    def read(self, chunk: Chunk) -> Iterator[str | Problem]:
+        """See ``Source.read``; blank lines are ignored."""
+        if chunk.problem:
+            yield chunk.problem
             return
-        for position, line in piece_lines(piece):
+        for position, line in chunk_lines(chunk):
             if line.isspace():
                 continue
             try:
-                yield text_of(line, self.config.text_column)
+                yield text_of(line, self.text_column)
             except LineError as error:
                 reason, detail = error.args
-                span = piece.spans[0]
-                number = position if piece.content is not None else line_number(span.path, position)
+                span = chunk.spans[0]
+                number = position if chunk.content is not None else line_number(span.path, position)
                 yield Problem(reason, f"{span.path}:{number}: {detail}")
 
 
 class LineError(Exception):
-    """A line that holds no document: reason and detail."""
+    """A line without a document: reason and detail."""
 
 
 def text_of(line: bytes, column: str) -> str:
@@ -66,7 +70,7 @@ def text_of(line: bytes, column: str) -> str:
     try:
         row = json.loads(line)
     except UnicodeDecodeError as error:
-        raise LineError("not UTF-8", f"byte {error.start} of the line is no valid UTF-8") from None
+        raise LineError("not UTF-8", f"byte {error.start} of the line is not valid UTF-8") from None
     except (ValueError, RecursionError) as error:
         shown = line[:SHOWN_CHARACTERS].decode("utf-8", "replace").strip()
         raise LineError("broken JSON", f"expected a JSON object, found {shown!r} ({error})") from None
@@ -85,15 +89,15 @@ def text_of(line: bytes, column: str) -> str:
     return text
 
 
-def piece_lines(piece: Piece) -> Iterator[tuple[int, bytes]]:
-    """The lines of a piece, each with its number (compressed files) or the byte it begins at (plain ones)."""
-    span = piece.spans[0]
-    if piece.content is not None:
-        yield from enumerate(io.BytesIO(piece.content), start=span.begin)
+def chunk_lines(chunk: Chunk) -> Iterator[tuple[int, bytes]]:
+    """The lines of a chunk, each with its number (compressed files) or the byte it begins at (plain ones)."""
+    span = chunk.spans[0]
+    if chunk.content is not None:
+        yield from enumerate(io.BytesIO(chunk.content), start=span.begin)
         return
     with Path(span.path).open("rb", buffering=BLOCK_BYTES) as file:
         position = span.begin
-        if position:  # the line that is under way there belongs to the piece before
+        if position:  # the line that contains this position belongs to the chunk before
             file.seek(position - 1)
             position += len(file.readline()) - 1
         while position < span.end and (line := file.readline()):
@@ -111,8 +115,8 @@ def line_number(path: str, position: int) -> int:
     return number
 
 
-def compressed_pieces(path: Path) -> Iterator[Piece]:
-    """Pieces that carry their lines; a file that is damaged or ends early is a ``Problem`` in its last piece."""
+def compressed_chunks(path: Path) -> Iterator[Chunk]:
+    """Chunks that carry their lines; a file that is damaged or ends early is a ``Problem`` in its last chunk."""
     line, done, rest = 1, 0, b""
     with path.open("rb") as raw:
         blocks = zst_blocks(path, raw) if path.suffix == ".zst" else gz_blocks(raw)
@@ -121,13 +125,13 @@ def compressed_pieces(path: Path) -> Iterator[Piece]:
                 block = next(blocks, b"")
             except (EOFError, OSError, zlib.error) as error:
                 message = f"{path}: the compressed data is damaged or ends early after line {line} ({error})"
-                yield Piece((Span(str(path), line, line),), 0, problem=Problem("damaged file", message))
+                yield Chunk((Span(str(path), line, line),), 0, problem=Problem("damaged file", message))
                 return
             content, rest = cut_at_line(rest + block) if block else (rest, b"")
             if content:
                 first, line = line, line + content.count(b"\n")
                 size, done = raw.tell() - done, raw.tell()
-                yield Piece((Span(str(path), first, line),), size, content=content)
+                yield Chunk((Span(str(path), first, line),), size, content=content)
             if not block:
                 return
 
@@ -150,7 +154,7 @@ def zst_blocks(path: Path, raw: IO[bytes]) -> Iterator[bytes]:
     try:
         import zstandard  # noqa: PLC0415
     except ImportError:
-        raise UserError(f"{path}: reading .zst needs a package: type pip install 'gpt2lab[data]'") from None
+        raise UserError(f"{path}: the package zstandard is not installed: type pip install zstandard") from None
     frame = None
     while part := raw.read(BLOCK_BYTES // 8):
         while part:

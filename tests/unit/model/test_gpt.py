@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from gpt2lab.compose import CONFIG_DIR, compose_config
+from gpt2lab.cli.compose import CONFIG_DIR, compose_config
 from gpt2lab.config import MLPConfig, ModelConfig, NormConfig, PositionsConfig, UserError
 from gpt2lab.generation.cache import KVCache
 from gpt2lab.model import GPT, IGNORE_INDEX

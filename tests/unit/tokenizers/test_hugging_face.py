@@ -226,3 +226,10 @@ def test_path_is_for_huggingface_alone(config):
 def test_lengths_are_int64_for_every_id(folders, kind):
     ours = read_tokenizer(str(folders[kind]))
     assert (ours.token_lengths().dtype, ours.token_lengths().shape) == (np.int64, (ours.vocab_size,))
+
+
+@pytest.mark.parametrize(("name", "begins_with_bos"), [("smollm", False), ("llama", True)])
+def test_prompts_begin_with_bos_where_it_is_not_end_of_text(folders, name, begins_with_bos):
+    ours = read_tokenizer(str(folders[name]))
+    assert ours.encode_prompt("the fox") == [ours.bos_id] * begins_with_bos + ours.encode("the fox")
+    assert ours.encode_prompt("") == [ours.bos_id]

@@ -7,7 +7,8 @@ import torch
 
 from gpt2lab.checkpoint import CheckpointManager
 from gpt2lab.config import TokenizerConfig, TrainingConfig, TrainJob, UserError, to_dict
-from gpt2lab.weights import find_checkpoint, load_pretrained, load_weights, newest_run, open_model
+from gpt2lab.runs import newest_run
+from gpt2lab.weights import find_checkpoint, load_pretrained, load_weights, open_model
 
 
 @pytest.fixture

@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 
 from gpt2lab.config import UserError
-from gpt2lab.data import IGNORE_INDEX
-from gpt2lab.data.loading.batches import BLOCK, TrainBatches, ValWindows, permute, round_keys
+from gpt2lab.config import IGNORE_INDEX
+from gpt2lab.data.loading.batches import BLOCK, TrainBatches, ValidationBatches
 from gpt2lab.data.loading.mixture import shares_of
-from gpt2lab.data.loading.prefetch import ReadAhead
+from gpt2lab.data.loading.order import permute, round_keys
+from gpt2lab.data.loading.prefetch import Prefetcher
 from gpt2lab.data.loading.sequences import PackedDocuments, Windows, pack, with_layout
 
 
@@ -54,7 +55,7 @@ def train(length, batch_size, sequence_length, seed, **settings):
 
 
 def windows_of(batches, step):
-    return batches.rows(step)[1]
+    return batches.sequence_numbers(step)[1]
 
 
 @pytest.mark.parametrize("length", [*range(1, 40), 255, 256, 257, 1000, 4095, 4096, 4097, 65_537, 300_000])
@@ -121,7 +122,7 @@ def test_targets_are_the_next_tokens_of_the_window():
 )
 def test_windows_and_dropped_tokens(tokens, windows, dropped):
     batches = train(tokens, 1, 7, 0)
-    assert (batches.num_windows, batches.sets[0].dropped_tokens) == (windows, dropped)
+    assert (batches.num_sequences, batches.datasets[0].dropped_tokens) == (windows, dropped)
     seen = {int(token) for step in range(windows) for rows in batches.batch(step)[:2] for token in rows.ravel()}
     assert len(seen) == tokens - dropped
 
@@ -129,7 +130,7 @@ def test_windows_and_dropped_tokens(tokens, windows, dropped):
 @pytest.mark.parametrize("batch_size", [1, 3, 8, 40])
 def test_each_window_once_an_epoch_also_when_batches_straddle_it(batch_size):
     batches = train(92, batch_size, 7, 5)
-    assert batches.num_windows == 13
+    assert batches.num_sequences == 13
     order = np.concatenate([windows_of(batches, step) for step in range(13 * 4)])
     epochs = order[: len(order) // 13 * 13].reshape(-1, 13)
     assert all(sorted(epoch) == list(range(13)) for epoch in epochs.tolist())
@@ -155,13 +156,13 @@ def test_a_batch_is_a_function_of_seed_and_step():
 
 
 def test_a_split_shorter_than_one_window_names_both_numbers():
-    with pytest.raises(UserError, match=r"train split has 8 tokens, expected at least 9 .*sequence_length=8"):
+    with pytest.raises(UserError, match=r"sequence_length=8: the train split has 8 tokens, expected at least 9 for one"):
         Windows(Counting(8), 8)
     assert len(Windows(Counting(9), 8)) == 1
 
 
 def test_all_validation_windows_when_they_fit():
-    windows = ValWindows(Windows(Counting(100), 7), 14 * 7)
+    windows = ValidationBatches(Windows(Counting(100), 7), 14 * 7)
     assert len(windows) == 14
     inputs, targets = windows.batch(0, len(windows))[:2]
     assert inputs.ravel().tolist() == list(range(98))
@@ -169,7 +170,7 @@ def test_all_validation_windows_when_they_fit():
 
 
 def test_fewer_validation_windows_are_spread_evenly():
-    windows = ValWindows(Windows(Counting(10 * 100 + 1), 10), 79)
+    windows = ValidationBatches(Windows(Counting(10 * 100 + 1), 10), 79)
     starts = windows.batch(0, 7)[0][:, 0]
     assert len(windows) == 7
     assert starts[0] == 0
@@ -178,7 +179,7 @@ def test_fewer_validation_windows_are_spread_evenly():
 
 
 def test_validation_batches_are_slices_of_one_list():
-    windows = ValWindows(Windows(Counting(1001), 10), 250)
+    windows = ValidationBatches(Windows(Counting(1001), 10), 250)
     whole = windows.batch(0, 25)
     parts = [windows.batch(first, first + 4) for first in range(0, 25, 4)]
     for side in (0, 1):
@@ -188,7 +189,7 @@ def test_validation_batches_are_slices_of_one_list():
 
 def test_validation_budget_below_one_window_is_an_error():
     with pytest.raises(UserError, match=r"training\.eval_tokens=9: .* type training\.eval_tokens=10"):
-        ValWindows(Windows(Counting(1001), 10), 9)
+        ValidationBatches(Windows(Counting(1001), 10), 9)
 
 
 # -------------------------------------------------------------------------------------------------- ranks, cost, speed
@@ -200,15 +201,15 @@ def test_ten_thousand_cases_of_epochs_and_ranks():
     for _ in range(10_000):
         seed, world_size = int(generator.integers(2**32)), int(generator.integers(1, 6))
         batch_size, epoch = world_size * int(generator.integers(1, 9)), int(generator.integers(4))
-        num_windows = int(generator.integers(1, 2 * batch_size + 2))
-        one = train(num_windows + 1, batch_size, 1, seed)
-        first = epoch * num_windows // batch_size
-        steps = range(first, (epoch + 1) * num_windows // batch_size + 1)
+        num_sequences = int(generator.integers(1, 2 * batch_size + 2))
+        one = train(num_sequences + 1, batch_size, 1, seed)
+        first = epoch * num_sequences // batch_size
+        steps = range(first, (epoch + 1) * num_sequences // batch_size + 1)
         whole = np.concatenate([windows_of(one, step) for step in steps])
-        begin = epoch * num_windows - first * batch_size
-        assert sorted(whole[begin : begin + num_windows].tolist()) == list(range(num_windows))
+        begin = epoch * num_sequences - first * batch_size
+        assert sorted(whole[begin : begin + num_sequences].tolist()) == list(range(num_sequences))
         step = int(generator.integers(10**8))
-        ranks = [train(num_windows + 1, batch_size, 1, seed, rank=r, world_size=world_size) for r in range(world_size)]
+        ranks = [train(num_sequences + 1, batch_size, 1, seed, rank=r, world_size=world_size) for r in range(world_size)]
         parts = [windows_of(rank, step) for rank in ranks]
         assert np.array_equal(np.stack(parts, axis=1).ravel(), windows_of(one, step))
 
@@ -220,7 +221,7 @@ def test_ranks_get_the_rows_of_their_part():
 
 
 def test_a_batch_that_the_ranks_cannot_share_is_an_error():
-    with pytest.raises(UserError, match=r"training\.batch_tokens=28: its 4 sequences .* 3 processes.*multiple of 3"):
+    with pytest.raises(UserError, match=r"training\.batch_tokens=28: 3 processes cannot share its 4 sequences evenly.*try training\.batch_tokens=42"):
         train(500, 4, 7, 3, world_size=3)
 
 
@@ -326,7 +327,7 @@ def test_a_mixture_keeps_its_shares_and_each_sets_epochs():
             TrainBatches(sets, batch_size, 4, shares=shares, rank=rank, world_size=world_size)
             for rank in range(world_size)
         ]
-        parts = [[rank.rows(step) for rank in ranks] for step in range(4 * BLOCK // batch_size + 1)]
+        parts = [[rank.sequence_numbers(step) for rank in ranks] for step in range(4 * BLOCK // batch_size + 1)]
         drawn = [np.concatenate([np.stack([p[i] for p in part], axis=1).ravel() for part in parts]) for i in (0, 1)]
         for block in range(4):
             counts = np.bincount(drawn[0][block * BLOCK : (block + 1) * BLOCK], minlength=3)
@@ -342,7 +343,7 @@ def test_a_mixture_keeps_its_shares_and_each_sets_epochs():
 def test_a_mixture_reads_each_row_from_its_set():
     sets = [Windows(Counting(301, first), 3) for first in (0, 1000)]
     batches = TrainBatches(sets, 8, 1, shares=[500, 500])
-    number, row = batches.rows(3)
+    number, row = batches.sequence_numbers(3)
     assert batches.batch(3).inputs_BT[:, 0].tolist() == (1000 * number + 3 * row).tolist()
     assert set(number.tolist()) == {0, 1}
 
@@ -364,13 +365,13 @@ def test_reading_ahead_changes_nothing_and_happens_beside():
         calls.append((step, threading.current_thread().name))
         return step * 10
 
-    ahead = ReadAhead(load)
+    ahead = Prefetcher(load)
     assert [ahead(0), ahead(1)] == [0, 10]
     gate.set()
     assert [ahead(2), ahead(3), ahead(50), ahead(51), ahead(0)] == [20, 30, 500, 510, 0]
     steps = [step for step, _ in calls]
     assert steps[:4] == [0, 1, 2, 3]
-    assert all(name.startswith("read-ahead") for _, name in calls)
+    assert all(name.startswith("prefetch") for _, name in calls)
     deadline = time.monotonic() + 10
     while {1, 2} - {step for step, _ in calls[-3:]} and time.monotonic() < deadline:
         time.sleep(0.001)
@@ -383,7 +384,7 @@ def test_an_error_in_reading_ahead_comes_out_at_its_step():
             raise OSError("disk gone")
         return step
 
-    ahead = ReadAhead(load)
+    ahead = Prefetcher(load)
     assert ahead(0) == 0
     with pytest.raises(OSError, match="disk gone"):
         ahead(1)

@@ -6,16 +6,16 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from gpt2lab.config import DataConfig, PrepareConfig, UserError
+from gpt2lab.config import DataConfig, MixtureConfig, PrepareConfig, TextFilesConfig, UserError
 from gpt2lab.data import (
     TokenStream,
-    inspect,
+    describe_dataset,
     open_or_prepare,
-    open_set,
+    open_dataset,
     prepare,
-    set_folder,
+    dataset_folder,
     train_batches,
-    val_windows,
+    validation_batches,
     verify,
 )
 from gpt2lab.tokenizers import load_tokenizer
@@ -29,12 +29,12 @@ def mixture(tmp_path):
     sets = {}
     for name, word in (("small", "abc "), ("capital", "XYZ ")):
         (tmp_path / f"{name}.txt").write_text("|".join(word * (i % 9 + 1) + str(i) for i in range(200)))
-        sets[name] = DataConfig(
-            source="text_files", name=name, root=str(tmp_path / "data"), files=[f"{tmp_path}/{name}.txt"],
+        sets[name] = TextFilesConfig(
+            min_document_bytes=0, name=name, root=str(tmp_path / "data"), files=[f"{tmp_path}/{name}.txt"],
             delimiter="|", val_fraction=0.2,
         )  # fmt: skip
         prepare(sets[name], PrepareConfig(shard_tokens=700), BYTES)
-    data = DataConfig(source="mixture", name="both", root=str(tmp_path / "data"), mixture={"small": 3, "capital": 1})
+    data = MixtureConfig(name="both", root=str(tmp_path / "data"), mixture={"small": 3, "capital": 1})
     return data, sets
 
 
@@ -46,7 +46,7 @@ def tokens(data, manifest, folder, split):
 def test_a_mixture_is_one_manifest_over_its_sets(mixture):
     data, sets = mixture
     folder, manifest = open_or_prepare(data, BYTES)
-    assert open_set(data, BYTES)[1].fingerprint == manifest.fingerprint
+    assert open_dataset(data, BYTES)[1].fingerprint == manifest.fingerprint
     verify(folder, manifest)
     parts = [open_or_prepare(one, BYTES) for one in sets.values()]
     for split in ("train", "val"):
@@ -81,8 +81,7 @@ def test_the_fingerprint_follows_sets_and_weights(mixture):
 @pytest.mark.parametrize(
     ("weights", "message"),
     [
-        ({}, r"data\.mixture=\{\}: expected sets and weights: type"),
-        ({"small": 1, "large": 1}, r"data/large/bytes: expected a prepared set, found no manifest"),
+        ({"small": 1, "large": 1}, r"data/large/bytes: expected a prepared dataset, found no manifest"),
         ({"small": 1, "capital": 1e-9}, r"data\.mixture\.capital=1e-09: expected at least a share"),
     ],
 )
@@ -95,7 +94,7 @@ def test_what_is_no_mixture_is_one_line(mixture, weights, message):
 
 
 def test_a_mixture_is_not_prepared_itself(mixture):
-    with pytest.raises(UserError, match="data=mixture: prepare its sets one by one"):
+    with pytest.raises(UserError, match="data=mixture: expected one dataset: prepare those of the mixture one by one"):
         prepare(mixture[0], PrepareConfig(), BYTES)
 
 
@@ -107,7 +106,7 @@ def test_packing_is_a_setting(mixture, packing):
     batch = train_batches(data, folder, manifest, 8, 50, seed=0).batch(0)
     assert (batch.targets_BT == -100).any() == (packing == "documents")
     assert batch.pos_BT.max() < 50
-    whole = val_windows(data, folder, manifest, 50, 10**6)
+    whole = validation_batches(data, folder, manifest, 50, 10**6)
     scored = sum(int((whole.batch(i, i + 1).targets_BT != -100).sum()) for i in range(len(whole)))
     tokens_left = manifest.splits["val"].tokens - 1
     assert scored == (tokens_left if packing == "documents" else tokens_left // 50 * 50)
@@ -123,16 +122,16 @@ def test_an_unknown_packing_is_named(mixture):
 def test_inspect_shows_counts_lengths_and_documents(tmp_path):
     texts = ["a" * 10, "b" * 20, "c" * 30, "d" * 40]
     (tmp_path / "a.txt").write_text("|".join([*texts, "", *(f"{i:05}" for i in range(400))]))
-    data = DataConfig(
-        source="text_files", root=str(tmp_path), files=[f"{tmp_path}/a.txt"], delimiter="|", val_fraction=0.01
+    data = TextFilesConfig(
+        min_document_bytes=0, root=str(tmp_path), files=[f"{tmp_path}/a.txt"], delimiter="|", val_fraction=0.01
     )
     manifest = prepare(data, PrepareConfig(), BYTES)
-    shown = inspect(set_folder(data, BYTES), manifest, BYTES)
+    shown = describe_dataset(dataset_folder(data, BYTES), manifest, BYTES)
     train = manifest.splits["train"]
     assert f"train: {train.tokens:,} tokens, {train.documents:,} documents, {train.bytes:,} bytes in 1 shards" in shown
-    assert "1.00 bytes a token" in shown
+    assert "1.00 bytes per token" in shown
     assert "left out: 1 documents (empty)" in shown
-    assert "tokens a document: 5 to 40, quartiles 5 / 5 / 5" in shown
+    assert "tokens per document: 5 to 40, quartiles 5 / 5 / 5" in shown
     assert "(10 tokens): 'aaaaaaaaaa'" in shown
     zeros = sum(text.count("0") for text in (f"{i:05}" for i in range(400)))
     assert abs(float(shown.split("most frequent: '0' ")[1].split("%")[0]) / 100 - zeros / 2504) < 0.01

@@ -17,15 +17,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gpt2lab.config import DataConfig, PrepareConfig, UserError
-from gpt2lab.data import TokenStream, load_manifest, open_or_prepare, prepare, set_folder
-from gpt2lab.data import prepare as prepare_function
-from gpt2lab.data.datasets import prepare_command
+from gpt2lab.config import DataConfig, PrepareConfig, PythonStdlibConfig, TextFilesConfig, UserError
+from gpt2lab.data import TokenStream, load_manifest, open_or_prepare, prepare, dataset_folder
+from gpt2lab.data import datasets as datasets_module
+from gpt2lab.data.preparation.command_line import prepare_command
 from gpt2lab.data.sources import base, text
 from gpt2lab.tokenizers import load_tokenizer
 from gpt2lab.tokenizers.bytes import BytesTokenizer
 
-sets_module = sys.modules[prepare_function.__module__]
 build_module = sys.modules["gpt2lab.data.preparation.build"]
 BYTES = load_tokenizer("bytes")
 
@@ -41,20 +40,19 @@ def text_set(tmp_path, texts, delimiter="\n\n", val_fraction=0.2, **settings):
     """The config of a set of ``texts``, one file with a delimiter."""
     tmp_path.mkdir(exist_ok=True)
     (tmp_path / "corpus.txt").write_text(delimiter.join(texts), encoding="utf-8")
-    return DataConfig(
-        source="text_files",
+    return TextFilesConfig(
         name="set",
         root=str(tmp_path / "data"),
         files=[str(tmp_path / "corpus.txt")],
         delimiter=delimiter,
         val_fraction=val_fraction,
-        **settings,
+        **({"min_document_bytes": 0} | settings),
     )
 
 
 def read_split(data, manifest, split, tokenizer=BYTES):
     """The documents of a prepared split, decoded."""
-    stream = TokenStream(set_folder(data, tokenizer), manifest, split)
+    stream = TokenStream(dataset_folder(data, tokenizer), manifest, split)
     tokens = stream.read(0, len(stream))
     assert tokens[0] == tokenizer.eot_id
     parts = np.split(tokens, np.flatnonzero(tokens == tokenizer.eot_id))[1:]
@@ -109,9 +107,9 @@ def test_the_same_input_gives_the_same_bytes(tmp_path, monkeypatch):
     data = text_set(tmp_path, corpus(200))
     again = dataclasses.replace(data, root=str(tmp_path / "again"))
     prepare(data, PrepareConfig(shard_tokens=500), BYTES)
-    monkeypatch.setattr(base, "PIECE_BYTES", 50)
+    monkeypatch.setattr(base, "CHUNK_BYTES", 50)
     prepare(again, PrepareConfig(shard_tokens=500), BYTES)
-    assert files_of(set_folder(data, BYTES)) == files_of(set_folder(again, BYTES))
+    assert files_of(dataset_folder(data, BYTES)) == files_of(dataset_folder(again, BYTES))
 
 
 def test_the_set_fingerprint_follows_content_and_tokenizer(tmp_path):
@@ -145,34 +143,34 @@ class Failing(BytesTokenizer):
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError("no space left")])
 def test_an_interrupted_prepare_leaves_nothing(tmp_path, monkeypatch, error):
-    monkeypatch.setattr(base, "PIECE_BYTES", 50)
+    monkeypatch.setattr(base, "CHUNK_BYTES", 50)
     data = text_set(tmp_path, corpus(50))
     with pytest.raises(type(error)):
         prepare(data, PrepareConfig(shard_tokens=20), Failing(error))
-    assert not set_folder(data, BYTES).parent.exists()
+    assert not dataset_folder(data, BYTES).parent.exists()
 
 
 def test_an_interrupted_overwrite_keeps_the_old_set(tmp_path, monkeypatch):
     data = text_set(tmp_path, corpus(50))
     prepare(data, PrepareConfig(), BYTES)
-    before = files_of(set_folder(data, BYTES))
+    before = files_of(dataset_folder(data, BYTES))
     text_set(tmp_path, corpus(80))
-    monkeypatch.setattr(base, "PIECE_BYTES", 50)
+    monkeypatch.setattr(base, "CHUNK_BYTES", 50)
     with pytest.raises(OSError, match="no space"):
         prepare(data, PrepareConfig(overwrite=True), Failing(OSError("no space left")))
-    assert files_of(set_folder(data, BYTES)) == before
-    assert [path.name for path in set_folder(data, BYTES).parent.iterdir()] == ["bytes"]
+    assert files_of(dataset_folder(data, BYTES)) == before
+    assert [path.name for path in dataset_folder(data, BYTES).parent.iterdir()] == ["bytes"]
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError("no space left")])
 @pytest.mark.parametrize("deduplicate", [False, True])
 def test_an_interrupted_prepare_goes_on_where_it_stopped(tmp_path, monkeypatch, error, deduplicate):
-    monkeypatch.setattr(base, "PIECE_BYTES", 50)
+    monkeypatch.setattr(base, "CHUNK_BYTES", 50)
     texts = [*corpus(60), *corpus(90)]
     straight = text_set(tmp_path / "straight", ["", *texts, ""], deduplicate=deduplicate)
     broken = dataclasses.replace(straight, root=str(tmp_path / "broken"))
     prepare(straight, PrepareConfig(shard_tokens=333), BYTES)
-    monkeypatch.setattr(build_module, "JOURNAL_SECONDS", 0)
+    monkeypatch.setattr(build_module, "SAVE_SECONDS", 0)
     calls = 0
     for at in (70, 40, 2, 2, 10):
         tokenizer = Failing(error, at)
@@ -181,15 +179,15 @@ def test_an_interrupted_prepare_goes_on_where_it_stopped(tmp_path, monkeypatch, 
         calls += tokenizer.calls
     tokenizer = Failing(error, 10**9)
     prepare(broken, PrepareConfig(shard_tokens=333), tokenizer)
-    assert files_of(set_folder(broken, BYTES)) == files_of(set_folder(straight, BYTES))
-    # a piece is a few documents: hardly more is done twice than the documents at which it broke off
+    assert files_of(dataset_folder(broken, BYTES)) == files_of(dataset_folder(straight, BYTES))
+    # a chunk is a few documents: hardly more is done twice than the documents at which it broke off
     assert calls + tokenizer.calls < 150 + 5 * 4
 
 
 @pytest.mark.parametrize("change", [{"val_fraction": 0.5}, {"deduplicate": True}, {"min_document_bytes": 30}])
 def test_other_settings_begin_anew(tmp_path, monkeypatch, change):
-    monkeypatch.setattr(base, "PIECE_BYTES", 50)
-    monkeypatch.setattr(build_module, "JOURNAL_SECONDS", 0)
+    monkeypatch.setattr(base, "CHUNK_BYTES", 50)
+    monkeypatch.setattr(build_module, "SAVE_SECONDS", 0)
     data = text_set(tmp_path, [*corpus(30), *corpus(30)])
     other = dataclasses.replace(data, **change)
     with pytest.raises(KeyboardInterrupt):
@@ -197,18 +195,18 @@ def test_other_settings_begin_anew(tmp_path, monkeypatch, change):
     prepare(other, PrepareConfig(), BYTES)
     straight = dataclasses.replace(other, root=str(tmp_path / "straight"))
     prepare(straight, PrepareConfig(), BYTES)
-    assert files_of(set_folder(other, BYTES)) == files_of(set_folder(straight, BYTES))
+    assert files_of(dataset_folder(other, BYTES)) == files_of(dataset_folder(straight, BYTES))
 
 
 def test_a_changed_source_begins_anew(tmp_path, monkeypatch):
-    monkeypatch.setattr(base, "PIECE_BYTES", 50)
-    monkeypatch.setattr(build_module, "JOURNAL_SECONDS", 0)
+    monkeypatch.setattr(base, "CHUNK_BYTES", 50)
+    monkeypatch.setattr(build_module, "SAVE_SECONDS", 0)
     data = text_set(tmp_path, corpus(60))
     with pytest.raises(KeyboardInterrupt):
         prepare(data, PrepareConfig(), Failing(KeyboardInterrupt(), 40))
     text_set(tmp_path, ["another beginning", *corpus(59)])
     prepare(data, PrepareConfig(), BYTES)
-    manifest = load_manifest(set_folder(data, BYTES))
+    manifest = load_manifest(dataset_folder(data, BYTES))
     both = read_split(data, manifest, "train") + read_split(data, manifest, "val")
     assert sorted(both) == sorted(["another beginning", *corpus(59)])
 
@@ -217,10 +215,10 @@ def test_a_changed_source_begins_anew(tmp_path, monkeypatch):
 def test_the_number_of_workers_changes_no_byte(tmp_path, monkeypatch, num_workers):
     data = text_set(tmp_path, corpus(400), deduplicate=True)
     workers = dataclasses.replace(data, root=str(tmp_path / "workers"))
-    monkeypatch.setattr(base, "PIECE_BYTES", 500)
+    monkeypatch.setattr(base, "CHUNK_BYTES", 500)
     prepare(data, PrepareConfig(shard_tokens=3000, num_workers=0), BYTES)
     prepare(workers, PrepareConfig(shard_tokens=3000, num_workers=num_workers), BYTES)
-    assert files_of(set_folder(data, BYTES)) == files_of(set_folder(workers, BYTES))
+    assert files_of(dataset_folder(data, BYTES)) == files_of(dataset_folder(workers, BYTES))
 
 
 class Dying(BytesTokenizer):
@@ -240,7 +238,7 @@ class Panicking(BytesTokenizer):
 
 
 def test_a_worker_that_dies_is_one_line(tmp_path, monkeypatch):
-    monkeypatch.setattr(base, "PIECE_BYTES", 200)
+    monkeypatch.setattr(base, "CHUNK_BYTES", 200)
     with pytest.raises(UserError, match=r"status -9 while it read .*corpus\.txt.*type the command again") as error:
         prepare(text_set(tmp_path, corpus(100)), PrepareConfig(num_workers=2), Dying())
     assert "\n" not in str(error.value)
@@ -261,12 +259,12 @@ def test_a_set_that_is_there_is_replaced_only_when_asked(tmp_path):
     data = text_set(tmp_path, corpus(50))
     first = prepare(data, PrepareConfig(), BYTES)
     text_set(tmp_path, corpus(60))
-    with pytest.raises(UserError, match=r"set/bytes: is there already: add prepare\.overwrite=true"):
+    with pytest.raises(UserError, match=r"set/bytes: exists already: add prepare\.overwrite=true"):
         prepare(data, PrepareConfig(), BYTES)
-    assert load_manifest(set_folder(data, BYTES)) == first
+    assert load_manifest(dataset_folder(data, BYTES)) == first
     second = prepare(data, PrepareConfig(overwrite=True), BYTES)
-    assert load_manifest(set_folder(data, BYTES)) == second != first
-    assert [path.name for path in set_folder(data, BYTES).parent.iterdir()] == ["bytes"]
+    assert load_manifest(dataset_folder(data, BYTES)) == second != first
+    assert [path.name for path in dataset_folder(data, BYTES).parent.iterdir()] == ["bytes"]
 
 
 @pytest.mark.parametrize(
@@ -274,10 +272,10 @@ def test_a_set_that_is_there_is_replaced_only_when_asked(tmp_path):
     [
         ([""], {}, "expected text, found none"),
         (["", ""], {}, "expected text, found none"),
-        (["only one"], {}, r"all 1 documents fell into (train|val), .*data\.val_fraction.*data\.min_document_bytes"),
+        (["only one"], {}, r"corpus\.txt\]: the text is a single document, expected at least two.*data\.delimiter="),
         (corpus(50), {"val_fraction": 1e-9}, "all 50 documents fell into train"),
         (corpus(50), {"val_fraction": 1 - 1e-9}, "all 50 documents fell into val"),
-        (corpus(50), {"min_document_bytes": 10**6}, r"all 1 documents fell .*min_document_bytes"),
+        (corpus(50), {"min_document_bytes": 10**6}, "a single document, .*min_document_bytes"),
     ],
 )
 @pytest.mark.parametrize(
@@ -288,7 +286,7 @@ def test_an_empty_split_is_an_error_that_leaves_nothing(tmp_path, texts, setting
     with pytest.raises(UserError, match=message) as error:
         function(data)
     assert "\n" not in str(error.value)
-    assert not set_folder(data, BYTES).parent.exists()
+    assert not dataset_folder(data, BYTES).parent.exists()
 
 
 def test_a_bad_source_leaves_no_folder(tmp_path):
@@ -303,7 +301,7 @@ def test_a_bad_source_leaves_no_folder(tmp_path):
 
 
 def test_memory_does_not_grow_with_the_text(tmp_path, monkeypatch):
-    monkeypatch.setattr(base, "PIECE_BYTES", 20_000)
+    monkeypatch.setattr(base, "CHUNK_BYTES", 20_000)
     monkeypatch.setattr(text, "SCAN_BYTES", 20_000)
     peaks = []
     for repeats in (1, 10):
@@ -329,7 +327,7 @@ def test_a_small_local_source_is_prepared_once(tmp_path):
 
 def test_a_large_source_is_left_to_prepare(tmp_path, monkeypatch):
     data = text_set(tmp_path, corpus(50))
-    monkeypatch.setattr(sets_module, "UNASKED_LIMIT_BYTES", 100)
+    monkeypatch.setattr(datasets_module, "AUTOMATIC_LIMIT_BYTES", 100)
     with pytest.raises(
         UserError, match=r"set/bytes: .*type python prepare\.py data=text_files tokenizer=bytes data\.name=set"
     ):
@@ -356,7 +354,7 @@ def test_a_large_source_is_left_to_prepare(tmp_path, monkeypatch):
 def test_the_command_of_an_error_gives_back_the_config(settings):
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
-    data = DataConfig(source="text_files", **settings)
+    data = TextFilesConfig(**settings)
     command = prepare_command(data, BYTES)
     assert command.isprintable()
     printed = subprocess.run(["bash", "-c", f"printf '%s\\0' {command}"], capture_output=True, check=True).stdout
@@ -368,8 +366,8 @@ def test_the_command_of_an_error_gives_back_the_config(settings):
     assert values.pop("tokenizer") == "bytes"
     files = [str(name) for name in values.pop("data.files")]  # Hydra keeps the marks of a quoted string
     read_back = {key.removeprefix("data."): value for key, value in values.items()}
-    assert {"files", *read_back} == {field.name for field in dataclasses.fields(DataConfig)} - {"source"}
-    assert DataConfig(source="text_files", files=files, **read_back) == data
+    assert {"files", *read_back} == {field.name for field in dataclasses.fields(TextFilesConfig)} - {"source"}
+    assert TextFilesConfig(files=files, **read_back) == data
 
 
 @pytest.mark.parametrize(
@@ -379,7 +377,6 @@ def test_the_command_of_an_error_gives_back_the_config(settings):
         ({"delimiter": None}, "data.delimiter=None here"),
         ({"min_document_bytes": 9}, "data.min_document_bytes=0 there, data.min_document_bytes=9 here"),
         ({"val_fraction": 0.3}, "data.val_fraction=0.2 there, data.val_fraction=0.3 here"),
-        ({"source": "python_stdlib"}, "source='text_files' there, source='python_stdlib' here"),
     ],
 )
 def test_a_set_made_with_other_settings_is_refused(tmp_path, change, message):
@@ -392,10 +389,17 @@ def test_a_set_made_with_other_settings_is_refused(tmp_path, change, message):
     assert "\n" not in str(error.value)
 
 
+def test_dataset_of_another_source_is_refused(tmp_path):
+    data = text_set(tmp_path, corpus(50))
+    open_or_prepare(data, BYTES)
+    with pytest.raises(UserError, match="source='text_files' there, source='python_stdlib' here"):
+        open_or_prepare(PythonStdlibConfig(name=data.name, root=data.root), BYTES)
+
+
 def test_a_set_made_from_other_files_is_refused(tmp_path):
     for name in "abc":
         (tmp_path / name).write_text("\n".join(corpus(30)) + name)
-    base = DataConfig(source="text_files", root=str(tmp_path / "data"), name="s", delimiter="\n", val_fraction=0.3)
+    base = TextFilesConfig(min_document_bytes=0, root=str(tmp_path / "data"), name="s", delimiter="\n", val_fraction=0.3)
     data = dataclasses.replace(base, files=[f"{tmp_path}/a", f"{tmp_path}/b"])
     open_or_prepare(data, BYTES)
     for files, message in (
@@ -455,7 +459,7 @@ def test_the_standard_library_of_another_python_is_refused(tmp_path, monkeypatch
         (tmp_path / "lib").mkdir(exist_ok=True)
         (tmp_path / "lib" / f"{i}.py").write_text(f"x = {i}\n")
     monkeypatch.setattr("sysconfig.get_path", lambda name: str(tmp_path / "lib"))
-    data = DataConfig(source="python_stdlib", root=str(tmp_path / "data"), val_fraction=0.3)
+    data = PythonStdlibConfig(root=str(tmp_path / "data"), val_fraction=0.3)
     open_or_prepare(data, BYTES)
     open_or_prepare(data, BYTES)
     monkeypatch.setattr("platform.python_version", lambda: "4.0.0")
@@ -471,7 +475,7 @@ def test_damage_is_found_before_training(tmp_path, monkeypatch):
     (folder / "train_000000.npy").write_bytes(content)
     with pytest.raises(UserError, match=r"train_000000\.npy: has changed"):
         open_or_prepare(data, BYTES)
-    monkeypatch.setattr(sets_module, "VERIFY_LIMIT_BYTES", 0)
+    monkeypatch.setattr(datasets_module, "VERIFY_LIMIT_BYTES", 0)
     open_or_prepare(data, BYTES)
     (folder / "train_000000.npy").write_bytes(content[:-1])
     with pytest.raises(UserError, match=r"train_000000\.npy: has .* bytes"):

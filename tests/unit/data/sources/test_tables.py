@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
-from gpt2lab.config import DataConfig, PrepareConfig, UserError
-from gpt2lab.data import load_manifest, open_source, prepare, set_folder
+from gpt2lab.config import DATA_SOURCES, HubConfig, JsonlFilesConfig, ParquetFilesConfig, PrepareConfig, PythonStdlibConfig, UserError
+from gpt2lab.data import load_manifest, open_source, prepare, dataset_folder
 from gpt2lab.data.preparation.duplicates import SeenDocuments
 from gpt2lab.data.sources import Problem, jsonl
 from gpt2lab.tokenizers import load_tokenizer
@@ -21,11 +21,13 @@ TEXTS = [f"{i} " + "wort söz 語\n\r\x0b\u2028" * (i * 7 % 11) for i in range(2
 
 
 def source(kind, *files, **settings):
-    return open_source(DataConfig(source=kind, files=[str(file) for file in files], **settings))
+    if files:
+        settings["files"] = [str(file) for file in files]
+    return open_source(DATA_SOURCES[kind](**settings))
 
 
 def read(source):
-    return [document for piece in source.pieces() for document in source.read(piece)]
+    return [document for chunk in source.chunks() for document in source.read(chunk)]
 
 
 def write_jsonl(path, lines):
@@ -51,7 +53,7 @@ def rows(texts, key="text"):
 @pytest.mark.parametrize("suffix", ["jsonl", "jsonl.gz", "jsonl.zst"])
 @pytest.mark.parametrize("size", [1, 10, 333, 10**6])
 def test_every_line_is_read_once_and_in_order(tmp_path, monkeypatch, suffix, size):
-    monkeypatch.setattr(jsonl, "PIECE_BYTES", size)
+    monkeypatch.setattr(jsonl, "CHUNK_BYTES", size)
     monkeypatch.setattr(jsonl, "BLOCK_BYTES", max(size, 8))
     lines = rows(TEXTS)
     lines[-1] = lines[-1].rstrip(b"\n")  # a last line without an end
@@ -61,7 +63,7 @@ def test_every_line_is_read_once_and_in_order(tmp_path, monkeypatch, suffix, siz
     files = source("jsonl_files", first, second)
     assert read(files) == [*TEXTS, "last"]
     checksum = 4 * (suffix == "jsonl.zst")  # read after the last line
-    assert 0 <= files.size_bytes() - sum(piece.size for piece in files.pieces()) <= checksum
+    assert 0 <= files.size_bytes() - sum(chunk.size for chunk in files.chunks()) <= checksum
 
 
 BAD_LINES = [
@@ -71,7 +73,7 @@ BAD_LINES = [
     (b'{"texts": "x"}\n', "missing column", "expected 'text', found 'texts': name it with data.text_column="),
     (b"{}\n", "missing column", "found no key at all"),
     (b'{"text": null}\n', "not a string", "expected a string under 'text', found NoneType"),
-    (b'{"text": "\xff"}\n', "not UTF-8", "byte 10 of the line is no valid UTF-8"),
+    (b'{"text": "\xff"}\n', "not UTF-8", "byte 10 of the line is not valid UTF-8"),
     (b'{"text": "\\ud800"}\n', "not UTF-8", "half a surrogate pair"),
 ]
 
@@ -79,7 +81,7 @@ BAD_LINES = [
 @pytest.mark.parametrize("suffix", ["jsonl", "jsonl.gz", "jsonl.zst"])
 @pytest.mark.parametrize(("line", "reason", "detail"), BAD_LINES)
 def test_a_bad_line_is_named_by_file_and_number(tmp_path, monkeypatch, suffix, line, reason, detail):
-    monkeypatch.setattr(jsonl, "PIECE_BYTES", 50)
+    monkeypatch.setattr(jsonl, "CHUNK_BYTES", 50)
     monkeypatch.setattr(jsonl, "BLOCK_BYTES", 50)
     lines = rows(TEXTS)
     path = write_jsonl(tmp_path / f"a.{suffix}", [*lines[:120], b"\n", line, *lines[120:]])
@@ -123,7 +125,7 @@ def test_damaged_compression_is_a_problem_after_what_could_be_read(tmp_path, mon
 def test_problems_stop_or_are_counted(tmp_path):
     lines = [line for line, _, _ in BAD_LINES]
     path = write_jsonl(tmp_path / "a.jsonl", [*rows(["", *TEXTS[:100]]), *lines, *rows(TEXTS[100:]), *lines])
-    data = DataConfig(source="jsonl_files", name="s", root=str(tmp_path / "data"), files=[str(path)], val_fraction=0.3)
+    data = JsonlFilesConfig(name="s", root=str(tmp_path / "data"), files=[str(path)], val_fraction=0.3)
     with pytest.raises(
         UserError, match=r"a\.jsonl:\d+: expected.*; or leave such documents out with data\.on_error=skip"
     ):
@@ -137,16 +139,16 @@ def test_problems_stop_or_are_counted(tmp_path):
 
 @pytest.mark.parametrize("piece_bytes", [300, 10**6])
 def test_copies_are_left_out_and_counted(tmp_path, monkeypatch, piece_bytes):
-    monkeypatch.setattr(jsonl, "PIECE_BYTES", piece_bytes)
+    monkeypatch.setattr(jsonl, "CHUNK_BYTES", piece_bytes)
     texts = [*TEXTS, *TEXTS[::3], TEXTS[0], TEXTS[0]]
     random.Random(1).shuffle(texts)
     path = write_jsonl(tmp_path / "a.jsonl", rows(texts))
-    data = DataConfig(source="jsonl_files", root=str(tmp_path), files=[str(path)], val_fraction=0.3, deduplicate=True)
+    data = JsonlFilesConfig(root=str(tmp_path), files=[str(path)], val_fraction=0.3, deduplicate=True)
     manifest = prepare(data, PrepareConfig(), BYTES)
     assert manifest.skipped == {"duplicate": len(texts) - len(TEXTS)}
     assert sum(split.documents for split in manifest.splits.values()) == len(TEXTS)
     assert sum(split.bytes for split in manifest.splits.values()) == sum(len(text.encode()) for text in TEXTS)
-    assert load_manifest(set_folder(data, BYTES)).deduplicate
+    assert load_manifest(dataset_folder(data, BYTES)).deduplicate
 
 
 def test_first_of_their_kind_as_a_set_would_have_it(tmp_path):
@@ -170,19 +172,19 @@ def write_parquet(path, texts, row_group_size=37, column="text"):
 @pytest.mark.parametrize("row_group_size", [1, 37, 1000])
 @pytest.mark.parametrize("piece_bytes", [10, 500, 10**7])
 def test_every_row_is_read_once_and_in_order(tmp_path, monkeypatch, row_group_size, piece_bytes):
-    monkeypatch.setattr("gpt2lab.data.sources.parquet.PIECE_BYTES", piece_bytes)
+    monkeypatch.setattr("gpt2lab.data.sources.parquet.CHUNK_BYTES", piece_bytes)
     monkeypatch.setattr("gpt2lab.data.sources.parquet.BATCH_ROWS", 7)
     files = [write_parquet(tmp_path / name, part, row_group_size) for name, part in (("a", TEXTS), ("b", TEXTS[:9]))]
     parquet = source("parquet_files", *files)
     assert read(parquet) == TEXTS + TEXTS[:9]
-    # workers see some of the pieces, ascending; one of them may also begin anew
-    pieces = list(parquet.pieces())
-    for chosen in (pieces[::2], pieces[1::3], pieces[::-1]):
+    # workers see some of the chunks, ascending; one of them may also begin anew
+    chunks = list(parquet.chunks())
+    for chosen in (chunks[::2], chunks[1::3], chunks[::-1]):
         fresh = source("parquet_files", *files)
-        for piece in chosen:
-            span = piece.spans[0]
+        for chunk in chosen:
+            span = chunk.spans[0]
             expected = (TEXTS if span.path.endswith("a") else TEXTS[:9])[span.begin : span.end]
-            assert list(fresh.read(piece)) == expected
+            assert list(fresh.read(chunk)) == expected
 
 
 def test_bad_parquet_is_named(tmp_path):
@@ -203,11 +205,11 @@ def test_bad_parquet_is_named(tmp_path):
 def test_workers_read_parquet(tmp_path):
     files = [str(write_parquet(tmp_path / f"{i}.parquet", TEXTS[i::4])) for i in range(4)]
     sets = [
-        DataConfig(source="parquet_files", root=str(tmp_path / str(n)), files=files, val_fraction=0.3) for n in (0, 3)
+        ParquetFilesConfig(root=str(tmp_path / str(n)), files=files, val_fraction=0.3) for n in (0, 3)
     ]
     for data, workers in zip(sets, (0, 3), strict=True):
         prepare(data, PrepareConfig(num_workers=workers), BYTES)
-    one, other = ({p.name: p.read_bytes() for p in set_folder(data, BYTES).iterdir()} for data in sets)
+    one, other = ({p.name: p.read_bytes() for p in dataset_folder(data, BYTES).iterdir()} for data in sets)
     assert one == other
 
 
@@ -239,8 +241,8 @@ def test_a_hub_set_is_the_files_of_its_subset_and_split(hub):
     assert read(source("hub", **hub, hub_split="test")) == ["held out"]
 
 
-def test_rows_are_joined_to_documents_across_pieces_and_files(hub, monkeypatch):
-    monkeypatch.setattr("gpt2lab.data.sources.parquet.PIECE_BYTES", 300)
+def test_rows_are_joined_to_documents_across_chunks_and_files(hub, monkeypatch):
+    monkeypatch.setattr("gpt2lab.data.sources.parquet.CHUNK_BYTES", 300)
     documents = read(source("hub", **hub, document_start=r"\d*7 "))
     starts = [0] + [i for i in range(200) if i % 10 == 7]
     assert documents == ["".join(TEXTS[a:b]) for a, b in zip(starts, [*starts[1:], 200], strict=True)]
@@ -259,7 +261,7 @@ def test_rows_are_cut_as_text_files_are(hub, tmp_path):
 def test_what_cannot_be_had_is_one_line(hub, tmp_path):
     with pytest.raises(UserError, match=r"data\.hub_split=validation: expected one of train, test"):
         read(source("hub", **hub, hub_split="validation"))
-    with pytest.raises(UserError, match=r"data\.hub_path=.*none: cannot be had .*data=parquet_files") as error:
+    with pytest.raises(UserError, match=r"data\.hub_path=.*none: not fetched .*data=parquet_files") as error:
         read(source("hub", **hub | {"hub_path": str(tmp_path / "none")}))
     assert "\n" not in str(error.value)
 
@@ -273,7 +275,7 @@ def test_packages_that_are_missing_are_named(hub, tmp_path, monkeypatch):
     for package, call in cases.items():
         with monkeypatch.context() as context:
             context.setitem(__import__("sys").modules, package, None)
-            with pytest.raises(UserError, match=r"type pip install 'gpt2lab\[data\]'"):
+            with pytest.raises(UserError, match=f"{package} is not installed: type pip install {package}"):
                 call()
 
 
@@ -290,14 +292,9 @@ def test_train_and_validation_share_no_document_and_half_the_files_give_the_same
         files = [str(write(i, texts[i::4])) for i in range(4)]
         sides = []
         for half in (files, files[::2]):
-            data = DataConfig(
-                source=kind,
-                name=kind,
-                root=str(tmp_path / str(len(half))),
-                files=half,
-                delimiter="\0",
-                val_fraction=0.3,
-            )
+            text_options = {"delimiter": "\0", "min_document_bytes": 0} if kind == "text_files" else {}
+            root = str(tmp_path / str(len(half)))
+            data = DATA_SOURCES[kind](root=root, files=half, val_fraction=0.3, **text_options)
             manifest = prepare(data, PrepareConfig(), BYTES)
             sides.append([documents(data, manifest, split) for split in ("train", "val")])
         (train, val), (half_train, half_val) = sides
@@ -307,14 +304,14 @@ def test_train_and_validation_share_no_document_and_half_the_files_give_the_same
         assert half_val <= val
         assert train | val == set(TEXTS)
         assert half_train | half_val == {text for i in (0, 2) for text in texts[i::4]}
-    data = DataConfig(source="hub", name="hub", root=str(tmp_path), val_fraction=0.3, **hub)
+    data = HubConfig(name="hub", root=str(tmp_path), val_fraction=0.3, **hub)
     manifest = prepare(data, PrepareConfig(), BYTES)
     # a text's side is a function of the text, wherever it comes from
     assert [documents(data, manifest, split) for split in ("train", "val")] == [train, val]
 
 
 def test_train_and_validation_share_no_document_of_the_standard_library(tmp_path):
-    data = DataConfig(source="python_stdlib", root=str(tmp_path), val_fraction=0.1)
+    data = PythonStdlibConfig(root=str(tmp_path), val_fraction=0.1)
     manifest = prepare(data, PrepareConfig(), BYTES)
     train, val = (documents(data, manifest, split) for split in ("train", "val"))
     assert train
@@ -327,7 +324,7 @@ def documents(data, manifest, split):
 
     from gpt2lab.data import TokenStream
 
-    stream = TokenStream(set_folder(data, BYTES), manifest, split)
+    stream = TokenStream(dataset_folder(data, BYTES), manifest, split)
     tokens = stream.read(0, len(stream))
     parts = np.split(tokens, np.flatnonzero(tokens == BYTES.eot_id))[1:]
     return {BYTES.decode(part[1:].tolist()) for part in parts}

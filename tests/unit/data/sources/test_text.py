@@ -5,19 +5,20 @@ import platform
 
 import pytest
 
-from gpt2lab.config import DataConfig, UserError
+from gpt2lab.config import DataConfig, PythonStdlibConfig, TextFilesConfig, UserError, from_dict
 from gpt2lab.data import open_source
 from gpt2lab.data.sources import Problem, base
 from gpt2lab.data.sources import text as text_module
 
 
 def text_files(*files, **settings):
-    return open_source(DataConfig(source="text_files", files=[str(file) for file in files], **settings))
+    whole_files = {"delimiter": None, "min_document_bytes": 0}
+    return open_source(TextFilesConfig(files=[str(file) for file in files], **(whole_files | settings)))
 
 
 def read(source):
-    """All documents and problems, in order; the pieces must not matter."""
-    return [document for piece in source.pieces() for document in source.read(piece)]
+    """All documents and problems, in order; the chunks must not matter."""
+    return [document for chunk in source.chunks() for document in source.read(chunk)]
 
 
 def write(path, content):
@@ -39,7 +40,7 @@ def test_stdlib_is_every_python_file_by_relative_path(stdlib):
     write(stdlib / "notes.txt", "no")
     for folder in ("site-packages", "dist-packages", "a/__pycache__"):
         write(stdlib / folder / "x.py", "no")
-    source = open_source(DataConfig(source="python_stdlib"))
+    source = open_source(PythonStdlibConfig())
     assert read(source) == ["# a.py", "# a/b/c.py", "# a/z.py", "# b.py"]
     assert source.size_bytes() == 6 + 10 + 8 + 6
     assert source.describe() == {"source": "python_stdlib", "python": platform.python_version(), "files": 4}
@@ -49,7 +50,7 @@ def test_stdlib_counts_what_is_not_utf8(stdlib):
     write(stdlib / "good.py", "é")
     write(stdlib / "latin.py", "é".encode("latin-1"))
     write(stdlib / "bom.py", b"\xef\xbb\xbfx = 1")
-    source = open_source(DataConfig(source="python_stdlib"))
+    source = open_source(PythonStdlibConfig())
     assert read(source) == ["x = 1", "é", Problem("not UTF-8", "")]
 
 
@@ -58,7 +59,7 @@ def test_stdlib_takes_a_linked_file_once_and_no_broken_link(stdlib):
     (stdlib / "same.py").symlink_to(stdlib / "real.py")
     (stdlib / "broken.py").symlink_to(stdlib / "nowhere.py")
     (stdlib / "again").symlink_to(stdlib, target_is_directory=True)
-    assert read(open_source(DataConfig(source="python_stdlib"))) == ["text"]
+    assert read(open_source(PythonStdlibConfig())) == ["text"]
 
 
 def test_a_file_without_delimiter_is_one_document_with_its_line_ends(tmp_path):
@@ -146,7 +147,7 @@ def test_invalid_utf8_names_file_and_byte(tmp_path, delimiter):
     path = write(tmp_path / "bad.txt", b"\xef\xbb\xbffine\nthen \xff\n")
     problem = read(text_files(path, delimiter=delimiter))[0 if delimiter is None else 1]
     assert problem.reason == "not UTF-8"
-    assert "bad.txt: byte 13 is no valid UTF-8" in problem.message
+    assert "bad.txt: byte 13 is not valid UTF-8" in problem.message
     assert path.read_bytes()[13] == 0xFF
 
 
@@ -166,8 +167,8 @@ def test_bad_paths_are_one_line_errors(tmp_path, method):
 
 
 def test_an_unknown_source_is_named():
-    with pytest.raises(UserError, match=r"data\.source=text_file: expected one of .*did you mean text_files"):
-        open_source(DataConfig(source="text_file"))
+    with pytest.raises(UserError, match=r"data=text_file: expected one of .*did you mean text_files"):
+        from_dict(DataConfig, {"source": "text_file"})
 
 
 def test_a_home_folder_is_expanded(tmp_path, monkeypatch):
@@ -177,15 +178,15 @@ def test_a_home_folder_is_expanded(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("piece_bytes", [1, 7, 100, 10**6])
-def test_pieces_are_a_division_of_the_documents(tmp_path, monkeypatch, piece_bytes):
+def test_chunks_are_a_division_of_the_documents(tmp_path, monkeypatch, piece_bytes):
     documents = ["x" * (i * 7 % 13) for i in range(50)]
     for name, part in (("a", documents[:20]), ("b", documents[20:])):
         write(tmp_path / name, "|".join(part))
     source = text_files(f"{tmp_path}/*", delimiter="|")
-    monkeypatch.setattr(base, "PIECE_BYTES", piece_bytes)
-    pieces = list(source.pieces())
-    assert [document for piece in pieces for document in source.read(piece)] == documents
-    assert sum(piece.size for piece in pieces) == sum(map(len, documents))
-    assert all(piece.size >= piece_bytes for piece in pieces[:-1])
-    # a piece can be read without the others, by a source of its own
-    assert list(text_files(f"{tmp_path}/*", delimiter="|").read(pieces[-1])) == documents[-len(pieces[-1].spans) :]
+    monkeypatch.setattr(base, "CHUNK_BYTES", piece_bytes)
+    chunks = list(source.chunks())
+    assert [document for chunk in chunks for document in source.read(chunk)] == documents
+    assert sum(chunk.size for chunk in chunks) == sum(map(len, documents))
+    assert all(chunk.size >= piece_bytes for chunk in chunks[:-1])
+    # a chunk can be read without the others, by a source of its own
+    assert list(text_files(f"{tmp_path}/*", delimiter="|").read(chunks[-1])) == documents[-len(chunks[-1].spans) :]

@@ -8,8 +8,8 @@ import datasets
 import numpy as np
 import pytest
 
-from gpt2lab.compose import CONFIG_DIR, compose_config
-from gpt2lab.config import CorpusConfig, DataConfig, EvalConfig, PrepareConfig, UserError
+from gpt2lab.cli.compose import CONFIG_DIR, compose_config
+from gpt2lab.config import CorpusConfig, EvalConfig, PrepareConfig, TextFilesConfig, UserError
 from gpt2lab.data import prepare
 from gpt2lab.evaluation.corpora.detokenize import DETOKENIZERS
 from gpt2lab.evaluation.corpora.formats import FORMS, Corpus, Document, open_corpus
@@ -62,7 +62,7 @@ def test_a_file_that_is_no_text(tmp_path, content, message):
 def test_a_validation_split(tmp_path, name):
     documents = ["\n".join([f"document {i} has é words"] * (i % 3 + 1)) for i in range(300)]  # end within a word
     (tmp_path / "t.txt").write_text("\x00".join(documents))
-    data = DataConfig(source="text_files", root=str(tmp_path), files=[str(tmp_path / "t.txt")], delimiter="\x00")
+    data = TextFilesConfig(min_document_bytes=0, root=str(tmp_path), files=[str(tmp_path / "t.txt")], delimiter="\x00")
     tokenizer = load_tokenizer(name)
     manifest = prepare(data, PrepareConfig(), tokenizer)
     source = SimpleNamespace(trained_on=TrainedOn(data, manifest.fingerprint), describe=lambda: "it")

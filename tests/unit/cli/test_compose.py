@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from gpt2lab.compose import CONFIG_DIR, JOBS, compose_config, config_groups, known_keys
+from gpt2lab.cli.compose import CONFIG_DIR, JOBS, compose_config, config_groups, known_keys
 from gpt2lab.config import SampleJob, TrainJob, UserError
 from gpt2lab.model.mlp import MLPS
 from gpt2lab.model.norms import NORMS
@@ -13,6 +13,10 @@ from gpt2lab.model.positions import POSITIONS
 from tests.tokenizer_files import smollm
 
 GROUP_OF_JOB = {"eval": "eval", "eval/corpus": "eval", "sampling": "sample"}
+REQUIRED_OPTIONS = {
+    "data/hub": ["data.hub_path=owner/name", "data.hub_revision=0123"],
+    "data/mixture": ["data.mixture={a: 1, b: 0.5}"],
+}
 
 
 @pytest.mark.parametrize("name", JOBS)
@@ -25,8 +29,9 @@ def test_defaults_compose(name):
 )
 def test_every_option_of_every_group_composes(option, tmp_path):
     group, choice = option.parent.as_posix(), option.name
-    needed = [f"tokenizer.path={smollm(tmp_path)}"] if choice == "huggingface" else []
-    job = compose_config(GROUP_OF_JOB.get(group, "train"), [f"{group}={choice}", *needed])
+    required = REQUIRED_OPTIONS.get(f"{group}/{choice}", [])
+    required = [f"tokenizer.path={smollm(tmp_path)}"] if choice == "huggingface" else required
+    job = compose_config(GROUP_OF_JOB.get(group, "train"), [f"{group}={choice}", *required])
     if group.startswith("model/"):
         assert getattr(job.model, group.removeprefix("model/")).name == choice
 

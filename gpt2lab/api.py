@@ -1,0 +1,111 @@
+"""The short way for notebooks: a model, its text, and how well it predicts a text."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from gpt2lab.config import RuntimeConfig, SamplingConfig, UserError
+from gpt2lab.evaluation.corpora.formats import Corpus, Document
+from gpt2lab.evaluation.loaded_model import Subject
+from gpt2lab.evaluation.perplexity.evaluate import summarise
+from gpt2lab.evaluation.perplexity.protocols import Stream
+from gpt2lab.evaluation.scoring import Perplexity, score_tokens
+from gpt2lab.generation import generate_stream
+from gpt2lab.generation.text import Continuation
+from gpt2lab.runtime import open_runtime
+from gpt2lab.tokenizers import Tokenizer, read_tokenizer
+from gpt2lab.tokenizers import load_tokenizer as load_built_in
+from gpt2lab.tokenizers.registry import BUILT_IN
+from gpt2lab.weights import find_stored_model, open_model
+
+__all__ = ["generate", "load_model", "load_tokenizer", "perplexity"]
+
+
+def load_model(where: str | Path | None = None, *, device: str = "auto", precision: str = "auto") -> Subject:
+    """Return a model in evaluation mode, with its tokenizer: ``.model`` is the GPT, ``.tokenizer`` its tokenizer.
+
+    Args:
+        where: a run, a checkpoint, a Hugging Face directory, or a name on the Hub (gpt2, ORG/NAME); None: the newest
+            run below runs/.
+        device: auto | cpu | cuda | mps
+        precision: auto | fp32 | bf16 | fp16
+
+    Raises:
+        UserError: there is no such model, or gpt2lab does not have its architecture or tokenizer.
+    """
+    runtime = open_runtime(RuntimeConfig(device=device, precision=precision))
+    opened = open_model(None if where is None else str(where), runtime.device)
+    return Subject(opened.model, opened.tokenizer, opened.source, runtime)
+
+
+def load_tokenizer(where: str | Path) -> Tokenizer:
+    """Return a tokenizer.
+
+    Args:
+        where: gpt2, bytes, a tokenizer.json, or what ``load_model`` takes.
+
+    Raises:
+        UserError: there is none.
+    """
+    if str(where) in BUILT_IN:
+        return load_built_in(str(where))
+    if Path(where).suffix == ".json":
+        return read_tokenizer(str(where))
+    return find_stored_model(str(where), "where").tokenizer()
+
+
+def generate(
+    model: Subject,
+    prompt: str,
+    *,
+    max_new_tokens: int = 128,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    stop: Sequence[str] = (),
+    seed: int = 0,
+) -> str:
+    """Return a continuation of ``prompt``, without the prompt.
+
+    Args:
+        model: from ``load_model``.
+        prompt: text to continue; empty: a new document.
+        max_new_tokens: tokens at most; end-of-text ends the text earlier.
+        temperature: divides the logits; 0: the most likely token.
+        top_k: draw from the k most likely tokens; None: from all.
+        top_p: draw from the smallest set of tokens whose probabilities reach p; None: from all.
+        stop: the text ends before the first of these strings.
+        seed: the same seed draws the same text.
+
+    Raises:
+        UserError: an option is out of range.
+    """
+    sampling = SamplingConfig(
+        temperature=temperature, top_k=top_k, top_p=top_p, max_new_tokens=max_new_tokens, seed=seed
+    )
+    tokenizer = model.tokenizer
+    prompts = [tokenizer.encode_prompt(prompt)]
+    drawn = generate_stream(model.model, prompts, sampling, eot_id=tokenizer.eot_id, runtime=model.runtime)
+    return Continuation((token for _, token in drawn), tokenizer, max_new_tokens, stop).finish().text
+
+
+def perplexity(model: Subject, text: str, *, stride: int | None = None, batch_size: int = 8) -> Perplexity:
+    """Return how well a model predicts a text: ``token_perplexity``, ``word_perplexity``, ``bits_per_byte``, ``nll``.
+
+    The text is one document that begins after the model's own token for that; each of its tokens is scored once, with
+    at least ``context - stride`` tokens before it (protocol ``stream`` of the evaluation).
+
+    Args:
+        model: from ``load_model``.
+        text: any length.
+        stride: tokens by which the window moves; None: the model's context.
+        batch_size: windows that are scored together.
+
+    Raises:
+        UserError: the text is empty, or the stride does not fit the context.
+    """
+    if not text:
+        raise UserError("text='': expected text to score, found none")
+    corpus = Corpus([Document(text, [text])], "", {})
+    plan = Stream().plan(corpus, model.tokenizer, model.source.context, stride, str)
+    result, _ = summarise(plan, score_tokens(model.model, plan.tokens_n, plan.windows, model.runtime, batch_size))
+    return result

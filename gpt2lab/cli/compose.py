@@ -1,0 +1,131 @@
+"""configs/*.yaml + overrides -> a validated job, through Hydra.
+
+compose_config("train", ["model=gpt2_small"])       the job of ``python train.py model=gpt2_small``, no file touched
+"""
+
+import dataclasses
+import importlib.resources
+import re
+import typing
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.types import Quote, QuotedString
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from gpt2lab.cli.override_errors import explain
+from gpt2lab.config import (
+    DATA_SOURCES,
+    DataConfig,
+    EvalJob,
+    ExportJob,
+    PrepareJob,
+    SampleJob,
+    TrainJob,
+    UserError,
+    from_dict,
+)
+from gpt2lab.config.tokenizer import vocab_size_of
+
+JOBS: dict[str, type] = {
+    "train": TrainJob,
+    "prepare": PrepareJob,
+    "eval": EvalJob,
+    "sample": SampleJob,
+    "export": ExportJob,
+}
+"""commands whose configuration Hydra composes"""
+
+FREE_TEXT = ("prompt",)
+"""Keys whose value is taken as it is typed: a prompt may hold commas, quotes and brackets, which Hydra would parse."""
+
+
+def find_configs() -> Path:
+    """The folder of the YAML files: in the installed package, or beside it in a checkout."""
+    packaged = Path(str(importlib.resources.files("gpt2lab"))) / "configs"
+    return packaged if packaged.is_dir() else packaged.parent.parent / "configs"
+
+
+CONFIG_DIR = find_configs()
+
+OmegaConf.register_new_resolver("vocab_size_of", vocab_size_of, replace=True)
+
+for _name, _job in JOBS.items():
+    _schema = OmegaConf.structured(_job)
+    if "data" in _schema:
+        _schema.data = DataConfig  # the class of any source can be merged into their base class
+    ConfigStore.instance().store(name=f"{_name}_schema", node=_schema)
+for _name, _source in DATA_SOURCES.items():
+    _schema = OmegaConf.structured(_source)
+    if "mixture" in _schema:
+        OmegaConf.set_struct(conf=_schema.mixture, value=False)  # Hydra would refuse new keys in a dictionary
+    ConfigStore.instance().store(group="schema/data", name=_name, node=_schema)
+
+
+def compose_config(name: str, overrides: Iterable[str] = ()) -> Any:
+    """The validated job of ``python NAME.py OVERRIDES``.
+
+    Raises:
+        UserError: an unknown key or group, a value of the wrong type, values that do not fit each other.
+    """
+    values = compose_values(name, overrides)
+    try:
+        return to_job(values)
+    except OmegaConfBaseException as error:
+        raise explain_override(error, name) from error
+
+
+def compose_values(name: str, overrides: Iterable[str] = (), *, with_hydra: bool = False) -> DictConfig:
+    """What Hydra makes of the files and overrides, not validated yet; with the node ``hydra`` if asked for.
+
+    Raises:
+        UserError: an unknown key or group, or a value of the wrong type.
+    """
+    try:
+        with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3", job_name=name):
+            typed = [literal_text(override) for override in overrides]
+            return hydra.compose(name, typed, return_hydra_config=with_hydra)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise explain_override(error, name) from error
+
+
+def to_job(values: DictConfig) -> Any:
+    """Build, and so check, the dataclasses; a key added with ``+`` that they do not have is a ``UserError``."""
+    job_class: Any = OmegaConf.get_type(values)
+    plain: Any = OmegaConf.to_container(values, resolve=True, throw_on_missing=True)
+    return from_dict(job_class, plain)
+
+
+def explain_override(error: BaseException, name: str) -> UserError:
+    """An error of Hydra's or OmegaConf's as a ``UserError`` about the command ``name``."""
+    return UserError(explain(error, known_keys(JOBS[name]), config_groups()))
+
+
+def literal_text(override: str) -> str:
+    """Quote the value of a free-text key, so that Hydra and OmegaConf give it back unchanged; leave others alone."""
+    key, equals, text = override.partition("=")
+    if not equals or key not in FREE_TEXT:
+        return override
+    # a backslash keeps OmegaConf from replacing ${...}; those before it are doubled, as it would take them for its own
+    uninterpolated = re.sub(r"(\\*)\$\{", r"\1\1\\${", text)
+    return f"{key}={QuotedString(text=uninterpolated, quote=Quote.single).with_quotes()}"
+
+
+def known_keys(job: Any, prefix: str = "") -> list[str]:
+    """Every dotted key of a job's dataclass and of those nested in it."""
+    keys = []
+    for key, kind in typing.get_type_hints(job).items():
+        keys.append(prefix + key)
+        if dataclasses.is_dataclass(kind):
+            keys += known_keys(kind, f"{prefix}{key}.")
+    return keys
+
+
+def config_groups() -> list[str]:
+    """The folders under configs/, as they are typed: ``model``, ``model/positions``, ..."""
+    return sorted(str(path.relative_to(CONFIG_DIR)) for path in CONFIG_DIR.rglob("*") if path.is_dir())

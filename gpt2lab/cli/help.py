@@ -1,0 +1,110 @@
+"""Meaning of every key, read from the docstrings of the configuration: for ``--help`` and docs/configuration.md."""
+
+import ast
+import dataclasses
+import functools
+import inspect
+import itertools
+import textwrap
+import typing
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from gpt2lab.cli.compose import CONFIG_DIR, JOBS, config_groups
+
+MAIN_KEYS: dict[str, dict[str, list[str]]] = {
+    "train": {
+        "choose": ["model", "model/positions", "model/norm", "model/mlp", "data", "tokenizer", "optimizer", "schedule"],
+        "length": ["training.max_steps", "training.max_tokens", "training.max_epochs", "training.batch_tokens"],
+        "rate": ["optimizer.lr", "schedule.warmup_steps"],
+        "record": ["training.eval_every", "training.checkpoint_every", "logger", "run_dir", "seed"],
+        "machine": ["runtime.device", "runtime.precision", "runtime.compile", "runtime.num_processes"],
+        "start from": ["resume", "init_from"],
+    },
+    "eval": {
+        "what": ["checkpoint", "eval", "eval/corpus", "eval.text_file"],
+        "how": ["eval.protocol", "eval.stride", "runtime.device", "runtime.precision", "out"],
+    },
+    "sample": {
+        "what": ["checkpoint", "prompt", "sampling.num_samples", "sampling.max_new_tokens"],
+        "how": ["sampling.temperature", "sampling.top_k", "sampling.top_p", "sampling.seed", "runtime.device"],
+    },
+    "prepare": {
+        "what": ["data", "data.name", "data.root", "tokenizer"],
+        "how": ["prepare.num_workers", "prepare.overwrite", "verify", "inspect"],
+    },
+    "export": {"what": ["checkpoint", "out"]},
+}
+"""keys that ``--help`` shows, by heading; a slash names a group of configs/"""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One key of a job."""
+
+    key: str
+    kind: str
+    default: str
+    meaning: str
+
+
+def settings_of(job: type, prefix: str = "") -> Iterator[Setting]:
+    """Every key of a job's dataclass and of those nested in it, with type, default and meaning."""
+    meanings, hints = field_docs(job), typing.get_type_hints(job)
+    for field in dataclasses.fields(job):
+        hint = hints[field.name]
+        if dataclasses.is_dataclass(hint):
+            yield from settings_of(typing.cast(type, hint), f"{prefix}{field.name}.")
+        else:
+            yield Setting(f"{prefix}{field.name}", _kind(hint), _default(field), meanings.get(field.name, ""))
+
+
+@functools.cache
+def field_docs(config_class: type) -> dict[str, str]:
+    """The string below each field of a dataclass, folded into one line."""
+    tree = ast.parse(textwrap.dedent(inspect.getsource(config_class)))
+    body = typing.cast(ast.ClassDef, tree.body[0]).body
+    docs = {}
+    for statement, following in itertools.pairwise(body):
+        if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
+            docstring = following.value if isinstance(following, ast.Expr) else None
+            if isinstance(docstring, ast.Constant) and isinstance(docstring.value, str):
+                docs[statement.target.id] = " ".join(docstring.value.split())
+    return docs
+
+
+def help_page(name: str, width: int) -> str:
+    """What ``python NAME.py --help`` prints."""
+    settings = {setting.key: setting for setting in settings_of(JOBS[name])}
+    groups = set(config_groups())
+    lines = [(JOBS[name].__doc__ or "").strip().splitlines()[0], "", f"usage: python {name}.py KEY=VALUE ...", ""]
+    for heading, keys in MAIN_KEYS[name].items():
+        lines.append(heading)
+        for key in keys:
+            setting = settings.get(key)
+            if key in groups:
+                text = " | ".join(sorted(path.stem for path in (CONFIG_DIR / key).glob("*.yaml")))
+            else:
+                text = setting.meaning if setting else ""
+            lines.append(textwrap.fill(text, width, initial_indent=f"  {key + '=':<28}", subsequent_indent=" " * 30))
+        lines.append("")
+    lines += [
+        f"python {name}.py --cfg job     shows the configuration that your arguments give, and stops",
+        "docs/configuration.md          every key, its type, default and meaning",
+    ]
+    if name == "train":
+        lines.append("python train.py -m AXIS=A,B    runs a sweep (docs/sweeps.md)")
+    return "\n".join(lines)
+
+
+def _kind(hint: Any) -> str:
+    return hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else str(hint).replace("typing.", "")
+
+
+def _default(field: "dataclasses.Field[Any]") -> str:
+    if field.default_factory is not dataclasses.MISSING:
+        return repr(field.default_factory())
+    if field.default is dataclasses.MISSING:
+        return "(required)"
+    return "null" if field.default is None else str(field.default)

@@ -1,0 +1,131 @@
+"""The entry points: ``python train.py ...`` and ``gpt2lab train ...``.
+
+    arguments -> --help | a sweep (-m) | Hydra -> job -> several processes, or the command itself -> exit status
+
+A mistake of the user's is one line and exit status 2. Commands are imported when they run, so that help, ``--cfg job``
+and mistakes in the configuration do not wait for torch.
+"""
+
+import importlib
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+import hydra
+from hydra.errors import HydraException
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from gpt2lab.cli.compose import CONFIG_DIR, explain_override, literal_text, to_job
+from gpt2lab.cli.console import open_console, print_error
+from gpt2lab.cli.help import help_page
+from gpt2lab.cli.rerun import is_rerun, job_from_record
+from gpt2lab.config import RankFailedError, StoppedError, TrainJob, UserError, did_you_mean, one_line
+
+COMMANDS = {
+    "train": ("gpt2lab.commands.training", "train"),
+    "eval": ("gpt2lab.commands.evaluation", "evaluate"),
+    "prepare": ("gpt2lab.commands.preparation", "prepare"),
+    "sample": ("gpt2lab.commands.sampling", "sample"),
+    "export": ("gpt2lab.commands.exporting", "export"),
+}
+"""module and function of each command"""
+
+USER_ERROR_STATUS = 2
+INTERRUPTED_STATUS = 130
+MULTIRUN = {"-m", "--multirun"}
+
+
+def main() -> NoReturn:
+    """``gpt2lab COMMAND ARGUMENTS``."""
+    names = list(COMMANDS)
+    if len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help"):
+        print(
+            f"usage: gpt2lab {{{','.join(names)}}} KEY=VALUE ...\n\ngpt2lab COMMAND --help shows a command's main keys"
+        )
+        sys.exit(0 if len(sys.argv) > 1 else USER_ERROR_STATUS)
+    name = sys.argv.pop(1)
+    if name not in COMMANDS:
+        print_error(f"{name}: no such command; expected one of {', '.join(names)}{did_you_mean(name, names)}")
+        sys.exit(USER_ERROR_STATUS)
+    run_command(name)
+
+
+def run_command(name: str) -> NoReturn:
+    """Run the command ``name`` on the arguments of this process, and exit."""
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        print(help_page(name, min(shutil.get_terminal_size().columns, 120)))
+        sys.exit(0)
+    open_console()
+    try:
+        status = run_sweep(name) if MULTIRUN & set(sys.argv[1:]) else run_job(name)
+    except UserError as error:
+        print_error(one_line(error))
+        status = USER_ERROR_STATUS
+    except RankFailedError as error:
+        print_error(str(error))
+        status = error.status
+    except StoppedError as error:
+        print_error(str(error))
+        status = 128 + error.signal
+    except KeyboardInterrupt:
+        print_error("interrupted")
+        status = INTERRUPTED_STATUS
+    except OSError as error:
+        if error.filename is None:  # not about a file: a defect of gpt2lab, which needs its traceback
+            raise
+        print_error(f"{error.filename}: {error.strerror}")
+        status = USER_ERROR_STATUS
+    sys.exit(status)
+
+
+def run_sweep(name: str) -> int:
+    """``-m``: many jobs, each a process of its own; returns the exit status."""
+    if name != "train":
+        raise UserError(f"-m: only train.py runs sweeps; {name}.py takes one job")
+    if "RANK" in os.environ:
+        raise UserError(
+            "-m under torchrun: expected one job; a sweep starts the processes of each job itself: type "
+            f"python train.py -m runtime.num_processes={os.environ['WORLD_SIZE']} and your other arguments"
+        )
+    status: int = importlib.import_module("gpt2lab.cli.sweeping").run(sys.argv)
+    return status
+
+
+def run_job(name: str) -> int:
+    """Compose the job and run it, or do what ``--cfg`` or ``--info`` ask of Hydra; returns the exit status."""
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors reach us, not Hydra's own printer
+    command = ["python", *sys.argv]
+    if name == "train" and is_rerun(sys.argv[1:]):
+        run_composed(name, job_from_record(sys.argv[1:]), command)
+        return 0
+    sys.argv[1:] = [literal_text(argument) for argument in sys.argv[1:]]
+
+    errors: list[BaseException] = []
+
+    def task(values: DictConfig) -> None:
+        try:
+            run_composed(name, to_job(values), command)
+        except Exception as error:
+            errors.append(error)  # raised below: Hydra would add lines of its own
+
+    try:
+        hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=name)(task)()
+        for error in errors:
+            raise error
+    except (HydraException, OmegaConfBaseException) as error:
+        raise explain_override(error, name) from error
+    return 0
+
+
+def run_composed(name: str, job: Any, command: Sequence[str]) -> None:
+    """Run a job: here, or in as many processes as it asks for."""
+    if isinstance(job, TrainJob) and job.runtime.num_processes > 1 and "RANK" not in os.environ:
+        launching = importlib.import_module("gpt2lab.cli.launching")
+        launching.launch_processes(job.runtime.num_processes, name, sys.argv[1:])
+        return
+    module, function = COMMANDS[name]
+    run: Any = getattr(importlib.import_module(module), function)
+    run(job, command=command)

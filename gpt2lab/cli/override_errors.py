@@ -1,0 +1,54 @@
+"""One line for an error of Hydra's or OmegaConf's: the value, what was expected, what to type."""
+
+import re
+import typing
+from collections.abc import Sequence
+
+from gpt2lab import config
+from gpt2lab.config import DATA_SOURCES, did_you_mean, one_line
+from gpt2lab.config.data import explain_option
+
+SOURCE_OF_CLASS = {source.__name__: name for name, source in DATA_SOURCES.items()}
+"""data=NAME by the name of its dataclass"""
+
+
+def explain(error: BaseException, keys: Sequence[str], groups: Sequence[str]) -> str:
+    """Explain an error.
+
+    Args:
+        error: raised while a configuration was composed.
+        keys: dotted keys of the job.
+        groups: folders of configs/, as they are typed.
+    """
+    chain = [error]
+    while chain[-1].__cause__ is not None:
+        chain.append(chain[-1].__cause__)
+    text = " ".join(one_line(link) for link in chain)
+
+    if found := re.search(r"UserError raised while resolving interpolation: (.+?) full_key: ", text):
+        return found[1]
+    inner = re.search(r"Key '([^']+)' not in '(\w+)'", text)
+    overridden = re.search(r"Could not override '([^']+)'", text)
+    if inner and overridden and overridden[1].rpartition(".")[2] != inner[1] and hasattr(config, inner[2]):
+        # a key within the value that was typed, as in [{temprature: 1}]
+        hint = did_you_mean(inner[1], typing.get_type_hints(getattr(config, inner[2])))
+        return f"{overridden[1]}: unknown key {inner[1]} in it{hint}"
+    if inner and overridden and overridden[1] == f"data.{inner[1]}" and inner[2] in SOURCE_OF_CLASS:
+        return f"{overridden[1]}: {explain_option(inner[1], SOURCE_OF_CLASS[inner[2]])}"
+    if overridden:
+        key, known = overridden[1], [*keys, *groups]
+        # model.positions is written with a slash when a variant is chosen, so "positions" alone may mean the group
+        by_last_part = [k for k in known if re.split(r"[./]", k)[-1] == key.rsplit(".", 1)[-1]]
+        hint = f"; did you mean {' or '.join(by_last_part)}?" if by_last_part else did_you_mean(key, known)
+        return f"{key}: unknown key{hint}"
+    if found := re.search(r"Could not find '([^']+)' Available options in '([^']+)': (.*?) Config search path", text):
+        return f"{found[1].removeprefix(found[2] + '/')}: no such {found[2]}; expected {', '.join(found[3].split())}"
+    if found := re.search(r"Error merging override (\S+?)=(\S*) Invalid type assigned", text):
+        key, value = found.groups()
+        if (group := key.replace(".", "/")) in groups:
+            return f"{key}={value}: {key} is a group; choose a variant with a slash: {group}={value}"
+        return f"{key}={value}: {key} holds several settings; expected one of them, {key}.NAME={value}"
+    problem = r"Value .+?|Invalid value .+?|Cannot convert .+?|field .+?"
+    if found := re.search(rf"Error merging override (.+?) ({problem})\.? full_key", text):
+        return f"{found[1]}: {found[2]}"
+    return text

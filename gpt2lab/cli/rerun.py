@@ -1,0 +1,46 @@
+"""``python train.py from=RUN KEY=VALUE ...``: the job of a run's own ``config.yaml``, with changes on top."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import OmegaConf
+
+from gpt2lab.config import TrainJob, UserError, from_dict
+from gpt2lab.runs.layout import CONFIG
+
+FROM = "from"
+
+
+def is_rerun(arguments: Sequence[str]) -> bool:
+    """Whether the arguments name a run to take the configuration from."""
+    return any(argument.startswith(f"{FROM}=") for argument in arguments)
+
+
+def job_from_record(arguments: Sequence[str]) -> TrainJob:
+    """The recorded job with the other arguments on top, in a run directory of its own.
+
+    With ``resume=auto`` the job continues the recorded run in its own directory.
+
+    Raises:
+        UserError: there is no record, it does not fit this version, or an argument chooses a variant of a group.
+    """
+    given = dict(argument.partition("=")[::2] for argument in arguments)
+    folder = Path(given.pop(FROM))
+    path = folder if folder.is_file() else folder / CONFIG
+    if not path.is_file():
+        raise UserError(f"{FROM}={folder}: no {CONFIG} there; expected a run directory")
+    for key in given:
+        if "/" in key or key.startswith(("+", "~")):
+            raise UserError(
+                f"{key}: with {FROM}= only single values can be changed; expected a key with dots, such as "
+                f"{key.strip('+~').replace('/', '.')}.name=..."
+            )
+    values: Any = yaml.safe_load(path.read_text())
+    values |= {"run_dir": None, "resume": None}
+    if given.get("resume") == "auto":
+        values["run_dir"] = str(path.parent)
+    changes = OmegaConf.from_dotlist([f"{key}={value}" for key, value in given.items()])
+    merged: Any = OmegaConf.to_container(OmegaConf.merge(OmegaConf.create(values), changes))
+    return from_dict(TrainJob, merged)

@@ -1,0 +1,217 @@
+"""``python train.py -m AXIS=A,B ...``: from the arguments to a sweep at work.
+
+arguments -> sweep.* settings, overrides -> plan -> every job composed and checked -> engine -> report
+"""
+
+import importlib
+import importlib.util
+import logging
+import os
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from gpt2lab.cli.compose import compose_config, compose_values
+from gpt2lab.config import SweepConfig, TrainJob, UserError, did_you_mean, from_dict, one_line
+from gpt2lab.runs import git, read_run
+from gpt2lab.runs.layout import RUNS, SUMMARY
+from gpt2lab.runs.records import COMPLETED
+from gpt2lab.sweeps.engine import Engine, closing_lines
+from gpt2lab.sweeps.plan import Job, Plan, plan_sweep
+from gpt2lab.sweeps.record import FILE as SWEEP_FILE
+from gpt2lab.sweeps.record import (
+    JobRecord,
+    SweepRecord,
+    lock_folder,
+    open_folder,
+    read_sweep,
+    update_record,
+    write_sweep,
+)
+
+log = logging.getLogger(__name__)
+
+FAILED_STATUS = 1
+
+SHAPE = ("n_layer", "n_embd", "vocab_size", "block_size")
+"""model settings that decide how long a step takes"""
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run the sweep that the command line describes; returns the exit status.
+
+    Raises:
+        UserError: a setting is wrong; nothing has started.
+    """
+    script, arguments = argv[0], [argument for argument in argv[1:] if argument not in ("-m", "--multirun")]
+    sweep = sweep_settings([argument for argument in arguments if argument.startswith("sweep.")])
+    overrides = [argument for argument in arguments if not argument.startswith("sweep.")]
+    plan = plan_sweep(overrides, experiment_axes(overrides), sweep)
+    jobs = compose_jobs(plan, sweep)
+    if sweep.dry_run:
+        print(dry_run_page(plan, jobs, sweep))
+        return 0
+
+    folder = open_folder(Path(sweep.root), sweep.name or experiment_name(overrides))
+    lock_folder(folder)
+    command = ["python", script, "-m", *overrides, *_sweep_arguments(arguments, folder)]
+    if (folder / SWEEP_FILE).is_file():
+        record = read_sweep(folder)
+        update_record(record, plan, command, git("rev-parse", "HEAD"))
+    else:
+        axes = {key: list(values) for key, values in plan.axes.items()}
+        record = SweepRecord(folder.name, axes, plan.seeds, list(plan.common), command, git("rev-parse", "HEAD"))
+    record.tuning_key = sweep.tune
+    record.add(plan.tuning, tuning=True)
+    record.add(plan.jobs, tuning=False)
+    write_sweep(folder, record)
+    log.info("sweep %s: %d jobs in %s", record.name, len(plan.tuning) + len(plan.jobs), folder)
+
+    def command_of(job: JobRecord, extra: Sequence[str]) -> list[str]:
+        settings = [
+            f"run_dir={_quoted(str(folder / job.run_dir))}",
+            "resume=auto",
+            *_logger_settings(plan, record, job),
+        ]
+        return [*own_command(script), *plan.common, *job.overrides, *extra, *settings]
+
+    steps = {name: _steps(job) for name, job in jobs.items()}
+    result = Engine(folder, record, sweep, command_of, steps).run(plan)
+    print(closing_lines(result, record))
+    if sweep.report and not result.stopped_by and result.completed:
+        _report(folder)
+    if result.stopped_by:
+        return 128 + result.stopped_by
+    return FAILED_STATUS if result.failed else 0
+
+
+def sweep_settings(arguments: Sequence[str]) -> SweepConfig:
+    """The ``sweep.*`` arguments as a checked value.
+
+    Raises:
+        UserError: an unknown key, or a value that does not fit.
+    """
+    for argument in arguments:
+        key = argument.partition("=")[0].removeprefix("sweep.").partition(".")[0]
+        known = list(SweepConfig.__dataclass_fields__)
+        if key not in known:
+            raise UserError(f"sweep.{key}: unknown key; expected one of {', '.join(known)}{did_you_mean(key, known)}")
+    try:
+        typed = OmegaConf.from_dotlist([argument.removeprefix("sweep.") for argument in arguments])
+        merged: Any = OmegaConf.to_container(OmegaConf.merge(OmegaConf.structured(SweepConfig), typed))
+    except OmegaConfBaseException as error:
+        raise UserError(f"{' '.join(arguments)}: {one_line(error)}") from None
+    return from_dict(SweepConfig, merged)
+
+
+def experiment_name(overrides: Sequence[str]) -> str | None:
+    """The experiment that the overrides choose: it names the sweep."""
+    chosen = [text.partition("=")[2] for text in overrides if re.fullmatch(r"\+?experiment=[\w.-]+", text)]
+    return chosen[0] if chosen else None
+
+
+def experiment_axes(overrides: Sequence[str]) -> dict[str, str]:
+    """The axes that an experiment's file brings, under ``hydra.sweeper.params``."""
+    experiment = experiment_name(overrides)
+    if experiment is None:
+        return {}
+    values = compose_values("train", [f"+experiment={experiment}"], with_hydra=True)
+    params: Any = OmegaConf.to_container(values.hydra.sweeper, resolve=False)
+    return {str(key): str(value) for key, value in (params.get("params") or {}).items()}
+
+
+def compose_jobs(plan: Plan, sweep: SweepConfig) -> dict[str, TrainJob]:
+    """Every job of the plan, checked, by name; so a mistake in one cell is found before the first job starts."""
+    middle = sorted(sweep.tune_values)[len(sweep.tune_values) // 2] if sweep.tune else None
+
+    def compose(job: Job) -> TrainJob:
+        tuned = [f"{sweep.tune}={middle:g}"] if sweep.tune and job in plan.jobs else []
+        try:
+            composed: TrainJob = compose_config("train", [*plan.common, *job.overrides, *tuned])
+        except UserError as error:
+            raise UserError(f"{job.name}: {error}") from None
+        return composed
+
+    return {job.name: compose(job) for job in (*plan.tuning, *plan.jobs)}
+
+
+def dry_run_page(plan: Plan, jobs: dict[str, TrainJob], sweep: SweepConfig) -> str:
+    """The jobs, their steps and tokens, and the time that the whole sweep takes."""
+    width = max(map(len, jobs))
+    lines = [f"{'job':<{width}}  {'steps':>9}  {'tokens':>15}  {'minutes':>8}"]
+    total_seconds, total_tokens, unknown = 0.0, 0, False
+    for name, job in jobs.items():
+        tokens, seconds = _steps(job) * job.training.batch_tokens, _expected_seconds(job)
+        total_tokens += tokens
+        total_seconds += seconds or 0.0
+        unknown = unknown or seconds is None
+        minutes = "?" if seconds is None else f"{seconds / 60:.1f}"
+        lines.append(f"{name:<{width}}  {_steps(job):>9,}  {tokens:>15,}  {minutes:>8}")
+    lines.append(f"{len(jobs)} jobs ({len(plan.tuning)} of them tuning), {total_tokens:,} tokens")
+    if unknown:
+        lines.append(f"time: unknown, since {RUNS}/ has no completed run of such a model; train one job first")
+    else:
+        lines.append(
+            f"time: about {total_seconds / 60 / sweep.parallel:.0f} minutes with sweep.parallel={sweep.parallel}"
+        )
+    return "\n".join(lines)
+
+
+def own_command(script: str) -> list[str]:
+    """Program and first arguments of one job, started as this process was."""
+    if script.endswith(".py") and not script.endswith("__main__.py"):
+        return [sys.executable, script]
+    return [sys.executable, "-m", "gpt2lab.cli", "train"]
+
+
+def _sweep_arguments(arguments: Sequence[str], folder: Path) -> list[str]:
+    """The ``sweep.*`` arguments of the command that continues this sweep: the same, and its name."""
+    kept = [text for text in arguments if text.startswith("sweep.") and not text.startswith("sweep.name=")]
+    return [*kept, f"sweep.name={folder.name}"]
+
+
+def _logger_settings(plan: Plan, record: SweepRecord, job: JobRecord) -> list[str]:
+    """Name, group and tags of a run, for dashboards."""
+    if any(text.startswith("logger.group=") for text in plan.common):
+        return []
+    return [f"logger.group={_quoted(record.name)}"]
+
+
+def _quoted(text: str) -> str:
+    """A value that Hydra's grammar takes as it is."""
+    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
+
+
+def _steps(job: TrainJob) -> int:
+    """Optimizer steps of a job; 1 where they depend on the length of the dataset."""
+    if job.training.max_steps is None and job.training.max_tokens is None:
+        return 1
+    return job.total_steps(0)
+
+
+def _expected_seconds(job: TrainJob) -> float | None:
+    """Seconds that a job takes, by the newest completed run with the same model; None: there is none."""
+    summaries = sorted(Path(RUNS).glob(f"**/{SUMMARY}"), key=os.path.getmtime, reverse=True)
+    for path in summaries[:200]:
+        try:
+            run = read_run(path.parent)
+        except UserError:
+            continue
+        rate, shape = run.summary.get("tokens_per_second"), run.config.get("model", {})
+        same = all(shape.get(key) == getattr(job.model, key) for key in SHAPE)
+        if run.status == COMPLETED and rate and same:
+            return _steps(job) * job.training.batch_tokens / float(rate)
+    return None
+
+
+def _report(folder: Path) -> None:
+    """Compare the runs."""
+    if importlib.util.find_spec("gpt2lab.commands.reporting") is None:
+        return
+    importlib.import_module("gpt2lab.commands.reporting").report_sweep(folder)

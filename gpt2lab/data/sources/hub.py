@@ -1,0 +1,164 @@
+"""Datasets of the Hugging Face Hub, which are Parquet files after the download.
+
+1. ``datasets`` names the files of the split at the pinned revision.
+2. The files are fetched one after the other into the Hub's cache, ahead of the workers.
+3. Their rows are documents; with ``data.document_start``, rows are joined to documents that each begin at a row which the
+   pattern matches; with ``data.delimiter``, rows are cut into documents as text files are.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from gpt2lab.config import UserError
+from gpt2lab.config.data import HubConfig
+from gpt2lab.data.sources.base import HASH_LIMIT_BYTES, Chunk, Problem, Source
+from gpt2lab.data.sources.parquet import RowRanges, row_chunks
+from gpt2lab.files import file_sha256
+from gpt2lab.hub import fetch_or_explain
+
+
+class HubDataset(Source):
+    """One split of a dataset on the Hugging Face Hub, at a pinned revision."""
+
+    local = False
+
+    def __init__(self, config: HubConfig) -> None:
+        super().__init__(config)
+        self.config = config
+        self.val_fraction = config.val_fraction
+        self.deduplicate = config.deduplicate
+        self.skip_unreadable = config.on_error == "skip"
+        self._rows = RowRanges(config.text_column)
+        self._fetched_files: list[dict[str, Any]] = []
+        """name, bytes and SHA-256 of the files that ``chunks`` has read"""
+
+    def size_bytes(self) -> int:
+        """See ``Source.size_bytes``; the configured expectation, 0 if unknown."""
+        return self.config.expected_bytes
+
+    def describe(self) -> dict[str, Any]:
+        """See ``Source.describe``; the revision identifies the content, the hashes let others compare their files."""
+        return self._settings() | {"files": self._fetched_files}
+
+    def identity(self) -> list[Any]:
+        """See ``Source.identity``."""
+        return [self._settings()]
+
+    def difference(self, recorded: Mapping[str, Any]) -> str | None:
+        """See ``Source.difference``; compares the settings and needs no network."""
+        for key, value in self._settings().items():
+            if recorded.get(key) != value:
+                return f"data.{key}={recorded.get(key)!r} there, data.{key}={value!r} here"
+        return None
+
+    def chunks(self) -> Iterator[Chunk]:
+        """See ``Source.chunks``."""
+        chunks = (chunk for path in self._fetch_files() for chunk in row_chunks(path, self.config.text_column))
+        return chunks if self.config.document_start is None else self._joined(chunks, self.config.document_start)
+
+    def read(self, chunk: Chunk) -> Iterator[str | Problem]:
+        """See ``Source.read``."""
+        if chunk.content is not None:
+            yield from json.loads(chunk.content)
+            return
+        for row in self._rows.read(chunk):
+            if isinstance(row, str) and self.config.delimiter is not None:
+                yield from split_text(row, self.config.delimiter, self.config.min_document_bytes)
+            else:
+                yield row
+
+    def _settings(self) -> dict[str, Any]:
+        keys = ["text_column", "hub_path", "hub_subset", "hub_revision", "hub_split"]
+        keys += ["document_start", "delimiter", "min_document_bytes"]
+        return {"source": self.name} | {key: getattr(self.config, key) for key in keys}
+
+    def _joined(self, chunks: Iterator[Chunk], document_start: str) -> Iterator[Chunk]:
+        """Chunks that carry their documents, since a document may continue from one file to the next."""
+        starts = re.compile(document_start)
+        documents: list[list[str]] = [[]]
+        size = 0
+        for chunk in chunks:
+            size += chunk.size
+            for row in self._rows.read(chunk):
+                if isinstance(row, Problem):
+                    yield Chunk(chunk.spans, 0, problem=row)
+                    continue
+                if starts.match(row) and documents[-1]:
+                    documents.append([])
+                documents[-1].append(row)
+            if len(documents) > 1:
+                yield Chunk(chunk.spans, size, content=as_content(documents[:-1]))
+                documents, size = documents[-1:], 0
+        if documents[-1]:
+            yield Chunk((), size, content=as_content(documents))
+
+    def _fetch_files(self) -> Iterator[Path]:
+        """The files on this machine, in order; while one is read, the next one is fetched."""
+        self._fetched_files = []
+        names = self._or_explain(self._file_names)
+        with ThreadPoolExecutor(1) as thread:
+            next_file = thread.submit(fetch_file, names[0])
+            for name, next_name in zip(names, [*names[1:], None], strict=True):
+                path: Path = self._or_explain(next_file.result)
+                if next_name is not None:
+                    next_file = thread.submit(fetch_file, next_name)
+                self._fetched_files.append(
+                    {"name": Path(name).name, "bytes": path.stat().st_size, "sha256": cached_sha256(path)}
+                )
+                yield path
+
+    def _file_names(self) -> list[str]:
+        import datasets  # noqa: PLC0415
+
+        builder = datasets.load_dataset_builder(
+            self.config.hub_path, self.config.hub_subset, revision=self.config.hub_revision
+        )
+        files = builder.config.data_files or {}
+        if self.config.hub_split not in files:
+            raise UserError(f"data.hub_split={self.config.hub_split}: expected one of {', '.join(files) or 'none'}")
+        return list(files[self.config.hub_split])
+
+    def _or_explain(self, fetch: Any) -> Any:
+        instead = (
+            "check the network and the name, or fetch its Parquet files yourself and type data=parquet_files data.files=[...]"
+        )
+        return fetch_or_explain(f"data.hub_path={self.config.hub_path}", fetch, instead)
+
+
+def fetch_file(name: str) -> Path:
+    """The path of a file on this machine, fetched from the Hub if necessary."""
+    if not name.startswith("hf://"):
+        return Path(name)
+    from huggingface_hub import HfFileSystem, hf_hub_download  # noqa: PLC0415
+
+    file: Any = HfFileSystem().resolve_path(name)
+    return Path(hf_hub_download(file.repo_id, file.path_in_repo, repo_type="dataset", revision=file.revision))
+
+
+def cached_sha256(path: Path) -> str | None:
+    """SHA-256 of a file: the Hub's own, which names a large file in its cache, or computed; None for a huge local file."""
+    cached_name = path.resolve().name
+    if re.fullmatch("[0-9a-f]{64}", cached_name):
+        return cached_name
+    return file_sha256(path) if path.stat().st_size < HASH_LIMIT_BYTES else None
+
+
+def split_text(text: str, delimiter: str, min_bytes: int) -> Iterator[str]:
+    """The documents in a text, divided as those of ``text_files`` are."""
+    waiting: str | None = None
+    for part in text.split(delimiter):
+        waiting = part if waiting is None else waiting + delimiter + part
+        if not waiting or len(waiting.encode("utf-8")) >= min_bytes:
+            yield waiting
+            waiting = None
+    if waiting is not None:
+        yield waiting
+
+
+def as_content(documents: list[list[str]]) -> bytes:
+    """Documents, each a list of rows, as ``Chunk.content``."""
+    return json.dumps(["".join(rows) for rows in documents]).encode()

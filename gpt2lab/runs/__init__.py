@@ -1,0 +1,34 @@
+"""The run directory: names of its files, readers and writers, lock, provenance. Imports neither torch nor Hydra."""
+
+from gpt2lab.runs.directory import lock_directory, log_into, new_run_dir, open_run_dir
+from gpt2lab.runs.provenance import Hardware, environment, git
+from gpt2lab.runs.records import (
+    COMPLETED,
+    SCHEMA_VERSION,
+    RunRecord,
+    append_lines,
+    newest_run,
+    read_lines,
+    read_run,
+    rewind_lines,
+    write_json,
+)
+
+__all__ = [
+    "COMPLETED",
+    "SCHEMA_VERSION",
+    "Hardware",
+    "RunRecord",
+    "append_lines",
+    "environment",
+    "git",
+    "lock_directory",
+    "log_into",
+    "new_run_dir",
+    "newest_run",
+    "open_run_dir",
+    "read_lines",
+    "read_run",
+    "rewind_lines",
+    "write_json",
+]

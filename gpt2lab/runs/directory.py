@@ -1,0 +1,83 @@
+"""A run directory at work: made, locked for one process, and its log begun."""
+
+import fcntl
+import logging
+import os
+import secrets
+import time
+from collections.abc import Sequence
+from logging.handlers import MemoryHandler
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from gpt2lab.config import UserError
+from gpt2lab.runs.layout import CONFIG, ENVIRONMENT, LOG, RUNS
+from gpt2lab.runs.provenance import Hardware, environment
+from gpt2lab.runs.records import write_json
+
+
+def new_run_dir() -> Path:
+    """A path for a new run, runs/<day>/<time>-<id>; not made yet."""
+    return Path(RUNS) / time.strftime("%Y-%m-%d") / f"{time.strftime('%H%M%S')}-{secrets.token_hex(3)}"
+
+
+def open_run_dir(run_dir: Path, config: dict[str, Any], command: Sequence[str] | None, hardware: Hardware) -> None:
+    """Make the run directory and lock it; write the configuration and the environment; begin the log.
+
+    A directory that is resumed keeps its first records: those of this start are numbered, ``config.2.yaml``.
+
+    Args:
+        run_dir: the directory, made if it is not there.
+        config: the job, resolved.
+        command: program and arguments of this job; None: it was started from Python.
+        hardware: what it runs on.
+
+    Raises:
+        UserError: another process works in it.
+    """
+    run_dir.mkdir(parents=True, exist_ok=True)
+    lock_directory(run_dir)
+    (_free(run_dir / CONFIG)).write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
+    write_json(_free(run_dir / ENVIRONMENT), environment(command, hardware))
+    log_into(run_dir / LOG)
+
+
+def lock_directory(folder: Path) -> None:
+    """Take a directory for this process; the lock ends with the process.
+
+    Raises:
+        UserError: another process has it.
+    """
+    descriptor = os.open(folder, os.O_RDONLY)  # never closed: the lock is to go when the process does
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise UserError(f"run_dir={folder}: another process is at work there; wait for it, or name another") from None
+
+
+def log_into(path: Path) -> None:
+    """Write log lines to ``path`` from here on, those that a ``MemoryHandler`` has kept so far included."""
+    root = logging.getLogger()
+    for handler in [h for h in root.handlers if isinstance(h, logging.FileHandler)]:
+        root.removeHandler(handler)
+        handler.close()
+    file_handler = logging.FileHandler(path)
+    file_handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    for early in [h for h in root.handlers if isinstance(h, MemoryHandler)]:
+        early.setTarget(file_handler)
+        early.flush()
+        root.removeHandler(early)
+    root.addHandler(file_handler)
+
+
+def _free(path: Path) -> Path:
+    """``path``, or the first of its numbered names that no file has."""
+    number = 2
+    free = path
+    while free.exists():
+        free = path.with_name(f"{path.stem}.{number}{path.suffix}")
+        number += 1
+    return free

@@ -1,0 +1,72 @@
+"""What a rerun needs to know of a run: command, commit, changed files, versions, machine."""
+
+import importlib.metadata
+import platform
+import re
+import subprocess
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+"""folder of the checkout, if gpt2lab runs from one"""
+LONGEST_DIFF = 200_000
+"""characters of a diff that are kept"""
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """What a job computes on."""
+
+    device: str
+    """cpu, or the GPU's name"""
+    cpu_threads: int
+
+
+def environment(command: Sequence[str] | None, hardware: Hardware) -> dict[str, Any]:
+    """The content of ``environment.json``."""
+    requirements = importlib.metadata.requires("gpt2lab") or []
+    names = [re.split(r"[^\w-]", requirement)[0] for requirement in requirements]
+    installed = {
+        d.metadata["Name"].lower(): d.version for d in importlib.metadata.distributions() if d.metadata["Name"]
+    }
+    return {
+        "command": list(command) if command is not None else None,
+        "git_commit": git("rev-parse", "HEAD"),
+        "git_changed_files": git("status", "--porcelain"),
+        "git_diff": _diff(),
+        "python": platform.python_version(),
+        "packages": {name: installed[name] for name in ["gpt2lab", *names] if name in installed},
+        "platform": platform.platform(),
+        "processor": processor(),
+        **asdict(hardware),
+    }
+
+
+def processor() -> str:
+    """The processor's name."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:  # not Linux
+        return platform.processor() or platform.machine()
+    return platform.processor() or platform.machine()
+
+
+def git(*arguments: str) -> str | None:
+    """What git says of the checkout; None where there is no git or no checkout."""
+    try:
+        result = subprocess.run(["git", "-C", CHECKOUT, *arguments], capture_output=True, text=True, check=False)
+    except OSError:  # there is no git
+        return None
+    return result.stdout.strip() if result.returncode == 0 else None
+
+
+def _diff() -> str | None:
+    """Changes of tracked files since the commit; None where there is no git."""
+    diff = git("diff", "HEAD")
+    if diff is None or len(diff) <= LONGEST_DIFF:
+        return diff
+    return f"{diff[:LONGEST_DIFF]}\n[{len(diff) - LONGEST_DIFF} characters left out]"

@@ -1,0 +1,268 @@
+"""Runs the jobs of a sweep and keeps ``sweep.json`` up to date.
+
+    plan -> jobs that are not completed -> launcher, ``sweep.parallel`` at a time -> status of each -> next
+
+A job is a process of its own: what one does cannot reach the others. SIGINT and SIGTERM stop the sweep: nothing new
+starts, the running jobs save their state and end, and the same command continues later.
+"""
+
+import json
+import logging
+import shlex
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from gpt2lab.config import UserError
+from gpt2lab.config.sweep import SweepConfig
+from gpt2lab.sweeps.launchers import LAUNCHERS, Launcher, RunningJob
+from gpt2lab.sweeps.plan import SEED, Plan
+from gpt2lab.sweeps.record import (
+    COMPLETED,
+    FAILED,
+    PENDING,
+    RUNNING,
+    STOPPED,
+    JobRecord,
+    SweepRecord,
+    TunedCondition,
+    write_sweep,
+)
+from gpt2lab.sweeps.tuning import choose_value
+
+log = logging.getLogger(__name__)
+
+CONSOLE = "console.txt"
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+POLL_SECONDS = 0.2
+SHOW_SECONDS = 2.0
+
+CommandOf = Callable[[JobRecord, Sequence[str]], list[str]]
+"""the command line of a job, given its record and the overrides that tuning adds"""
+
+
+@dataclass(frozen=True)
+class SweepResult:
+    """How a sweep ended."""
+
+    folder: Path
+    completed: int
+    failed: list[str]
+    """names of the jobs that failed"""
+    stopped_by: int = 0
+    """number of the signal that stopped the sweep; 0: it ran to its end"""
+
+
+@dataclass
+class Engine:
+    """A sweep at work."""
+
+    folder: Path
+    record: SweepRecord
+    sweep: SweepConfig
+    command_of: CommandOf
+    steps_of: dict[str, int] = field(default_factory=dict)
+    """steps of each job by name, for the progress bar"""
+    stop_signal: int = 0
+
+    def run(self, plan: Plan) -> SweepResult:
+        """Run what is not completed: the tuning, then the comparison.
+
+        Raises:
+            UserError: the tuning of a condition gave no usable value.
+        """
+        launcher = LAUNCHERS[self.sweep.launcher](self.sweep, self.folder)
+        with self._noting_signals():
+            try:
+                tuning = [self.record.job(job.name) for job in plan.tuning]
+                self._run_jobs(launcher, tuning)
+                if tuning and not self.stop_signal:
+                    self._choose_values(tuning)
+                if not self.stop_signal:
+                    self._run_jobs(launcher, [self.record.job(job.name) for job in plan.jobs])
+            finally:
+                launcher.close()
+        planned = [self.record.job(job.name) for job in (*plan.tuning, *plan.jobs)]
+        return SweepResult(
+            self.folder,
+            sum(job.status == COMPLETED for job in planned),
+            [job.name for job in planned if job.status == FAILED],
+            self.stop_signal,
+        )
+
+    def _run_jobs(self, launcher: Launcher, jobs: Sequence[JobRecord]) -> None:
+        waiting = [job for job in jobs if not self._is_completed(job)]
+        if done := len(jobs) - len(waiting):
+            log.info("%d of %d jobs are completed already", done, len(jobs))
+        for job in waiting:
+            job.status = PENDING
+        running: dict[int, tuple[JobRecord, RunningJob]] = {}
+        total = sum(self.steps_of.get(job.name, 1) for job in jobs)
+        with tqdm(total=total, unit="step", disable=None, dynamic_ncols=True) as bar:
+            bar.update(sum(self.steps_of.get(job.name, 1) for job in jobs if job.status == COMPLETED))
+            shown = 0.0
+            while running or (waiting and not self.stop_signal):
+                while waiting and len(running) < launcher.slots and not self.stop_signal:
+                    slot = next(slot for slot in range(launcher.slots) if slot not in running)
+                    running[slot] = (waiting[0], self._start(launcher, waiting.pop(0), slot))
+                for slot, (job, process) in list(running.items()):
+                    if self.stop_signal:
+                        process.stop()
+                    if (status := process.poll()) is not None:
+                        del running[slot]
+                        self._note_end(job, status)
+                if time.monotonic() - shown > SHOW_SECONDS or not running:
+                    self._show(bar, jobs, running)
+                    shown = time.monotonic()
+                time.sleep(POLL_SECONDS)
+
+    def _start(self, launcher: Launcher, job: JobRecord, slot: int) -> RunningJob:
+        run_dir = self.folder / job.run_dir
+        run_dir.mkdir(parents=True, exist_ok=True)
+        job.status, job.error, job.attempts = RUNNING, None, job.attempts + 1
+        write_sweep(self.folder, self.record)
+        tuned = self.record.tuning.get(job.condition)
+        extra = [f"{self.record.tuning_key}={tuned.best:g}"] if tuned and not job.tuning else []
+        return launcher.start(self.command_of(job, extra), run_dir / CONSOLE, slot)
+
+    def _note_end(self, job: JobRecord, status: int) -> None:
+        if status == 0 and self._is_completed(job):
+            log.info("%s: completed%s", job.name, _result(self.folder / job.run_dir))
+        elif self.stop_signal:
+            job.status = STOPPED
+        else:
+            job.status = FAILED
+            job.error = _last_error(self.folder / job.run_dir / CONSOLE, status)
+            log.warning("%s failed: %s", job.name, job.error)
+        write_sweep(self.folder, self.record)
+
+    def _is_completed(self, job: JobRecord) -> bool:
+        """Whether the run's own summary says so; the record follows it."""
+        if _summary(self.folder / job.run_dir).get("status") != "completed":
+            return False
+        job.status, job.error = COMPLETED, None
+        return True
+
+    def _choose_values(self, tuning: Sequence[JobRecord]) -> None:
+        """Fill ``record.tuning`` from the finished tuning runs."""
+        key = self.record.tuning_key
+        for condition in dict.fromkeys(job.condition for job in tuning):
+            losses: dict[float, list[float | None]] = {}
+            for job in (job for job in tuning if job.condition == condition):
+                (value,) = (text.partition("=")[2] for text in job.overrides if text.startswith(f"{key}="))
+                summary = _summary(self.folder / job.run_dir)
+                completed = summary.get("status") == "completed"
+                losses.setdefault(float(value), []).append(summary.get("val_loss") if completed else None)
+            try:
+                tuned = choose_value(losses)
+            except ValueError as error:
+                raise UserError(f"sweep.tune={key}: {condition}: {error}; try smaller sweep.tune_values") from None
+            self._check_unchanged(condition, tuned)
+            self.record.tuning[condition] = tuned
+            log.info(
+                "%s: %s=%g%s", condition, key, tuned.best, " (at the edge of the values tried)" if tuned.at_edge else ""
+            )
+            if tuned.at_edge:
+                log.warning("%s: the best %s is at the edge of sweep.tune_values; try values beyond it", condition, key)
+        write_sweep(self.folder, self.record)
+
+    def _check_unchanged(self, condition: str, tuned: TunedCondition) -> None:
+        """Refuse another value once runs of the comparison have been made with the old one."""
+        before = self.record.tuning.get(condition)
+        started = any(job.attempts for job in self.record.jobs if job.condition == condition and not job.tuning)
+        if before and started and before.best != tuned.best:
+            raise UserError(
+                f"sweep.name={self.record.name}: {condition}: the tuning now gives {self.record.tuning_key}="
+                f"{tuned.best:g}, its runs used {before.best:g}; choose another sweep.name"
+            )
+
+    def _show(
+        self, bar: "tqdm[Any]", jobs: Sequence[JobRecord], running: dict[int, tuple[JobRecord, RunningJob]]
+    ) -> None:
+        """Advance the bar to the steps that all jobs have taken."""
+        taken = sum(self.steps_of.get(job.name, 1) for job in jobs if job.status in (COMPLETED, FAILED))
+        taken += sum(
+            min(_last_step(self.folder / job.run_dir), self.steps_of.get(job.name, 1)) for job, _ in running.values()
+        )
+        bar.set_postfix_str(
+            f"{sum(job.status == COMPLETED for job in jobs)}/{len(jobs)} jobs, {len(running)} running", refresh=False
+        )
+        bar.update(max(0, taken - bar.n))
+
+    @contextmanager
+    def _noting_signals(self) -> Iterator[None]:
+        def note(number: int, frame: object) -> None:
+            if not self.stop_signal:
+                log.info("stopping: the running jobs save their state")
+            self.stop_signal = number
+
+        before = {number: signal.signal(number, note) for number in STOP_SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def closing_lines(result: SweepResult, record: SweepRecord) -> str:
+    """How the sweep ended, and the command that continues it."""
+    total = len(record.jobs)
+    lines = [f"sweep {record.name}: {sum(job.status == COMPLETED for job in record.jobs)} of {total} jobs completed"]
+    lines += [f"  failed: {name}: {record.job(name).error}" for name in result.failed]
+    if result.failed:
+        lines.append(f"what a job printed is in {result.folder}/JOB/{CONSOLE}")
+    if result.stopped_by or result.failed:
+        lines.append(f"to continue, type: {shlex.join(record.command)}")
+    return "\n".join(lines)
+
+
+def seeds_first(plan: Plan) -> list[str]:
+    """Seeds of the plan, for messages."""
+    return plan.axes.get(SEED, [])
+
+
+def _summary(run_dir: Path) -> dict[str, Any]:
+    try:
+        summary: dict[str, Any] = json.loads((run_dir / "summary.json").read_text())
+    except (OSError, ValueError):
+        return {}
+    return summary
+
+
+def _result(run_dir: Path) -> str:
+    loss = _summary(run_dir).get("val_loss")
+    return f", val loss {loss:.4f}" if isinstance(loss, float) else ""
+
+
+def _last_step(run_dir: Path) -> int:
+    """Step of the last whole line of the run's metrics; 0 before the first."""
+    try:
+        with (run_dir / "metrics.jsonl").open("rb") as file:
+            file.seek(max(0, file.seek(0, 2) - 4096))
+            for line in reversed(file.read().splitlines()):
+                try:
+                    return int(json.loads(line)["step"])
+                except (ValueError, KeyError, TypeError):
+                    continue
+    except OSError:
+        return 0
+    return 0
+
+
+def _last_error(console: Path, status: int) -> str:
+    """What a failed job said last."""
+    try:
+        lines = [line.strip() for line in console.read_text(errors="replace").splitlines() if line.strip()]
+    except OSError:
+        lines = []
+    errors = [line for line in lines if line.startswith("error")]
+    if status < 0:
+        return f"killed by {signal.Signals(-status).name}"
+    said = (errors or lines or ["it printed nothing"])[-1]
+    return f"exit status {status}: {said.removeprefix('error: ')}"

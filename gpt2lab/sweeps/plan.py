@@ -1,0 +1,160 @@
+"""Which jobs a sweep has.
+
+    overrides of the command line -> common settings, axes (key: values) -> cells x seeds -> jobs
+
+A job's name says what differs: ``positions=rope,norm=rmsnorm,seed=1``. It is also the name of its run folder, so that
+the same command always finds the same runs.
+"""
+
+import itertools
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from gpt2lab.config import UserError, check
+from gpt2lab.config.sweep import SweepConfig
+
+SEED = "seed"
+TUNING_FOLDER = "tuning"
+
+RESERVED = ("run_dir", "resume")
+"""keys that the sweep sets for each job"""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of a sweep."""
+
+    name: str
+    """what differs, such as ``positions=rope,seed=1``"""
+    condition: str
+    """the name without the seed"""
+    overrides: tuple[str, ...]
+    """what differs, as overrides of the command line"""
+    folder: str
+    """run folder, relative to the sweep's"""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A whole sweep, before any of it runs."""
+
+    common: tuple[str, ...]
+    """overrides that all jobs share"""
+    axes: dict[str, list[str]]
+    """values of each key that varies, the seed's among them, as they are typed"""
+    tuning: tuple[Job, ...] = ()
+    """jobs that run first, to choose ``sweep.tune`` for each condition"""
+    jobs: tuple[Job, ...] = field(default=())
+    """the comparison, all conditions of the first seed first"""
+
+    @property
+    def seeds(self) -> list[str]:
+        """Seeds of the comparison."""
+        return self.axes.get(SEED, [])
+
+
+def plan_sweep(overrides: Sequence[str], experiment_axes: Mapping[str, str], sweep: SweepConfig) -> Plan:
+    """Lay out the jobs.
+
+    Args:
+        overrides: of the command line, without ``-m`` and without ``sweep.*``.
+        experiment_axes: axes that the chosen experiment brings (``hydra.sweeper.params``): key -> ``a,b,c``. An axis or
+            a single value on the command line takes the place of the experiment's.
+        sweep: what is to be tuned, and with which seeds.
+
+    Raises:
+        UserError: nothing varies, a key is given twice or belongs to the sweep, a value repeats, or a seed of the
+            tuning is one of the comparison.
+    """
+    typed = [_parse(override) for override in overrides]
+    _check_keys([key for key, _, _ in typed])
+    common = tuple(text for _, text, values in typed if values is None)
+    typed_keys = {key for key, _, _ in typed}
+    axes = {key: values for key, _, values in typed if values is not None}
+    inherited = {
+        key: _parse(f"{key}={values}")[2] or [str(values)]
+        for key, values in experiment_axes.items()
+        if key not in typed_keys
+    }
+    axes = {**inherited, **axes}
+    if not axes:
+        raise UserError("-m: nothing varies; give an axis two values or more, such as model/positions=learned,rope")
+    for key, values in axes.items():
+        check(len(set(values)) == len(values), key, ",".join(values), "values that differ")
+    axes = {key: values for key, values in axes.items() if key != SEED} | ({SEED: axes[SEED]} if SEED in axes else {})
+    short = _short_keys([*axes, *([sweep.tune] if sweep.tune else [])])
+    conditions = list(itertools.product(*(values for key, values in axes.items() if key != SEED)))
+    keys = [key for key in axes if key != SEED]
+    cells = [dict(zip(keys, values, strict=True)) for values in conditions]
+
+    seeds: list[str | None] = list(axes[SEED]) if SEED in axes else [None]
+    jobs = [
+        _job(cell, seed, short, folder="")
+        for seed in seeds
+        for cell in cells
+    ]  # fmt: skip
+    tuning: list[Job] = []
+    if sweep.tune:
+        check(sweep.tune not in axes, "sweep.tune", sweep.tune, "a key that is not an axis")
+        shared = {str(seed) for seed in sweep.tune_seeds} & set(axes.get(SEED, []))
+        check(not shared, "sweep.tune_seeds", sweep.tune_seeds, f"other seeds than the comparison's {axes.get(SEED)}")
+        tuning = [
+            _job({**cell, sweep.tune: f"{value:g}"}, str(seed), short, folder=TUNING_FOLDER, condition_of=cell)
+            for seed in sweep.tune_seeds
+            for cell in cells
+            for value in sweep.tune_values
+        ]
+    return Plan(common, axes, tuple(tuning), tuple(jobs))
+
+
+def _parse(override: str) -> tuple[str, str, list[str] | None]:
+    """Key, text, and the values if the override is a sweep (``a,b``, ``range(1,4)``, ``glob(*)``)."""
+    parsed = OverridesParser.create().parse_override(override)
+    key = str(parsed.key_or_group)
+    if not parsed.is_sweep_override():
+        return key, override, None
+    return key, override, [str(value) for value in parsed.sweep_string_iterator()]
+
+
+def _check_keys(keys: Iterable[str]) -> None:
+    seen: set[str] = set()
+    for key in keys:
+        if key in seen:
+            raise UserError(f"{key}: given twice; give it once")
+        seen.add(key)
+        if key in RESERVED:
+            raise UserError(f"{key}: a sweep sets it for each job; name the sweep with sweep.name=NAME instead")
+        if key.startswith("hydra."):
+            raise UserError(f"{key}: Hydra's own sweep settings are not used; see sweep.* in docs/sweeps.md")
+
+
+def _short_keys(keys: Sequence[str]) -> dict[str, str]:
+    """The last part of each key where that is unambiguous, else the whole key with dots."""
+    last = {key: re.split(r"[./]", key)[-1] for key in keys}
+    return {key: part if list(last.values()).count(part) == 1 else key.replace("/", ".") for key, part in last.items()}
+
+
+def _job(
+    cell: Mapping[str, str],
+    seed: str | None,
+    short: Mapping[str, str],
+    folder: str,
+    condition_of: Mapping[str, str] | None = None,
+) -> Job:
+    parts = [f"{short[key]}={_plain(value)}" for key, value in cell.items()]
+    named = condition_of if condition_of is not None else cell
+    condition = ",".join(f"{short[key]}={_plain(value)}" for key, value in named.items())
+    overrides = [f"{key}={value}" for key, value in cell.items()]
+    if seed is not None:
+        parts.append(f"{SEED}={seed}")
+        overrides.append(f"{SEED}={seed}")
+    name = "/".join([*([folder] if folder else []), ",".join(parts)])
+    return Job(name, condition or "all", tuple(overrides), name)
+
+
+def _plain(value: str) -> str:
+    """A value as part of a folder name."""
+    return re.sub(r"[^\w.+-]+", "_", value.strip("'\"")).strip("_") or "empty"

@@ -1,0 +1,171 @@
+"""``sweep.json``: what a sweep consists of and how each of its jobs stands.
+
+The file is written whole and replaced at once, so that a reader never sees half of it. One process at a time works on a
+sweep; a lock on its folder sees to that.
+"""
+
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from gpt2lab.config import UserError
+from gpt2lab.sweeps.plan import Job, Plan
+
+FILE = "sweep.json"
+SCHEMA_VERSION = 1
+PENDING, RUNNING, COMPLETED, FAILED, STOPPED = "pending", "running", "completed", "failed", "stopped"
+
+
+@dataclass
+class JobRecord:
+    """How one job stands."""
+
+    name: str
+    condition: str
+    overrides: list[str]
+    run_dir: str
+    """relative to the sweep's folder"""
+    status: str = PENDING
+    """pending | running | completed | failed | stopped"""
+    attempts: int = 0
+    error: str | None = None
+    """last line of a failed attempt"""
+    tuning: bool = False
+    """whether the job belongs to the tuning, not to the comparison"""
+
+
+@dataclass
+class TunedCondition:
+    """What the tuning found for one condition."""
+
+    best: float
+    """value used in the comparison"""
+    values: list[float]
+    mean_losses: list[float | None]
+    """mean final validation loss over the tuning seeds, by value; null: a run diverged or failed"""
+    at_edge: bool
+    """the best value is the smallest or largest one tried, so that a better one may lie beyond"""
+
+
+@dataclass
+class SweepRecord:
+    """The content of ``sweep.json``."""
+
+    name: str
+    axes: dict[str, list[str]]
+    seeds: list[str]
+    common: list[str]
+    """overrides that all jobs share"""
+    command: list[str]
+    commit: str | None
+    jobs: list[JobRecord] = field(default_factory=list)
+    tuning_key: str | None = None
+    tuning: dict[str, TunedCondition] = field(default_factory=dict)
+    """by condition"""
+    schema_version: int = SCHEMA_VERSION
+
+    def job(self, name: str) -> JobRecord:
+        """The job of that name."""
+        return next(job for job in self.jobs if job.name == name)
+
+    def add(self, jobs: Iterable[Job], *, tuning: bool) -> None:
+        """Add the jobs that are not there yet."""
+        known = {job.name for job in self.jobs}
+        self.jobs += [
+            JobRecord(job.name, job.condition, list(job.overrides), job.folder, tuning=tuning)
+            for job in jobs
+            if job.name not in known
+        ]
+
+
+def read_sweep(folder: Path) -> SweepRecord:
+    """Read ``sweep.json``.
+
+    Raises:
+        UserError: it is missing, damaged, or of a newer version.
+    """
+    path = folder / FILE
+    try:
+        values: dict[str, Any] = json.loads(path.read_text())
+        if values["schema_version"] > SCHEMA_VERSION:
+            raise UserError(f"{path}: version {values['schema_version']}; expected {SCHEMA_VERSION}; update gpt2lab")
+        values["jobs"] = [JobRecord(**job) for job in values["jobs"]]
+        values["tuning"] = {name: TunedCondition(**tuned) for name, tuned in values["tuning"].items()}
+        return SweepRecord(**values)
+    except FileNotFoundError:
+        raise UserError(f"{folder}: no {FILE}; expected the folder of a sweep, such as runs/sweeps/NAME") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: cannot be read ({error}); expected the file that a sweep wrote") from error
+
+
+def write_sweep(folder: Path, record: SweepRecord) -> None:
+    """Replace ``sweep.json``."""
+    temporary = folder / f".{FILE}.tmp"
+    temporary.write_text(json.dumps(asdict(record), indent=2) + "\n")
+    temporary.replace(folder / FILE)
+
+
+def open_folder(root: Path, name: str | None) -> Path:
+    """The folder of a sweep, made if it is not there; without a name a new one called after day and time."""
+    if name is not None:
+        folder = root / name
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+    root.mkdir(parents=True, exist_ok=True)
+    stem = time.strftime("%Y-%m-%d_%H%M%S")
+    for number in range(1, 1000):
+        folder = root / (stem if number == 1 else f"{stem}_{number}")
+        try:
+            folder.mkdir()  # exclusive: another sweep of the same second gets the next number
+        except FileExistsError:
+            continue
+        return folder
+    raise UserError(f"{root}/{stem}: a thousand sweeps began in this second; name yours with sweep.name=NAME")
+
+
+def lock_folder(folder: Path) -> int:
+    """Take the sweep for this process; the lock ends with the process.
+
+    Raises:
+        UserError: another process works on it.
+    """
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise UserError(
+            f"sweep.name={folder.name}: another process runs this sweep; wait for it or choose another name"
+        ) from None
+    return descriptor
+
+
+def update_record(record: SweepRecord, plan: Plan, command: list[str], commit: str | None) -> None:
+    """Extend the record of an earlier start by the cells and seeds that are new.
+
+    Raises:
+        UserError: settings that all jobs share have changed, or what varies has.
+    """
+    if sorted(record.common) != sorted(plan.common):
+        gone, new = set(record.common) - set(plan.common), set(plan.common) - set(record.common)
+        difference = ", ".join(
+            [*(f"without {text}" for text in sorted(gone)), *(f"with {text}" for text in sorted(new))]
+        )
+        raise UserError(
+            f"sweep.name={record.name}: its runs were made with other common settings ({difference}); expected the "
+            "same, so that runs can be compared; choose another sweep.name"
+        )
+    if set(record.axes) != set(plan.axes):
+        raise UserError(
+            f"sweep.name={record.name}: it varies {', '.join(record.axes)}, this command {', '.join(plan.axes)}; "
+            "choose another sweep.name"
+        )
+    for key, values in plan.axes.items():
+        record.axes[key] += [value for value in values if value not in record.axes[key]]
+    record.seeds = list(record.axes.get("seed", []))
+    record.command, record.commit = command, commit

@@ -1,0 +1,86 @@
+"""Three lines for a notebook: load, generate, perplexity, against the modules below and a float64 sum."""
+
+import math
+import subprocess
+import sys
+
+import pytest
+import torch
+
+import gpt2lab
+from gpt2lab import compose_config, generate, load_model, load_tokenizer, perplexity
+from gpt2lab.config import UserError
+from tests import hugging_face, tokenizer_files
+
+TEXT = "the fox isn't there, 日本, but the dog: he jumps over 1234 lazy brown cafés"
+
+
+@pytest.fixture(scope="module", params=["smollm", "llama"])
+def folder(request, tmp_path_factory):
+    """A random Llama with a tokenizer of its own."""
+    folder = tokenizer_files.MAKERS[request.param](tmp_path_factory.mktemp(request.param))
+    ids = load_tokenizer(folder / "tokenizer.json").vocab_size
+    torch.manual_seed(0)
+    hugging_face.llama(vocab_size=ids, max_position_embeddings=16).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def model(folder):
+    return load_model(folder, device="cpu", precision="fp32")
+
+
+def test_perplexity_equals_a_float64_sum_with_transformers(folder, model):
+    from transformers import AutoModelForCausalLM
+
+    tokenizer = model.tokenizer
+    theirs = AutoModelForCausalLM.from_pretrained(folder)
+    ids = [tokenizer.bos_id, *tokenizer.encode(TEXT)]
+    assert len(ids) > 16, "the text has to be longer than the context"
+    nll = 0.0
+    for i in range(1, len(ids)):  # with stride 1, each token sees all that the context holds
+        context = torch.tensor([ids[max(0, i - 16) : i]])
+        nll -= theirs(context).logits[0, -1].double().log_softmax(-1)[ids[i]].item()
+    result = perplexity(model, TEXT, stride=1)
+    assert result.nll == pytest.approx(nll, rel=1e-5)
+    assert result.token_perplexity == pytest.approx(math.exp(nll / (len(ids) - 1)), rel=1e-4)
+    assert result.bits_per_byte == pytest.approx(nll / math.log(2) / len(TEXT.encode()), rel=1e-5)
+
+
+def test_generate_gives_the_continuation_and_stops(model):
+    text = generate(model, "the fox", max_new_tokens=20, seed=3)
+    assert text == generate(model, "the fox", max_new_tokens=20, seed=3)
+    assert text != generate(model, "the fox", max_new_tokens=20, seed=4)
+    middle = text[len(text) // 2]
+    assert generate(model, "the fox", max_new_tokens=20, seed=3, stop=[middle]) == text[: text.index(middle)]
+    assert isinstance(generate(model, "", max_new_tokens=2, temperature=0), str)
+    with pytest.raises(UserError, match=r"sampling\.top_p=2"):
+        generate(model, "the", top_p=2)
+
+
+def test_empty_text_is_an_error(model):
+    with pytest.raises(UserError, match="expected text"):
+        perplexity(model, "")
+
+
+def test_load_tokenizer_takes_names_files_and_models(folder, model):
+    assert load_tokenizer("gpt2").encode("Hello world") == [15496, 995]
+    assert load_tokenizer("bytes").vocab_size == 257
+    assert load_tokenizer(folder).fingerprint == load_tokenizer(folder / "tokenizer.json").fingerprint
+    assert load_tokenizer(folder).fingerprint == model.tokenizer.fingerprint
+
+
+def test_compose_config_gives_a_job():
+    assert compose_config("train", ["model/positions=rope"]).model.positions.name == "rope"
+
+
+def test_unknown_names_are_attribute_errors():
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        gpt2lab.nothing  # noqa: B018
+    assert set(gpt2lab.__all__) == {"compose_config", "generate", "load_model", "load_tokenizer", "perplexity"}
+
+
+def test_import_does_not_import_torch():
+    program = "import sys, gpt2lab; print(sorted({'torch', 'hydra', 'numpy'} & set(sys.modules)), gpt2lab.__version__)"
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert run.stdout.startswith("[] ")
