@@ -11,10 +11,8 @@ import yaml
 
 from gpt2lab.config import UserError
 from gpt2lab.report.results import Array, Curves
+from gpt2lab.runs.layout import CONFIG, ENVIRONMENT, METRICS, SUMMARY, SWEEP
 
-CONFIG, ENVIRONMENT, METRICS, SUMMARY, SWEEP = (
-    "config.yaml", "environment.json", "metrics.jsonl", "summary.json", "sweep.json",
-)  # fmt: skip
 POINTS = 240
 """of a curve, after downsampling"""
 YAML_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)

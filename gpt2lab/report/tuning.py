@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from gpt2lab.report.results import Condition, DocumentRow, TuningCurve
+from gpt2lab.runs.layout import DOCUMENTS
 from gpt2lab.statistics.intervals import ratio_jackknife_interval
 
-DOCUMENTS = "documents.jsonl"
 TOLERANCE = 0.02
 """nats from the optimum that still count as near it"""
 

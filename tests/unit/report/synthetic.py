@@ -37,7 +37,8 @@ def write_run(
             now = loss + (7 - loss) * np.exp(-5 * share) * (1 - share)
             line = {
                 "step": seen // 1024, "tokens": seen, "loss": round(now + rng.normal(0, 0.05), 6),
-                "grad_norm": 1.2345678, "lr": 0.0047, "param_norm": 33.3, "tokens_per_second": round(rate), "memory_bytes": 358_260_736,
+                "grad_norm": 1.2345678, "lr": 0.0047, "param_norm": 33.3, "tokens_per_second": round(rate),
+                "memory_bytes": 358_260_736,
             }  # fmt: skip
             file.write(json.dumps(line) + "\n")
             if n % max(1, lines // 10) == 0:
