@@ -24,7 +24,7 @@ from gpt2lab.report.tuning import document_rows, tuning_curves
 from gpt2lab.report.words import overall_verdict, plural
 from gpt2lab.statistics.intervals import t_interval
 from gpt2lab.statistics.outcomes import find_two_modes
-from gpt2lab.statistics.scaling import effective_speed_up
+from gpt2lab.statistics.scaling import SpeedUp, effective_speed_up
 
 HIGHER_IS_BETTER = ("tokens_per_second", "accuracy")
 
@@ -71,9 +71,7 @@ def analyse(
             condition,
             comparison=comparison,
             throughput=_ratio(condition.numbers["tokens_per_second"], chosen.numbers["tokens_per_second"]),
-            speed_up=effective_speed_up(by_length, np.array(list(condition.values.values())), _tokens(condition))
-            if condition.values and len(by_length) > 1
-            else None,
+            speed_up=_speed_up(by_length, _losses_by_length(lengths, condition)),
         )
         for condition, comparison in zip(variants, comparisons, strict=True)
     ]
@@ -282,21 +280,21 @@ def _find_baseline(conditions: list[Condition], factors: dict[str, list[str]], n
     return by_name.get(first, conditions[0])
 
 
-def _losses_by_length(runs: Sequence[Run], baseline: Condition) -> dict[float, np.ndarray]:
+def _speed_up(baseline: dict[float, np.ndarray], variant: dict[float, np.ndarray]) -> SpeedUp | None:
+    """At the longest runs of the variant whose loss the baseline reaches within its measured lengths."""
+    if len(baseline) < 2:
+        return None
+    found = [effective_speed_up(baseline, variant[tokens], tokens) for tokens in sorted(variant, reverse=True)]
+    known = [speed_up for speed_up in found if speed_up is not None]
+    return next((s for s in known if 0 < s.factor < math.inf), known[0] if known else None)
+
+
+def _losses_by_length(runs: Sequence[Run], condition: Condition) -> dict[float, np.ndarray]:
     found: dict[float, list[float]] = defaultdict(list)
     for run in runs:
-        if (
-            run.condition == baseline.name
-            and run.value is not None
-            and run.tokens
-            and not run.apart.startswith("a rerun")
-        ):
+        if run.condition == condition.name and run.value is not None and run.tokens:
             found[float(run.tokens)].append(run.value)
     return {tokens: np.array(values) for tokens, values in found.items()}
-
-
-def _tokens(condition: Condition) -> float:
-    return float(next((run.tokens for run in condition.runs if run.is_counted and run.tokens), 0))
 
 
 def _ratio(value: float | None, baseline: float | None) -> float | None:

@@ -100,7 +100,8 @@ def _table(table: Table, *, pinned: bool = True) -> str:
         "<tr>" + "".join(_cell(c, h) for c, h in zip(row, table.headings, strict=True)) + "</tr>" for row in table.rows
     )
     classes = "sortable pinned" if pinned else "sortable"
-    return f'<div class="scroll"><table class="{classes}"><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>'
+    inner = f"<thead><tr>{heads}</tr></thead><tbody>{rows}</tbody>"
+    return f'<div class="scroll"><table class="{classes}">{inner}</table></div>'
 
 
 def _text_class(heading: str) -> str:
@@ -143,7 +144,7 @@ def _curves(report: ReportResult) -> str:
 <figure class="card" data-by="seconds"><figcaption>Against training time <small>nats per token</small></figcaption><div
  class="plot"></div></figure>
 </div>
-<p class="note">The band reaches from the lowest to the highest seed. The scale starts after the first tenth of
+<p class="note">The band reaches from the lowest to the highest seed. The scale starts after the first fifth of
  training; drag to zoom, double-click to return.</p>"""
 
 

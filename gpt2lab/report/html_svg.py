@@ -83,7 +83,7 @@ def heat(report: ReportResult) -> str:
     if not known:
         return ""
     low, high = min(known), max(known)
-    label, cell = 30.0, 70.0 / len(columns)
+    label, cell = 38.0, 62.0 / len(columns)
     parts = [
         f'<text class="key" x="{label + cell * (j + 0.5):.2f}%" y="16" text-anchor="middle">{html.escape(name)}</text>'
         for j, name in enumerate(columns)
@@ -111,8 +111,9 @@ def tuning(report: ReportResult) -> str:
     """One small plot for each condition, on common scales; the ring is the chosen value."""
     losses = [loss for curve in report.tuning for _, loss, _ in curve.points]
     values = [math.log(value) for curve in report.tuning for value, _, _ in curve.points]
+    colours = {condition.name: i for i, condition in enumerate(report.conditions)}
     bounds = (min(values), max(values), min(losses), max(losses))
-    plots = "".join(_tuning_plot(curve, i, bounds) for i, curve in enumerate(report.tuning))
+    plots = "".join(_tuning_plot(curve, colours.get(curve.condition, 7), bounds) for curve in report.tuning)
     return f'<div class="two tuning">{plots}</div>'
 
 

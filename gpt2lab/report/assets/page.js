@@ -45,13 +45,13 @@
     return { columns, series, bands, owner };
   }
 
-  // The first tenth of training is steep; the scale begins after it unless the reader zooms in.
+  // The first fifth of training is steep; the scale begins after it unless the reader zooms in.
   function yRange(columns, owner) {
     return (u, least, most) => {
       const x = u.scales.x, all = columns[0];
       const full = x.min == null || (x.min <= all[0] && x.max >= all[all.length - 1]);
       if (full) {
-        const from = Math.floor(all.length * 0.1);
+        const from = Math.floor(all.length * 0.2);
         least = Infinity; most = -Infinity;
         for (let s = 1; s < columns.length; s++) {
           if (hidden.has(owner[s])) continue;
@@ -81,7 +81,7 @@
     const plot = new uPlot({
       width: place.clientWidth, height: Math.max(280, Math.min(380, Math.round(place.clientWidth * 0.62))),
       padding: [8, 14, 0, 0], legend: { show: false }, scales: { x: { time: false }, y: { range: yRange(columns, owner) } },
-      axes: [{ ...axis, values: (u, splits) => splits.map(label), space: 64 }, { ...axis, size: 46, values: (u, splits) => splits.map((v) => String(+v.toFixed(3))) }],
+      axes: [{ ...axis, size: 34, values: (u, splits) => splits.map(label), space: 64 }, { ...axis, size: 46, values: (u, splits) => splits.map((v) => String(+v.toFixed(3))) }],
       cursor: { points: { show: state.show === "conditions", size: 6 }, focus: { prox: 24 }, drag: { x: true, y: false } }, focus: { alpha: 0.35 },
       series, bands,
       hooks: { setCursor: [(u) => hover(u, tip, columns, series, owner, label)] },
