@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from gpt2lab.cli.compose import CONFIG_DIR, JOBS, config_groups
+from gpt2lab.config import SweepConfig
+from gpt2lab.config.data import DATA_SOURCES, DataConfig
 
 MAIN_KEYS: dict[str, dict[str, list[str]]] = {
     "train": {
@@ -27,8 +29,15 @@ MAIN_KEYS: dict[str, dict[str, list[str]]] = {
         "how": ["eval.protocol", "eval.stride", "runtime.device", "runtime.precision", "out"],
     },
     "sample": {
-        "what": ["checkpoint", "prompt", "sampling.num_samples", "sampling.max_new_tokens"],
-        "how": ["sampling.temperature", "sampling.top_k", "sampling.top_p", "sampling.seed", "runtime.device"],
+        "what": ["checkpoint", "prompt", "prompt_file", "sampling.num_samples", "sampling.max_new_tokens", "stop"],
+        "how": [
+            "format",
+            "sampling.temperature",
+            "sampling.top_k",
+            "sampling.top_p",
+            "sampling.seed",
+            "runtime.device",
+        ],
     },
     "prepare": {
         "what": ["data", "data.name", "data.root", "tokenizer"],
@@ -63,7 +72,15 @@ def settings_of(job: type, prefix: str = "") -> Iterator[Setting]:
 
 @functools.cache
 def field_docs(config_class: type) -> dict[str, str]:
-    """The string below each field of a dataclass, folded into one line."""
+    """The string below each field of a dataclass and of those it extends, folded into one line."""
+    docs: dict[str, str] = {}
+    for part in reversed(config_class.__mro__):
+        if dataclasses.is_dataclass(part):
+            docs |= _own_field_docs(part)
+    return docs
+
+
+def _own_field_docs(config_class: type) -> dict[str, str]:
     tree = ast.parse(textwrap.dedent(inspect.getsource(config_class)))
     body = typing.cast(ast.ClassDef, tree.body[0]).body
     docs = {}
@@ -99,6 +116,40 @@ def help_page(name: str, width: int) -> str:
     return "\n".join(lines)
 
 
+def configuration_page() -> str:
+    """docs/configuration.md: every key of every command; ``python -m gpt2lab.cli.help`` prints it."""
+    lines = [
+        "# Configuration",
+        "",
+        "Every key, from the dataclasses in `gpt2lab/config/`. `python -m gpt2lab.cli.help > docs/configuration.md`",
+        "writes this page. A default here is the dataclass's; the files of `configs/` choose others for a variant or a",
+        "recipe, and `python train.py --cfg job` shows what your arguments give. `data=NAME` brings its own keys.",
+    ]
+    shown: set[str] = set()
+    for name, job in JOBS.items():
+        lines += ["", f"## python {name}.py", ""]
+        settings = [setting for setting in settings_of(job) if setting.key not in shown]
+        shown |= {setting.key for setting in settings if setting.key not in ("checkpoint", "out")}
+        lines += _table(settings)
+    lines += ["", "## python train.py -m", ""]
+    lines += _table([dataclasses.replace(setting, key=f"sweep.{setting.key}") for setting in settings_of(SweepConfig)])
+    common = {setting.key for setting in settings_of(DataConfig)}
+    for name, source in DATA_SOURCES.items():
+        own = [setting for setting in settings_of(source) if setting.key not in common]
+        if own:
+            lines += ["", f"## data={name}", ""]
+            lines += _table([dataclasses.replace(setting, key=f"data.{setting.key}") for setting in own])
+    return "\n".join(lines)
+
+
+def _table(settings: list[Setting]) -> list[str]:
+    lines = ["| key | type | default | meaning |", "|---|---|---|---|"]
+    for setting in settings:
+        cells = (f"`{setting.key}`", setting.kind, f"`{setting.default}`", setting.meaning)
+        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return lines
+
+
 def _kind(hint: Any) -> str:
     return hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else str(hint).replace("typing.", "")
 
@@ -109,3 +160,7 @@ def _default(field: "dataclasses.Field[Any]") -> str:
     if field.default is dataclasses.MISSING:
         return "(required)"
     return "null" if field.default is None else str(field.default)
+
+
+if __name__ == "__main__":
+    print(configuration_page())

@@ -19,6 +19,7 @@ class CorpusConfig:
     hub_path: str | None = None
     """ORG/NAME; null: it is on no Hub that can be read, and has to be given as a file"""
     hub_subset: str | None = None
+    """its subset, which the Hub calls configuration"""
     hub_revision: str | None = None
     """commit, branch or tag of the data set; null: its newest"""
     hub_split: str = "test"

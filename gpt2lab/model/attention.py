@@ -60,6 +60,11 @@ class CausalAttention(nn.Module):
             [B, H, T, D].
         """
         causal = _is_causal_square(q_BHTD, k_BKSD, mask_BHTS)
+        grouped = q_BHTD.shape[1] != k_BKSD.shape[1]
+        if grouped and mask_BHTS is not None and q_BHTD.is_cuda:
+            # on a GPU only flash attention shares heads, and it takes no masks; the fallback would hold all scores
+            k_BKSD, v_BKSD = (_repeat_heads(x_BKSD, q_BHTD.shape[1]) for x_BKSD in (k_BKSD, v_BKSD))
+            grouped = False
         return F.scaled_dot_product_attention(
             q_BHTD,
             k_BKSD,
@@ -67,7 +72,7 @@ class CausalAttention(nn.Module):
             attn_mask=mask_BHTS,
             dropout_p=self.dropout if self.training else 0.0,
             is_causal=causal,
-            enable_gqa=q_BHTD.shape[1] != k_BKSD.shape[1],
+            enable_gqa=grouped,
         )
 
     def extra_repr(self) -> str:
@@ -83,7 +88,7 @@ def attention_weights(q_BHTD: Tensor, k_BKSD: Tensor, mask_BHTS: Tensor | None) 
         hook = lambda module, inputs, output: weights.append(attention_weights(inputs[0], inputs[1], inputs[3]))
         model.blocks[3].attn.attend.register_forward_hook(hook)
     """
-    k_BHSD = k_BKSD.repeat_interleave(q_BHTD.shape[1] // k_BKSD.shape[1], dim=1)
+    k_BHSD = _repeat_heads(k_BKSD, q_BHTD.shape[1])
     scores_BHTS = q_BHTD.float() @ k_BHSD.float().transpose(-2, -1) / math.sqrt(q_BHTD.shape[-1])
     if _is_causal_square(q_BHTD, k_BKSD, mask_BHTS):
         T = q_BHTD.shape[-2]
@@ -93,6 +98,11 @@ def attention_weights(q_BHTD: Tensor, k_BKSD: Tensor, mask_BHTS: Tensor | None) 
     if mask_BHTS.dtype == torch.bool:
         return scores_BHTS.masked_fill(~mask_BHTS, -torch.inf).softmax(dim=-1)
     return (scores_BHTS + mask_BHTS).softmax(dim=-1)
+
+
+def _repeat_heads(x_BKSD: Tensor, n_head: int) -> Tensor:
+    """Keys or values with one head for each query head, [B, H, S, D]."""
+    return x_BKSD.repeat_interleave(n_head // x_BKSD.shape[1], dim=1)
 
 
 def _is_causal_square(q_BHTD: Tensor, k_BKSD: Tensor, mask_BHTS: Tensor | None) -> bool:

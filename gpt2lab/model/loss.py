@@ -1,15 +1,21 @@
-"""Cross-entropy of a linear head without the full logits: the vocabulary is met one group of tokens at a time.
+"""Cross-entropy of a linear head without the full logits: one group of tokens meets the vocabulary at a time.
 
-    hidden_NC, weight_VC -> logits of a group -> softmax -> nll; and at once d nll / d hidden, d nll / d weight
+For a token with hidden state h and target t, and with a reference r near the target's logit x_t:
 
-Only one group's logits exist at a time, so memory stays at ``GROUP_LOGITS`` numbers however long the batch is. The
-gradients are made on the way, while the group's probabilities are at hand, and are scaled when backward reaches them.
+    e_v = exp(h w_v - r)        all ids v, in one product that starts from -r and one exponential in place
+    rest = sum of e_v, v != t
+    nll = -log p_t = log(1 + rest / exp(x_t - r))
+    d nll / d x_v = e_v / (rest + e_t) for v != t;  for the target -rest / (rest + e_t), which is p_t - 1 exactly
 
-Legend: N = tokens, G = tokens of a group, C = n_embd, V = vocab_size, P = rows of the head, V and padding.
+Only one group's e_v are in memory. The gradients are computed at once, while they are, and are scaled when backward
+reaches them. Because -r enters the product's float32 accumulator, what is rounded to bf16 is the distance to the
+target's logit. The logits themselves may be large: GPT-2's reach -100, where bf16 numbers are 0.5 apart.
+
+Legend: N = tokens, G = tokens of a group, C = n_embd, V = vocab_size, P = rows of the head: V and padding.
 """
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,9 +23,12 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from gpt2lab.config import IGNORE_INDEX
+from gpt2lab.model.head import matmul_dtype
 
-GROUP_LOGITS = 2**24
-"""logits of one group: 64 MiB in float32, 333 tokens of GPT-2's vocabulary"""
+GROUP_LOGITS = {"cpu": 512 * 50_304, "cuda": 2**29}
+"""logits of one group by device: what is fastest on a CPU (docs/speed.md), and 1 GiB in bf16 on a GPU"""
+PADDING = 128
+"""the copy of the head in autocast's dtype has a multiple of this many rows, which suits the kernels of a GPU"""
 
 
 def objective_sum(
@@ -27,22 +36,22 @@ def objective_sum(
 ) -> tuple[Tensor, Tensor]:
     """Sum over the targets that are not IGNORE_INDEX of -log softmax(hidden weight^T)[target], and z-loss.
 
-    Under autocast the matrix products and probabilities are in its format; sums are float32.
+    Under autocast the matrix products are in its dtype; sums are float32.
 
     Args:
         hidden_NC: floating point.
         weight_PC: floating point, the output head.
         targets_N: int64, in [0, V) or IGNORE_INDEX.
-        vocab_size: V, the rows of the head that are token ids; those after it have no probability.
-        z_loss: weight of log^2 Z, Z the softmax's denominator, which keeps logits from drifting away together
+        vocab_size: V, the rows of the head that are token ids; the rows after them are padding, without probability.
+        z_loss: weight of log^2 Z, where Z is the softmax's denominator. It keeps logits from drifting away together
             (Chowdhery et al. 2022, section 5).
 
     Returns:
-        Float32 scalars: the sum with z_loss's terms, differentiable once in ``hidden_NC`` and ``weight_PC``, and the
-        sum without them, in nats, a mere figure.
+        Float32 scalars: the sum with z-loss, differentiable once in ``hidden_NC`` and ``weight_PC``, and the sum
+        without it, in nats, a metric.
     """
-    dtype = _matmul_dtype(hidden_NC)
-    with torch.autocast(hidden_NC.device.type, enabled=False):  # it would make float32 copies for the softmax
+    dtype = matmul_dtype(hidden_NC)
+    with torch.autocast(hidden_NC.device.type, enabled=False):
         objective, nll = _LinearCrossEntropy.apply(hidden_NC, weight_PC, targets_N, vocab_size, z_loss, dtype)
     return objective, nll
 
@@ -50,13 +59,78 @@ def objective_sum(
 @torch.no_grad()
 def target_nll(hidden_NC: Tensor, weight_PC: Tensor, targets_N: Tensor, vocab_size: int) -> Tensor:
     """The negative log-likelihood of each target, float32 [N]; 0 where it is IGNORE_INDEX. No gradient."""
-    dtype = _matmul_dtype(hidden_NC)
-    weight_PC = weight_PC.to(dtype)
-    nll_N = torch.empty(len(targets_N), dtype=torch.float32, device=hidden_NC.device)
-    for group in _groups(len(targets_N), len(weight_PC)):
-        logits_GV = F.linear(hidden_NC[group].to(dtype), weight_PC)[:, :vocab_size].float()
-        nll_N[group] = F.cross_entropy(logits_GV, targets_N[group], ignore_index=IGNORE_INDEX, reduction="none")
-    return nll_N
+    dtype = matmul_dtype(hidden_NC)
+    with torch.autocast(hidden_NC.device.type, enabled=False):
+        hidden, weight = hidden_NC.to(dtype), _padded(weight_PC, dtype)
+        scored_N = targets_N != IGNORE_INDEX
+        targets_N1 = targets_N.where(scored_N, 0)[:, None]
+        nll_N = torch.empty(len(targets_N), dtype=torch.float32, device=hidden.device)
+        groups = _groups(hidden, weight)
+        buffer = _buffer(groups, hidden, weight)
+        for group in groups:
+            result = _exponentials(hidden[group], weight, targets_N1[group], vocab_size, buffer)
+            nll_N[group] = result.nll_G1[:, 0].float()
+    return nll_N.where(scored_N, 0)
+
+
+class _Exponentials(NamedTuple):
+    exp_GP: Tensor
+    """e_v; 0 for the target and for padding"""
+    target_exp_G1: Tensor
+    """e_t, float32 or float64 like all that follows"""
+    rest_G1: Tensor
+    """sum of ``exp_GP``"""
+    nll_G1: Tensor
+    target_logit_G1: Tensor
+
+
+def _exponentials(
+    hidden_GC: Tensor, weight_PC: Tensor, targets_G1: Tensor, vocab_size: int, buffer: Tensor
+) -> _Exponentials:
+    """The quantities of the module's docstring, for one group; ``exp_GP`` is in ``buffer``."""
+    dtype, wide = hidden_GC.dtype, torch.promote_types(hidden_GC.dtype, torch.float32)
+    target_weight_GC = weight_PC[targets_G1[:, 0]]
+    target_logit_G1 = (hidden_GC.to(wide) * target_weight_GC.to(wide)).sum(1, keepdim=True)
+    reference_G1 = target_logit_G1.to(dtype)
+
+    def relative_logits() -> Tensor:
+        return torch.addmm(-reference_G1, hidden_GC, weight_PC.t(), out=buffer[: len(hidden_GC)])
+
+    def rest_of(logits_GP: Tensor) -> Tensor:
+        logits_GP.exp_()
+        logits_GP[:, vocab_size:] = 0
+        logits_GP[torch.arange(len(logits_GP), device=logits_GP.device), targets_G1[:, 0]] = 0
+        return _row_sums(logits_GP, wide)
+
+    exp_GP, shift_G1 = relative_logits(), torch.zeros_like(target_logit_G1)
+    fast = exp_GP.device.type == "cpu" and dtype != torch.float16
+    if not fast:
+        shift_G1 = _subtract_excess(exp_GP, vocab_size)
+    rest_G1 = rest_of(exp_GP)
+    if fast and not rest_G1.isfinite().all():  # a logit is 88 above the target's
+        shift_G1 = _subtract_excess(relative_logits(), vocab_size)
+        rest_G1 = rest_of(exp_GP)
+    distance_G1 = target_logit_G1 - reference_G1 - shift_G1
+    # log(1 + exp(log rest - distance)) keeps the digits of a small loss and does not overflow for a large one
+    nll_G1 = F.softplus(rest_G1.log() - distance_G1)
+    return _Exponentials(exp_GP, distance_G1.exp(), rest_G1, nll_G1, target_logit_G1)
+
+
+def _subtract_excess(logits_GP: Tensor, vocab_size: int) -> Tensor:
+    """Subtract in place what a row's largest logit is above 0, so that no exponential overflows; return it."""
+    excess_G1 = logits_GP[:, :vocab_size].amax(1, keepdim=True).clamp_(min=0)
+    logits_GP -= excess_G1
+    return excess_G1.to(torch.promote_types(excess_G1.dtype, torch.float32))
+
+
+def _row_sums(exp_GP: Tensor, wide: torch.dtype) -> Tensor:
+    """Sums of the rows, [G, 1] in ``wide``."""
+    G, P = exp_GP.shape
+    if exp_GP.device.type == "cpu" and exp_GP.dtype == torch.bfloat16 and P % PADDING == 0:
+        # measured: sums of bf16 with a float32 result take nine times as long. The partial sums are float32 too, each
+        # rounded once, so that their errors are no larger than those of the numbers themselves.
+        exp_GP = exp_GP.view(G, -1, PADDING).sum(2)
+    return exp_GP.sum(1, keepdim=True, dtype=wide)
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
@@ -71,56 +145,83 @@ class _LinearCrossEntropy(torch.autograd.Function):
         dtype: torch.dtype,
     ) -> tuple[Tensor, Tensor]:
         scored_N1 = (targets_N != IGNORE_INDEX)[:, None]
-        # an ignored row still needs some id to gather; its weight of 0 takes it out of the sum and of both gradients
+        # an ignored row still needs some id; its scale of 0 takes it out of the sum and of both gradients
         targets_N1 = targets_N[:, None].where(scored_N1, 0)
-        hidden, weight = hidden_NC.to(dtype), weight_PC.to(dtype)
-        grad_hidden_NC = torch.empty_like(hidden)
-        grad_weight_PC = torch.zeros_like(weight_PC, dtype=torch.float32)
-        grad_weight_of_group_PC = torch.empty_like(weight)
-        # results go into these buffers: on a CPU, touching fresh memory costs more than the arithmetic
-        groups = _groups(len(targets_N), len(weight))
-        rows = len(targets_N[groups[0]]) if groups else 0
-        logits_buffer, probs_buffer = (torch.empty(rows, len(weight), dtype=dtype, device=hidden.device) for _ in "lp")
-        nll, squares = torch.zeros(2, dtype=torch.float32, device=hidden.device)
+        hidden, weight = hidden_NC.to(dtype), _padded(weight_PC, dtype)
+        wide = torch.promote_types(dtype, torch.float32)
+        grad_hidden_NC = torch.empty_like(hidden, dtype=wide)
+        grad_weight_PC = torch.zeros_like(weight, dtype=wide)
+        groups = _groups(hidden, weight)
+        buffer = _buffer(groups, hidden, weight)
+        nll, squares = torch.zeros(2, dtype=wide, device=hidden.device)
 
         for group in groups:
-            hidden_GC, targets_G1, scored_G1 = hidden[group], targets_N1[group], scored_N1[group]
-            logits_GP = torch.mm(hidden_GC, weight.t(), out=logits_buffer[: len(hidden_GC)])
-            logits_GP[:, vocab_size:] = -torch.inf
-            probs_GP = torch.softmax(logits_GP, dim=1, out=probs_buffer[: len(hidden_GC)])
-            largest_G1 = logits_GP.amax(1, keepdim=True).float()
-            # the likeliest id's p is far from 0, so its log is precise
-            log_z_minus_largest_G1 = -probs_GP.amax(1, keepdim=True).float().log()
-            # the logits are subtracted first: beside a large logit the rest of the loss would lose its last digits
-            behind_G1 = largest_G1 - logits_GP.gather(1, targets_G1).float()
-            nll += (behind_G1 + log_z_minus_largest_G1).mul(scored_G1).sum()
-            grad_logits_GP = probs_GP
+            exp_GP, target_exp_G1, rest_G1, nll_G1, target_logit_G1 = _exponentials(
+                hidden[group], weight, targets_N1[group], vocab_size, buffer
+            )
+            scored_G1 = scored_N1[group]
+            nll += nll_G1.where(scored_G1, 0).sum()
+            # exp_GP becomes the gradient of the logits, up to the scale of each row
+            scale_G1 = scored_G1 / (rest_G1 + target_exp_G1)
+            target_grad_G1 = -rest_G1
             if z_loss:
-                log_z_G1 = largest_G1 + log_z_minus_largest_G1
-                squares += log_z_G1.square().mul(scored_G1).sum()
-                grad_logits_GP *= (1 + 2 * z_loss * log_z_G1).to(dtype)
-            grad_logits_GP[torch.arange(len(probs_GP), device=probs_GP.device), targets_G1[:, 0]] -= 1
-            torch.mm(grad_logits_GP, weight, out=grad_hidden_NC[group])
-            torch.mm(grad_logits_GP.t(), hidden_GC * scored_G1, out=grad_weight_of_group_PC)
-            grad_weight_PC += grad_weight_of_group_PC
+                log_z_G1 = nll_G1 + target_logit_G1
+                squares += log_z_G1.square().where(scored_G1, 0).sum()
+                factor_G1 = 1 + 2 * z_loss * log_z_G1
+                exp_GP *= factor_G1.to(dtype)
+                target_grad_G1 = target_exp_G1 * (factor_G1 - 1) - rest_G1
+            if dtype == torch.float16:  # whose range is too small for a scale beside the numbers
+                exp_GP *= scale_G1.to(dtype)
+                target_grad_G1, scale_G1 = target_grad_G1 * scale_G1, scored_G1.to(wide)
+            rows_G = torch.arange(len(exp_GP), device=exp_GP.device)
+            exp_GP[rows_G, targets_N1[group, 0]] = target_grad_G1[:, 0].to(dtype)
+            torch.mul(exp_GP @ weight, scale_G1, out=grad_hidden_NC[group])
+            _add_product(grad_weight_PC, exp_GP.t(), (hidden[group] * scale_G1).to(dtype))
 
-        ctx.grads = (grad_hidden_NC.mul_(scored_N1).to(hidden_NC.dtype), grad_weight_PC.to(weight_PC.dtype))
-        ctx.mark_non_differentiable(nll)
-        return nll + z_loss * squares, nll
+        ctx.grads = (grad_hidden_NC.to(hidden_NC.dtype), grad_weight_PC[: len(weight_PC)].to(weight_PC.dtype))
+        ctx.mark_non_differentiable(nll := nll.float())
+        return (nll + z_loss * squares).float(), nll
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_objective: Tensor, _: Tensor) -> tuple[Tensor, Tensor, None, None, None, None]:
-        grad_hidden_NC, grad_weight_PC = ctx.grads
-        return grad_hidden_NC * grad_objective, grad_weight_PC * grad_objective, None, None, None, None
+        if ctx.grads is None:
+            raise RuntimeError("the gradients of this loss have been used: call it again for a second backward")
+        # in place: the gradient of the head is as large as the head
+        grad_hidden_NC, grad_weight_PC = (grad.mul_(grad_objective) for grad in ctx.grads)
+        ctx.grads = None
+        return grad_hidden_NC, grad_weight_PC, None, None, None, None
 
 
-def _groups(n_tokens: int, vocab_size: int) -> list[slice]:
-    n_groups = max(1, math.ceil(n_tokens * vocab_size / GROUP_LOGITS))
+def _add_product(sum_PC: Tensor, a_PG: Tensor, b_GC: Tensor) -> None:
+    """sum += a b, in float32 also where the factors are not."""
+    if a_PG.dtype == sum_PC.dtype:
+        torch.addmm(sum_PC, a_PG, b_GC, out=sum_PC)
+    elif sum_PC.device.type == "cuda":
+        torch.addmm(sum_PC, a_PG, b_GC, out_dtype=sum_PC.dtype, out=sum_PC)
+    else:
+        sum_PC += a_PG @ b_GC
+
+
+def _padded(weight_PC: Tensor, dtype: torch.dtype) -> Tensor:
+    """The head in ``dtype``; a copy that has to be made gets rows of zeros up to a multiple of PADDING."""
+    if weight_PC.dtype == dtype:
+        return weight_PC
+    P, C = weight_PC.shape
+    padded = torch.zeros(-(-P // PADDING) * PADDING, C, dtype=dtype, device=weight_PC.device)
+    padded[:P] = weight_PC
+    return padded
+
+
+def _groups(hidden_NC: Tensor, weight_PC: Tensor) -> list[slice]:
+    """Groups of equal size, but for the last one."""
+    n_tokens, limit = len(hidden_NC), GROUP_LOGITS["cuda" if hidden_NC.device.type == "cuda" else "cpu"]
+    n_groups = max(1, math.ceil(n_tokens * len(weight_PC) / limit))
     size = max(1, math.ceil(n_tokens / n_groups))
     return [slice(first, first + size) for first in range(0, n_tokens, size)]
 
 
-def _matmul_dtype(hidden_NC: Tensor) -> torch.dtype:
-    kind = hidden_NC.device.type
-    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden_NC.dtype
+def _buffer(groups: list[slice], hidden_NC: Tensor, weight_PC: Tensor) -> Tensor:
+    """Memory for the logits of a group, reused: on a CPU, touching fresh memory costs more than the arithmetic."""
+    rows = len(hidden_NC[groups[0]]) if groups else 0
+    return torch.empty(rows, len(weight_PC), dtype=hidden_NC.dtype, device=hidden_NC.device)

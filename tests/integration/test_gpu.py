@@ -8,6 +8,7 @@ import torch
 from gpt2lab.config import ModelConfig, PositionsConfig, RuntimeConfig, SamplingConfig
 from gpt2lab.generation import generate
 from gpt2lab.model import GPT
+from gpt2lab.model.loss import objective_sum, target_nll
 from gpt2lab.runs import read_lines
 from gpt2lab.runtime import open_runtime
 from gpt2lab.training.throughput import peak_flops
@@ -46,6 +47,25 @@ def test_tokens_of_recorded_steps_are_those_of_the_cpu(positions):
             generate(model.to(runtime.device), prompts, sampling, eot_id=0, runtime=runtime) for runtime in runtimes
         ]
         assert outputs[0] == outputs[1]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_vocabulary_loss_is_that_of_float64(dtype):
+    """Logits near -100; weight gradients are summed in float32 over groups."""
+    hidden, weight = torch.randn(3000, 64, device="cuda"), torch.randn(50_257, 64, device="cuda")
+    hidden[:, 0], weight[:, 0] = 10, -10
+    sides = [side.to(dtype).float().requires_grad_() for side in (hidden, weight)]
+    targets = torch.randint(50_257, (3000,), device="cuda")
+    exact_sides = [side.detach().double().requires_grad_() for side in sides]
+    exact = torch.nn.functional.cross_entropy(exact_sides[0] @ exact_sides[1].t(), targets, reduction="sum")
+    with torch.autocast("cuda", dtype=dtype, enabled=dtype != torch.float32):
+        objective, nll = objective_sum(*sides, targets, 50_257)
+        terms = target_nll(sides[0].detach(), sides[1].detach(), targets, 50_257)
+    assert nll.item() == pytest.approx(exact.item(), rel=1e-5 if dtype == torch.float32 else 1e-3)
+    assert terms.double().sum().item() == pytest.approx(nll.item(), rel=1e-5)
+    gradients = torch.autograd.grad(objective, sides), torch.autograd.grad(exact, exact_sides)
+    for ours, theirs in zip(*gradients, strict=True):
+        assert (ours - theirs).norm() < (1e-4 if dtype == torch.float32 else 2e-2) * theirs.norm()
 
 
 def test_float32_is_not_rounded_unless_asked():

@@ -67,3 +67,23 @@ def test_forward_hook_sees_cached_keys_too(tiny_model, cpu):
 
 def test_attend_adds_nothing_to_the_state_dict(tiny_model):
     assert not [name for name in tiny_model().state_dict() if "attend" in name]
+
+
+@pytest.mark.parametrize("backward", [False, True])
+def test_compiled_blocks_do_not_break_or_recompile_with_the_length(tiny_model, positions, backward):
+    """Training, validation and generation have other lengths: one graph for T = 1, and two for all others."""
+    model, graphs = tiny_model(positions=positions, n_kv_head=1, block_size=64), []
+    torch._dynamo.reset()
+
+    def count(graph, inputs):
+        graphs.append(graph)
+        return graph
+
+    for block in model.blocks:
+        block.forward = torch.compile(block.forward, fullgraph=True, backend=count)
+    plain = tiny_model(positions=positions, n_kv_head=1, block_size=64)
+    for T in (8, 16, 24, 1, 40):
+        tokens = torch.randint(31, (2, T))
+        with torch.set_grad_enabled(backward):
+            torch.testing.assert_close(model(tokens), plain(tokens), **CLOSE)
+    assert len(graphs) <= 3 * len(model.blocks)

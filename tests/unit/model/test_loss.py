@@ -20,7 +20,7 @@ V, P, C = 40, 45, 8
 @pytest.fixture(autouse=True)
 def small_groups(monkeypatch):
     """Groups of 7 tokens."""
-    monkeypatch.setattr(loss, "GROUP_LOGITS", 7 * P)
+    monkeypatch.setitem(loss.GROUP_LOGITS, "cpu", 7 * P)
 
 
 def make_inputs(n, dtype=torch.float32, scale=1.0):
@@ -108,9 +108,8 @@ def test_bfloat16_autocast_to_rounding():
     assert watch.product_formats == {torch.bfloat16}
     assert total.dtype == terms.dtype == torch.float32
     assert total.item() == pytest.approx(exact.sum().item(), rel=2e-3)
-    rounded_logits = (hidden.bfloat16() @ weight[:V].bfloat16().t()).float()
-    expected_terms = F.cross_entropy(rounded_logits, targets, ignore_index=-100, reduction="none")
-    torch.testing.assert_close(terms, expected_terms.detach())
+    of_rounded_factors = plain(hidden.bfloat16().float(), weight.bfloat16().float(), targets).detach()
+    torch.testing.assert_close(terms, of_rounded_factors, rtol=2**-7, atol=2**-9)
     torch.testing.assert_close(terms, exact.detach(), rtol=0, atol=0.1)
     for gradient, expected in zip(gradients, exact_gradients, strict=True):
         assert gradient.dtype == torch.float32
@@ -135,6 +134,62 @@ def test_a_small_loss_keeps_its_digits_beside_large_logits(margin):
     assert objective_sum(hidden, weight, torch.tensor([3]), V)[0].item() == pytest.approx(expected, rel=1e-6)
 
 
+def test_large_common_logits_are_not_rounded_away_in_bfloat16():
+    """All logits are near -100, where bf16 numbers are 0.5 apart; the loss is that of their differences."""
+    hidden, weight, targets = make_inputs(500)
+    hidden, weight = hidden.detach().bfloat16().float(), weight.detach().bfloat16().float()
+    far_hidden, far_weight = (
+        torch.cat([x, torch.full((len(x), 1), c)], 1) for x, c in ((hidden, 10.0), (weight, -10.0))
+    )
+    exact = plain(hidden, weight, targets)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        terms = target_nll(far_hidden, far_weight, targets, V)
+        total, _ = objective_sum(far_hidden.requires_grad_(), far_weight.requires_grad_(), targets, V)
+    torch.testing.assert_close(terms, exact, rtol=2**-7, atol=2**-8)
+    assert total.item() == pytest.approx(exact.sum().item(), rel=2e-4)
+    naive = F.cross_entropy((far_hidden.bfloat16() @ far_weight[:V].bfloat16().t()).float(), targets, reduction="none")
+    assert (naive - exact).abs().mean() > 10 * (terms - exact).abs().mean()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_gradient_of_a_certain_prediction_keeps_its_digits(dtype):
+    """p - 1 of a target with p = 1 - 1e-4 would be 0 or 100 times too large if p were rounded to bf16 first."""
+    hidden, weight, targets = torch.tensor([[1.0, 0.0]]), torch.zeros(V, 2), torch.tensor([5])
+    weight[5, 0] = 13.0
+    rest = (V - 1) * math.exp(-13)
+    hidden.requires_grad_(), weight.requires_grad_()
+    with torch.autocast("cpu", dtype=dtype, enabled=dtype != torch.float32):
+        objective, nll = objective_sum(hidden, weight, targets, V)
+    _, grad_weight = torch.autograd.grad(objective, (hidden, weight))
+    tolerance = 1e-5 if dtype == torch.float32 else 2**-7
+    assert nll.item() == pytest.approx(math.log1p(rest), rel=tolerance)
+    assert grad_weight[5, 0].item() == pytest.approx(-rest / (1 + rest), rel=tolerance)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_targets_that_are_next_to_impossible(dtype):
+    """The loss is 100 or more: e^100 is beyond float32, and e^12 beyond float16."""
+    hidden = torch.tensor([[1.0, 2.0], [1.0, 0.0]])
+    weight = torch.zeros(V, 2)
+    weight[5] = torch.tensor([100.0, 20.0])
+    hidden.requires_grad_(), weight.requires_grad_()
+    with torch.autocast("cpu", dtype=dtype, enabled=dtype != torch.float32):
+        objective, _ = objective_sum(hidden, weight, torch.tensor([3, 5]), V)
+    gradients = torch.autograd.grad(objective, (hidden, weight))
+    assert objective.item() == pytest.approx(140, rel=2**-8)
+    assert gradients[1][5].tolist() == pytest.approx([1, 2], rel=2**-7)
+    assert gradients[1][3].tolist() == pytest.approx([-1, -2], rel=2**-7)
+    assert gradients[0][0].tolist() == pytest.approx([100, 20], rel=2**-7)
+
+
+def test_a_second_backward_is_an_error():
+    hidden, weight, targets = make_inputs(5)
+    total, _ = objective_sum(hidden, weight, targets, V)
+    total.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="have been used"):
+        total.backward()
+
+
 class Watch(TorchDispatchMode):
     """Remembers the size of the largest tensor that any operation returned, and the formats of matrix products."""
 
@@ -146,7 +201,7 @@ class Watch(TorchDispatchMode):
         out = function(*args, **(kwargs or {}))
         tensors = [leaf for leaf in tree_leaves(out) if isinstance(leaf, torch.Tensor)]
         self.largest = max([self.largest, *(tensor.numel() for tensor in tensors)])
-        if function.overloadpacket is torch.ops.aten.mm:
+        if function.overloadpacket in (torch.ops.aten.mm, torch.ops.aten.addmm):
             self.product_formats |= {tensor.dtype for tensor in tensors}
         return out
 
