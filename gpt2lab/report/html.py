@@ -1,10 +1,10 @@
 """``report.html``: one page that carries its script, style and data, and asks the network for nothing."""
 
 import html
+import importlib.metadata
 import importlib.resources
 import json
 
-from gpt2lab import __version__
 from gpt2lab.report import html_svg
 from gpt2lab.report.html_data import curve_data
 from gpt2lab.report.results import ReportResult
@@ -33,7 +33,7 @@ def as_html(report: ReportResult) -> str:
         for part in (
             _header(report), _comparison(report), _curves(report), _effects(report), _tuning(report),
             _documents(report), _noise(report), _runs(report),
-            f"<footer>gpt2lab {__version__}. Curves by uPlot 1.6.32 (MIT).</footer>",
+            f"<footer>gpt2lab {importlib.metadata.version('gpt2lab')}. Curves by uPlot 1.6.32 (MIT).</footer>",
         )
         if part
     )  # fmt: skip
