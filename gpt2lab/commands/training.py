@@ -13,7 +13,7 @@ from gpt2lab.distributed import close_world, open_world
 from gpt2lab.report.run_plots import plot_loss
 from gpt2lab.runs import Hardware, new_run_dir, open_run_dir
 from gpt2lab.runtime import Runtime, open_runtime
-from gpt2lab.tokenizers import check_vocabulary, load_tokenizer
+from gpt2lab.tokenizers import load_tokenizer, open_tokenizer
 from gpt2lab.training.build import build_model, build_trainer
 from gpt2lab.training.resume import find_start, resume
 from gpt2lab.training.summary import report, start_line, write_summary
@@ -46,16 +46,15 @@ def train(job: TrainJob, *, command: Sequence[str] | None = None) -> TrainResult
     """
     world = open_world()
     runtime = open_runtime(job.runtime, world.local_rank)
-    tokenizer = load_tokenizer(job.tokenizer.name)
-    check_vocabulary(job.tokenizer, tokenizer)
     start = world.on_main(lambda: find_start(job, Path(job.run_dir) if job.run_dir else None))
     model = build_model(job.model, job.seed, runtime)
+    folder, manifest = world.on_main(lambda: open_or_prepare(job.data, open_tokenizer(job.tokenizer)))
+    tokenizer = load_tokenizer(job.tokenizer, folder)  # a trained one is in the folder of its dataset
     if job.init_from:
         source = load_weights(model, job.init_from)
         log.info("weights from %s", source.describe())
         if not source.has_ids_of(tokenizer):
             log.warning("the token ids of %s are not known to be those of tokenizer=%s", source.folder, tokenizer.name)
-    folder, manifest = world.on_main(lambda: open_or_prepare(job.data, tokenizer))
     run_dir = world.on_main(lambda: (start.run_dir or new_run_dir()).resolve())
     trainer = build_trainer(job, model, tokenizer, folder, manifest, run_dir, runtime, world)
     if start.checkpoint:
