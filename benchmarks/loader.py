@@ -2,9 +2,9 @@
 
     python benchmarks/loader.py [--batches 2000] [--repeat 3] [--sequence-length 1024] [--batch-size 16]
 
-Prepares the default corpus in a temporary folder. ``windows`` and ``documents`` are the packings of gpt2lab, read through
-the prefetcher; ``copy`` takes the same number of tokens from a memory-mapped file in a row and widens them to int64, as
-any loader must: a ceiling. The ways take turns, and the best of several repeats counts.
+Prepares the default corpus in a temporary folder. ``windows`` and ``documents`` are the packings of gpt2lab, read
+through the prefetcher; ``copy`` widens the same number of neighbouring tokens of a memory-mapped file to int64. The
+ways take turns, and the best of several repeats counts.
 """
 
 import argparse
