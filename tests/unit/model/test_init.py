@@ -77,6 +77,19 @@ def test_the_draw_depends_on_the_seed_alone(cpu):
     assert not any(torch.equal(first[name], other[name]) for name in first if first[name].ndim == 2)
 
 
+@pytest.mark.parametrize(
+    "other", [{"positions": PositionsConfig("rope")}, {"norm": NormConfig("rmsnorm")}, {"bias": False}]
+)
+def test_variants_share_the_matrices_they_have_in_common(cpu, other):
+    shape = {"n_layer": 2, "n_head": 2, "n_embd": 16, "block_size": 8, "vocab_size": 20}
+    one, two = (build_model(ModelConfig(**shape, **options), 5, cpu).state_dict() for options in ({}, other))
+    shared = [name for name in one if name in two and one[name].ndim == 2]
+    expected = 9 + (other.get("positions") is None)  # four in each block, token embedding, learned positions
+    assert len(shared) == expected
+    assert all(torch.equal(one[name], two[name]) for name in shared)
+    assert not torch.equal(one["blocks.0.attn.c_proj.weight"], one["blocks.1.attn.c_proj.weight"])
+
+
 def test_a_parameter_of_unknown_kind_is_not_left_unset():
     module = nn.Module()
     module.kernel = nn.Parameter(torch.empty(2, 2, 2))
