@@ -1,4 +1,4 @@
-"""GPT-2's initialisation: N(0, 0.02) matrices, residual projections smaller, zero biases, unit gains."""
+"""GPT-2's initialization: N(0, 0.02) matrices, residual projections smaller, zero biases, unit gains."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -10,9 +10,7 @@ INIT_STD = 0.02
 
 
 @torch.no_grad()
-def init_weights(
-    model: nn.Module, n_layer: int, generator_of: Callable[[str], Generator | None] = lambda name: None
-) -> None:
+def init_weights(model: nn.Module, n_layer: int, generator_of: Callable[[str], Generator] | None = None) -> None:
     """Set every parameter of ``model`` in place.
 
     Matrices are drawn from N(0, 0.02), the projections that end a residual branch (``c_proj``) from
@@ -20,11 +18,10 @@ def init_weights(
     A module may name numbers that its own parameters start from: ``initial_values = {"alpha": 0.5}``.
 
     Args:
-        model: its parameters are set.
-        n_layer: number of residual blocks.
-        generator_of: the random generator of a parameter, by the parameter's name, on the parameter's device; None: the
-            global one. With a generator for each name, models of two variants start from equal values wherever a name
-            and a shape occur in both.
+        model: the module.
+        n_layer: L, the number of its blocks.
+        generator_of: the generator of a parameter's name, on the parameters' device. With a generator for each name,
+            models that differ in one part start from equal weights in all others. None: torch's own generator.
 
     Raises:
         TypeError: a parameter of a kind this function does not know, which would stay unset.
@@ -41,6 +38,6 @@ def init_weights(
                 parameter.fill_(1.0)
             elif parameter.ndim == 2:
                 std = INIT_STD / math.sqrt(2 * n_layer) if name.endswith("c_proj.weight") else INIT_STD
-                parameter.normal_(0.0, std, generator=generator_of(name))
+                parameter.normal_(0.0, std, generator=generator_of(name) if generator_of else None)
             else:
-                raise TypeError(f"no initialisation for parameter {name} of shape {tuple(parameter.shape)}")
+                raise TypeError(f"no initialization for parameter {name} of shape {tuple(parameter.shape)}")
