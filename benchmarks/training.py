@@ -11,8 +11,10 @@ from benchmarks.models import DTYPES, keep_freed_memory, our_model, our_runtime,
 from gpt2lab.config import OptimizerConfig, TrainingConfig
 from gpt2lab.distributed import World
 from gpt2lab.evaluation.device_batches import TensorBatch
+from gpt2lab.training.loss_scale import LossScale
 from gpt2lab.training.optimizer import Optimizers, adamw
-from gpt2lab.training.update import LossScale, Update
+from gpt2lab.training.state import TrainState
+from gpt2lab.training.update import Update
 
 
 def ids_of(case: Mapping[str, Any]) -> torch.Tensor:
@@ -24,13 +26,12 @@ def gpt2lab(case: Mapping[str, Any]) -> Callable[[], float]:
     """What ``train.py`` does for a step."""
     model, runtime = our_model(case), our_runtime(case)
     optimizer = Optimizers(adamw(model, OptimizerConfig(), 1e-3))
-    update = Update(
-        model, optimizer, LossScale(runtime), TrainingConfig(max_steps=100), case["rows"], 0, runtime, World()
-    )
+    settings = TrainingConfig(max_steps=100)
+    update = Update(model, optimizer, TrainState(LossScale(runtime)), settings, case["rows"], 0, runtime, World())
     ids = ids_of(case)
 
     def run() -> float:
-        update(0, TensorBatch(ids[:, :-1], ids[:, 1:], None, ids[:, 1:].numel()), 1.0)
+        update(0, TensorBatch(ids[:, :-1], ids[:, 1:], None, ids[:, 1:].numel()), 1.0).read()
         return ids[:, 1:].numel()
 
     return run

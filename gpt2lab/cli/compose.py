@@ -25,6 +25,7 @@ from gpt2lab.config import (
     EvalJob,
     ExportJob,
     PrepareJob,
+    ReportJob,
     SampleJob,
     TrainJob,
     UserError,
@@ -38,10 +39,11 @@ JOBS: dict[str, type] = {
     "eval": EvalJob,
     "sample": SampleJob,
     "export": ExportJob,
+    "report": ReportJob,
 }
 """commands whose configuration Hydra composes"""
 
-FREE_TEXT = ("prompt",)
+FREE_TEXT = ("prompt", "baseline")
 """Keys whose value is taken as it is typed: a prompt may hold commas, quotes and brackets, which Hydra would parse."""
 
 

@@ -29,14 +29,22 @@ MAIN_KEYS: dict[str, dict[str, list[str]]] = {
         "how": ["eval.protocol", "eval.stride", "runtime.device", "runtime.precision", "out"],
     },
     "sample": {
-        "what": ["checkpoint", "prompt", "sampling.num_samples", "sampling.max_new_tokens"],
-        "how": ["sampling.temperature", "sampling.top_k", "sampling.top_p", "sampling.seed", "runtime.device"],
+        "what": ["checkpoint", "prompt", "prompt_file", "sampling.num_samples", "sampling.max_new_tokens", "stop"],
+        "how": [
+            "format",
+            "sampling.temperature",
+            "sampling.top_k",
+            "sampling.top_p",
+            "sampling.seed",
+            "runtime.device",
+        ],
     },
     "prepare": {
         "what": ["data", "data.name", "data.root", "tokenizer"],
         "how": ["prepare.num_workers", "prepare.overwrite", "verify", "inspect"],
     },
     "export": {"what": ["checkpoint", "out"]},
+    "report": {"what": ["sweep", "runs", "out"], "how": ["baseline", "metric", "margin", "allow", "wandb"]},
 }
 """keys that ``--help`` shows, by heading; a slash names a group of configs/"""
 

@@ -21,6 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 from gpt2lab.cli.compose import CONFIG_DIR, explain_override, literal_text, to_job
 from gpt2lab.cli.console import open_console, print_error
 from gpt2lab.cli.help import help_page
+from gpt2lab.cli.launching import launch_processes, typed_command
 from gpt2lab.cli.rerun import is_rerun, job_from_record
 from gpt2lab.config import RankFailedError, StoppedError, TrainJob, UserError, did_you_mean, one_line
 
@@ -30,6 +31,7 @@ COMMANDS = {
     "prepare": ("gpt2lab.commands.preparation", "prepare"),
     "sample": ("gpt2lab.commands.sampling", "sample"),
     "export": ("gpt2lab.commands.exporting", "export"),
+    "report": ("gpt2lab.commands.reporting", "report"),
 }
 """module and function of each command"""
 
@@ -58,7 +60,7 @@ def run_command(name: str) -> NoReturn:
     if {"-h", "--help"} & set(sys.argv[1:]):
         print(help_page(name, min(shutil.get_terminal_size().columns, 120)))
         sys.exit(0)
-    open_console()
+    open_console(stream=sys.stderr if name == "sample" else sys.stdout)  # the text alone goes down a pipe
     try:
         status = run_sweep(name) if MULTIRUN & set(sys.argv[1:]) else run_job(name)
     except UserError as error:
@@ -97,7 +99,7 @@ def run_sweep(name: str) -> int:
 def run_job(name: str) -> int:
     """Compose the job and run it, or do what ``--cfg`` or ``--info`` ask of Hydra; returns the exit status."""
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors reach us, not Hydra's own printer
-    command = ["python", *sys.argv]
+    command = [*typed_command(name, sys.argv[0]), *sys.argv[1:]]
     if name == "train" and is_rerun(sys.argv[1:]):
         run_composed(name, job_from_record(sys.argv[1:]), command)
         return 0
@@ -123,8 +125,7 @@ def run_job(name: str) -> int:
 def run_composed(name: str, job: Any, command: Sequence[str]) -> None:
     """Run a job: here, or in as many processes as it asks for."""
     if isinstance(job, TrainJob) and job.runtime.num_processes > 1 and "RANK" not in os.environ:
-        launching = importlib.import_module("gpt2lab.cli.launching")
-        launching.launch_processes(job.runtime.num_processes, name, sys.argv[1:])
+        launch_processes(job.runtime.num_processes, name, sys.argv[1:])
         return
     module, function = COMMANDS[name]
     run: Any = getattr(importlib.import_module(module), function)

@@ -13,26 +13,29 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from gpt2lab.cli.compose import compose_config, compose_values
+from gpt2lab.cli.launching import python_arguments, typed_command
 from gpt2lab.config import SweepConfig, TrainJob, UserError, did_you_mean, from_dict, one_line
 from gpt2lab.runs import git, read_run
-from gpt2lab.runs.layout import RUNS, SUMMARY
+from gpt2lab.runs.layout import RUNS, SUMMARY, SWEEP
 from gpt2lab.runs.records import COMPLETED
 from gpt2lab.sweeps.engine import Engine, closing_lines
 from gpt2lab.sweeps.plan import Job, Plan, plan_sweep
-from gpt2lab.sweeps.record import FILE as SWEEP_FILE
 from gpt2lab.sweeps.record import (
     JobRecord,
     SweepRecord,
-    lock_folder,
+    locked,
     open_folder,
     read_sweep,
     update_record,
     write_sweep,
 )
+from gpt2lab.sweeps.wandb_file import write_wandb_file
 
 log = logging.getLogger(__name__)
 
@@ -53,41 +56,47 @@ def run(argv: Sequence[str]) -> int:
     overrides = [argument for argument in arguments if not argument.startswith("sweep.")]
     plan = plan_sweep(overrides, experiment_axes(overrides), sweep)
     jobs = compose_jobs(plan, sweep)
+    if sweep.wandb_file:
+        print(write_wandb_file(Path(sweep.wandb_file), plan, typed_command("train", script)))
+        return 0
     if sweep.dry_run:
         print(dry_run_page(plan, jobs, sweep))
         return 0
 
     folder = open_folder(Path(sweep.root), sweep.name or experiment_name(overrides))
-    lock_folder(folder)
-    command = ["python", script, "-m", *overrides, *_sweep_arguments(arguments, folder)]
-    if (folder / SWEEP_FILE).is_file():
-        record = read_sweep(folder)
-        update_record(record, plan, command, git("rev-parse", "HEAD"))
-    else:
-        axes = {key: list(values) for key, values in plan.axes.items()}
-        record = SweepRecord(folder.name, axes, plan.seeds, list(plan.common), command, git("rev-parse", "HEAD"))
-    record.tuning_key = sweep.tune
-    record.add(plan.tuning, tuning=True)
-    record.add(plan.jobs, tuning=False)
-    write_sweep(folder, record)
-    log.info("sweep %s: %d jobs in %s", record.name, len(plan.tuning) + len(plan.jobs), folder)
+    command = [*typed_command("train", script), "-m", *overrides, *_sweep_arguments(arguments, folder)]
+    with locked(folder):
+        record = _open_record(folder, plan, command)
+        record.tuning_key = sweep.tune
+        record.add(plan.tuning, tuning=True)
+        record.add(plan.jobs, tuning=False)
+        write_sweep(folder, record)
+        log.info("sweep %s: %d jobs in %s", record.name, len(plan.tuning) + len(plan.jobs), folder)
 
-    def command_of(job: JobRecord, extra: Sequence[str]) -> list[str]:
-        settings = [
-            f"run_dir={_quoted(str(folder / job.run_dir))}",
-            "resume=auto",
-            *_logger_settings(plan, record, job),
-        ]
-        return [*own_command(script), *plan.common, *job.overrides, *extra, *settings]
+        def command_of(job: JobRecord, extra: Sequence[str]) -> list[str]:
+            run_dir = f"run_dir={_quoted(str(folder / job.run_dir))}"
+            settings = [run_dir, "resume=auto", *_logger_settings(plan, record, job)]
+            return [*job_program(script), *plan.common, *job.overrides, *extra, *settings]
 
-    steps = {name: _steps(job) for name, job in jobs.items()}
-    result = Engine(folder, record, sweep, command_of, steps).run(plan)
+        steps = {name: _steps(job) for name, job in jobs.items()}
+        result = Engine(folder, record, sweep, command_of, steps).run(plan)
     print(closing_lines(result, record))
     if sweep.report and not result.stopped_by and result.completed:
         _report(folder)
     if result.stopped_by:
         return 128 + result.stopped_by
     return FAILED_STATUS if result.failed else 0
+
+
+def _open_record(folder: Path, plan: Plan, command: list[str]) -> SweepRecord:
+    """Return the record of an earlier start, extended by what is new, or a new one."""
+    commit = git("rev-parse", "HEAD")
+    if (folder / SWEEP).is_file():
+        record = read_sweep(folder)
+        update_record(record, plan, command, commit)
+        return record
+    axes = {key: list(values) for key, values in plan.axes.items()}
+    return SweepRecord(folder.name, axes, plan.seeds, list(plan.common), command, commit)
 
 
 def sweep_settings(arguments: Sequence[str]) -> SweepConfig:
@@ -101,11 +110,14 @@ def sweep_settings(arguments: Sequence[str]) -> SweepConfig:
         known = list(SweepConfig.__dataclass_fields__)
         if key not in known:
             raise UserError(f"sweep.{key}: unknown key; expected one of {', '.join(known)}{did_you_mean(key, known)}")
-    try:
-        typed = OmegaConf.from_dotlist([argument.removeprefix("sweep.") for argument in arguments])
-        merged: Any = OmegaConf.to_container(OmegaConf.merge(OmegaConf.structured(SweepConfig), typed))
-    except OmegaConfBaseException as error:
-        raise UserError(f"{' '.join(arguments)}: {one_line(error)}") from None
+    settings = OmegaConf.structured(SweepConfig)
+    for argument in arguments:
+        try:
+            override = OverridesParser.create().parse_override(argument.removeprefix("sweep."))
+            OmegaConf.update(settings, override.key_or_group, override.value(), merge=True, force_add=True)
+        except (HydraException, OmegaConfBaseException) as error:
+            raise UserError(f"{argument}: {one_line(error).partition(' full_key')[0]}") from None
+    merged: Any = OmegaConf.to_container(settings)
     return from_dict(SweepConfig, merged)
 
 
@@ -162,11 +174,9 @@ def dry_run_page(plan: Plan, jobs: dict[str, TrainJob], sweep: SweepConfig) -> s
     return "\n".join(lines)
 
 
-def own_command(script: str) -> list[str]:
+def job_program(script: str) -> list[str]:
     """Program and first arguments of one job, started as this process was."""
-    if script.endswith(".py") and not script.endswith("__main__.py"):
-        return [sys.executable, script]
-    return [sys.executable, "-m", "gpt2lab.cli", "train"]
+    return [sys.executable, *python_arguments("train", script)]
 
 
 def _sweep_arguments(arguments: Sequence[str], folder: Path) -> list[str]:
@@ -176,10 +186,11 @@ def _sweep_arguments(arguments: Sequence[str], folder: Path) -> list[str]:
 
 
 def _logger_settings(plan: Plan, record: SweepRecord, job: JobRecord) -> list[str]:
-    """Name, group and tags of a run, for dashboards."""
-    if any(text.startswith("logger.group=") for text in plan.common):
-        return []
-    return [f"logger.group={_quoted(record.name)}"]
+    """Group and tags of a run, for dashboards; what the command line says of either is left as it is."""
+    tags = ",".join(_quoted(part) for part in job.condition.split(",") if "=" in part)
+    settings = {"logger.group": _quoted(record.name), "logger.tags": f"[{tags}]"}
+    given = {text.partition("=")[0] for text in plan.common}
+    return [f"{key}={value}" for key, value in settings.items() if key not in given]
 
 
 def _quoted(text: str) -> str:

@@ -13,9 +13,13 @@ log = logging.getLogger(__name__)
 
 
 def export(job: ExportJob, *, command: Sequence[str] | None = None) -> Path:
-    """Write the folder ``out``."""
+    """Write the folder ``out``; return it.
+
+    Raises:
+        UserError: there is no such model, no architecture of ``transformers`` has all its settings, or ``out`` exists.
+    """
     if not job.out:
-        raise UserError("out=null: expected the folder to write: type out=DIR")
+        raise UserError("out=null: expected the folder to write: type out=exports/NAME")
     out = Path(job.out)
     check_free(out)
     checkpoint = open_model(job.checkpoint, torch.device("cpu"))

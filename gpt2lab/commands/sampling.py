@@ -1,54 +1,106 @@
-"""Generate text: job -> continuations on the terminal."""
+"""Generate text: job -> continuations on standard output, and as a list.
 
-import codecs
+Standard output holds the text alone (or JSON lines), so that it can be piped; notices go to the log.
+"""
+
+import json
 import logging
-from collections.abc import Iterable, Sequence
-from functools import partial
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 
-from gpt2lab.config import SampleJob
+from gpt2lab.config import SampleJob, UserError, choose
 from gpt2lab.generation import generate, generate_stream
-from gpt2lab.runtime import open_runtime
-from gpt2lab.tokenizers import Tokenizer
-from gpt2lab.weights import open_model
+from gpt2lab.generation.text import Continuation
+from gpt2lab.runtime import Runtime, open_runtime
+from gpt2lab.weights import LoadedModel, open_model
+
+STDIN = "-"
+ENDINGS = {"end_of_text": "end of text", "stop": "stop string", "length": "limit reached"}
 
 log = logging.getLogger(__name__)
 
 
-def sample(job: SampleJob, *, command: Sequence[str] | None = None) -> None:
-    """Print ``sampling.num_samples`` continuations."""
+def sample(job: SampleJob, *, command: Sequence[str] | None = None) -> list[Continuation]:
+    """Print ``sampling.num_samples`` continuations of the prompt, and return them.
+
+    Raises:
+        UserError: there is no such model or prompt file.
+    """
+    show = choose(FORMATS, job.format, "format")
+    prompt = read_prompt(job)
     runtime = open_runtime(job.runtime)
-    checkpoint = open_model(job.checkpoint, runtime.device)
-    model, tokenizer = checkpoint.model, checkpoint.tokenizer
-    log.info(checkpoint.source.describe())
-    prompt = tokenizer.encode(job.prompt) or [tokenizer.eot_id]
-    block_size = model.config.block_size
-    if len(prompt) > block_size:
+    loaded = open_model(job.checkpoint, runtime.device)
+    log.info(loaded.source.describe())
+    continuations = []
+    try:
+        for number, continuation in enumerate(draw(job, prompt, loaded, runtime), start=1):
+            log.info("--- sample %d of %d", number, job.sampling.num_samples)
+            show(number, prompt, continuation)
+            log.info("--- %d tokens, %s", continuation.tokens, ENDINGS[str(continuation.finish_reason)])
+            continuations.append(continuation)
+    except BrokenPipeError:  # the reader has what it wants, as in python sample.py ... | head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return continuations
+
+
+def read_prompt(job: SampleJob) -> str:
+    """Return the text to continue: ``prompt``, or what standard input or ``prompt_file`` holds.
+
+    Of these two, the line break at the end is no part of the prompt.
+    """
+    if job.prompt == STDIN:
+        return sys.stdin.read().removesuffix("\n")
+    if job.prompt_file is None:
+        return job.prompt
+    try:
+        return Path(job.prompt_file).read_bytes().decode("utf-8").removesuffix("\n")
+    except UnicodeDecodeError as error:
+        raise UserError(f"prompt_file={job.prompt_file}: expected UTF-8, byte {error.start} is not") from None
+
+
+def draw(job: SampleJob, prompt: str, loaded: LoadedModel, runtime: Runtime) -> Iterator[Continuation]:
+    """Yield the continuations: one after another, each drawn while it is read, or all drawn together."""
+    model, tokenizer, sampling = loaded.model, loaded.tokenizer, job.sampling
+    ids, block_size = tokenizer.encode_prompt(prompt), model.config.block_size
+    if len(ids) > block_size:
         log.warning(
-            "the prompt has %d tokens, the context %d: only its last %d are read", len(prompt), block_size, block_size
+            "the prompt has %d tokens, the context %d: only its last %d are read", len(ids), block_size, block_size
         )
-
-    draw = partial(generate_stream, model, [prompt], job.sampling, eot_id=tokenizer.eot_id, runtime=runtime)
-    numbers = range(job.sampling.num_samples)
-    samples: Iterable[Iterable[int]]
+    rows: Iterable[Iterable[int]]
     if job.stream:
-        samples = ((token for _, token in draw(first_row=number)) for number in numbers)
+        streams = (
+            generate_stream(model, [ids], sampling, eot_id=tokenizer.eot_id, runtime=runtime, first_row=row)
+            for row in range(sampling.num_samples)
+        )
+        rows = ((token for _, token in stream) for stream in streams)
     else:
-        prompts = [prompt for _ in numbers]
-        samples = generate(model, prompts, job.sampling, eot_id=tokenizer.eot_id, runtime=runtime)
-    for number, ids in enumerate(samples, start=1):
-        print(f"--- sample {number} of {len(numbers)}")
-        print(job.prompt, end="", flush=True)
-        n_tokens = print_text(tokenizer, ids)
-        ending = "end of text" if n_tokens < job.sampling.max_new_tokens else "limit reached"
-        print(f"--- {n_tokens} tokens, {ending}")
+        prompts = [ids] * sampling.num_samples
+        rows = generate(model, prompts, sampling, eot_id=tokenizer.eot_id, runtime=runtime)
+    for row in rows:
+        yield Continuation(row, tokenizer, sampling.max_new_tokens, job.stop)
 
 
-def print_text(tokenizer: Tokenizer, ids: Iterable[int]) -> int:
-    """Print the text of ``ids`` as they come, a character when its last byte is there; return how many ids came."""
-    decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-    n_tokens = 0
-    for token in ids:
-        print(decoder.decode(tokenizer.decode_bytes([token])), end="", flush=True)
-        n_tokens += 1
-    print(decoder.decode(b"", final=True))
-    return n_tokens
+def show_text(number: int, prompt: str, continuation: Continuation) -> None:
+    """Print the prompt and its continuation, while it is drawn."""
+    print(prompt, end="", flush=True)
+    for part in continuation:
+        print(part, end="", flush=True)
+    print(flush=True)
+
+
+def show_json(number: int, prompt: str, continuation: Continuation) -> None:
+    """Print one line of JSON."""
+    continuation.finish()
+    values = {
+        "sample": number,
+        "prompt": prompt,
+        "text": continuation.text,
+        "tokens": continuation.tokens,
+        "finish_reason": continuation.finish_reason,
+    }
+    print(json.dumps(values, ensure_ascii=False), flush=True)
+
+
+FORMATS: dict[str, Callable[[int, str, Continuation], None]] = {"text": show_text, "jsonl": show_json}

@@ -149,7 +149,13 @@ class SampleJob:
     checkpoint: str | None = None
     """a run, a checkpoint, a Hugging Face directory, or a name there (gpt2, ORG/NAME); null: the newest run"""
     prompt: str = ""
-    """text to continue; empty: start a new document"""
+    """text to continue; empty: start a new document; -: read standard input"""
+    prompt_file: str | None = None
+    """file with the text to continue, instead of ``prompt``"""
+    stop: list[str] = field(default_factory=list)
+    """strings that end a sample; they are no part of it"""
+    format: str = "text"
+    """text | jsonl (an object per line: sample, prompt, text, tokens, finish_reason)"""
     stream: bool = True
     """print the text as it is drawn, one sample after another; false: draw all together, which is faster"""
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
@@ -157,6 +163,9 @@ class SampleJob:
 
     def __post_init__(self) -> None:
         check_one_process(self.runtime)
+        check("" not in self.stop, "stop", self.stop, "strings that are not empty")
+        if self.prompt and self.prompt_file is not None:
+            raise UserError(f"prompt={self.prompt} and prompt_file={self.prompt_file}: give one of them")
 
 
 @dataclass

@@ -22,6 +22,8 @@ class SweepConfig:
     """jobs at a time; on this machine they divide its cores, and its GPUs if it has any"""
     dry_run: bool = False
     """list the jobs, their tokens and the estimated time, and stop"""
+    wandb_file: str | None = None
+    """write the sweep as a W&B sweep file, for ``wandb sweep FILE`` and ``wandb agent ID``, and stop"""
     report: bool = True
     """write the report at the end"""
     tune: str | None = None
@@ -49,6 +51,10 @@ class SweepConfig:
             self.slurm,
             "nothing without sweep.launcher=slurm",
         )
+        check(
+            self.wandb_file is None or self.tune is None,
+            "sweep.wandb_file", self.wandb_file, "no sweep.tune: a W&B agent runs each job once",
+        )  # fmt: skip
         if self.tune is None:
             check(not self.tune_values, "sweep.tune_values", self.tune_values, "nothing without sweep.tune=KEY")
             return

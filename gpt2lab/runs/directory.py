@@ -17,6 +17,9 @@ from gpt2lab.runs.layout import CONFIG, ENVIRONMENT, LOG, RUNS
 from gpt2lab.runs.provenance import Hardware, environment
 from gpt2lab.runs.records import write_json
 
+_LOCKED: set[Path] = set()
+"""directories that this process has locked"""
+
 
 def new_run_dir() -> Path:
     """A path for a new run, runs/<day>/<time>-<id>; not made yet."""
@@ -50,12 +53,15 @@ def lock_directory(folder: Path) -> None:
     Raises:
         UserError: another process has it.
     """
+    if folder.resolve() in _LOCKED:  # a notebook may resume its own run
+        return
     descriptor = os.open(folder, os.O_RDONLY)  # never closed: the lock is to go when the process does
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(descriptor)
         raise UserError(f"run_dir={folder}: another process is at work there; wait for it, or name another") from None
+    _LOCKED.add(folder.resolve())
 
 
 def log_into(path: Path) -> None:

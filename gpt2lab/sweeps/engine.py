@@ -2,8 +2,8 @@
 
     plan -> jobs that are not completed -> launcher, ``sweep.parallel`` at a time -> status of each -> next
 
-A job is a process of its own: what one does cannot reach the others. SIGINT and SIGTERM stop the sweep: nothing new
-starts, the running jobs save their state and end, and the same command continues later.
+A job is a process of its own: what one does cannot reach the others. SIGINT, SIGTERM and a lost terminal (SIGHUP) stop
+the sweep: nothing new starts, the running jobs save their state and end, and the same command continues later.
 """
 
 import json
@@ -21,8 +21,9 @@ from tqdm import tqdm
 
 from gpt2lab.config import UserError
 from gpt2lab.config.sweep import SweepConfig
+from gpt2lab.runs.layout import CONSOLE, METRICS, SUMMARY
 from gpt2lab.sweeps.launchers import LAUNCHERS, Launcher, RunningJob
-from gpt2lab.sweeps.plan import SEED, Plan
+from gpt2lab.sweeps.plan import Plan
 from gpt2lab.sweeps.record import (
     COMPLETED,
     FAILED,
@@ -38,8 +39,7 @@ from gpt2lab.sweeps.tuning import choose_value
 
 log = logging.getLogger(__name__)
 
-CONSOLE = "console.txt"
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 POLL_SECONDS = 0.2
 SHOW_SECONDS = 2.0
 
@@ -222,14 +222,9 @@ def closing_lines(result: SweepResult, record: SweepRecord) -> str:
     return "\n".join(lines)
 
 
-def seeds_first(plan: Plan) -> list[str]:
-    """Seeds of the plan, for messages."""
-    return plan.axes.get(SEED, [])
-
-
 def _summary(run_dir: Path) -> dict[str, Any]:
     try:
-        summary: dict[str, Any] = json.loads((run_dir / "summary.json").read_text())
+        summary: dict[str, Any] = json.loads((run_dir / SUMMARY).read_text())
     except (OSError, ValueError):
         return {}
     return summary
@@ -243,7 +238,7 @@ def _result(run_dir: Path) -> str:
 def _last_step(run_dir: Path) -> int:
     """Step of the last whole line of the run's metrics; 0 before the first."""
     try:
-        with (run_dir / "metrics.jsonl").open("rb") as file:
+        with (run_dir / METRICS).open("rb") as file:
             file.seek(max(0, file.seek(0, 2) - 4096))
             for line in reversed(file.read().splitlines()):
                 try:

@@ -82,6 +82,7 @@ class LocalJob:
     def __init__(
         self, command: Sequence[str], console: Path, environment: Mapping[str, str], cores: Sequence[int]
     ) -> None:
+        self.asked_to_stop = False
         with console.open("a") as output:
             self.process = subprocess.Popen(
                 command,
@@ -103,8 +104,9 @@ class LocalJob:
 
     def stop(self) -> None:
         """See ``RunningJob.stop``."""
-        if self.process.poll() is None:
+        if self.process.poll() is None and not self.asked_to_stop:  # a second signal would cut the saving short
             self.process.send_signal(signal.SIGTERM)
+            self.asked_to_stop = True
 
 
 class RayLauncher(Launcher):

@@ -18,6 +18,7 @@ from gpt2lab.config.sweep import SweepConfig
 
 SEED = "seed"
 TUNING_FOLDER = "tuning"
+LONGEST_NAME = 250
 
 RESERVED = ("run_dir", "resume")
 """keys that the sweep sets for each job"""
@@ -107,6 +108,7 @@ def plan_sweep(overrides: Sequence[str], experiment_axes: Mapping[str, str], swe
             for cell in cells
             for value in sweep.tune_values
         ]
+    _check_names(job.name for job in (*tuning, *jobs))
     return Plan(common, axes, tuple(tuning), tuple(jobs))
 
 
@@ -129,6 +131,17 @@ def _check_keys(keys: Iterable[str]) -> None:
             raise UserError(f"{key}: a sweep sets it for each job; name the sweep with sweep.name=NAME instead")
         if key.startswith("hydra."):
             raise UserError(f"{key}: Hydra's own sweep settings are not used; see sweep.* in docs/sweeps.md")
+
+
+def _check_names(names: Iterable[str]) -> None:
+    """Refuse names that two jobs share or that are too long for a folder."""
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise UserError(f"{name}: two jobs have this folder name; choose values that differ in letters or digits")
+        if len(name.encode()) > LONGEST_NAME:
+            raise UserError(f"{name}: too long for a folder name; expected at most {LONGEST_NAME} bytes")
+        seen.add(name)
 
 
 def _short_keys(keys: Sequence[str]) -> dict[str, str]:

@@ -8,15 +8,16 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from gpt2lab.config import UserError
+from gpt2lab.runs.layout import SWEEP
 from gpt2lab.sweeps.plan import Job, Plan
 
-FILE = "sweep.json"
 SCHEMA_VERSION = 1
 PENDING, RUNNING, COMPLETED, FAILED, STOPPED = "pending", "running", "completed", "failed", "stopped"
 
@@ -89,7 +90,7 @@ def read_sweep(folder: Path) -> SweepRecord:
     Raises:
         UserError: it is missing, damaged, or of a newer version.
     """
-    path = folder / FILE
+    path = folder / SWEEP
     try:
         values: dict[str, Any] = json.loads(path.read_text())
         if values["schema_version"] > SCHEMA_VERSION:
@@ -98,16 +99,16 @@ def read_sweep(folder: Path) -> SweepRecord:
         values["tuning"] = {name: TunedCondition(**tuned) for name, tuned in values["tuning"].items()}
         return SweepRecord(**values)
     except FileNotFoundError:
-        raise UserError(f"{folder}: no {FILE}; expected the folder of a sweep, such as runs/sweeps/NAME") from None
+        raise UserError(f"{folder}: no {SWEEP}; expected the folder of a sweep, such as runs/sweeps/NAME") from None
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: cannot be read ({error}); expected the file that a sweep wrote") from error
 
 
 def write_sweep(folder: Path, record: SweepRecord) -> None:
     """Replace ``sweep.json``."""
-    temporary = folder / f".{FILE}.tmp"
+    temporary = folder / f".{SWEEP}.tmp"
     temporary.write_text(json.dumps(asdict(record), indent=2) + "\n")
-    temporary.replace(folder / FILE)
+    temporary.replace(folder / SWEEP)
 
 
 def open_folder(root: Path, name: str | None) -> Path:
@@ -128,8 +129,9 @@ def open_folder(root: Path, name: str | None) -> Path:
     raise UserError(f"{root}/{stem}: a thousand sweeps began in this second; name yours with sweep.name=NAME")
 
 
-def lock_folder(folder: Path) -> int:
-    """Take the sweep for this process; the lock ends with the process.
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other processes from working on the sweep meanwhile.
 
     Raises:
         UserError: another process works on it.
@@ -142,7 +144,10 @@ def lock_folder(folder: Path) -> int:
         raise UserError(
             f"sweep.name={folder.name}: another process runs this sweep; wait for it or choose another name"
         ) from None
-    return descriptor
+    try:
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def update_record(record: SweepRecord, plan: Plan, command: list[str], commit: str | None) -> None:

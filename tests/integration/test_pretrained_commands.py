@@ -7,11 +7,6 @@ import pytest
 from tests.integration.conftest import TINY
 
 
-def continuations(shown):
-    """What sample.py printed of the texts."""
-    return shown.split("--- sample 1", 1)[1]
-
-
 def test_export_then_evaluate_sample_and_train(run, trained, workplace):
     shown = run("export.py", "checkpoint=runs/trained", "out=exported").stdout
     assert "GPT2LMHeadModel" in shown
@@ -32,7 +27,7 @@ def test_export_then_evaluate_sample_and_train(run, trained, workplace):
 
     arguments = ["prompt=def ", "sampling.max_new_tokens=40"]
     of_run, of_export = (
-        continuations(run("sample.py", f"checkpoint={where}", *arguments).stdout)
+        run("sample.py", f"checkpoint={where}", *arguments).stdout
         for where in ("runs/trained", "exported/model.safetensors")
     )
     assert of_run == of_export
@@ -53,4 +48,4 @@ def test_a_modern_model_is_exported_as_llama(run, workplace):
     run("train.py", *TINY, *swaps, "run_dir=runs/run", "training.max_steps=2")
     assert "LlamaForCausalLM" in run("export.py", "out=exported").stdout  # of the newest run
     shown = [run("sample.py", f"checkpoint={where}", "prompt=def ").stdout for where in ("runs/run", "exported")]
-    assert continuations(shown[0]) == continuations(shown[1])
+    assert shown[0] == shown[1] != ""

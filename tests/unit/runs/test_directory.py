@@ -28,7 +28,8 @@ def test_open_run_dir_refuses_a_directory_that_another_process_has(tmp_path):
         with pytest.raises(UserError, match=r"run_dir=.*run: another process is at work there"):
             open_run_dir(tmp_path / "run", {}, None, CPU)
         other.kill()
-    open_run_dir(tmp_path / "run", {}, None, CPU)
+    for _ in range(2):  # the process that has it may open it again
+        open_run_dir(tmp_path / "run", {}, None, CPU)
 
 
 def test_open_run_dir_keeps_the_records_of_the_first_start(tmp_path):

@@ -1,0 +1,35 @@
+"""A sweep as a W&B sweep file, for those who start its jobs with W&B's agents."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from gpt2lab.config import UserError
+from gpt2lab.sweeps.plan import Plan
+
+
+def write_wandb_file(path: Path, plan: Plan, program: Sequence[str]) -> str:
+    """Write the file; return the commands that use it.
+
+    Args:
+        path: file to write; one that is there is never replaced.
+        plan: the axes become parameters of a grid.
+        program: what a user types to train, without arguments.
+
+    Raises:
+        UserError: the file is there already.
+    """
+    if path.exists():
+        raise UserError(f"sweep.wandb_file={path}: the file is there already; expected a new one; name another")
+    logger = [] if any(text.startswith("logger=") for text in plan.common) else ["logger=wandb"]
+    values: dict[str, Any] = {
+        "method": "grid",
+        "metric": {"name": "val_loss", "goal": "minimize"},
+        "parameters": {key: {"values": [yaml.safe_load(value) for value in axis]} for key, axis in plan.axes.items()},
+        "command": ["${env}", *program, *logger, *plan.common, "${args_no_hyphens}"],
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(yaml.safe_dump(values, sort_keys=False))
+    return f"written to {path}; type: wandb sweep {path}\nand, on each machine, the line wandb agent ... that it prints"

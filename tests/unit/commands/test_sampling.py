@@ -1,0 +1,101 @@
+"""sample: what goes to standard output, where prompts come from, and how a sample ends."""
+
+import io
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from gpt2lab.commands.sampling import sample
+from gpt2lab.config import RuntimeConfig, SampleJob, SamplingConfig, UserError
+from tests import hugging_face, tokenizer_files
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A random model with a tokenizer of its own."""
+    folder = tokenizer_files.smollm(tmp_path_factory.mktemp("model"))
+    torch.manual_seed(0)
+    hugging_face.llama(vocab_size=400, max_position_embeddings=64).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def make_job(folder):
+    def make(max_new_tokens=12, num_samples=2, **settings):
+        sampling = SamplingConfig(max_new_tokens=max_new_tokens, num_samples=num_samples)
+        runtime = RuntimeConfig(device="cpu", precision="fp32")
+        return SampleJob(checkpoint=str(folder), sampling=sampling, runtime=runtime, **settings)
+
+    return make
+
+
+def test_standard_output_holds_the_prompt_and_the_text_alone(make_job, capsys):
+    made = sample(make_job(prompt="the fox"))
+    assert capsys.readouterr().out == "".join(f"the fox{one.text}\n" for one in made)
+    assert len(made) == 2
+    assert made[0].text != made[1].text
+
+
+def test_samples_are_the_same_one_by_one_and_together(make_job, capsys):
+    one_by_one, together = (sample(make_job(prompt="the", stream=stream)) for stream in (True, False))
+    assert [one.text for one in one_by_one] == [one.text for one in together]
+
+
+def test_json_lines_hold_everything(make_job, capsys):
+    made = sample(make_job(prompt="the\n'fox'", format="jsonl"))
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert lines == [
+        {
+            "sample": i,
+            "prompt": "the\n'fox'",
+            "text": one.text,
+            "tokens": one.tokens,
+            "finish_reason": one.finish_reason,
+        }
+        for i, one in enumerate(made, 1)
+    ]
+    assert {one.finish_reason for one in made} <= {"length", "end_of_text"}
+
+
+def test_stop_strings_end_a_sample_and_are_no_part_of_it(make_job, capsys):
+    (free,) = sample(make_job(num_samples=1))
+    stop = free.text[len(free.text) // 2 :][:3]
+    (stopped,) = sample(make_job(num_samples=1, stop=[stop, "never seen"]))
+    assert (stopped.text, stopped.finish_reason) == (free.text[: free.text.index(stop)], "stop")
+
+
+@pytest.mark.parametrize("content", ["the fox", "the fox\n"])
+def test_prompt_from_standard_input_and_from_a_file(make_job, capsys, monkeypatch, tmp_path, content):
+    expected = [one.text for one in sample(make_job(prompt="the fox"))]
+    monkeypatch.setattr(sys, "stdin", io.StringIO(content))
+    assert [one.text for one in sample(make_job(prompt="-"))] == expected
+    (tmp_path / "prompt.txt").write_text(content)
+    assert [one.text for one in sample(make_job(prompt_file=str(tmp_path / "prompt.txt")))] == expected
+
+
+def test_impossible_settings_are_one_line(make_job, tmp_path):
+    with pytest.raises(UserError, match="prompt=a and prompt_file=b: give one"):
+        make_job(prompt="a", prompt_file="b")
+    with pytest.raises(UserError, match="stop="):
+        make_job(stop=[""])
+    with pytest.raises(UserError, match="format=xml: expected one of text, jsonl"):
+        sample(make_job(format="xml"))
+    (tmp_path / "latin").write_bytes(b"caf\xe9")
+    with pytest.raises(UserError, match=r"prompt_file=.*: expected UTF-8, byte 3 is not"):
+        sample(make_job(prompt_file=str(tmp_path / "latin")))
+
+
+def test_a_closed_pipe_ends_without_a_traceback_and_notices_are_on_standard_error(folder):
+    arguments = ["-m", "gpt2lab.cli", "sample", f"checkpoint={folder}", "sampling.num_samples=50"]
+    arguments += ["sampling.max_new_tokens=40", "format=jsonl", "runtime.device=cpu"]
+    with subprocess.Popen([sys.executable, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        first = process.stdout.readline()
+        process.stdout.close()
+        errors = process.stderr.read().decode()
+    assert json.loads(first)["sample"] == 1
+    assert process.returncode == 0
+    assert "Traceback" not in errors
+    assert "--- sample 1 of 50" in errors

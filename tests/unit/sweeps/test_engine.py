@@ -1,0 +1,175 @@
+"""A sweep at work: what runs, what is skipped, what is recorded, and how it stops and continues."""
+
+import json
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import yaml
+
+from gpt2lab.config import UserError
+from gpt2lab.runs import read_lines
+from gpt2lab.sweeps.record import open_folder
+
+SIX = ["model/positions=learned,rope,none", "seed=0,1", "sweep.name=six"]
+FOUR = ["model/positions=learned,rope", "seed=0,1"]
+
+
+def losses(folder):
+    return {path.parent.name: json.loads(path.read_text())["val_loss"] for path in folder.glob("*/summary.json")}
+
+
+def test_sweep_survives_a_failure_and_a_kill_and_a_rerun_does_these_two_alone(sweep, tmp_path, statuses, capsys):
+    folder = tmp_path / "runs" / "sweeps" / "six"
+    for name, planted in (("positions=rope,seed=0", "fail"), ("positions=none,seed=1", "kill")):
+        (folder / name).mkdir(parents=True)
+        (folder / name / planted).touch()
+    assert sweep(*SIX) == 1
+    assert sorted(statuses(folder).values()) == ["completed"] * 4 + ["failed"] * 2
+    shown = capsys.readouterr().out
+    assert "failed: positions=rope,seed=0: exit status 2: planted" in shown
+    assert "failed: positions=none,seed=1: killed by SIGKILL" in shown
+
+    assert sweep(*SIX) == 0
+    assert set(statuses(folder).values()) == {"completed"}
+    starts = {path.parent.name: read_lines(path) for path in folder.glob("*/starts.jsonl")}
+    assert all(len(lines) == 1 for lines in starts.values())
+    resumed = {name for name, (start,) in starts.items() if start["step"] == 2}
+    assert resumed == {"positions=rope,seed=0", "positions=none,seed=1"}
+    assert len(set(losses(folder).values())) == 1
+    attempts = {job["name"]: job["attempts"] for job in json.loads((folder / "sweep.json").read_text())["jobs"]}
+    assert sorted(attempts.values()) == [1, 1, 1, 1, 2, 2]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signal_stops_the_sweep_and_the_printed_command_continues_it(
+    start_sweep, tmp_path, statuses, monkeypatch, number
+):
+    monkeypatch.setenv("FAKE_SECONDS", "0.3")  # time enough for the signal to come in the midst of a job
+    process = start_sweep(*FOUR, "sweep.name=cut")
+    folder = tmp_path / "runs" / "sweeps" / "cut"
+    second = folder / "positions=rope,seed=0" / "metrics.jsonl"
+    while not second.exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(number)
+    shown, _ = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    assert list(statuses(folder).values()) == ["completed", "stopped", "pending", "pending"]
+    assert not (folder / "positions=learned,seed=1").exists()
+
+    monkeypatch.setenv("FAKE_SECONDS", "0.01")
+    (typed,) = re.findall(r"to continue, type: (.*)", shown)
+    program, *arguments = shlex.split(typed)
+    assert program == "python"
+    subprocess.run([sys.executable, *arguments, "sweep.report=false"], cwd=tmp_path, check=True, capture_output=True)
+    assert set(statuses(folder).values()) == {"completed"}
+    straight = start_sweep(*FOUR, "sweep.name=straight")
+    assert straight.wait(timeout=60) == 0
+    assert losses(folder) == losses(folder.with_name("straight"))
+    assert len(losses(folder)) == 4
+
+
+def test_sweep_of_the_same_name_adds_seeds_and_cells(sweep, tmp_path, statuses):
+    folder = tmp_path / "runs" / "sweeps" / "grown"
+    assert sweep("seed=0,1", "model/positions=learned,rope", "sweep.name=grown") == 0
+    assert sweep("seed=1,2", "model/positions=rope,none", "sweep.name=grown") == 0
+    assert set(statuses(folder)) == {
+        "positions=learned,seed=0", "positions=learned,seed=1", "positions=rope,seed=0", "positions=rope,seed=1",
+        "positions=rope,seed=2", "positions=none,seed=1", "positions=none,seed=2",
+    }  # fmt: skip
+    record = json.loads((folder / "sweep.json").read_text())
+    assert record["axes"] == {"model/positions": ["learned", "rope", "none"], "seed": ["0", "1", "2"]}
+    assert record["seeds"] == ["0", "1", "2"]
+    assert all(len(read_lines(path)) == 1 for path in folder.glob("*/starts.jsonl"))
+
+
+def test_sweep_of_the_same_name_refuses_other_common_settings_and_axes(sweep, tmp_path, statuses):
+    assert sweep("seed=0,1", "sweep.name=s") == 0
+    before = (tmp_path / "runs/sweeps/s/sweep.json").read_bytes()
+    with pytest.raises(UserError, match=r"sweep.name=s: .*with training.max_steps=9"):
+        sweep("seed=0,1", "training.max_steps=9", "sweep.name=s")
+    with pytest.raises(UserError, match=r"sweep.name=s: it varies seed"):
+        sweep("seed=0,1", "model/norm=layernorm,rmsnorm", "sweep.name=s")
+    assert (tmp_path / "runs/sweeps/s/sweep.json").read_bytes() == before
+
+
+def test_mistake_in_one_cell_is_found_before_anything_is_written(sweep, tmp_path):
+    with pytest.raises(UserError, match=r"n_head=5,seed=0: .*model\.n_head=5"):
+        sweep("model.n_head=2,5", "seed=0,1")
+    with pytest.raises(UserError, match=r"sweep\.parralel: unknown key.*parallel"):
+        sweep("seed=0,1", "sweep.parralel=2")
+    with pytest.raises(UserError, match=r"sweep\.parallel=many"):
+        sweep("seed=0,1", "sweep.parallel=many")
+    assert not list(tmp_path.iterdir())
+
+
+def test_two_sweeps_of_the_same_second_have_their_own_folders(tmp_path, monkeypatch):
+    monkeypatch.setattr("time.strftime", lambda form: "2026-01-01_000000")
+    folders = [open_folder(tmp_path, None) for _ in range(3)]
+    assert [folder.name for folder in folders] == [f"2026-01-01_000000{end}" for end in ("", "_2", "_3")]
+
+
+def test_two_processes_do_not_run_the_same_sweep(start_sweep, tmp_path):
+    first = start_sweep("seed=0,1", "sweep.name=s")
+    while not list(tmp_path.glob("runs/sweeps/s/*/metrics.jsonl")):
+        assert first.poll() is None
+        time.sleep(0.01)
+    first.send_signal(signal.SIGSTOP)
+    second = start_sweep("seed=0,1", "sweep.name=s")
+    shown, _ = second.communicate(timeout=60)
+    first.send_signal(signal.SIGCONT)
+    assert "another process runs this sweep" in shown
+    assert second.returncode == 1
+    assert first.wait(timeout=60) == 0
+
+
+def test_dry_run_lists_jobs_tokens_and_time_and_writes_nothing(sweep, tmp_path, capsys):
+    settings = ["seed=0,1", "training.max_steps=10", "training.batch_tokens=1024", "model.block_size=64"]
+    assert sweep(*settings, "sweep.dry_run=true") == 0
+    shown = capsys.readouterr().out
+    assert re.search(r"seed=1 +10 +10,240 +\?", shown)
+    assert "2 jobs (0 of them tuning), 20,480 tokens" in shown
+    assert "train one job first" in shown
+    assert not list(tmp_path.iterdir())
+
+
+def test_tuning_runs_first_and_its_value_is_used_per_condition(sweep, tmp_path):
+    tune = ["sweep.tune=optimizer.lr", "sweep.tune_values=[1e-3,2e-3,4e-3,8e-3]", "sweep.tune_seeds=[50]"]
+    assert sweep("model/norm=layernorm,rmsnorm", "seed=0,1", *tune, "sweep.name=t") == 0
+    folder = tmp_path / "runs" / "sweeps" / "t"
+    record = json.loads((folder / "sweep.json").read_text())
+    assert set(record["tuning"]) == {"norm=layernorm", "norm=rmsnorm"}
+    chosen = record["tuning"]["norm=rmsnorm"]
+    assert 2e-3 < chosen["best"] < 4e-3  # the fake job's optimum is 3e-3
+    assert chosen["values"] == [1e-3, 2e-3, 4e-3, 8e-3]
+    assert not chosen["at_edge"]
+    (start,) = read_lines(folder / "norm=rmsnorm,seed=1" / "starts.jsonl")
+    assert f"optimizer.lr={chosen['best']:g}" in start["arguments"]
+    assert len(list(folder.glob("tuning/*/summary.json"))) == 8
+
+
+def test_jobs_get_their_directory_group_and_tags(sweep, tmp_path):
+    assert sweep("model/norm=layernorm,rmsnorm", "seed=0", "sweep.name=s") == 0
+    (start,) = read_lines(tmp_path / "runs/sweeps/s/norm=rmsnorm/starts.jsonl")
+    assert "logger.group='s'" in start["arguments"]
+    assert "logger.tags=['norm=rmsnorm']" in start["arguments"]
+    assert "resume=auto" in start["arguments"]
+    assert "run_dir='runs/sweeps/s/norm=rmsnorm'" in start["arguments"]
+
+
+def test_wandb_file_holds_the_grid_and_a_command_that_composes(sweep, tmp_path, capsys):
+    assert sweep("model/norm=layernorm,rmsnorm", "seed=0,1", "model.n_layer=2", "sweep.wandb_file=w.yaml") == 0
+    file = yaml.safe_load((tmp_path / "w.yaml").read_text())
+    assert file["method"] == "grid"
+    assert file["parameters"] == {"model/norm": {"values": ["layernorm", "rmsnorm"]}, "seed": {"values": [0, 1]}}
+    expected = ["${env}", "python", "train.py", "logger=wandb", "model.n_layer=2", "${args_no_hyphens}"]
+    assert file["command"] == expected
+    assert "wandb sweep w.yaml" in capsys.readouterr().out
+    assert not (tmp_path / "runs").exists()
+    with pytest.raises(UserError, match=r"sweep\.wandb_file=w\.yaml: the file is there"):
+        sweep("seed=0,1", "sweep.wandb_file=w.yaml")

@@ -1,0 +1,70 @@
+"""Every launcher runs the same jobs; jobs beside each other share the machine."""
+
+import json
+import os
+import signal
+import time
+
+import pytest
+
+from gpt2lab.runs import read_lines
+from gpt2lab.sweeps.launchers import divide
+
+
+def test_divide_gives_disjoint_equal_shares():
+    assert divide([0, 1, 2, 3, 4], 2) == [[0, 1], [2, 3]]
+    assert divide([0, 1], 3) == [[0], [1], [0]]
+    assert divide([], 2) == [[], []]
+
+
+def test_local_jobs_run_beside_each_other_on_their_own_cores(sweep, tmp_path, monkeypatch):
+    monkeypatch.setenv("FAKE_SECONDS", "0.2")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
+    assert sweep("seed=0,1", "sweep.parallel=2", "sweep.name=s") == 0
+    (first,), (second,) = (read_lines(tmp_path / f"runs/sweeps/s/seed={seed}/starts.jsonl") for seed in (0, 1))
+    overlap = min(first["ended"], second["ended"]) - max(first["began"], second["began"])
+    assert overlap > 0.5  # each takes 5 steps of 0.2 s: one after the other they would not overlap at all
+    assert (first["gpus"], second["gpus"]) == ("4", "7")
+    if hasattr(os, "sched_getaffinity"):
+        cores = sorted(os.sched_getaffinity(0))
+        if len(cores) > 1:
+            assert not set(first["cores"]) & set(second["cores"])
+        for start in (first, second):
+            assert set(start["cores"]) <= set(cores)
+            assert start["threads"] == str(len(start["cores"]))
+
+
+def losses(folder):
+    return {path.parent.name: json.loads(path.read_text())["val_loss"] for path in folder.glob("*/summary.json")}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", [["sweep.launcher=slurm", "sweep.slurm={cluster:local}"], ["sweep.launcher=ray"]])
+def test_remote_launchers_give_the_results_of_the_local_one(sweep, tmp_path, statuses, launcher, capsys):
+    root = tmp_path / "runs" / "sweeps"
+    (root / "remote" / "positions=rope,seed=1").mkdir(parents=True)
+    (root / "remote" / "positions=rope,seed=1" / "fail").touch()
+    four = ["model/positions=learned,rope", "seed=0,1"]
+    assert sweep(*four, "sweep.name=remote", "sweep.parallel=2", *launcher) == 1
+    assert list(statuses(root / "remote").values()) == ["completed"] * 3 + ["failed"]
+    assert "positions=rope,seed=1: exit status 2: planted" in capsys.readouterr().out
+    assert sweep(*four, "sweep.name=remote", *launcher) == 0
+    assert sweep(*four, "sweep.name=local") == 0
+    assert losses(root / "remote") == losses(root / "local")
+
+
+@pytest.mark.slow
+def test_remote_jobs_are_stopped_and_continued(start_sweep, tmp_path, statuses, monkeypatch):
+    monkeypatch.setenv("FAKE_SECONDS", "0.5")
+    arguments = ["seed=0,1", "sweep.name=s", "sweep.launcher=slurm", "sweep.slurm={cluster:local}"]
+    process = start_sweep(*arguments)
+    folder = tmp_path / "runs" / "sweeps" / "s"
+    while not (folder / "seed=0" / "metrics.jsonl").exists():
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=60) == 130
+    assert list(statuses(folder).values()) == ["stopped", "pending"]
+    monkeypatch.setenv("FAKE_SECONDS", "0.01")
+    assert start_sweep(*arguments).wait(timeout=60) == 0
+    assert set(statuses(folder).values()) == {"completed"}
