@@ -12,9 +12,9 @@ import torch
 from benchmarks.harness import Pair
 from benchmarks.models import DTYPES, export, keep_freed_memory, our_model, our_runtime, their_model
 from gpt2lab.config import RuntimeConfig
-from gpt2lab.evaluation.loaded_model import Subject
 from gpt2lab.evaluation.scoring import perplexity
 from gpt2lab.evaluation.tasks.likelihoods import Request, score_requests
+from gpt2lab.evaluation.text_model import TextModel
 from gpt2lab.runtime import open_runtime
 from gpt2lab.tokenizers import load_tokenizer
 from gpt2lab.weights import open_model
@@ -79,11 +79,11 @@ def our_tasks(case: Mapping[str, Any]) -> Callable[[], float]:
     with tempfile.TemporaryDirectory() as folder:
         export(case, Path(folder))
         opened = open_model(folder, runtime.device)
-    subject = Subject(opened.model, opened.tokenizer, opened.source, runtime)
+    text_model = TextModel(opened.model, opened.tokenizer, opened.source, runtime)
     requests = [Request(*question) for question in questions(case)]
 
     def run() -> float:
-        score_requests(subject, requests, 8)
+        score_requests(text_model, requests, 8)
         return len(requests)
 
     return run
