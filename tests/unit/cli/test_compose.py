@@ -134,6 +134,14 @@ def test_overrides_reach_the_job():
         (["model/positions=learned", "model.positions.rope_fractoin=1"], ["rope_fractoin"]),
         (["model.mlp.hidden_dim=wide"], ["model.mlp.hidden_dim=wide", "Integer"]),
         (["nonsense"], ["nonsense"]),
+        (["optimizer.name=adam"], ["optimizer.name=adam: expected one of adamw, muon; did you mean adamw?"]),
+        (["schedule.name=cosin"], ["schedule.name=cosin", "did you mean cosine?"]),
+        (["model.positions.name=rop"], ["model.positions.name=rop", "did you mean rope?"]),
+        (["model.norm.name=x"], ["model.norm.name=x", "layernorm, rmsnorm"]),
+        (["model.mlp.name=x"], ["model.mlp.name=x", "swiglu"]),
+        (["logger.names=[wandbb]"], ["logger.names=wandbb", "did you mean wandb?"]),
+        (["~model"], ["~model: nothing can be left out", "try model=VALUE"]),
+        (["~optimizer"], ["~optimizer"]),
     ],
 )
 def test_mistakes_are_one_line(overrides, fragments):
