@@ -21,9 +21,11 @@ from gpt2lab.distributed import World
 from gpt2lab.evaluation.device_batches import TensorBatch
 from gpt2lab.model import GPT
 from gpt2lab.runtime import open_runtime
-from gpt2lab.training.build import recompute_in_backward
+from gpt2lab.training.build import prepare_blocks
+from gpt2lab.training.loss_scale import LossScale
 from gpt2lab.training.optimizer import Optimizers, adamw
-from gpt2lab.training.update import LossScale, Update
+from gpt2lab.training.state import TrainState
+from gpt2lab.training.update import Update
 
 ROWS, T, STEPS = 8, 256, 7
 
@@ -32,14 +34,10 @@ def make_update(config: ModelConfig, runtime_config: RuntimeConfig) -> Update:
     """A model of its own with these switches."""
     runtime = open_runtime(runtime_config)
     model = GPT(config).to(runtime.device)
-    if runtime_config.activation_checkpointing:
-        recompute_in_backward(model.blocks)
-    if runtime_config.compile:
-        for block in model.blocks:
-            block.compile()
+    prepare_blocks(model.blocks, runtime_config)
     optimizer = Optimizers(adamw(model, OptimizerConfig(), 1e-3))
     settings = TrainingConfig(max_steps=100)
-    return Update(model, optimizer, LossScale(runtime), settings, ROWS, 0, runtime, World())
+    return Update(model, optimizer, TrainState(LossScale(runtime)), settings, ROWS, 0, runtime, World())
 
 
 def kept_bytes(update: Update, batch: TensorBatch) -> int:
@@ -72,7 +70,7 @@ def steps(config: ModelConfig, device: str) -> None:
         for name, update in updates.items():
             batch = TensorBatch(ids[:, :-1], ids[:, 1:], None, ROWS * T).to(update.runtime.device)
             started = time.perf_counter()
-            update(step, batch, 1.0)  # ends with the loss as a number, so the device has finished
+            update(step, batch, 1.0).read()  # waits for the device
             seconds[name].append(time.perf_counter() - started)
     plain = statistics.median(seconds["plain"][2:])
     print("| switch | first step | seconds a step | speed | kept for backward |\n|---|---|---|---|---|")

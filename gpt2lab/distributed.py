@@ -1,9 +1,9 @@
-"""Several processes as one run: who this one is, what they agree on, and how they are started.
+"""Several processes as one run: their ranks, their collectives, and how they are started.
 
     torchrun, or launch() for runtime.num_processes=N -> N processes -> open_world() in each -> World
 
-Everything that a run does besides the arithmetic (folders, record, checkpoints) is the main process's; the others
-learn what they need through ``World.on_main``.
+The main process alone writes files (run directory, metrics, checkpoints); the others receive what they need from it
+through ``World.on_main``. A GPU is bound to its process by ``gpt2lab.runtime.open_runtime``, after validation.
 """
 
 import logging
@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
@@ -23,21 +24,27 @@ from torch.nn.parallel import DistributedDataParallel
 
 from gpt2lab.config import RankFailedError
 
+TIMEOUT = timedelta(days=2)
+"""how long the other processes wait for rank 0, which may have a large corpus to tokenize first; when a process dies,
+torchrun ends the others at once, so a long time costs nothing"""
+
 Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
 class World:
-    """The processes of a run, and this one's place among them."""
+    """The processes of a run, and the rank of this one."""
 
     rank: int = 0
     size: int = 1
     local_rank: int = 0
-    """number on this machine, which is also its GPU's"""
+    """rank among the processes of this machine, which is also the index of its GPU"""
+    local_size: int = 1
+    """processes on this machine"""
 
     @property
     def is_main(self) -> bool:
-        """Whether this process keeps the record."""
+        """Whether this process writes the run's files."""
         return self.rank == 0
 
     def sum(self, values: Tensor) -> Tensor:
@@ -61,8 +68,8 @@ class World:
             sys.exit(1)
         return value
 
-    def synchronised(self, module: nn.Module) -> nn.Module:
-        """``module`` with gradients averaged over processes in backward, and rank 0's weights to start from."""
+    def wrap_ddp(self, module: nn.Module) -> nn.Module:
+        """Wrap ``module`` in DDP if there are several processes; all of them start from rank 0's weights."""
         if self.size == 1:
             return module
         on_gpu = next(module.parameters()).is_cuda
@@ -80,11 +87,10 @@ def open_world() -> World:
     """Join the other processes, if torchrun or ``launch`` started any."""
     if not is_launched():
         return World()
-    world = World(*(int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK")))
+    world = World(*(int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")))
     if world.size > 1 and not dist.is_initialized():
-        if torch.cuda.is_available():
-            torch.cuda.set_device(world.local_rank)
-        dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+        backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+        dist.init_process_group(backend, timeout=TIMEOUT)
     return world
 
 
@@ -100,7 +106,7 @@ def launch(num_processes: int, command: Sequence[str]) -> None:
     Raises:
         RankFailedError: one of them failed, which ends all.
     """
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # what failed is said by the process
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # the process that failed says why
     try:
         torchrun(["--standalone", f"--nproc-per-node={num_processes}", *command])
     except ChildFailedError as error:

@@ -1,8 +1,9 @@
-"""The machine: which device, which number format, and how memory is reused."""
+"""Device, precision and memory of this process, and seeds for its random streams."""
 
 import contextlib
 import ctypes
 import hashlib
+import os
 import platform
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ class Runtime:
 
     @property
     def dtype(self) -> torch.dtype:
-        """Format of the matrix products and of what they leave behind, such as cached keys and values."""
+        """dtype of the matrix products and of their results, such as cached keys and values."""
         return DTYPES[self.precision]
 
     @property
@@ -53,26 +54,62 @@ def stream_seed(purpose: str, *numbers: int) -> int:
     return int.from_bytes(digest[:8], "little") >> 1
 
 
-def open_runtime(config: RuntimeConfig, local_rank: int = 0) -> Runtime:
-    """Resolve ``auto`` and prepare the process; of several on one machine, each has the GPU of its number.
+def open_runtime(config: RuntimeConfig, local_rank: int = 0, local_size: int = 1) -> Runtime:
+    """Resolve ``auto``, bind this process to its GPU, and set the process-wide switches of PyTorch.
+
+    Args:
+        config: device and precision as configured.
+        local_rank: rank of this process on its machine; with device ``cuda`` it has the GPU of that index.
+        local_size: processes of the run on this machine.
 
     Raises:
-        UserError: the device is not there, or cannot work in the precision.
+        UserError: the device is not there, cannot work in the precision, or there are fewer GPUs than processes.
     """
     device = _find_device(config.device)
-    if device == torch.device("cuda"):
-        device = torch.device("cuda", local_rank)
+    if device.type == "cuda":
+        device = _own_gpu(config, device, local_rank, local_size)
     fast_bf16 = _multiplies_bf16(device)
     if config.precision == "bf16" and device.type == "cuda" and not fast_bf16:
         raise UserError(
-            f"runtime.precision=bf16: {torch.cuda.get_device_name(device)} has no bf16; type runtime.precision=fp32"
+            f"runtime.precision=bf16: {torch.cuda.get_device_name(device)} has no bf16; expected fp32 or fp16; try "
+            "runtime.precision=fp32"
         )
     precision = ("bf16" if fast_bf16 else "fp32") if config.precision == "auto" else config.precision
     if device.type == "cuda":
+        torch.cuda.set_device(device)
         torch.set_float32_matmul_precision("high" if config.tf32 else "highest")
+        # sums of bf16 products are kept in float32 across the parts of a split matrix product, as everywhere else
+        torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
     if device.type == "cpu":
         _keep_freed_memory()
+    _use_deterministic_kernels(enabled=config.deterministic)
     return Runtime(device, precision)
+
+
+def _own_gpu(config: RuntimeConfig, device: torch.device, local_rank: int, local_size: int) -> torch.device:
+    """The GPU of this process."""
+    if local_size == 1:
+        return torch.device("cuda", device.index or 0)
+    if config.device.startswith("cuda:"):
+        raise UserError(
+            f"runtime.device={config.device}: {local_size} processes cannot share one GPU; expected "
+            "runtime.device=cuda, which gives each process the GPU of its number"
+        )
+    if (gpus := torch.cuda.device_count()) < local_size:
+        raise UserError(
+            f"runtime.num_processes={local_size}: this machine has {gpus} GPUs, and each process needs one; expected "
+            f"at most {gpus}; try runtime.num_processes={gpus} (under torchrun --nproc-per-node={gpus}) or "
+            "runtime.device=cpu"
+        )
+    return torch.device("cuda", local_rank)
+
+
+def _use_deterministic_kernels(*, enabled: bool) -> None:
+    """Switch PyTorch to kernels that are bitwise reproducible: on a GPU attention's backward is not by default."""
+    if enabled:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it when its first handle is made
+    torch.use_deterministic_algorithms(enabled)
+    torch.backends.cudnn.benchmark = False
 
 
 def _find_device(name: str) -> torch.device:

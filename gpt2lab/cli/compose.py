@@ -25,6 +25,7 @@ from gpt2lab.config import (
     EvalJob,
     ExportJob,
     PrepareJob,
+    ReportJob,
     SampleJob,
     TrainJob,
     UserError,
@@ -39,13 +40,14 @@ JOBS: dict[str, type] = {
     "eval": EvalJob,
     "sample": SampleJob,
     "export": ExportJob,
+    "report": ReportJob,
 }
 """commands whose configuration Hydra composes"""
 
 VARIANT_GROUPS = ("model/positions", "model/norm", "model/mlp", "optimizer", "schedule", "tokenizer")
 """groups whose files have the names of the variants"""
 
-FREE_TEXT = ("prompt",)
+FREE_TEXT = ("prompt", "baseline")
 """Keys whose value is taken as it is typed: a prompt may hold commas, quotes and brackets, which Hydra would parse."""
 
 

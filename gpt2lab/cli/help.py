@@ -44,6 +44,7 @@ MAIN_KEYS: dict[str, dict[str, list[str]]] = {
         "how": ["prepare.num_workers", "prepare.overwrite", "verify", "inspect"],
     },
     "export": {"what": ["checkpoint", "out"]},
+    "report": {"what": ["sweep", "runs", "out"], "how": ["baseline", "metric", "margin", "allow", "wandb"]},
 }
 """keys that ``--help`` shows, by heading; a slash names a group of configs/"""
 

@@ -31,6 +31,7 @@ COMMANDS = {
     "prepare": ("gpt2lab.commands.preparation", "prepare"),
     "sample": ("gpt2lab.commands.sampling", "sample"),
     "export": ("gpt2lab.commands.exporting", "export"),
+    "report": ("gpt2lab.commands.reporting", "report"),
 }
 """module and function of each command"""
 

@@ -3,37 +3,27 @@
 import dataclasses
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gpt2lab.config import StoppedError, TrainJob, to_dict
+from gpt2lab.config import TrainJob, to_dict
 from gpt2lab.data import open_or_prepare
 from gpt2lab.distributed import close_world, open_world
 from gpt2lab.report.run_plots import plot_loss
 from gpt2lab.runs import Hardware, new_run_dir, open_run_dir
 from gpt2lab.runtime import Runtime, open_runtime
-from gpt2lab.tokenizers import check_vocabulary, load_tokenizer
+from gpt2lab.tokenizers import load_tokenizer, open_tokenizer
 from gpt2lab.training.build import build_model, build_trainer
+from gpt2lab.training.console import closing_table, header, warn_about_size
+from gpt2lab.training.estimates import estimate
 from gpt2lab.training.resume import find_start, resume
-from gpt2lab.training.summary import report, start_line, write_summary
+from gpt2lab.training.trainer import TrainingResult
 from gpt2lab.weights import load_weights
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class TrainResult:
-    """What a run has come to."""
-
-    run_dir: Path
-    val_loss: float
-    """nats per token"""
-    val_perplexity: float
-    val_bits_per_byte: float
-
-
-def train(job: TrainJob, *, command: Sequence[str] | None = None) -> TrainResult:
+def train(job: TrainJob, *, command: Sequence[str] | None = None) -> TrainingResult:
     """Train to the end of the job.
 
     Args:
@@ -45,40 +35,31 @@ def train(job: TrainJob, *, command: Sequence[str] | None = None) -> TrainResult
         StoppedError: a signal stopped the run; its state is saved.
     """
     world = open_world()
-    runtime = open_runtime(job.runtime, world.local_rank)
-    tokenizer = load_tokenizer(job.tokenizer.name)
-    check_vocabulary(job.tokenizer, tokenizer)
+    runtime = open_runtime(job.runtime, world.local_rank, world.local_size)
     start = world.on_main(lambda: find_start(job, Path(job.run_dir) if job.run_dir else None))
-    model = build_model(job.model, job.seed, runtime)
+    init_seed = job.seed if job.training.init_seed is None else job.training.init_seed
+    model = build_model(job.model, init_seed, runtime)
+    folder, manifest = world.on_main(lambda: open_or_prepare(job.data, open_tokenizer(job.tokenizer)))
+    tokenizer = load_tokenizer(job.tokenizer, folder)  # a trained one is in the folder of its dataset
     if job.init_from:
         source = load_weights(model, job.init_from)
         log.info("weights from %s", source.describe())
         if not source.has_ids_of(tokenizer):
             log.warning("the token ids of %s are not known to be those of tokenizer=%s", source.folder, tokenizer.name)
-    folder, manifest = world.on_main(lambda: open_or_prepare(job.data, tokenizer))
     run_dir = world.on_main(lambda: (start.run_dir or new_run_dir()).resolve())
-    trainer = build_trainer(job, model, tokenizer, folder, manifest, run_dir, runtime, world)
+    trainer = build_trainer(job, model, tokenizer, folder, manifest, run_dir, runtime, world, plot=plot_loss)
     if start.checkpoint:
         resume(trainer, job, start.checkpoint, manifest)
 
     world.on_main(lambda: open_run_dir(run_dir, resolved_config(job, runtime), command, hardware_of(runtime)))
     if world.is_main:
-        write_summary(trainer, run_dir, "running")
-    log.info(start_line(trainer, job, run_dir))
-    try:
-        validation = trainer.run()
-    except BaseException as error:
-        if world.is_main:
-            status = "stopped" if isinstance(error, StoppedError) else f"failed: {type(error).__name__}"
-            summary = write_summary(trainer, run_dir, status)
-            trainer.metrics.finish(summary, plots=[])
-        raise
+        log.info(header(trainer.plan, estimate(trainer.plan, job.runtime, runtime)))
+        warn_about_size(trainer.plan)
+    result = trainer.run()
     close_world()
     if world.is_main:
-        summary = write_summary(trainer, run_dir, "completed", validation, manifest)
-        trainer.metrics.finish(summary, plots=plot_loss(run_dir))
-        log.info(report(validation, manifest, run_dir))
-    return TrainResult(run_dir, validation.loss, validation.token_perplexity, validation.bits_per_byte)
+        log.info(closing_table(result.validation, result.references, trainer.plan))
+    return result
 
 
 def resolved_config(job: TrainJob, runtime: Runtime) -> dict[str, Any]:

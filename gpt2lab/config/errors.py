@@ -30,9 +30,14 @@ class RankFailedError(RuntimeError):
 
 def choose(registry: typing.Mapping[str, Choice], name: str, key: str) -> Choice:
     """Look ``name`` up in a registry of variants; ``key`` is the setting to blame when it is not there."""
-    if name not in registry:
-        raise UserError(f"{key}={name}: expected one of {', '.join(registry)}{did_you_mean(name, registry)}")
+    check_name(name, registry, key)
     return registry[name]
+
+
+def check_name(name: str, known: typing.Collection[str], key: str) -> None:
+    """Raise ``UserError`` unless ``name``, the value of ``key``, is one of ``known``."""
+    if name not in known:
+        raise UserError(f"{key}={name}: expected one of {', '.join(known)}{did_you_mean(name, known)}")
 
 
 def did_you_mean(name: str, known: typing.Iterable[str]) -> str:

@@ -1,26 +1,28 @@
-"""The machine."""
+"""Device, precision, memory and processes of a command."""
 
 from dataclasses import dataclass
 
-from gpt2lab.config.errors import check
+from gpt2lab.config.errors import UserError, check
 
 
 @dataclass
 class RuntimeConfig:
-    """Where and in which number format the work is done."""
+    """Where and in which precision the work is done."""
 
     device: str = "auto"
     """auto (cuda, else mps, else cpu) | cpu | cuda | cuda:N | mps"""
     precision: str = "auto"
-    """auto | fp32 | bf16 | fp16: format of the matrix products; weights, softmax and sums stay float32"""
+    """auto | fp32 | bf16 | fp16: dtype of the matrix products; weights, softmax and sums stay float32"""
     tf32: bool = False
-    """on a GPU, let float32 matrix products round their factors to 10 bits of mantissa, which is faster"""
+    """on a GPU, allow float32 matrix products to round their factors to 10 bits of mantissa, which is faster"""
     compile: bool = False
     """compile each block with torch.compile (training)"""
     activation_checkpointing: bool = False
-    """compute each block's inside again in backward instead of keeping it: less memory, a third more work (training)"""
+    """recompute each block's activations in backward instead of keeping them: a third more work (training)"""
     background_checkpoints: bool = False
     """write checkpoints in a thread while training goes on, from a copy of the state in the host's memory (training)"""
+    deterministic: bool = False
+    """use only kernels whose results are bitwise reproducible; on a GPU some are slower, and one that has none fails"""
     profile: bool = False
     """leave a Chrome trace of a few steps in ``profile/`` of the run folder (training)"""
     num_processes: int = 1
@@ -30,3 +32,8 @@ class RuntimeConfig:
         formats = ("auto", "fp32", "bf16", "fp16")
         check(self.precision in formats, "runtime.precision", self.precision, "auto, fp32, bf16 or fp16")
         check(self.num_processes >= 1, "runtime.num_processes", self.num_processes, "a whole number of at least 1")
+        if self.num_processes > 1 and self.device.startswith("cuda:"):
+            raise UserError(
+                f"runtime.device={self.device}: {self.num_processes} processes cannot share one GPU; expected "
+                "runtime.device=cuda, which gives each process the GPU of its number"
+            )

@@ -1,10 +1,17 @@
-"""Optimizer, learning rate, length and batch of a run, and who is told of it."""
+"""Optimizer, learning rate, length, batch and loggers of a run."""
 
 import math
 from dataclasses import dataclass, field
 
-from gpt2lab.config.errors import UserError, check
+from gpt2lab.config.errors import UserError, check, check_name
 from gpt2lab.config.sampling import SamplingConfig
+
+OPTIMIZER_NAMES = ("adamw", "muon")
+"""the keys of gpt2lab.training.optimizer.OPTIMIZERS"""
+SCHEDULE_NAMES = ("cosine", "linear", "wsd", "constant")
+"""the keys of gpt2lab.training.schedule.SCHEDULES"""
+LOGGER_NAMES = ("wandb", "tensorboard")
+"""the keys of gpt2lab.training.loggers.LOGGERS"""
 
 
 @dataclass
@@ -12,7 +19,7 @@ class OptimizerConfig:
     """AdamW (Loshchilov and Hutter 2019) with GPT-3's settings (Brown et al. 2020, appendix B); Muon for matrices."""
 
     name: str = "adamw"
-    """a key of gpt2lab.training.optimizer.OPTIMIZERS"""
+    """adamw | muon"""
     lr: float | None = None
     """peak learning rate; null: 0.3 / n_embd, which is 3.9e-4 for GPT-2 small"""
     beta1: float = 0.9
@@ -27,6 +34,7 @@ class OptimizerConfig:
     """decoupled decay of the matrices (biases, gains and other vectors have none)"""
 
     def __post_init__(self) -> None:
+        check_name(self.name, OPTIMIZER_NAMES, "optimizer.name")
         check(
             self.lr is None or 0 < self.lr < math.inf,
             "optimizer.lr",
@@ -37,6 +45,11 @@ class OptimizerConfig:
             check(0 <= getattr(self, key) < 1, f"optimizer.{key}", getattr(self, key), f"0 <= {key} < 1")
         check(self.eps > 0, "optimizer.eps", self.eps, "a number above 0")
         check(self.weight_decay >= 0, "optimizer.weight_decay", self.weight_decay, "0 or more")
+        if self.name != "muon" and self.momentum != OptimizerConfig.momentum:
+            raise UserError(
+                f"optimizer.momentum={self.momentum}: optimizer={self.name} ignores it; expected no value; try "
+                f"optimizer=muon optimizer.momentum={self.momentum}"
+            )
 
 
 @dataclass
@@ -44,23 +57,29 @@ class ScheduleConfig:
     """The learning rate as a function of the step."""
 
     name: str = "cosine"
-    """a key of gpt2lab.training.schedule.SCHEDULES"""
+    """cosine | linear | wsd | constant"""
     warmup_steps: int | None = None
     """steps of linear warm-up; null: warmup_share of the run"""
     warmup_share: float = 0.05
     """linear warm-up as a share of the run, where warmup_steps is null"""
     min_lr_ratio: float = 0.0
-    """final learning rate as a share of the peak"""
+    """final learning rate as a share of the peak (constant has no decay)"""
     decay_share: float = 0.2
     """share of the run, after warm-up, in which the rate falls (wsd only)"""
 
     def __post_init__(self) -> None:
+        check_name(self.name, SCHEDULE_NAMES, "schedule.name")
         check(
             self.warmup_steps is None or self.warmup_steps >= 0, "schedule.warmup_steps", self.warmup_steps, "0 or more"
         )
         check(0 <= self.warmup_share < 1, "schedule.warmup_share", self.warmup_share, "a share, 0 <= warmup_share < 1")
         check(0 <= self.min_lr_ratio <= 1, "schedule.min_lr_ratio", self.min_lr_ratio, "0 <= min_lr_ratio <= 1")
         check(0 < self.decay_share <= 1, "schedule.decay_share", self.decay_share, "a share, above 0 to 1")
+        if self.name != "wsd" and self.decay_share != ScheduleConfig.decay_share:
+            raise UserError(
+                f"schedule.decay_share={self.decay_share}: schedule={self.name} ignores it; expected no value; try "
+                f"schedule=wsd schedule.decay_share={self.decay_share}"
+            )
 
     def warmup_of(self, total_steps: int) -> int:
         """Steps of warm-up in a run of ``total_steps``; a ``UserError`` if nothing would be left of the run."""
@@ -87,10 +106,14 @@ class TrainingConfig:
     """tokens a training sequence; null: model.block_size"""
     grad_clip: float = 1.0
     """largest L2 norm of the whole gradient; 0: no clipping"""
+    init_seed: int | None = None
+    """seed of the initial weights; null: seed"""
+    data_seed: int | None = None
+    """seed of the data order; null: seed"""
     max_skips: int = 5
-    """steps in a row that are skipped because loss or gradient is no number, before the run is stopped"""
+    """steps in a row that may be skipped because the loss or gradient is non-finite; one more stops the run"""
     z_loss: float = 0.0
-    """weight of the squared log of the softmax's denominator; PaLM has 1e-4"""
+    """weight of the squared log of the softmax's denominator (PaLM: 1e-4)"""
     log_every: int = 10
     """steps between lines of metrics.jsonl"""
     eval_every: int = 100
@@ -116,6 +139,9 @@ class TrainingConfig:
             check(getattr(self, key) >= 1, f"training.{key}", getattr(self, key), "a whole number of at least 1")
         for key in ("eval_every", "checkpoint_every", "grad_clip", "max_skips", "z_loss"):
             check(getattr(self, key) >= 0, f"training.{key}", getattr(self, key), "0 or more")
+        for key in ("init_seed", "data_seed"):
+            seed = getattr(self, key)
+            check(seed is None or 0 <= seed < 2**32, f"training.{key}", seed, f"null or 0 <= {key} < 2**32")
         for key in ("micro_batch_size", "sequence_length"):
             value = getattr(self, key)
             check(value is None or value >= 1, f"training.{key}", value, "a whole number of at least 1, or null")
@@ -139,13 +165,19 @@ class SamplesConfig:
 
 @dataclass
 class LoggerConfig:
-    """Who is told the figures besides ``metrics.jsonl``."""
+    """Dashboards that receive the metrics of ``metrics.jsonl`` as well."""
 
     names: list[str] = field(default_factory=list)
-    """keys of gpt2lab.training.loggers.LOGGERS: wandb, tensorboard"""
+    """wandb | tensorboard, none, one or both"""
     project: str = "gpt2lab"
     """W&B project"""
+    run_name: str | None = None
+    """W&B run name; null: the name of the run directory, which in a sweep says what differs"""
     group: str | None = None
-    """W&B group; in a sweep the default is its folder"""
+    """W&B group; in a sweep the default is the sweep's name"""
     tags: list[str] = field(default_factory=list)
-    """W&B tags"""
+    """W&B tags; a sweep adds one for each of its axes"""
+
+    def __post_init__(self) -> None:
+        for name in self.names:
+            check_name(name, LOGGER_NAMES, "logger.names")

@@ -1,6 +1,7 @@
-"""The run's record: JSON objects, one a line, each with its ``step``.
+"""``metrics.jsonl`` and ``samples.jsonl``: one JSON object per line, each with its ``step``.
 
-``metrics.jsonl`` holds the figures and ``tokens`` trained on, ``samples.jsonl`` text that the model drew.
+A line of ``metrics.jsonl`` holds metrics by name and ``tokens``, the tokens trained on so far; a line of
+``samples.jsonl`` a prompt and the text that the model generated.
 """
 
 import math
@@ -18,45 +19,49 @@ from gpt2lab.training.loggers import Logger
 
 
 class MetricsLog:
-    """Appends lines and flushes each, so that a killed run leaves readable files; tells the loggers the same."""
+    """Appends lines and flushes each, so that a killed run leaves readable files; passes them on to the loggers.
+
+    Args:
+        run_dir: folder of the files.
+        loggers: dashboards that show the same lines.
+    """
 
     def __init__(self, run_dir: Path, loggers: Sequence[Logger] = ()) -> None:
         self.path, self.samples_path, self.loggers = run_dir / METRICS, run_dir / SAMPLES, loggers
 
     def start(self, step: int, run_id: str) -> None:
-        """Begin, or go on after ``step``: later lines are dropped, since a resumed run writes each step once."""
+        """Continue after ``step``: later lines are dropped, because a resumed run writes each step again."""
         for path in (self.path, self.samples_path):
             rewind_lines(path, step)
         for logger in self.loggers:
             logger.start(run_id, read_lines(self.path), read_lines(self.samples_path))
 
     def finish(self, summary: dict[str, Any], plots: Sequence[Path]) -> None:
-        """Tell the loggers the final figures."""
+        """Pass the final metrics and plots to the loggers and close them."""
         for logger in self.loggers:
             logger.finish(summary, plots)
 
-    def write(self, step: int, tokens: int, **figures: Any) -> None:
-        """Add one line, and tell the loggers."""
-        line = {"step": step, "tokens": tokens, **_numbers(figures)}
+    def write(self, step: int, tokens: int, **metrics: Any) -> None:
+        """Append one line; NaN and infinity become null, since JSON has neither."""
+        line = {"step": step, "tokens": tokens, **_finite_or_none(metrics)}
         append_lines(self.path, [line])
         for logger in self.loggers:
             logger.log(line)
 
     def write_samples(self, step: int, samples: Sequence[dict[str, str]]) -> None:
-        """Add text that the model drew after this step."""
+        """Append text that the model generated after this step."""
         lines = [{"step": step, **sample} for sample in samples]
         append_lines(self.samples_path, lines)
         for logger in self.loggers:
             logger.log_samples(lines)
 
 
-def _numbers(figures: dict[str, Any]) -> dict[str, Any]:
-    """NaN and infinity as null: JSON has neither."""
-    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in figures.items()}
+def _finite_or_none(metrics: dict[str, Any]) -> dict[str, Any]:
+    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in metrics.items()}
 
 
 def peak_memory_bytes(device: torch.device) -> int:
-    """The most memory this process has held: on the GPU for a run there, else in RAM."""
+    """The most memory this process has used: on its GPU if it has one, else in RAM."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -1,6 +1,6 @@
-"""Optimizers: ``OPTIMIZERS[name](model, config, lr)`` gives one or several by name, which together cover the model.
+"""Optimizers: ``OPTIMIZERS[name](model, config, lr)`` returns one or several by name, which together cover the model.
 
-Weight decay is on matrices only.
+Only matrices have weight decay.
 """
 
 from collections.abc import Callable, Iterable
@@ -15,7 +15,7 @@ NamedParameter = tuple[str, Tensor]
 
 
 def adamw(model: nn.Module, config: OptimizerConfig, lr: float) -> dict[str, Optimizer]:
-    """Fused AdamW for all. Loshchilov and Hutter 2019, algorithm 2."""
+    """Fused AdamW for all parameters. Loshchilov and Hutter 2019, algorithm 2."""
     return {"adamw": _adamw(list(model.named_parameters()), config, lr)}
 
 
@@ -61,9 +61,9 @@ def _adamw(named: list[NamedParameter], config: OptimizerConfig, lr: float) -> A
 
 
 class Optimizers:
-    """The run's optimizers as one; the saved state carries parameter names, which are compared when it is loaded.
+    """The run's optimizers as one; the saved state holds parameter names, which are compared when it is loaded.
 
-    PyTorch matches moments to parameters by their place in the list; a changed order would swap them silently.
+    PyTorch matches moments to parameters by their index in the list; a changed order would swap them silently.
     """
 
     def __init__(self, parts: dict[str, Optimizer]) -> None:
@@ -77,14 +77,31 @@ class Optimizers:
         return [group for part in self.parts.values() for group in part.param_groups]
 
     def set_lr(self, share: float) -> None:
-        """Give each group this share of its peak learning rate."""
+        """Set each group to this share of its peak learning rate."""
         for group in self.groups:
             group["lr"] = share * group["initial_lr"]
+
+    @property
+    def skips_on_device(self) -> bool:
+        """Whether ``step_unless`` works: every part is a fused optimizer that reads a flag on the device."""
+        return all(part.defaults.get("fused") for part in self.parts.values())
 
     def step(self) -> None:
         """Update the parameters from their gradients."""
         for part in self.parts.values():
             part.step()
+
+    def step_unless(self, skip: Tensor) -> None:
+        """``step``, without effect where the device finds the scalar ``skip`` true; the host does not wait for it.
+
+        PyTorch's fused optimizers have this for ``GradScaler``: they test ``found_inf`` and leave parameters, moments
+        and step counts as they are when it is 1.
+        """
+        found_inf = skip.float()
+        for part in self.parts.values():
+            part.found_inf = found_inf  # type: ignore[attr-defined]
+            part.step()
+            del part.found_inf  # type: ignore[attr-defined]
 
     def zero_grad(self) -> None:
         """Drop the gradients."""
@@ -96,7 +113,7 @@ class Optimizers:
         return {name: part.state_dict() for name, part in self.parts.items()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take the moments and step counts back; rate, decay, betas and eps stay those of the present configuration.
+        """Restore the moments and step counts; rate, decay, betas and eps stay those of the present configuration.
 
         Raises:
             UserError: the saved optimizers, or their parameters' names or order, differ.
@@ -104,11 +121,12 @@ class Optimizers:
         if state.keys() != self.parts.keys():
             raise UserError(
                 f"the optimizer's saved state is of {' and '.join(state)}, this run's optimizer is "
-                f"{' and '.join(self.parts)}: resume with the old one, or take the weights alone with init_from="
+                f"{' and '.join(self.parts)}; expected the same; resume with the old one, or take the weights alone "
+                "with init_from="
             )
         for name, part in self.parts.items():
             _require_same_parameters(state[name], part.state_dict())
-            # PyTorch's state holds the settings too, and would put the saved run's in the place of this one's
+            # PyTorch's state includes the settings; loading it would replace this run's by the saved run's
             settings = [
                 {key: value for key, value in group.items() if key not in ("params", "param_names")}
                 for group in part.param_groups

@@ -14,37 +14,64 @@ from gpt2lab.training.trainer import Trainer
 from gpt2lab.weights import find_checkpoint
 from gpt2lab.weights.loading import require_same_model
 
-ORDER_KEYS = (
-    "seed=",
-    "training.batch_tokens=",
-    "training.sequence_length=",
-    "data.packing=",
-    "data.document_masking=",
-)
+DATA_ORDER_KEYS = {
+    "seed",
+    "training.data_seed",
+    "training.batch_tokens",
+    "training.sequence_length",
+    "data.packing",
+    "data.document_masking",
+}
 """settings that the data order and the token count are functions of"""
+PROCESS_KEYS = {
+    "resume",
+    "run_dir",
+    "init_from",
+    "ignore_data_fingerprint",
+    "logger.run_name",
+    "logger.group",
+    "logger.tags",
+}
+"""settings of one process of a run, not of the run"""
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Start:
-    """The answer to ``resume`` and ``run_dir``."""
+    """What ``resume`` and ``run_dir`` resolve to."""
 
     run_dir: Path | None
-    """folder to work in; None: a new one"""
+    """run directory; None: a new one"""
     checkpoint: Path | None
-    """state to continue from; None: step 0"""
+    """checkpoint to resume from; None: step 0"""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A setting whose value differs between the saved run and this one."""
+
+    key: str
+    saved: Any
+    current: Any
+
+    def __str__(self) -> str:
+        return f"{self.key}={self.current} (was {self.saved})"
 
 
 def find_start(job: TrainJob, run_dir: Path | None) -> Start:
-    """Decide where the run starts, given the folder it is to work in (None: not decided).
+    """Decide where the run starts.
+
+    Args:
+        job: its ``resume``.
+        run_dir: the run directory the user named; None: none was named.
 
     Raises:
-        UserError: ``run_dir`` holds checkpoints and ``resume`` is not set, there is nothing at ``resume``, or what is
-            there would be mixed with another run's record.
+        UserError: ``run_dir`` holds checkpoints and ``resume`` is not set, there is nothing at ``resume``, or two runs
+            would write into one run directory.
     """
     if run_dir and run_dir.exists() and not run_dir.is_dir():
-        raise UserError(f"run_dir={run_dir} is a file: name a folder, or one that is yet to be made")
+        raise UserError(f"run_dir={run_dir} is a file; expected a folder, which may be new; try another name")
     if not job.resume:
         if run_dir and list_checkpoints(run_dir / CHECKPOINTS):
             raise UserError(
@@ -70,7 +97,7 @@ def _newest_start(run_dir: Path) -> Start:
     complete = newest_complete(run_dir / CHECKPOINTS)
     if complete is None and list_checkpoints(run_dir / CHECKPOINTS):
         raise UserError(
-            f"{run_dir}: none of its checkpoints can be used (see above): name another run_dir to start afresh"
+            f"{run_dir}: none of its checkpoints can be used (see above): name another run_dir to start anew"
         )
     if complete is None:
         log.info("resume=auto: no checkpoint in %s yet, starting at step 0", run_dir)
@@ -78,7 +105,7 @@ def _newest_start(run_dir: Path) -> Start:
 
 
 def resume(trainer: Trainer, job: TrainJob, checkpoint: Path, manifest: Manifest) -> None:
-    """Bring a freshly built trainer to the state of a checkpoint.
+    """Restore the state of a checkpoint in a freshly built trainer.
 
     Raises:
         UserError: the checkpoint is damaged, of another architecture, or was trained on other data.
@@ -87,39 +114,41 @@ def resume(trainer: Trainer, job: TrainJob, checkpoint: Path, manifest: Manifest
     require_same_model(from_dict(ModelConfig, saved["config"]["model"]), job.model, checkpoint, free=("dropout",))
     if saved["data_fingerprint"] != manifest.fingerprint:
         difference = (
-            f"{checkpoint} was trained on data {saved['data_fingerprint'][:12]}, this set is "
+            f"{checkpoint} was trained on data {saved['data_fingerprint'][:12]}, this dataset is "
             f"{manifest.fingerprint[:12]}"
         )
         if not job.ignore_data_fingerprint:
             raise UserError(
-                f"{difference}: restore that set, take the weights alone with init_from=, or go on with this one by "
+                f"{difference}: restore that dataset, take the weights alone with init_from=, or continue by "
                 "ignore_data_fingerprint=true"
             )
-        log.warning("%s: going on with it; what was held out before may now be trained on", difference)
-    differences = _differences(saved["config"], to_dict(job))
-    for difference in differences:
-        if difference.startswith(ORDER_KEYS):
+        log.warning("%s: continuing; text of the earlier validation split may now be trained on", difference)
+    saved_job = to_dict(from_dict(TrainJob, saved["config"]))  # settings added since then get their defaults
+    changes = config_differences(saved_job, to_dict(job))
+    for change in changes:
+        if change.key in DATA_ORDER_KEYS:
             raise UserError(
-                f"{checkpoint}: {difference}: with it the data would not go on where it stopped; resume with the old "
-                "value, or take the weights alone with init_from="
+                f"{checkpoint}: {change}: the data order would change; resume with the saved value, or take the "
+                "weights alone with init_from="
             )
-    for difference in differences:
-        log.warning("resumed with another setting: %s", difference)
+    for change in changes:
+        log.warning("resumed with another setting: %s", change)
     if (precision := trainer.runtime.precision) != saved["precision"]:
-        log.warning("resumed in another number format: precision %s (was %s)", precision, saved["precision"])
-    own_run_id = trainer.progress.run_id
+        log.warning("resumed in another precision: %s (was %s)", precision, saved["precision"])
+    own_run_id = trainer.state.run_id
     trainer.checkpoints.load(checkpoint)
-    if trainer.metrics.path.parent.resolve() != checkpoint.resolve().parent.parent:
-        trainer.progress.run_id = own_run_id  # a branch is a run of its own
-    log.info("resumed from %s at step %d", checkpoint, trainer.progress.step)
+    if trainer.plan.run_dir.resolve() != checkpoint.resolve().parent.parent:
+        trainer.state.run_id = own_run_id  # a branch is a run of its own
+    log.info("resumed from %s at step %d", checkpoint, trainer.state.step)
 
 
-def _differences(saved: dict[str, Any], current: dict[str, Any], prefix: str = "") -> list[str]:
-    lines = []
-    for key in sorted(saved.keys() | current.keys()):
-        old, new = saved.get(key), current.get(key)
+def config_differences(saved: dict[str, Any], current: dict[str, Any], prefix: str = "") -> list[Difference]:
+    """The settings that differ between two configurations given as nested plain values, with dotted keys."""
+    differences = []
+    for name in sorted(saved.keys() | current.keys()):
+        key, old, new = f"{prefix}{name}", saved.get(name), current.get(name)
         if isinstance(old, dict) and isinstance(new, dict):
-            lines += _differences(old, new, f"{prefix}{key}.")
-        elif old != new and f"{prefix}{key}" not in ("resume", "run_dir", "init_from"):
-            lines.append(f"{prefix}{key}={new} (was {old})")
-    return lines
+            differences += config_differences(old, new, f"{key}.")
+        elif old != new and key not in PROCESS_KEYS:
+            differences.append(Difference(key, old, new))
+    return differences

@@ -2,156 +2,192 @@
 
     batch -> micro-batches -> summed loss / scored tokens -> gradients, averaged over processes -> clip -> optimizer
 
-The loss is a mean over the whole batch, whatever the number of micro-batches and processes. Where it or the gradient is
-no number the weights stay as they are, in all processes together.
+The loss is a mean over the whole batch, whatever the number of micro-batches and processes. Where the loss or the
+gradient is non-finite, the weights stay as they are, in all processes together.
+
+On a GPU the host only queues work. Reading the loss would make it wait for the step to end and leave the GPU idle until
+the next one is queued, so there the optimizer itself tests a flag on the device, and ``StepResult.read`` is called a
+step later.
 """
 
 import logging
 import math
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.amp import GradScaler
 from torch.nn.parallel import DistributedDataParallel
-from torch.nn.utils import clip_grad_norm_
 
 from gpt2lab.config import TrainingConfig, UserError
 from gpt2lab.distributed import World
 from gpt2lab.evaluation.device_batches import TensorBatch
 from gpt2lab.model import GPT, Layout
 from gpt2lab.runtime import Runtime, stream_seed
+from gpt2lab.training.gradients import GradientNorms, clip_gradients, gradient_norms
+from gpt2lab.training.memory import MODEL_ADVICE, explaining_out_of_memory, smaller_micro_batch
 from gpt2lab.training.optimizer import Optimizers
-from gpt2lab.training.progress import Skips
+from gpt2lab.training.state import TrainState
 
 log = logging.getLogger(__name__)
 
 
-class LossScale(GradScaler):
-    """The factor that keeps float16's gradients from vanishing (Micikevicius et al. 2018, section 3.2); else 1."""
-
-    def __init__(self, runtime: Runtime) -> None:
-        super().__init__(runtime.device.type, enabled=runtime.precision == "fp16")
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on with a saved scale; a run in another format saved none, then it starts anew."""
-        if state:
-            super().load_state_dict(state)
-
-
 class SummedLoss(nn.Module):
-    """The model as one call from ids to loss, which is what processes synchronise around."""
+    """From ids to the summed loss in one call, so that DDP can wrap it."""
 
     def __init__(self, model: GPT, z_loss: float) -> None:
         super().__init__()
         self.model, self.z_loss = model, z_loss
 
     def forward(self, inputs_BT: Tensor, targets_BT: Tensor, layout: Layout | None) -> tuple[Tensor, Tensor]:
-        """What is minimised, and of it the negative log-likelihood, both summed over the targets."""
+        """The training objective and the negative log-likelihood in it, both summed over the targets."""
         return self.model.objective_sum(inputs_BT, targets_BT, layout=layout, z_loss=self.z_loss)
 
 
+@dataclass(frozen=True)
+class StepMetrics:
+    """The metrics of one step, as numbers."""
+
+    loss: float
+    """nats per token, the mean over the global batch"""
+    grad_norm: float
+    """of the whole gradient, before clipping"""
+    lr: float
+    """learning rate of the first parameter group"""
+
+    def to_dict(self) -> dict[str, float]:
+        """By the names used in ``metrics.jsonl``."""
+        return {"loss": self.loss, "grad_norm": self.grad_norm, "lr": self.lr}
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether the step updated the weights."""
+        return math.isfinite(self.loss) and math.isfinite(self.grad_norm)
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """A step whose metrics may still be under way on the device."""
+
+    step: int
+    """from 0"""
+    loss: Tensor
+    norms: GradientNorms
+    lr: float
+
+    def read(self) -> StepMetrics:
+        """Wait for the device and return the metrics."""
+        return StepMetrics(self.loss.item(), self.norms.total.item(), self.lr)
+
+
 class Update:
-    """Takes the steps of a run."""
+    """Takes the steps of a run.
+
+    Args:
+        model: trained in place.
+        optimizer: of the model's parameters.
+        state: its skipped steps are counted here.
+        settings: clipping, z-loss and the number of skips allowed.
+        micro_batch_size: sequences of a forward pass.
+        seed: of dropout.
+        runtime: device and precision.
+        world: the processes of the run.
+    """
 
     def __init__(
         self,
         model: GPT,
         optimizer: Optimizers,
-        loss_scale: LossScale,
+        state: TrainState,
         settings: TrainingConfig,
         micro_batch_size: int,
         seed: int,
         runtime: Runtime,
         world: World,
     ) -> None:
-        self.model, self.optimizer, self.loss_scale = model, optimizer, loss_scale
+        self.model, self.optimizer, self.state = model, optimizer, state
         self.settings, self.micro_batch_size, self.seed = settings, micro_batch_size, seed
         self.runtime, self.world = runtime, world
-        self.loss = world.synchronised(SummedLoss(model, settings.z_loss))
-        self.skips = Skips()
+        self.loss_scale = state.loss_scale
+        self.loss = world.wrap_ddp(SummedLoss(model, settings.z_loss))
+        self.reads_late = runtime.device.type == "cuda" and optimizer.skips_on_device
+        """metrics are read after the next step is queued; else before the optimizer steps"""
 
-    def __call__(self, step: int, batch: TensorBatch, lr_share: float) -> dict[str, float]:
-        """Take one step; return its loss (nats a token), gradient norm before clipping, and learning rate.
+    def __call__(self, step: int, batch: TensorBatch, lr_share: float) -> StepResult:
+        """Queue one step; ``account_for`` must be called with its metrics before the state is saved.
+
+        Args:
+            step: from 0; what dropout draws is a function of it.
+            batch: this process's part of the batch, on the device.
+            lr_share: learning rate as a share of the peak.
 
         Raises:
-            UserError: too many steps in a row were skipped, or the memory is not enough.
+            UserError: the memory is not enough.
         """
         self.optimizer.set_lr(lr_share)
-        # all that dropout draws from, so that step k drops the same units after a resume
+        # seeds everything that dropout draws, so that step k drops the same units after a resume
         torch.manual_seed(stream_seed("dropout", self.seed, step, self.world.rank))
-        with explaining_out_of_memory(self.micro_batch_size, batch):
-            loss = self._gradients(batch)
+        rows, T = batch.inputs_BT.shape
+        what = f"a forward pass of {self.micro_batch_size} sequences x {T} tokens"
+        with explaining_out_of_memory(what, smaller_micro_batch(self.micro_batch_size, rows)):
+            loss = self._backward(batch)
         for optimizer in self.optimizer.parts.values():
             self.loss_scale.unscale_(optimizer)
-        grad_norm = clip_grad_norm_(self.model.parameters(), self.settings.grad_clip or math.inf)
-        figures = {"loss": loss.item(), "grad_norm": grad_norm.item(), "lr": self.optimizer.groups[0]["lr"]}
-        if math.isfinite(figures["loss"]) and math.isfinite(figures["grad_norm"]):
-            self.optimizer.step()
-            self.skips.in_a_row = 0
-        else:
-            self._skip(step, figures)
+        norms = gradient_norms(self.model.named_parameters())
+        clip_gradients(self.model.parameters(), self.settings.grad_clip or math.inf, norms.total)
+        result = StepResult(step, loss, norms, self.optimizer.groups[0]["lr"])
+        with explaining_out_of_memory("the optimizer's step", MODEL_ADVICE):
+            if self.reads_late:
+                self.optimizer.step_unless(~(loss.isfinite() & norms.total.isfinite()))
+            elif result.read().is_finite:
+                self.optimizer.step()
         self.loss_scale.update()
         self.optimizer.zero_grad()
-        return figures
+        return result
 
-    def _gradients(self, batch: TensorBatch) -> Tensor:
-        """Backward through every micro-batch; the mean loss over the global batch."""
+    def account_for(self, result: StepResult, metrics: StepMetrics) -> None:
+        """Count the step if it was skipped.
+
+        Raises:
+            UserError: too many steps in a row were skipped.
+        """
+        if metrics.is_finite:
+            self.state.skipped_in_a_row = 0
+            return
+        self.state.skipped_steps += 1
+        if math.isfinite(metrics.loss) and self.loss_scale.get_scale() > 1:
+            log.info("step %d: float16 overflowed, the loss scale is halved", result.step + 1)
+            return
+        self.state.skipped_in_a_row += 1
+        nonfinite = result.norms.nonfinite()
+        evidence = (
+            f"step {result.step + 1}: loss {metrics.loss}, gradient norm {metrics.grad_norm}, learning rate "
+            f"{metrics.lr:.2e}, non-finite gradients in {len(nonfinite)} parameters"
+            f"{f', first {nonfinite[0]}' if nonfinite else ''}"
+        )
+        if self.state.skipped_in_a_row > self.settings.max_skips:
+            raise UserError(
+                f"{evidence}; {self.state.skipped_in_a_row} steps in a row (training.max_skips="
+                f"{self.settings.max_skips}): training diverged; lower optimizer.lr; the checkpoints hold good weights"
+            )
+        log.warning("%s: step skipped (%d in total)", evidence, self.state.skipped_steps)
+
+    def _backward(self, batch: TensorBatch) -> Tensor:
+        """Backward through every micro-batch; return the mean loss over the global batch."""
         world = self.world
-        # documents that are packed whole leave padding, in each process another amount
+        # with whole documents packed into rows, each process has another number of padding targets
         scored = int(world.sum(torch.tensor(batch.scored)))
         loss = torch.zeros((), device=self.runtime.device)
         micro_batches = list(batch.split(self.micro_batch_size))
         for number, micro_batch in enumerate(micro_batches, start=1):
-            with self._gradients_stay_here() if number < len(micro_batches) else nullcontext():
+            with self._no_sync() if number < len(micro_batches) else nullcontext():
                 with self.runtime.autocast():
                     objective, nll = self.loss(*micro_batch)
-                # the mean over the global batch, times the number of processes, by which the gradients are divided
+                # the mean over the global batch, times the number of processes, by which DDP divides the gradients
                 self.loss_scale.scale(objective * world.size / scored).backward()
             loss += nll.detach() / scored
         return world.sum(loss)
 
-    def _gradients_stay_here(self) -> AbstractContextManager[None]:
-        """Forward and backward within it leave the averaging over processes to a later micro-batch."""
+    def _no_sync(self) -> AbstractContextManager[None]:
+        """Accumulate gradients without averaging them over processes, which the last micro-batch does."""
         return self.loss.no_sync() if isinstance(self.loss, DistributedDataParallel) else nullcontext()
-
-    def _skip(self, step: int, figures: dict[str, float]) -> None:
-        """Count a step whose update would have ruined the weights; give up after too many in a row."""
-        self.skips.total += 1
-        if math.isfinite(figures["loss"]) and self.loss_scale.get_scale() > 1:
-            log.info("step %d: float16 overflowed, the loss scale is halved", step + 1)
-            return
-        self.skips.in_a_row += 1
-        broken = [
-            name for name, p in self.model.named_parameters() if p.grad is not None and not p.grad.isfinite().all()
-        ]
-        evidence = (
-            f"step {step + 1}: loss {figures['loss']}, gradient norm {figures['grad_norm']}, learning rate "
-            f"{figures['lr']:.2e}, no numbers in the gradients of {len(broken)} parameters"
-            f"{f', first {broken[0]}' if broken else ''}"
-        )
-        if self.skips.in_a_row > self.settings.max_skips:
-            raise UserError(
-                f"{evidence}; {self.skips.in_a_row} steps in a row (training.max_skips={self.settings.max_skips}): "
-                "training diverged; lower optimizer.lr; the checkpoints hold good weights"
-            )
-        log.warning("%s: skipped (%d in all)", evidence, self.skips.total)
-
-
-@contextmanager
-def explaining_out_of_memory(micro_batch_size: int, batch: TensorBatch) -> Iterator[None]:
-    """Turn a full memory into a ``UserError`` with the next smaller micro-batch, which gives the same steps."""
-    try:
-        yield
-    except RuntimeError as error:
-        if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
-            raise
-        rows, T = batch.inputs_BT.shape
-        smaller = next((n for n in range(micro_batch_size - 1, 0, -1) if rows % n == 0), None)
-        mend = f"training.micro_batch_size={smaller}, which gives the same steps, or " if smaller else ""
-        raise UserError(
-            f"out of memory in a forward pass of {micro_batch_size} sequences x {T} tokens: type {mend}"
-            "runtime.activation_checkpointing=true"
-        ) from error

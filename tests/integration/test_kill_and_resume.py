@@ -44,7 +44,7 @@ def test_an_older_checkpoint_is_continued_in_a_folder_of_its_own(run, workplace)
     weights = [(workplace / d / "checkpoints" / "last" / "model.safetensors").read_bytes() for d in ("run", "branch")]
     assert weights[0] == weights[1]
     run_ids = [
-        torch.load(workplace / path / "progress.pt", weights_only=True)["progress"]["run_id"]
+        torch.load(workplace / path / "train_state.pt", weights_only=True)["run_id"]
         for path in ("run/checkpoints/step_00000004", "run/checkpoints/last", "branch/checkpoints/last")
     ]
     assert run_ids[0] == run_ids[1] != run_ids[2]  # what a dashboard knows them by

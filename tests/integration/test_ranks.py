@@ -81,7 +81,7 @@ def test_torchrun_makes_one_run(workplace):
     assert result.returncode == 0, result.stderr
     (metrics,) = workplace.glob("runs/*/*/metrics.jsonl")
     assert len(figures(metrics.parent, "loss")) == 2
-    assert result.stdout.count("run folder") == 1
+    assert result.stdout.count("run directory") == 2  # header and closing table
 
 
 def test_a_sweep_under_torchrun_is_refused(workplace):
@@ -94,8 +94,9 @@ def test_a_sweep_under_torchrun_is_refused(workplace):
 PLANTED = """
 import os, signal, sys
 import torch
-from gpt2lab.training.trainer import Trainer, Validator
+from gpt2lab.training.trainer import Trainer
 from gpt2lab.training.update import Update
+from gpt2lab.training.validator import Validator
 {fault}
 sys.argv[0] = "train.py"
 from gpt2lab.cli.main import run_command
@@ -114,12 +115,12 @@ def run_with_fault(folder, fault, *settings):
 
 
 RAISING = """
-step = Trainer.train_step
+step = Trainer.launch_step
 def raising(self, number):
     if number == 3 and self.world.rank == 1:
         raise RuntimeError("planted on one process")
     return step(self, number)
-Trainer.train_step = raising
+Trainer.launch_step = raising
 """
 
 
@@ -134,7 +135,7 @@ def test_a_process_that_raises_ends_the_job(workplace):
 
 
 NO_NUMBER = """
-gradients = Update._gradients
+gradients = Update._backward
 def poisoned(self, batch):
     poison = None
     if self.world.rank == 1 and poisoned.calls in (2, 5):
@@ -145,7 +146,7 @@ def poisoned(self, batch):
         poison.remove()
     return loss
 poisoned.calls = 0
-Update._gradients = poisoned
+Update._backward = poisoned
 run = Trainer.run
 def checked(self):
     result = run(self)
@@ -153,7 +154,7 @@ def checked(self):
         of_main = parameter.detach().clone()
         torch.distributed.broadcast(of_main, src=0)
         assert torch.equal(of_main, parameter) and parameter.isfinite().all()
-    assert self.update.skips.total == 2, self.update.skips
+    assert self.state.skipped_steps == 2, self.state
     return result
 Trainer.run = checked
 """

@@ -32,6 +32,13 @@ def open_mixture(data: MixtureConfig, tokenizer: TextTokenizer | TrainableTokeni
     root = Path(data.root)
     manifests = {name: load_manifest(root / name / tokenizer.name, tokenizer) for name in data.mixture}
     shares = shares_of(data.mixture)
+    fingerprints = {name: manifest.tokenizer_fingerprint for name, manifest in manifests.items()}
+    if len(set(fingerprints.values())) > 1:
+        found = ", ".join(f"{name} {fingerprint[:12]}" for name, fingerprint in fingerprints.items())
+        raise UserError(
+            f"data.mixture={data.mixture}: expected one tokenizer for all datasets, found {found}: a tokenizer that is "
+            "trained on each dataset differs between them; prepare all of them with tokenizer=gpt2 or tokenizer=huggingface"
+        )
     identity = [f"{name} {manifests[name].fingerprint} {share}" for name, share in zip(manifests, shares, strict=True)]
     mixture = dataclasses.replace(
         next(iter(manifests.values())),

@@ -5,6 +5,7 @@ A chunk is a range of rows. A worker that gets ascending ranges of a file decode
 
 import bisect
 import itertools
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -76,8 +77,10 @@ class RowReader:
         ends = list(itertools.accumulate(file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)))
         group = bisect.bisect_right(ends, row)
         self.row = ends[group - 1] if group else 0
-        groups = list(range(group, len(ends)))
-        self._batches = file.iter_batches(BATCH_ROWS, row_groups=groups, columns=[column], use_threads=False)
+        self._batches = itertools.chain.from_iterable(
+            file.iter_batches(BATCH_ROWS, row_groups=[number], columns=[column], use_threads=False)
+            for number in range(group, len(ends))
+        )
         self._values: list[Any] = []
 
     def read(self, begin: int, end: int) -> Iterator[str | Problem]:
@@ -89,7 +92,7 @@ class RowReader:
                 except (OSError, ValueError) as error:  # pyarrow raises both for damaged data
                     first = max(begin, self.row)
                     where = f"{self.path}: the data is damaged from row {first} on ({one_line(error)})"
-                    self.row = end
+                    self.row = sys.maxsize  # the next chunk needs a new reader
                     yield Problem("damaged file", where, end - first)
                     return
             skip = max(0, min(begin - self.row, len(self._values)))

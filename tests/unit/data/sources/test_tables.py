@@ -1,5 +1,7 @@
 """gpt2lab.data.sources for JSONL, Parquet and the Hub, held against json, gzip, pyarrow and plain lists."""
 
+import dataclasses
+import hashlib
 import gzip
 import json
 import os
@@ -11,7 +13,8 @@ import pytest
 import zstandard
 
 from gpt2lab.config import DATA_SOURCES, HubConfig, JsonlFilesConfig, ParquetFilesConfig, PrepareConfig, PythonStdlibConfig, UserError
-from gpt2lab.data import load_manifest, open_source, prepare, dataset_folder
+from gpt2lab.data.sources.hub import cached_sha256
+from gpt2lab.data import open_or_prepare, load_manifest, open_source, prepare, dataset_folder
 from gpt2lab.data.preparation.duplicates import SeenDocuments
 from gpt2lab.data.sources import Problem, jsonl
 from gpt2lab.tokenizers import load_tokenizer
@@ -202,6 +205,23 @@ def test_bad_parquet_is_named(tmp_path):
         assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_damaged_parquet_data_is_named_and_counted(tmp_path, num_workers):
+    path = write_parquet(tmp_path / "a.parquet", TEXTS, row_group_size=50)
+    group = pq.ParquetFile(path).metadata.row_group(2).column(1)
+    begin = min(group.data_page_offset, group.dictionary_page_offset or group.data_page_offset)
+    content = bytearray(path.read_bytes())
+    content[begin : begin + group.total_compressed_size] = b"\xff" * group.total_compressed_size
+    path.write_bytes(content)
+    data = ParquetFilesConfig(root=str(tmp_path / "data"), files=[str(path)], val_fraction=0.3)
+    with pytest.raises(UserError, match=r"a\.parquet: the data is damaged from row 100 on .*data\.on_error=skip") as error:
+        prepare(data, PrepareConfig(num_workers=num_workers), BYTES)
+    assert "\n" not in str(error.value)
+    manifest = prepare(dataclasses.replace(data, on_error="skip"), PrepareConfig(num_workers=num_workers), BYTES)
+    assert manifest.skipped == {"damaged file": 50}
+    assert sum(split.documents for split in manifest.splits.values()) == len(TEXTS) - 50
+
+
 def test_workers_read_parquet(tmp_path):
     files = [str(write_parquet(tmp_path / f"{i}.parquet", TEXTS[i::4])) for i in range(4)]
     sets = [
@@ -264,6 +284,29 @@ def test_what_cannot_be_had_is_one_line(hub, tmp_path):
     with pytest.raises(UserError, match=r"data\.hub_path=.*none: not fetched .*data=parquet_files") as error:
         read(source("hub", **hub | {"hub_path": str(tmp_path / "none")}))
     assert "\n" not in str(error.value)
+
+
+def test_manifest_of_a_hub_dataset_has_the_hashes_of_its_files(hub, tmp_path):
+    data = HubConfig(root=str(tmp_path / "data"), val_fraction=0.3, **hub)
+    files = sorted((tmp_path / "repository" / "one").glob("train-*"))
+    manifest = prepare(data, PrepareConfig(), BYTES)
+    assert manifest.source["files"] == [
+        {"name": path.name, "bytes": path.stat().st_size, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+        for path in files
+    ]
+    for path in files:  # opening the dataset needs neither the network nor the files
+        path.unlink()
+    assert open_or_prepare(data, BYTES)[1] == manifest
+
+
+def test_hash_of_a_cached_file_is_the_name_that_the_hub_gave_it(tmp_path, monkeypatch):
+    (tmp_path / ("0a" * 32)).write_bytes(b"content")
+    (tmp_path / "link.parquet").symlink_to(tmp_path / ("0a" * 32))
+    (tmp_path / "plain.parquet").write_bytes(b"content")
+    assert cached_sha256(tmp_path / "link.parquet") == "0a" * 32
+    assert cached_sha256(tmp_path / "plain.parquet") == hashlib.sha256(b"content").hexdigest()
+    monkeypatch.setattr("gpt2lab.data.sources.hub.HASH_LIMIT_BYTES", 5)
+    assert cached_sha256(tmp_path / "plain.parquet") is None
 
 
 def test_packages_that_are_missing_are_named(hub, tmp_path, monkeypatch):

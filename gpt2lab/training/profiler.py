@@ -1,4 +1,4 @@
-"""A trace of a few steps, to see where the time goes: open it in chrome://tracing or Perfetto."""
+"""A trace of a few steps that shows where the time goes; chrome://tracing and Perfetto open it."""
 
 from pathlib import Path
 from types import TracebackType
@@ -25,7 +25,7 @@ class Profiler:
 
 
 class TracingProfiler(Profiler):
-    """Writes steps 4 to 6 after the start, as a Chrome trace; what comes after is not slowed."""
+    """Writes steps 4 to 6 after the start, as a Chrome trace; later steps are not slowed."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

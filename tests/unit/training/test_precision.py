@@ -43,7 +43,7 @@ def test_an_overflow_halves_the_scale_and_is_no_divergence(make_trainer):
     assert all(torch.equal(before[name], now) for name, now in weights(trainer).items())
     assert trainer.update.loss_scale.get_scale() == 2.0**125
     trainer.run()
-    assert (trainer.update.skips.total, trainer.update.skips.in_a_row) == (13, 0)
+    assert (trainer.state.skipped_steps, trainer.state.skipped_in_a_row) == (13, 0)
     resumed = make_trainer("resumed", runtime={"precision": "fp16"})
     resumed.checkpoints.load(trainer.checkpoints.folder / "step_00000012")
     assert resumed.update.loss_scale.state_dict() == trainer.update.loss_scale.state_dict()
@@ -136,4 +136,4 @@ def test_skips_are_kept_in_the_record(make_trainer):
     trainer.update.loss.register_forward_hook(lambda _, inputs, outputs: tuple(part * math.nan for part in outputs))
     trainer.run()
     assert [line["loss"] for line in read_lines(trainer.metrics.path) if "loss" in line] == [None] * 3
-    assert trainer.update.skips.total == 3
+    assert trainer.state.skipped_steps == 3

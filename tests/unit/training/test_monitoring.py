@@ -1,5 +1,6 @@
 """What a run shows of itself while it goes: speed, spikes, samples, a trace; each leaves the training alone."""
 
+import dataclasses
 import json
 import math
 import os
@@ -13,7 +14,7 @@ from gpt2lab.config import ModelConfig, SamplesConfig, SamplingConfig, StoppedEr
 from gpt2lab.generation import generate
 from gpt2lab.model import GPT
 from gpt2lab.runs import read_lines
-from gpt2lab.training.spikes import SpikeWatch
+from gpt2lab.training.monitoring import SpikeDetector
 from gpt2lab.training.throughput import PEAK_FLOPS, Throughput, flops_per_token, peak_flops
 
 DROPOUT = {"dropout": 0.2}
@@ -61,9 +62,7 @@ def test_a_line_of_the_record_has_all_of_it(make_trainer):
 
 
 def test_spikes_by_hand():
-    watch = SpikeWatch()
-    assert not any(watch(loss) for loss in [4.0, 2.0] * 15)  # mean 3, deviation 1
-    assert not watch(1e6)  # the 31st: too few are known
+    watch = SpikeDetector()
     watch.load_state_dict({"recent": [4.0, 2.0] * 20, "count": 3})
     assert not watch(8.9)
     watch.load_state_dict({"recent": [4.0, 2.0] * 20, "count": 3})
@@ -74,13 +73,57 @@ def test_spikes_by_hand():
     assert list(watch.recent) == [1.0] * 128
 
 
-def test_a_spike_is_said_and_counted(make_trainer, caplog):
+FALLING = [10.8, 10.5, 10.1, 9.9, 9.4, 9.1, 8.9, 8.3, 8.2, 7.9, 7.8, 7.5, 7.4, 7.4, 7.2, 7.1, 7.0, 6.9, 6.87]
+
+
+def test_spike_detector_reports_an_early_jump():
+    """A jump seen at step 20 of a real run, in the phase in which the loss falls fast."""
+    detector = SpikeDetector()
+    assert not any(detector(loss) for loss in FALLING)
+    assert detector(15.4)
+    assert not detector(6.73)
+    assert detector.count == 1
+
+
+def test_spike_detector_needs_four_losses():
+    detector = SpikeDetector()
+    assert not any(detector(loss) for loss in (3.0, 3.0, 3.0))
+    assert not SpikeDetector()(99.0)
+    assert not detector(3.1)
+    assert not detector(3.69)  # the largest, 3.1, and six times the smallest deviation, 0.1
+    assert detector(9.0)
+
+
+def test_spike_detector_tolerates_noise_in_the_early_phase():
+    detector = SpikeDetector()
+    assert not any(detector(loss) for loss in [4.0, 2.0] * 15)
+
+
+def test_loss_window_has_mean_and_maximum_since_the_last_line(make_trainer):
+    every, tenth = make_trainer("every", max_steps=7), make_trainer("tenth", max_steps=7, log_every=3)
+    every.run()
+    tenth.run()
+    losses = {line["step"]: line["loss"] for line in read_lines(every.metrics.path) if "loss" in line}
+    lines = {line["step"]: line for line in read_lines(tenth.metrics.path) if "loss" in line}
+    assert list(lines) == [1, 3, 6, 7]
+    for first, step in ((1, 1), (2, 3), (4, 6), (7, 7)):
+        window = [losses[k] for k in range(first, step + 1)]
+        assert lines[step]["loss_mean"] == pytest.approx(sum(window) / len(window), rel=1e-12)
+        assert lines[step]["loss_max"] == max(window)
+
+
+def test_a_spike_is_reported_and_counted(make_trainer, caplog):
     trainer = make_trainer("run", max_steps=44)
-    train_step = trainer.train_step
-    trainer.train_step = lambda step: train_step(step) | ({"loss": 99.0} if step == 40 else {})
+    launch_step = trainer.launch_step
+
+    def jumping(step):
+        result = launch_step(step)
+        return dataclasses.replace(result, loss=torch.tensor(99.0)) if step == 40 else result
+
+    trainer.launch_step = jumping
     trainer.run()
     assert caplog.text.count("step 41: the loss jumped to 99.000") == 1
-    assert trainer.spikes.count == 1
+    assert trainer.state.spikes.count == 1
 
 
 SAMPLES = SamplesConfig(every=2, prompts=["", "par"], sampling=SamplingConfig(max_new_tokens=5, seed=3))
@@ -89,7 +132,7 @@ SAMPLES = SamplesConfig(every=2, prompts=["", "par"], sampling=SamplingConfig(ma
 def test_samples_are_the_models_and_change_nothing(make_trainer):
     settings = {"max_steps": 9, "eval_every": 2, "model": DROPOUT}
     sampling, silent = make_trainer("sampling", samples=SAMPLES, **settings), make_trainer("silent", **settings)
-    assert sampling.run() == silent.run()
+    assert sampling.run().validation == silent.run().validation
     losses = [[line.get("loss") for line in read_lines(t.metrics.path)] for t in (sampling, silent)]
     assert losses[0] == losses[1]
     lines = read_lines(sampling.metrics.samples_path)

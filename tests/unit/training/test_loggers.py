@@ -1,5 +1,6 @@
 """gpt2lab.training.loggers: what W&B and TensorBoard have on disk, read back without gpt2lab."""
 
+import base64
 import contextlib
 import json
 import logging
@@ -13,7 +14,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from wandb.proto.wandb_internal_pb2 import Record
 
 from gpt2lab.config import LoggerConfig
-from gpt2lab.training.loggers import LOGGERS, Guarded, Logger, RunIdentity
+from gpt2lab.training.loggers import LOGGERS, Guarded, Logger, RunIdentity, log_evaluation
 from gpt2lab.training.metrics import MetricsLog
 
 IDENTITY_CONFIG = {"model": {"n_layer": 2}, "seed": 3}
@@ -30,8 +31,10 @@ def no_key(monkeypatch, tmp_path):
 
 def open_log(run_dir, name, step):
     run_dir.mkdir(exist_ok=True)
-    config = LoggerConfig(names=[name], group="sweep-7", tags=["rope"])
-    metrics = MetricsLog(run_dir, [LOGGERS[name](config, RunIdentity(run_dir, IDENTITY_CONFIG))])
+    identity = RunIdentity(
+        run_dir, IDENTITY_CONFIG, {"learning_rate": 3e-3}, name="positions=rope,seed=1", group="sweep-7", tags=["rope"]
+    )
+    metrics = MetricsLog(run_dir, [LOGGERS[name](LoggerConfig(names=[name]), identity)])
     metrics.start(step, "run7")
     return metrics
 
@@ -41,14 +44,24 @@ def resumed_run(run_dir, name):
     metrics = open_log(run_dir, name, 0)
     for step in range(1, 6):
         metrics.write(step, 10 * step, loss=10.0 - step)
+        metrics.write(step, 10 * step, val_loss=20.0 - step)
         metrics.write_samples(step, [{"prompt": "once", "text": f" upon {step}"}])
     metrics.finish({"status": "failed: KeyboardInterrupt"}, [])
     metrics = open_log(run_dir, name, 3)
     for step in range(4, 8):
         metrics.write(step, 10 * step, loss=10.0 - step)
+        metrics.write(step, 10 * step, val_loss=20.0 - step)
         metrics.write_samples(step, [{"prompt": "once", "text": f" again {step}"}])
-    metrics.finish({"status": "completed", "val_loss": 2.5}, [])
+    plot = run_dir / "loss.png"
+    plot.write_bytes(PICTURE)
+    summary = {"status": "completed", "steps": 7, "loss": 3.0, "val_loss": 2.5, "best_val_loss": 2.25}
+    metrics.finish(summary, [plot])
 
+
+PICTURE = base64.b64decode(
+    b"iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVQI12P4z8AAAAMBAQAY3Y2wAAAAAElFTkSuQmCC"
+)
+"""a PNG of one pixel"""
 
 SAMPLES = [(step, f" {'upon' if step < 4 else 'again'} {step}") for step in range(1, 8)]
 """what the resumed run drew, each step once"""
@@ -70,11 +83,11 @@ def wandb_records(path):
             parts = b""
 
 
-def finished_wandb_records(run_dir):
-    """The records of a run's only .wandb file, once W&B's own process, which ends after ``finish``, has written all."""
+def finished_wandb_records(run_dir, folder="offline-run-*"):
+    """The records of a run's .wandb file in ``folder``, once W&B's process has written all of it."""
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
-        (path,) = (run_dir / "wandb").glob("offline-run-*/*.wandb")
+        (path,) = (run_dir / "wandb").glob(f"{folder}/*.wandb")
         with contextlib.suppress(DecodeError, struct.error):  # a record that is being written
             records = list(wandb_records(path))
             if any(record.HasField("exit") for record in records):
@@ -88,35 +101,82 @@ def items(updates):
     return {item.key or ".".join(item.nested_key): json.loads(item.value_json) for item in updates}
 
 
-def test_wandb_has_each_step_once_after_a_resume(tmp_path, caplog):
-    caplog.set_level(logging.INFO)
-    resumed_run(tmp_path / "run", "wandb")
-    assert "W&B is offline" in caplog.text
-    records = finished_wandb_records(tmp_path / "run")
+def check_wandb(run_dir):
+    """What the dashboard of ``resumed_run`` must show."""
+    records = finished_wandb_records(run_dir)
     history = [items(record.history.item) for record in records if record.HasField("history")]
-    assert [line["step"] for line in history] == list(range(1, 8))
-    assert [line["loss"] for line in history] == [10.0 - step for step in range(1, 8)]
-    assert [line["tokens"] for line in history] == [10 * step for step in range(1, 8)]
+    for name, start in (("train/loss", 10.0), ("val/loss", 20.0)):
+        lines = [(line["step"], line["tokens"], line[name]) for line in history if name in line]
+        assert lines == [(step, 10 * step, start - step) for step in range(1, 8)], name
+    assert [line["step"] for line in history if "samples.path" in line] == list(range(1, 8))
+    assert [line["step"] for line in history] == sorted(line["step"] for line in history)
+    assert [line["plots/loss._type"] for line in history if "plots/loss.path" in line] == ["image-file"]
     run = next(record.run for record in records if record.HasField("run"))
+    assert (run.run_id, run.display_name) == ("run7", "positions=rope,seed=1")
     assert (run.project, run.run_group, list(run.tags)) == ("gpt2lab", "sweep-7", ["rope"])
-    assert run.run_id == "run7"
-    assert IDENTITY_CONFIG.items() <= items(run.config.update).items()
+    config = items(run.config.update)
+    assert IDENTITY_CONFIG.items() <= config.items()
+    assert config["resolved"] == {"learning_rate": 3e-3}
     summary = {}
     for record in records:
         summary |= items(record.summary.update)
-    assert (summary["status"], summary["val_loss"]) == ("completed", 2.5)
-    (table,) = (tmp_path / "run" / "wandb").glob(f"offline-run-*/files/{summary['samples']['path']}")
+    assert (summary["status"], summary["loss"], summary["val_loss"]) == ("completed", 3.0, 2.5)
+    assert summary["best_val_loss"] == 2.25
+    tables = {line["all_samples.path"] for line in history if "all_samples.path" in line}
+    (table,) = (path for name in tables for path in (run_dir / "wandb").glob(f"offline-run-*/files/{name}"))
     assert json.loads(table.read_text())["data"] == [[step, "once", text] for step, text in SAMPLES]
     assert next(record.exit.exit_code for record in records if record.HasField("exit")) == 0
 
 
+def test_wandb_has_each_step_once_after_a_resume(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    resumed_run(tmp_path / "run", "wandb")
+    assert "W&B is offline" in caplog.text
+    check_wandb(tmp_path / "run")
+
+
+def write_run_files(run_dir, name):
+    (run_dir / "config.yaml").write_text(f"logger:\n  names: [{name}]\n  project: gpt2lab\n")
+    (run_dir / "summary.json").write_text(json.dumps({"run_id": "run7", "steps": 7}))
+
+
+def test_wandb_evaluation_is_in_the_run_of_the_training(tmp_path):
+    run_dir = tmp_path / "run"
+    open_log(run_dir, "wandb", 0).finish({"status": "completed", "steps": 7}, [])
+    finished_wandb_records(run_dir)
+    before = set((run_dir / "wandb").glob("offline-run-*"))
+    write_run_files(run_dir, "wandb")
+    log_evaluation(run_dir, {"bits_per_byte": 1.25})
+    (added,) = set((run_dir / "wandb").glob("offline-run-*")) - before
+    records = finished_wandb_records(run_dir, added.name)
+    assert next(record.run for record in records if record.HasField("run")).run_id == "run7"
+    summary = {}
+    for record in records:
+        summary |= items(record.summary.update)
+    assert summary["eval/bits_per_byte"] == 1.25
+
+
+def test_log_evaluation_leaves_other_folders_alone(tmp_path, caplog):
+    log_evaluation(tmp_path, {"bits_per_byte": 1.25})
+    write_run_files(tmp_path, "")
+    log_evaluation(tmp_path, {"bits_per_byte": 1.25})
+    assert {path.name for path in tmp_path.iterdir()} == {"config.yaml", "summary.json"}
+    assert not caplog.text
+
+
 def test_tensorboard_has_each_step_once_after_a_resume(tmp_path):
-    resumed_run(tmp_path / "run", "tensorboard")
-    events = EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
-    assert set(events.Tags()["scalars"]) == {"loss", "tokens"}
-    shown = [(e.step, e.tensor_proto.string_val[0].decode()) for e in events.Tensors("sample/text_summary")]
+    run_dir = tmp_path / "run"
+    resumed_run(run_dir, "tensorboard")
+    write_run_files(run_dir, "tensorboard")
+    log_evaluation(run_dir, {"bits_per_byte": 1.25})
+    events = EventAccumulator(str(run_dir / "tensorboard")).Reload()
+    assert set(events.Tags()["scalars"]) == {"train/loss", "val/loss", "tokens", "eval/bits_per_byte"}
+    assert events.Tags()["images"] == ["plots/loss"]
+    shown = [(e.step, e.tensor_proto.string_val[0].decode()) for e in events.Tensors("samples/text_summary")]
     assert shown == [(step, f"```\nonce{text}\n```") for step, text in SAMPLES]
-    assert [(e.step, e.value) for e in events.Scalars("loss")] == [(step, 10.0 - step) for step in range(1, 8)]
+    losses = [(e.step, e.value) for e in events.Scalars("train/loss")]
+    assert losses == [(step, 10.0 - step) for step in range(1, 8)]
+    assert [(e.step, e.value) for e in events.Scalars("eval/bits_per_byte")] == [(7, 1.25)]
 
 
 class Broken(Logger):

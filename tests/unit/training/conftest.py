@@ -50,8 +50,10 @@ def make_trainer(tmp_path):
         run_dir.mkdir()
         machine = open_runtime(job.runtime)
         model = build_model(job.model, job.seed, machine)
-        return build_trainer(
+        trainer = build_trainer(
             job, model, tokenizer, dataset_folder(data, tokenizer), manifest, run_dir, machine, World()
         )
+        trainer.job, trainer.manifest = job, manifest
+        return trainer
 
     return make

@@ -48,7 +48,7 @@ def test_other_schedules_by_hand():
     assert shares(7, name="constant", **warm) == [0.5, 1, 1, 1, 1, 1, 1]
     assert shares(1, name="linear", warmup_steps=0) == [1.0]
     with pytest.raises(UserError, match="schedule.name=cosin: expected one of cosine, linear, wsd, constant"):
-        shares(7, name="cosin")
+        ScheduleConfig(name="cosin")
 
 
 def test_warm_up():
@@ -210,19 +210,19 @@ def test_gradient_is_clipped(make_trainer):
 
 def poison(trainer, steps):
     """Make the loss of these steps NaN, by a weight that is NaN while they are computed."""
-    train_step = trainer.train_step
+    launch_step = trainer.launch_step
 
     def poisoned(step):
         weight = trainer.model.norm_f.weight
         kept = weight.detach().clone()
         if step in steps:
             weight.data[0] = torch.nan
-        figures = train_step(step)
+        result = launch_step(step)
         if step in steps:
             weight.data.copy_(kept)
-        return figures
+        return result
 
-    trainer.train_step = poisoned
+    trainer.launch_step = poisoned
 
 
 def test_a_step_whose_loss_is_no_number_is_skipped_and_counted(make_trainer):
@@ -230,12 +230,12 @@ def test_a_step_whose_loss_is_no_number_is_skipped_and_counted(make_trainer):
     poison(trainer, {1, 2, 4})
     updates = []
     trainer.update.optimizer.step = lambda step=trainer.update.optimizer.step: (
-        updates.append(trainer.progress.step),
+        updates.append(trainer.state.step),
         step(),
     )
     trainer.run()
     assert updates == [0, 3, 5]
-    assert (trainer.update.skips.total, trainer.update.skips.in_a_row) == (3, 0)
+    assert (trainer.state.skipped_steps, trainer.state.skipped_in_a_row) == (3, 0)
     assert all(parameter.isfinite().all() for parameter in trainer.model.parameters())
     lines = [json.loads(line, parse_constant=pytest.fail) for line in trainer.metrics.path.read_text().splitlines()]
     assert [line["loss"] is None for line in lines if "loss" in line] == [False, True, True, False, True, False]
@@ -250,7 +250,7 @@ def test_too_many_skips_in_a_row_stop_the_run(make_trainer):
         UserError, match=r"step 7: loss nan.*first wte.weight; 3 steps in a row .*max_skips=2.*optimizer.lr"
     ):
         trainer.run()
-    assert trainer.update.skips.total == 5
+    assert trainer.state.skipped_steps == 5
     saved = make_trainer("again", max_steps=9)
     saved.checkpoints.load((trainer.checkpoints.folder / "last").resolve())
     assert all(parameter.isfinite().all() for parameter in saved.model.parameters())
@@ -311,13 +311,13 @@ def test_best_is_the_lowest_validation_loss_that_is_a_number(make_trainer):
     trainer.run()
     best.append((trainer.checkpoints.folder / "best").resolve().name)
     assert best == ["best", "step_00000001", "step_00000001", "step_00000003", "step_00000003"]
-    assert trainer.progress.best_val_loss == 2.0
+    assert trainer.state.best_val_loss == 2.0
 
 
 def test_validation_leaves_training_as_it_was(make_trainer):
     often = make_trainer("often", eval_every=1, model={"dropout": 0.2})
     once = make_trainer("once", eval_every=0, checkpoint_every=0, log_every=3, model={"dropout": 0.2})
-    final = [trainer.run() for trainer in (often, once)]
+    final = [trainer.run().validation for trainer in (often, once)]
     assert final[0] == final[1]
     losses = [
         {line["step"]: line["loss"] for line in read_lines(trainer.metrics.path) if "loss" in line}
@@ -332,7 +332,7 @@ def test_a_finished_run_is_only_validated(make_trainer):
     trainer = make_trainer("run")
     result = trainer.run()
     lines = trainer.metrics.path.read_text()
-    assert trainer.run() == result
+    assert trainer.run().validation == result.validation
     assert trainer.metrics.path.read_text() == lines
 
 

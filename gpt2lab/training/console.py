@@ -1,0 +1,84 @@
+"""What a run prints: a header before the first step, warnings about its size, and a table at the end."""
+
+import logging
+import math
+from collections.abc import Sequence
+
+from gpt2lab.evaluation.scoring import Perplexity
+from gpt2lab.training.estimates import Estimate
+from gpt2lab.training.plan import RunPlan
+from gpt2lab.training.references import Reference
+
+log = logging.getLogger(__name__)
+
+MANY_EPOCHS = 4
+"""passes over the corpus up to which repeated text is about as good as new (Muennighoff et al. 2023, section 6)"""
+
+
+def header(plan: RunPlan, estimate: Estimate | None = None) -> str:
+    """The lines printed before the first step; each fits into 80 columns unless a name or path is long."""
+    model = plan.model
+    variants = f"positions {model.positions.name}, norm {model.norm.name}, mlp {model.mlp.name}"
+    product = (
+        f"= {plan.micro_batch_size} sequences x {plan.sequence_length} tokens x {plan.micro_batches} micro-batches"
+        + (f" x {plan.processes} processes" if plan.processes > 1 else "")
+    )
+    device = plan.device_name if plan.processes == 1 else f"{plan.processes} x {plan.device_name}"
+    lines = [
+        ("model", f"{model.n_layer} layers x {model.n_embd}, {model.n_head} heads, context {model.block_size:,}"),
+        ("", variants),
+        ("parameters", f"{plan.parameters:,}"),
+        ("data", f"{plan.data_name}, {plan.train_tokens:,} tokens, tokenizer {plan.tokenizer}"),
+        ("run", f"{plan.total_steps:,} steps = {plan.tokens:,} tokens = {plan.epochs:.3g} epochs"),
+        ("batch", f"{plan.batch_tokens:,} tokens"),
+        ("", product),
+        (
+            "learning rate",
+            f"{plan.peak_lr:.2g}, {plan.optimizer}, {plan.schedule}, {plan.warmup_steps:,} warm-up steps",
+        ),
+        ("device", f"{device}, {plan.precision}"),
+    ]
+    if estimate:
+        memory = readable_bytes(estimate.memory_bytes)
+        lines.append(("estimate", f"about {readable_time(estimate.seconds)}, {memory} of memory"))
+    lines.append(("run directory", str(plan.run_dir)))
+    return "\n".join(f"{name:<14}  {text}" for name, text in lines)
+
+
+def warn_about_size(plan: RunPlan) -> None:
+    """Log a warning, with numbers, where the corpus is far too small for the run."""
+    if plan.epochs > MANY_EPOCHS:
+        tokens = plan.epoch_sequences * plan.sequence_length * MANY_EPOCHS
+        log.warning(
+            "%s tokens of training are %.3g passes over the %s tokens of data=%s: beyond %d passes repeated text "
+            "teaches little and is memorized; expected at most training.max_tokens=%d here, or a larger corpus "
+            "(data=fineweb_edu)",
+            f"{plan.tokens:,}", plan.epochs, f"{plan.train_tokens:,}", plan.data_name, MANY_EPOCHS, tokens,
+        )  # fmt: skip
+
+
+def closing_table(validation: Perplexity, references: Sequence[Reference], plan: RunPlan) -> str:
+    """The model's validation scores beside those of the reference models, and where the files are."""
+    rows = [("this model", validation), *((reference.name, reference.score) for reference in references)]
+    lines = [f"{'validation':<14}  {'loss':>8}  {'perplexity':>11}  {'bits per byte':>13}"]
+    lines += [
+        f"{name:<14}  {score.loss:>8.4f}  {score.token_perplexity:>11,.2f}  {score.bits_per_byte:>13.4f}"
+        for name, score in rows
+    ]
+    vocabulary = plan.model.vocab_size
+    lines.append(f"{'uniform':<14}  {math.log(vocabulary):>8.4f}  {vocabulary:>11,.2f}")
+    return "\n".join([*lines, f"run directory   {plan.run_dir}"])
+
+
+def readable_time(seconds: float) -> str:
+    """``45 s``, ``12 min``, ``3.4 h`` or ``2.1 days``."""
+    for unit, length, limit in (("s", 1, 90), ("min", 60, 5400), ("h", 3600, 48 * 3600)):
+        if seconds < limit:
+            value = seconds / length
+            return f"{value:.0f} {unit}" if value >= 10 or unit == "s" else f"{value:.1f} {unit}"
+    return f"{seconds / 86400:.1f} days"
+
+
+def readable_bytes(count: float) -> str:
+    """``512 MB``, ``3.4 GB``."""
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"

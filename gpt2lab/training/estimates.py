@@ -1,0 +1,62 @@
+"""Memory and time of a run, estimated before its first step."""
+
+import time
+from dataclasses import dataclass
+
+import torch
+
+from gpt2lab.config import RuntimeConfig
+from gpt2lab.runtime import Runtime
+from gpt2lab.training.plan import RunPlan
+
+TRIAL_SIZE, TRIAL_SECONDS = 768, 0.1
+EFFICIENCY = 0.4
+"""share of the speed of one matrix product that a whole training step usually reaches"""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Of the whole run, before its first step."""
+
+    seconds: float
+    memory_bytes: int
+    """of one process"""
+
+
+def estimate(plan: RunPlan, config: RuntimeConfig, runtime: Runtime) -> Estimate:
+    """Time and memory of the run."""
+    return Estimate(
+        seconds(plan, runtime), memory_bytes(plan, activation_checkpointing=config.activation_checkpointing)
+    )
+
+
+def memory_bytes(plan: RunPlan, *, activation_checkpointing: bool) -> int:
+    """Memory of one process for training, in bytes: weights, gradients, AdamW's moments, and kept activations.
+
+    A block keeps about 34 bytes per token and channel in 16 bits (Korthikanti et al. 2022, section 4.1, without the
+    scores, which fused attention does not keep), twice as much in float32; with activation checkpointing only its
+    float32 input, and the activations of one block at a time.
+    """
+    channels = plan.sequence_length * plan.micro_batch_size * plan.model.n_embd
+    block = channels * (68 if plan.precision == "fp32" else 34)
+    layers = plan.model.n_layer
+    activations = channels * 4 * layers + block if activation_checkpointing else block * layers
+    return 16 * plan.parameters + activations
+
+
+def seconds(plan: RunPlan, runtime: Runtime) -> float:
+    """Time of the run's steps, from the speed of a matrix product on the device; good to a factor of two or so."""
+    per_second = _matmul_flops(runtime) * EFFICIENCY * plan.processes
+    return plan.flops_per_token * plan.tokens / per_second
+
+
+def _matmul_flops(runtime: Runtime) -> float:
+    """Floating-point operations per second of a square matrix product in the run's precision."""
+    size = TRIAL_SIZE if runtime.device.type == "cpu" else 8 * TRIAL_SIZE
+    factor = torch.ones(size, size, device=runtime.device, dtype=runtime.dtype)
+    (factor @ factor).sum().item()  # the first product also loads kernels
+    started, products = time.perf_counter(), 0
+    while time.perf_counter() - started < TRIAL_SECONDS:
+        (factor @ factor)[0, 0].item()
+        products += 1
+    return products * 2 * size**3 / (time.perf_counter() - started)

@@ -1,0 +1,35 @@
+"""The evaluation of a training run, added to where the run was logged."""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from gpt2lab.runs import read_run
+from gpt2lab.runs.layout import CONFIG, SUMMARY
+from gpt2lab.training.loggers import tensorboard, weights_and_biases
+
+log = logging.getLogger(__name__)
+
+
+def log_evaluation(run_dir: Path, metrics: Mapping[str, float]) -> None:
+    """Add metrics to the W&B run and the TensorBoard files of a training run, if it has them.
+
+    A run that was not logged, and a folder that is no run, are left alone; a logger that fails only warns.
+
+    Args:
+        run_dir: the run whose model was evaluated.
+        metrics: numbers by name, such as ``bits_per_byte``; dashboards show them as ``eval/bits_per_byte``.
+    """
+    if not ((run_dir / CONFIG).is_file() and (run_dir / SUMMARY).is_file()):
+        return
+    record = read_run(run_dir)
+    settings: dict[str, Any] = record.config.get("logger") or {}
+    for name in settings.get("names") or []:
+        try:
+            if name == "wandb":
+                weights_and_biases.log_evaluation(run_dir, record.summary["run_id"], settings["project"], metrics)
+            elif name == "tensorboard":
+                tensorboard.log_evaluation(run_dir, metrics, record.summary["steps"])
+        except Exception as error:  # no failure of a dashboard may stop an evaluation
+            log.warning("logger %s failed (eval.json has everything): %s", name, error)

@@ -1,0 +1,43 @@
+"""Running out of memory: one line that says what to type, instead of a traceback."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from gpt2lab.config import UserError
+
+
+@contextmanager
+def explaining_out_of_memory(what: str, advice: str) -> Iterator[None]:
+    """Turn an out-of-memory error of the block, of a GPU or of the host, into a ``UserError``.
+
+    Args:
+        what: the work that needed the memory, as in "out of memory in <what>".
+        advice: what to type.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
+            raise
+        raise UserError(f"out of memory in {what}: {advice}") from error
+
+
+def smaller_micro_batch(micro_batch_size: int, sequences: int) -> str:
+    """What to type when a forward pass does not fit.
+
+    Args:
+        micro_batch_size: sequences of the forward pass.
+        sequences: sequences of this process's part of the batch, which micro-batches must divide.
+    """
+    smaller = next((n for n in range(micro_batch_size - 1, 0, -1) if sequences % n == 0), None)
+    first = f"training.micro_batch_size={smaller}, which gives the same steps, or " if smaller else ""
+    return f"type {first}runtime.activation_checkpointing=true"
+
+
+MODEL_ADVICE = (
+    "weights, gradients and AdamW's two moments take 16 bytes a parameter; expected a smaller model (model=gpt2_small, "
+    "model.n_layer=...) or a device with more memory (try runtime.device=cpu)"
+)
+"""What to do when the weights or the optimizer's state do not fit"""

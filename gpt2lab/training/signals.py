@@ -1,0 +1,58 @@
+"""Signals that ask a run to stop: noted at once, answered where the state can be saved, by all processes together."""
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from gpt2lab.config import StoppedError
+from gpt2lab.distributed import World
+
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+
+
+def stopped_error(number: int, step: int, run_dir: Path) -> StoppedError:
+    """The error that ends a run after signal ``number``."""
+    return StoppedError(
+        f"stopped by {signal.Signals(number).name} at step {step}, which is saved; to continue, type "
+        f"python train.py from={run_dir} resume=auto",
+        number,
+    )
+
+
+class StopRequested(BaseException):
+    """A signal was received, by this process or another; its argument is the signal's number."""
+
+
+class StopSignals:
+    """Remembers the last stop signal that this process received."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.received = 0
+
+    @contextmanager
+    def remembered(self) -> Iterator[None]:
+        """Within the block, stop signals are remembered instead of ending the process; a second SIGINT ends it."""
+
+        def remember(number: int, frame: object) -> None:
+            if self.received == number == signal.SIGINT:
+                raise KeyboardInterrupt
+            self.received = number
+
+        before = {number: signal.signal(number, remember) for number in STOP_SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def check(self) -> None:
+        """Raise ``StopRequested`` in all processes together if any of them received a signal."""
+        received = torch.zeros(signal.NSIG, dtype=torch.int32)
+        received[self.received] = 1
+        received[0] = 0
+        if number := int(self.world.sum(received).argmax()):
+            raise StopRequested(number)

@@ -1,0 +1,69 @@
+"""What a run prints."""
+
+import dataclasses
+import logging
+
+import pytest
+
+from gpt2lab.evaluation.scoring import Perplexity
+from gpt2lab.training.console import closing_table, header, readable_bytes, readable_time, warn_about_size
+from gpt2lab.training.estimates import Estimate, memory_bytes, seconds
+from gpt2lab.training.references import Reference
+
+
+@pytest.fixture
+def plan(make_trainer):
+    plan = make_trainer("run", max_steps=50).plan
+    return dataclasses.replace(plan, processes=2, micro_batch_size=2, device="cuda:0", device_name="a GPU")
+
+
+def test_header_fits_80_columns_and_multiplies_out(plan):
+    text = header(plan, Estimate(95.0, 3_400_000_000))
+    assert all(len(line) <= 80 for line in text.splitlines() if not line.startswith("run directory"))
+    assert "64 tokens\n                = 2 sequences x 16 tokens x 1 micro-batches x 2 processes" in text
+    assert "50 steps = 3,200 tokens" in text
+    assert "about 1.6 min, 3.4 GB of memory" in text
+    assert "2 x a GPU, fp32" in text
+
+
+def test_closing_table_has_the_references(plan):
+    own, other = Perplexity(200.0, 100, 300), Perplexity(400.0, 100, 300)
+    lines = closing_table(own, [Reference("bigram", other)], plan).splitlines()
+    assert lines[1].split() == ["this", "model", "2.0000", "7.39", "0.9618"]
+    assert lines[2].split() == ["bigram", "4.0000", "54.60", "1.9236"]
+    assert lines[3].split() == ["uniform", "5.5491", "257.00"]
+
+
+def test_a_corpus_that_is_far_too_small_is_a_warning_with_numbers(plan, caplog):
+    with caplog.at_level(logging.WARNING):
+        warn_about_size(dataclasses.replace(plan, total_steps=plan.epoch_sequences * 16 * 4 // 64))
+        assert not caplog.text
+        warn_about_size(dataclasses.replace(plan, total_steps=plan.epoch_sequences * 16 * 9 // 64))
+    assert "passes over the" in caplog.text
+    assert f"training.max_tokens={plan.epoch_sequences * 16 * 4}" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(7, "7 s"), (89, "89 s"), (90, "1.5 min"), (5399, "90 min"), (5400, "1.5 h"), (2e5, "2.3 days")]
+)
+def test_readable_time(value, text):
+    assert readable_time(value) == text
+
+
+def test_readable_bytes():
+    assert (readable_bytes(5.12e8), readable_bytes(3.4e9)) == ("512 MB", "3.4 GB")
+
+
+def test_memory_estimate_by_hand(plan):
+    channels, parameters = 16 * 2 * 16, 16 * plan.parameters
+    assert memory_bytes(plan, activation_checkpointing=False) == parameters + 2 * 68 * channels
+    assert memory_bytes(plan, activation_checkpointing=True) == parameters + (2 * 4 + 68) * channels
+    half = dataclasses.replace(plan, precision="bf16")
+    assert memory_bytes(half, activation_checkpointing=False) == parameters + 2 * 34 * channels
+
+
+def test_time_estimate_is_proportional_to_the_work(plan, monkeypatch, make_trainer):
+    monkeypatch.setattr("gpt2lab.training.estimates._matmul_flops", lambda runtime: 1e9)
+    one = seconds(dataclasses.replace(plan, processes=1), None)
+    assert one == pytest.approx(plan.flops_per_token * 3200 / 0.4e9)
+    assert seconds(plan, None) == pytest.approx(one / 2)

@@ -1,0 +1,46 @@
+"""Which settings a resumed run may change, compared as values."""
+
+import logging
+
+import pytest
+
+from gpt2lab.checkpoint import newest_complete
+from gpt2lab.config import TrainJob, UserError, to_dict
+from gpt2lab.training.resume import DATA_ORDER_KEYS, PROCESS_KEYS, config_differences, resume
+
+
+def test_differences_are_values_with_dotted_keys():
+    saved = {"a": {"b": 1, "c": [1, 2]}, "d": None, "resume": None}
+    current = {"a": {"b": 1, "c": [1, 3]}, "d": 0, "resume": "auto", "e": "new"}
+    differences = config_differences(saved, current)
+    assert [(d.key, d.saved, d.current) for d in differences] == [
+        ("a.c", [1, 2], [1, 3]),
+        ("d", None, 0),
+        ("e", None, "new"),
+    ]
+    assert str(differences[0]) == "a.c=[1, 3] (was [1, 2])"
+
+
+def test_keys_with_a_meaning_exist():
+    config = to_dict(TrainJob())
+    for key in DATA_ORDER_KEYS | PROCESS_KEYS:
+        values = config
+        for name in key.split("."):
+            assert name in values, key
+            values = values[name]
+
+
+@pytest.mark.parametrize(("change", "refused"), [({"data_seed": 5}, True), ({"eval_tokens": 320}, False)])
+def test_a_changed_setting_is_refused_or_reported(make_trainer, caplog, change, refused):
+    first = make_trainer("first", max_steps=2, checkpoint_every=1)
+    first.run()
+    second = make_trainer("second", max_steps=4, **change)
+    with caplog.at_level(logging.WARNING):
+        if refused:
+            with pytest.raises(UserError, match=r"training.data_seed=5 \(was None\): the data order would change"):
+                resume(second, second.job, newest_complete(first.checkpoints.folder), second.manifest)
+        else:
+            resume(second, second.job, newest_complete(first.checkpoints.folder), second.manifest)
+            assert "resumed with another setting: training.eval_tokens=320 (was 160)" in caplog.text
+            assert second.state.step == 2
+            assert second.state.run_id != first.state.run_id  # another run directory, so another run
