@@ -190,10 +190,12 @@ def test_known_keys_are_the_dataclasses():
 
 
 def test_a_misspelt_key_in_a_list_is_named():
-    with pytest.raises(UserError, match=r"^eval\.quality\.decoding: unknown key temprature .* mean temperature\?$"):
-        compose_config("eval", ["eval.quality.decoding=[{temprature: 1}]"])
-    job = compose_config("eval", ["eval=sampling", "eval.quality.decoding=[{top_k: 3}]"])
-    assert [setting.label for setting in job.eval.quality.decoding] == ["top_k=3"]
+    with pytest.raises(
+        UserError, match=r"^eval\.sample_quality\.decoding: unknown key temprature .* mean temperature\?$"
+    ):
+        compose_config("eval", ["eval.sample_quality.decoding=[{temprature: 1}]"])
+    job = compose_config("eval", ["eval=sample_quality", "eval.sample_quality.decoding=[{top_k: 3}]"])
+    assert [setting.label for setting in job.eval.sample_quality.decoding] == ["top_k=3"]
 
 
 def test_the_vocabulary_follows_the_tokenizer(tmp_path):
