@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from gpt2lab.cli.compose import CONFIG_DIR, JOBS, compose_config, config_groups, known_keys
-from gpt2lab.cli.sweeping import experiment_axes
+from gpt2lab.cli.sweeping import experiment_params
 from gpt2lab.config import SampleJob, TrainJob, UserError
 from gpt2lab.model.mlp import MLPS
 from gpt2lab.model.norms import NORMS
@@ -113,7 +113,7 @@ def test_study_is_gpt2_with_its_own_shape_and_length():
 
 
 def test_predefined_study_brings_its_axes():
-    assert experiment_axes(["+experiment=positions_x_norm"]) == {
+    assert experiment_params(["+experiment=positions_x_norm"]) == {
         "model/positions": "learned,rope",
         "model/norm": "layernorm,rmsnorm",
         "seed": "1,2,3,4,5",
