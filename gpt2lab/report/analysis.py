@@ -51,7 +51,7 @@ def analyse(
         UserError: no runs, no such condition, or no run with the metric and none that could get it.
     """
     found, record = find_runs(sweep, list(runs))
-    loaded = [load_run(folder, job.get("name") or folder.name, metric, job) for folder, job in found]
+    loaded = [load_run(folder, job.get("name") or folder.name, job) for folder, job in found]
     factors, levels = find_factors(loaded, record)
     table = _runs_table(loaded, levels, metric)
     ignored = set(allow) | {fact for fact, names in EXEMPT.items() if any(name in factors for name in names)}
