@@ -40,8 +40,8 @@ seconds = time.perf_counter() - started
     "gpt2lab": """
 import json, resource, sys, time
 from gpt2lab.config import CorpusConfig, EvalConfig, RuntimeConfig
-from gpt2lab.evaluation.perplexity.evaluate import score_corpus
-from gpt2lab.evaluation.loaded_model import Subject
+from gpt2lab.evaluation.perplexity.evaluate import evaluate_perplexity
+from gpt2lab.evaluation.text_model import TextModel
 from gpt2lab.runtime import open_runtime
 from gpt2lab.weights import open_model
 runtime = open_runtime(RuntimeConfig(device="cpu", precision="fp32"))
@@ -51,7 +51,7 @@ with open(sys.argv[2] + ".jsonl", "w") as file:
 corpus = CorpusConfig(name="files", form="documents", file=sys.argv[2] + ".jsonl")
 config = EvalConfig(protocol="lm_eval", corpus=corpus, batch_size=int(sys.argv[3]))
 started = time.perf_counter()
-nll = score_corpus(Subject(opened.model, opened.tokenizer, opened.source, runtime), config).figures["nll"]
+nll = evaluate_perplexity(TextModel(opened.model, opened.tokenizer, opened.source, runtime), config).metrics["nll"]
 seconds = time.perf_counter() - started
 """,
 }

@@ -48,9 +48,9 @@ class Runtime:
         return torch.autocast(self.device.type, dtype=self.dtype)
 
 
-def stream_seed(purpose: str, *numbers: int) -> int:
+def stream_seed(purpose: str, *parts: int | str) -> int:
     """A 63-bit seed for one use of randomness, so that no two purposes, seeds or steps share a stream."""
-    digest = hashlib.sha256(" ".join([purpose, *map(str, numbers)]).encode()).digest()
+    digest = hashlib.sha256(" ".join([purpose, *map(str, parts)]).encode()).digest()
     return int.from_bytes(digest[:8], "little") >> 1
 
 

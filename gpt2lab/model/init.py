@@ -1,7 +1,7 @@
-"""GPT-2's initialisation: N(0, 0.02) matrices, residual projections smaller, zero biases, unit gains."""
+"""GPT-2's initialization: N(0, 0.02) matrices, residual projections smaller, zero biases, unit gains."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Generator, nn
@@ -10,13 +10,18 @@ INIT_STD = 0.02
 
 
 @torch.no_grad()
-def init_weights(model: nn.Module, n_layer: int, generator: Generator | None = None) -> None:
+def init_weights(model: nn.Module, n_layer: int, generator_of: Callable[[str], Generator] | None = None) -> None:
     """Set every parameter of ``model`` in place.
 
     Matrices are drawn from N(0, 0.02), the projections that end a residual branch (``c_proj``) from
     N(0, 0.02 / sqrt(2L)), because 2L of them add up in the residual stream (Radford et al. 2019, section 2.3).
-    ``generator`` makes the draw repeatable; it lives on the parameters' device. A module may name numbers that its own
-    parameters start from: ``initial_values = {"alpha": 0.5}``.
+    A module may name numbers that its own parameters start from: ``initial_values = {"alpha": 0.5}``.
+
+    Args:
+        model: the module.
+        n_layer: L, the number of its blocks.
+        generator_of: the generator of a parameter's name, on the parameters' device. With a generator for each name,
+            models that differ in one part start from equal weights in all others. None: torch's own generator.
 
     Raises:
         TypeError: a parameter of a kind this function does not know, which would stay unset.
@@ -33,6 +38,6 @@ def init_weights(model: nn.Module, n_layer: int, generator: Generator | None = N
                 parameter.fill_(1.0)
             elif parameter.ndim == 2:
                 std = INIT_STD / math.sqrt(2 * n_layer) if name.endswith("c_proj.weight") else INIT_STD
-                parameter.normal_(0.0, std, generator=generator)
+                parameter.normal_(0.0, std, generator=generator_of(name) if generator_of else None)
             else:
-                raise TypeError(f"no initialisation for parameter {name} of shape {tuple(parameter.shape)}")
+                raise TypeError(f"no initialization for parameter {name} of shape {tuple(parameter.shape)}")

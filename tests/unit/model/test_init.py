@@ -77,6 +77,21 @@ def test_the_draw_depends_on_the_seed_alone(cpu):
     assert not any(torch.equal(first[name], other[name]) for name in first if first[name].ndim == 2)
 
 
+def test_models_that_differ_in_one_part_start_from_equal_weights_elsewhere(cpu):
+    shape = {"n_layer": 2, "n_head": 2, "n_embd": 16, "block_size": 8, "vocab_size": 20}
+    plain = build_model(ModelConfig(**shape), 5, cpu).state_dict()
+    variant = build_model(
+        ModelConfig(**shape, positions=PositionsConfig("rope"), norm=NormConfig("rmsnorm")), 5, cpu
+    ).state_dict()
+    shared = plain.keys() & variant.keys()
+    assert plain.keys() - variant.keys() == {
+        "positions.wpe.weight", "norm_f.bias", *(f"blocks.{i}.norm_{n}.bias" for i in (0, 1) for n in (1, 2)),
+    }  # fmt: skip
+    assert all(torch.equal(plain[name], variant[name]) for name in shared)
+    matrices = [value for name, value in plain.items() if value.ndim == 2 and value.shape == plain["wte.weight"].shape]
+    assert len({tuple(matrix.flatten().tolist()) for matrix in matrices}) == len(matrices)
+
+
 def test_a_parameter_of_unknown_kind_is_not_left_unset():
     module = nn.Module()
     module.kernel = nn.Parameter(torch.empty(2, 2, 2))
