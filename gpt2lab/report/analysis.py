@@ -51,13 +51,13 @@ def analyse(
         UserError: no runs, no such condition, or no run with the metric and none that could get it.
     """
     found, record = find_runs(sweep, list(runs))
-    loaded = [load_run(folder, job.get("name") or folder.name, metric, job) for folder, job in found]
+    loaded = [load_run(folder, job.get("name") or folder.name, job) for folder, job in found]
     factors, levels = find_factors(loaded, record)
     table = _runs_table(loaded, levels, metric)
     ignored = set(allow) | {fact for fact, names in EXEMPT.items() if any(name in factors for name in names)}
     lengths = _set_apart(table, ignored)
     warnings = _warnings(loaded, table, metric)
-    conditions = _conditions(table, levels)
+    conditions = sorted(_conditions(table, levels), key=lambda condition: _place(condition, factors))
     if not any(condition.values or condition.diverged for condition in conditions):
         warnings.insert(0, f"No run has {metric} yet.")
     chosen = _find_baseline(conditions, factors, baseline)
@@ -215,7 +215,9 @@ def _warnings(loaded: Sequence[LoadedRun], table: Sequence[Run], metric: str) ->
             groups[row.apart].append(row.name)
         elif not row.is_counted:
             reason = f"status {row.status}" if row.status != "completed" else f"no {metric}"
-            groups[f"{reason}{': ' + row.error if row.error else ''}; rerun with the same seed"].append(row.name)
+            if row.error:
+                reason = f"failed: {row.error}"
+            groups[f"{reason}; rerun with the same seed"].append(row.name)
     for reason, names in groups.items():
         shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
         warnings.append(f"Not compared: {shown} ({reason}).")
@@ -258,6 +260,11 @@ def _conditions(table: Sequence[Run], levels: Sequence[dict[str, str]]) -> list[
             )
         )
     return conditions
+
+
+def _place(condition: Condition, factors: dict[str, list[str]]) -> list[int]:
+    """Where a condition stands in the grid: the first value of every axis comes first."""
+    return [values.index(condition.levels[key]) if key in condition.levels else -1 for key, values in factors.items()]
 
 
 def _outcomes(condition: Condition) -> Outcomes:

@@ -13,6 +13,8 @@ from gpt2lab.statistics.blocks import factorial_effects
 from gpt2lab.statistics.multiple import bonferroni_critical, holm
 from gpt2lab.statistics.paired import seeds_needed, smallest_sign_flip_p
 
+MOST_SENTENCES = 4
+"""comparisons that get a sentence each on noise; of more only the noisiest does, the table has all"""
 CHAOTIC = 0.2
 """below this correlation over seeds, pairing fails"""
 NO_SPEED_UP = (
@@ -33,10 +35,14 @@ def banner(conditions: Sequence[Condition], margin: float, metric: str) -> str:
         return ""
     sd = max(c.sd for c in comparisons if c.sd is not None)
     needed = seeds_needed(sd, margin, len(comparisons))
-    advice = f"{needed} seeds" if needed else "more than 1,000 seeds, or a calmer recipe,"
+    advice = (
+        f"About {needed} seeds would detect the margin."
+        if needed
+        else "No practical number of seeds would detect it: a calmer recipe is needed."
+    )
     return (
         f"Under-powered: a true difference below {worst:.4f} {UNITS.get(metric, metric)} is missed more than one time "
-        f"in five, and the margin is {margin:g}. About {advice} would detect the margin."
+        f"in five, and the margin is {margin:g}. {advice}"
     )
 
 
@@ -90,7 +96,8 @@ def noise(conditions: Sequence[Condition], baseline: Condition, margin: float) -
             f"{number(baseline.sd)}."
         )
     compared = [c for c in conditions if c.comparison and c.comparison.sd is not None]
-    for condition in compared:
+    shown = compared if len(compared) <= MOST_SENTENCES else [max(compared, key=_spread)]
+    for condition in shown:
         c = condition.comparison
         assert c is not None
         assert c.sd is not None
@@ -106,7 +113,7 @@ def noise(conditions: Sequence[Condition], baseline: Condition, margin: float) -
 
 def warnings(conditions: Sequence[Condition], test: str) -> list[str]:
     """Chaotic pairing, two modes, few seeds, divergence, tests that disagree."""
-    found = []
+    found = _chaos(conditions)
     for condition in conditions:
         c = condition.comparison
         if condition.two_modes:
@@ -119,11 +126,6 @@ def warnings(conditions: Sequence[Condition], test: str) -> list[str]:
             found.append(f"{condition.name}: one seed, so no interval and no test.")
         if c is None:
             continue
-        if c.correlation < CHAOTIC:
-            found.append(
-                f"{condition.name}: pairing fails, training is chaotic (r = {number(c.correlation, 2)} over seeds, "
-                f"below {CHAOTIC}); a calmer recipe, such as a longer warm-up, saves more than extra seeds."
-            )
         if not c.seeds:
             found.append(f"{condition.name}: no seed in common with the baseline.")
         if c.fisher_p is not None:
@@ -135,6 +137,24 @@ def warnings(conditions: Sequence[Condition], test: str) -> list[str]:
                 f"[{c.own_interval[0]:+.4f}, {c.own_interval[1]:+.4f}]."
             )
     return found
+
+
+def _spread(condition: Condition) -> float:
+    c = condition.comparison
+    return c.sd if c is not None and c.sd is not None else 0.0
+
+
+def _chaos(conditions: Sequence[Condition]) -> list[str]:
+    """One warning for all conditions whose runs do not go along with the baseline's."""
+    chaotic = {c.name: c.comparison.correlation for c in conditions if c.comparison}
+    chaotic = {name: r for name, r in chaotic.items() if r < CHAOTIC}
+    if not chaotic:
+        return []
+    return [
+        f"Pairing fails, training is chaotic: r over seeds is below {CHAOTIC} for "
+        + "; ".join(f"{name} ({number(r, 2)})" for name, r in chaotic.items())
+        + ". A calmer recipe, such as a longer warm-up, saves more than extra seeds."
+    ]
 
 
 def _disagree(first: tuple[float, float], second: tuple[float, float]) -> bool:

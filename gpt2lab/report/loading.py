@@ -28,8 +28,6 @@ class LoadedRun:
     environment: dict[str, Any]
     summary: dict[str, Any]
     curves: Curves
-    last_values: list[float]
-    """the metric at its last evaluations, oldest first"""
     broken_lines: int
     problems: list[str]
     job: dict[str, Any]
@@ -70,7 +68,7 @@ def _is_inside_run(config: Path, sweep: Path) -> bool:
     return any((folder / CONFIG).is_file() for folder in above if folder != sweep and sweep in folder.parents)
 
 
-def load_run(folder: Path, name: str, metric: str, job: dict[str, Any]) -> LoadedRun:
+def load_run(folder: Path, name: str, job: dict[str, Any]) -> LoadedRun:
     """Read one run; what cannot be read is named in ``problems``."""
     problems = []
     config: dict[str, Any] = {}
@@ -83,8 +81,7 @@ def load_run(folder: Path, name: str, metric: str, job: dict[str, Any]) -> Loade
     environment, other = read_object(folder / ENVIRONMENT)
     problems += [text for text in (problem, other) if text]
     lines, broken = read_metrics(folder / METRICS)
-    values = [float(line[metric]) for line in lines if isinstance(line.get(metric), int | float)]
-    return LoadedRun(folder, name, config, environment, summary, curves_of(lines), values, broken, problems, job)
+    return LoadedRun(folder, name, config, environment, summary, curves_of(lines), broken, problems, job)
 
 
 def read_object(path: Path) -> tuple[dict[str, Any], str]:
@@ -130,17 +127,17 @@ def curves_of(lines: list[dict[str, Any]]) -> Curves:
     seconds, reached = 0.0, 0.0
     for line in lines:
         tokens = line.get("tokens")
-        if not isinstance(tokens, int | float):
+        if tokens is None:
             continue
         rate = line.get("tokens_per_second")
         if rate:
             seconds += (tokens - reached) / rate
             reached = tokens
         now = line.get("wall_seconds") or seconds
-        if line.get("loss") is not None:
-            train.append((tokens, now, line["loss"]))
-        if line.get("val_loss") is not None:
-            validation.append((tokens, now, line["val_loss"]))
+        if (loss := line.get("loss")) is not None:
+            train.append((tokens, now, loss))
+        if (loss := line.get("val_loss")) is not None:
+            validation.append((tokens, now, loss))
     train_LX = bin_means(np.array(train, dtype=float).reshape(-1, 3))
     val_LX = np.array(validation, dtype=float).reshape(-1, 3)
     if len(val_LX) > POINTS:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -170,6 +170,5 @@ class ReportResult:
     effects: list[EffectRow] = field(default_factory=list)
     tuning: list[TuningCurve] = field(default_factory=list)
     documents: list[DocumentRow] = field(default_factory=list)
-    pairs: list[dict[str, Any]] = field(default_factory=list)
     speed_up_note: str = ""
     files: list[Path] = field(default_factory=list)

@@ -69,21 +69,23 @@ def overall_verdict(conditions: list[Condition], baseline: str, metric: str, mar
         assert compared[0].comparison is not None
         return compared[0].comparison.sentence
     unit = UNITS.get(metric, metric)
+    if set(groups) == {"undecided"}:
+        return f"Undecided: this study cannot tell any of the {len(compared)} other conditions from {baseline}."
     words = {
         "better": f"better than {baseline}",
         "worse": f"worse than {baseline}",
-        "equivalent": f"equivalent to it within ±{margin:g} {unit}",
-        "undecided": "undecided",
+        "equivalent": f"equivalent to {baseline} within ±{margin:g} {unit}",
+        "undecided": f"undecided against {baseline}",
     }
     parts = [
         f"{_listed(groups[verdict])} {'is' if len(groups[verdict]) == 1 else 'are'} {words[verdict]}"
         for verdict in ("better", "worse", "equivalent", "undecided")
         if verdict in groups
     ]
-    return "; ".join(parts) + "."
+    return ". ".join(parts) + "."
 
 
 def _listed(names: list[str]) -> str:
     if len(names) > 4:
-        return f"{', '.join(names[:3])} and {len(names) - 3} more conditions"
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+        return f"{'; '.join(names[:3])}; and {len(names) - 3} more conditions"
+    return names[0] if len(names) == 1 else f"{'; '.join(names[:-1])}; and {names[-1]}"

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from gpt2lab.cli.compose import CONFIG_DIR, JOBS, compose_config, config_groups, known_keys
-from gpt2lab.cli.sweeping import experiment_axes
+from gpt2lab.cli.sweeping import experiment_params
 from gpt2lab.config import SampleJob, TrainJob, UserError
 from gpt2lab.model.mlp import MLPS
 from gpt2lab.model.norms import NORMS
@@ -113,7 +113,7 @@ def test_study_is_gpt2_with_its_own_shape_and_length():
 
 
 def test_predefined_study_brings_its_axes():
-    assert experiment_axes(["+experiment=positions_x_norm"]) == {
+    assert experiment_params(["+experiment=positions_x_norm"]) == {
         "model/positions": "learned,rope",
         "model/norm": "layernorm,rmsnorm",
         "seed": "1,2,3,4,5",
@@ -152,6 +152,14 @@ def test_overrides_reach_the_job():
         (["model/positions=learned", "model.positions.rope_fractoin=1"], ["rope_fractoin"]),
         (["model.mlp.hidden_dim=wide"], ["model.mlp.hidden_dim=wide", "Integer"]),
         (["nonsense"], ["nonsense"]),
+        (["optimizer.name=adam"], ["optimizer.name=adam: expected one of adamw, muon; did you mean adamw?"]),
+        (["schedule.name=cosin"], ["schedule.name=cosin", "did you mean cosine?"]),
+        (["model.positions.name=rop"], ["model.positions.name=rop", "did you mean rope?"]),
+        (["model.norm.name=x"], ["model.norm.name=x", "layernorm, rmsnorm"]),
+        (["model.mlp.name=x"], ["model.mlp.name=x", "swiglu"]),
+        (["logger.names=[wandbb]"], ["logger.names=wandbb", "did you mean wandb?"]),
+        (["~model"], ["~model: nothing can be left out", "try model=VALUE"]),
+        (["~optimizer"], ["~optimizer"]),
     ],
 )
 def test_mistakes_are_one_line(overrides, fragments):

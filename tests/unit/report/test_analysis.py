@@ -60,6 +60,11 @@ def test_undecided_is_never_called_equal(tmp_path):
     assert any("cannot reach 0.05" in line for line in report.method)
 
 
+def test_study_without_any_answer_says_so_first(tmp_path):
+    report = analyse(write_sweep(tmp_path / "s", seeds=4, noise=0.3, block=0.01))
+    assert report.verdict.startswith("Undecided: this study cannot tell any of the 3 other conditions")
+
+
 def test_named_baseline_by_its_name_or_its_values(tmp_path):
     folder = write_sweep(tmp_path / "s")
     for name in ("positions=rope, norm=layernorm", "positions=rope,norm=layernorm", "rope,layernorm"):
@@ -151,7 +156,7 @@ def test_chaotic_training_is_named(tmp_path):
         change_summary(of(folder, "rope", seed), val_loss=rope)
     report = analyse(folder)
     assert report.conditions[1].comparison.correlation < 0.2
-    assert any("pairing fails, training is chaotic" in warning for warning in report.warnings)
+    assert any("Pairing fails, training is chaotic" in warning for warning in report.warnings)
 
 
 def test_two_kinds_of_outcome_are_flagged(tmp_path):
