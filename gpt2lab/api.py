@@ -5,10 +5,10 @@ from pathlib import Path
 
 from gpt2lab.config import RuntimeConfig, SamplingConfig, UserError
 from gpt2lab.evaluation.corpora.formats import Corpus, Document
-from gpt2lab.evaluation.loaded_model import Subject
 from gpt2lab.evaluation.perplexity.evaluate import summarise
 from gpt2lab.evaluation.perplexity.protocols import Stream
 from gpt2lab.evaluation.scoring import Perplexity, score_tokens
+from gpt2lab.evaluation.text_model import TextModel
 from gpt2lab.generation import generate_stream
 from gpt2lab.generation.text import Continuation
 from gpt2lab.runtime import open_runtime
@@ -20,7 +20,7 @@ from gpt2lab.weights import find_stored_model, open_model
 __all__ = ["generate", "load_model", "load_tokenizer", "perplexity"]
 
 
-def load_model(where: str | Path | None = None, *, device: str = "auto", precision: str = "auto") -> Subject:
+def load_model(where: str | Path | None = None, *, device: str = "auto", precision: str = "auto") -> TextModel:
     """Return a model in evaluation mode, with its tokenizer: ``.model`` is the GPT, ``.tokenizer`` its tokenizer.
 
     Args:
@@ -34,7 +34,7 @@ def load_model(where: str | Path | None = None, *, device: str = "auto", precisi
     """
     runtime = open_runtime(RuntimeConfig(device=device, precision=precision))
     opened = open_model(None if where is None else str(where), runtime.device)
-    return Subject(opened.model, opened.tokenizer, opened.source, runtime)
+    return TextModel(opened.model, opened.tokenizer, opened.source, runtime)
 
 
 def load_tokenizer(where: str | Path) -> Tokenizer:
@@ -54,7 +54,7 @@ def load_tokenizer(where: str | Path) -> Tokenizer:
 
 
 def generate(
-    model: Subject,
+    model: TextModel,
     prompt: str,
     *,
     max_new_tokens: int = 128,
@@ -88,7 +88,7 @@ def generate(
     return Continuation((token for _, token in drawn), tokenizer, max_new_tokens, stop).finish().text
 
 
-def perplexity(model: Subject, text: str, *, stride: int | None = None, batch_size: int = 8) -> Perplexity:
+def perplexity(model: TextModel, text: str, *, stride: int | None = None, batch_size: int = 8) -> Perplexity:
     """Return how well a model predicts a text: ``token_perplexity``, ``word_perplexity``, ``bits_per_byte``, ``nll``.
 
     The text is one document that begins after the model's own token for that; each of its tokens is scored once, with

@@ -1,10 +1,10 @@
-"""Checkpoints: named stateful parts in a folder that is either complete and verified, or ignored.
+"""Checkpoints: the states of named parts in a folder that is either complete and verified, or ignored.
 
     parts -> step_00000100.tmp/ (a file a part, then checkpoint.json with sizes and hashes) -> rename -> step_00000100/
 
-Parts whose state is a flat dict of tensors (the model) become ``NAME.safetensors``, the others ``NAME.pt``, which holds
-tensors and plain values only and so loads with ``torch.load(weights_only=True)``. The links ``last`` and ``best`` point
-to two of the folders; the newest ``keep`` and the best one stay, older ones are deleted.
+A part whose state is a flat dict of tensors (the model) becomes ``NAME.safetensors``. Any other becomes ``NAME.pt``,
+which holds tensors and plain values only, so that ``torch.load(weights_only=True)`` reads it. The links ``last`` and
+``best`` point to two of the folders. The newest ``keep`` folders and the best one stay; older ones are deleted.
 """
 
 import errno
@@ -33,14 +33,14 @@ log = logging.getLogger(__name__)
 
 
 class Stateful(Protocol):
-    """Anything that can be saved: it gives its state as tensors and plain values, and takes it back."""
+    """Anything that can be saved: its state consists of tensors and plain values."""
 
     def state_dict(self) -> dict[str, Any]:
-        """The state."""
+        """Return the state."""
         ...
 
     def load_state_dict(self, state: dict[str, Any]) -> Any:
-        """Continue from a state."""
+        """Restore a state."""
         ...
 
 
@@ -72,7 +72,7 @@ class CheckpointManager:
     def save(self, step: int, *, best: bool) -> Path:
         """Write the checkpoint of this step; return its folder.
 
-        The link ``last`` (and ``best``) comes to point to it, and those no longer kept are deleted.
+        The link ``last`` (and ``best``) then points to it, and older checkpoints beyond ``keep`` are deleted.
 
         Raises:
             UserError: the disk is full, or the like; earlier checkpoints are untouched.
@@ -81,7 +81,7 @@ class CheckpointManager:
         return self._folder_of(step)
 
     def wait(self) -> None:
-        """Return when everything saved is on the disk; errors are those of ``save``."""
+        """Wait until everything saved is on the disk; errors are those of ``save``."""
 
     def _states(self) -> dict[str, dict[str, Any]]:
         return {name: part.state_dict() for name, part in self.parts.items()}
@@ -132,7 +132,7 @@ class CheckpointManager:
         self._prune()
 
     def load(self, checkpoint: Path) -> None:
-        """Give every part its state back.
+        """Restore the state of every part.
 
         Raises:
             IncompleteCheckpointError: a file is missing or damaged.
@@ -154,7 +154,7 @@ class CheckpointManager:
 
 
 class BackgroundCheckpoints(CheckpointManager):
-    """Copies the state and writes it in a thread while the run goes on; takes memory for one more state."""
+    """Copies the state and writes it in a thread during the next steps; takes memory for one more state."""
 
     def __init__(
         self,
@@ -169,7 +169,7 @@ class BackgroundCheckpoints(CheckpointManager):
         self.pending: Future[None] | None = None
 
     def save(self, step: int, *, best: bool) -> Path:
-        """Begin to write; an error of the one before comes out here, as those of this one do at the next call."""
+        """Start to write; errors of the previous checkpoint are raised here, those of this one at the next call."""
         self.wait()
         states = _copied(self._states())
         self.pending = self.writer.submit(self._write, step, states, best=best)
@@ -183,12 +183,12 @@ class BackgroundCheckpoints(CheckpointManager):
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
-    """The checkpoint folders under ``folder``, newest first, complete or not."""
+    """Return the checkpoint folders under ``folder``, newest first, complete or not."""
     return sorted((path for path in folder.glob("step_*") if path.suffix != ".tmp"), reverse=True)
 
 
 def newest_complete(folder: Path) -> Path | None:
-    """The newest checkpoint under ``folder`` that verifies; each newer one that does not is logged with the reason."""
+    """Return the newest checkpoint under ``folder`` that verifies; log why newer ones do not."""
     for checkpoint in list_checkpoints(folder):
         try:
             verify_checkpoint(checkpoint)
@@ -220,7 +220,7 @@ def verify_checkpoint(checkpoint: Path) -> dict[str, Any]:
 
 
 def read_manifest(checkpoint: Path) -> dict[str, Any]:
-    """The manifest of a checkpoint whose files are not looked at.
+    """Return the manifest of a checkpoint, without a check of its files.
 
     Raises:
         IncompleteCheckpointError: it is missing, damaged, or of a newer format.
@@ -239,7 +239,7 @@ def read_manifest(checkpoint: Path) -> dict[str, Any]:
 
 
 def read_part(checkpoint: Path, manifest: dict[str, Any], name: str) -> dict[str, Any]:
-    """The state of one part, on the CPU.
+    """Return the state of one part, on the CPU.
 
     Raises:
         UserError: the checkpoint has no such part, or its file does not parse.
@@ -256,7 +256,7 @@ def read_part(checkpoint: Path, manifest: dict[str, Any], name: str) -> dict[str
 
 
 def _require_space(folder: Path, needed: int) -> None:
-    """Raise ``OSError`` unless the disk has room: found before a file is begun, it costs nothing."""
+    """Raise ``OSError`` unless the disk has room for ``needed`` bytes, before a file is written."""
     if shutil.disk_usage(folder).free < needed:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 

@@ -25,9 +25,11 @@ from gpt2lab.config import (
     EvalJob,
     ExportJob,
     PrepareJob,
+    ReportJob,
     SampleJob,
     TrainJob,
     UserError,
+    did_you_mean,
     from_dict,
 )
 from gpt2lab.config.tokenizer import vocab_size_of
@@ -38,10 +40,14 @@ JOBS: dict[str, type] = {
     "eval": EvalJob,
     "sample": SampleJob,
     "export": ExportJob,
+    "report": ReportJob,
 }
 """commands whose configuration Hydra composes"""
 
-FREE_TEXT = ("prompt",)
+VARIANT_GROUPS = ("model/positions", "model/norm", "model/mlp", "optimizer", "schedule", "tokenizer")
+"""groups whose files have the names of the variants"""
+
+FREE_TEXT = ("prompt", "baseline")
 """Keys whose value is taken as it is typed: a prompt may hold commas, quotes and brackets, which Hydra would parse."""
 
 
@@ -86,6 +92,8 @@ def compose_values(name: str, overrides: Iterable[str] = (), *, with_hydra: bool
     Raises:
         UserError: an unknown key or group, or a value of the wrong type.
     """
+    overrides = list(overrides)
+    refuse_removals(overrides)
     try:
         with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3", job_name=name):
             typed = [literal_text(override) for override in overrides]
@@ -95,10 +103,51 @@ def compose_values(name: str, overrides: Iterable[str] = (), *, with_hydra: bool
 
 
 def to_job(values: DictConfig) -> Any:
-    """Build, and so check, the dataclasses; a key added with ``+`` that they do not have is a ``UserError``."""
+    """Build, and so check, the dataclasses.
+
+    Raises:
+        UserError: a key added with ``+`` that they do not have, a variant that no file of configs/ describes, values
+            that do not fit each other.
+    """
     job_class: Any = OmegaConf.get_type(values)
     plain: Any = OmegaConf.to_container(values, resolve=True, throw_on_missing=True)
-    return from_dict(job_class, plain)
+    job = from_dict(job_class, plain)
+    check_variants(plain)
+    return job
+
+
+def check_variants(values: dict[str, Any]) -> None:
+    """Refuse the name of a variant that its group does not have, before data is prepared or a file written.
+
+    ``optimizer=sgd`` is refused by Hydra, ``optimizer.name=sgd`` only here.
+    """
+    for group in VARIANT_GROUPS:
+        *parents, last = group.split("/")
+        node: Any = values
+        for part in (*parents, last):
+            node = node.get(part, {})
+        if "name" in node and node["name"] not in (known := variants_of(group)):
+            key = f"{group.replace('/', '.')}.name"
+            raise UserError(
+                f"{key}={node['name']}: expected one of {', '.join(known)}{did_you_mean(str(node['name']), known)}"
+            )
+    for name in values.get("logger", {}).get("names", []):
+        known = [logger for logger in variants_of("logger") if logger != "jsonl"]  # metrics.jsonl is always written
+        if name not in known:
+            raise UserError(f"logger.names={name}: expected {', '.join(known)}{did_you_mean(name, known)}")
+
+
+def variants_of(group: str) -> list[str]:
+    """The files of a group: ``learned``, ``rope``, ... of ``model/positions``."""
+    return sorted(path.stem for path in (CONFIG_DIR / group).glob("*.yaml"))
+
+
+def refuse_removals(overrides: Iterable[str]) -> None:
+    """Refuse ``~KEY``: what is removed would come back as a default that nobody chose (``~model`` as GPT-2 small)."""
+    for override in overrides:
+        if override.startswith("~"):
+            key = override[1:].partition("=")[0]
+            raise UserError(f"{override}: nothing can be left out; expected another value; try {key}=VALUE")
 
 
 def explain_override(error: BaseException, name: str) -> UserError:

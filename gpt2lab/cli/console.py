@@ -3,11 +3,14 @@
 import logging
 import os
 import sys
+import time
 import warnings
 from logging.handlers import MemoryHandler
 from typing import TextIO
 
 from tqdm import tqdm
+
+WAIT_SECONDS = 5.0
 
 
 class ConsoleHandler(logging.Handler):
@@ -34,6 +37,20 @@ def open_console(level: int = logging.INFO, stream: TextIO = sys.stdout) -> None
 
 
 def print_error(message: str) -> None:
-    """Say in a line what went wrong; of several processes the first on each machine says it."""
-    if os.environ.get("LOCAL_RANK", "0") == "0":
+    """Print in a line what went wrong; the first of several processes prints for all."""
+    if os.environ.get("RANK", "0") == "0":
         print(f"error: {message}", file=sys.stderr)
+
+
+def print_own_error(message: str) -> None:
+    """Print what went wrong in this process, which need not have gone wrong in the others.
+
+    Most mistakes are found by all processes. The first one then prints, ends, and is the end of the others while they
+    wait here; one that is still there has an error of its own.
+    """
+    rank = os.environ.get("RANK", "0")
+    if rank == "0":
+        print_error(message)
+    else:
+        time.sleep(WAIT_SECONDS)
+        print(f"error in process {rank}: {message}", file=sys.stderr)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from gpt2lab.cli.compose import CONFIG_DIR, JOBS, config_groups
+from gpt2lab.cli.compose import JOBS, config_groups, variants_of
 from gpt2lab.config import SweepConfig
 from gpt2lab.config.data import DATA_SOURCES, DataConfig
 
@@ -44,6 +44,7 @@ MAIN_KEYS: dict[str, dict[str, list[str]]] = {
         "how": ["prepare.num_workers", "prepare.overwrite", "verify", "inspect"],
     },
     "export": {"what": ["checkpoint", "out"]},
+    "report": {"what": ["sweep", "runs", "out"], "how": ["baseline", "metric", "margin", "allow", "wandb"]},
 }
 """keys that ``--help`` shows, by heading; a slash names a group of configs/"""
 
@@ -100,10 +101,8 @@ def help_page(name: str, width: int) -> str:
         lines.append(heading)
         for key in keys:
             setting = settings.get(key)
-            if key in groups:
-                text = " | ".join(sorted(path.stem for path in (CONFIG_DIR / key).glob("*.yaml")))
-            else:
-                text = setting.meaning if setting else ""
+            meaning = setting.meaning if setting else ""
+            text = " | ".join(variants_of(key)) if key in groups else meaning
             lines.append(textwrap.fill(text, width, initial_indent=f"  {key + '=':<28}", subsequent_indent=" " * 30))
         lines.append("")
     lines += [

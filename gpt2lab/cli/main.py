@@ -18,8 +18,8 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from gpt2lab.cli.compose import CONFIG_DIR, explain_override, literal_text, to_job
-from gpt2lab.cli.console import open_console, print_error
+from gpt2lab.cli.compose import CONFIG_DIR, explain_override, literal_text, refuse_removals, to_job
+from gpt2lab.cli.console import open_console, print_error, print_own_error
 from gpt2lab.cli.help import help_page
 from gpt2lab.cli.launching import launch_processes, typed_command
 from gpt2lab.cli.rerun import is_rerun, job_from_record
@@ -31,6 +31,7 @@ COMMANDS = {
     "prepare": ("gpt2lab.commands.preparation", "prepare"),
     "sample": ("gpt2lab.commands.sampling", "sample"),
     "export": ("gpt2lab.commands.exporting", "export"),
+    "report": ("gpt2lab.commands.reporting", "report"),
 }
 """module and function of each command"""
 
@@ -63,7 +64,7 @@ def run_command(name: str) -> NoReturn:
     try:
         status = run_sweep(name) if MULTIRUN & set(sys.argv[1:]) else run_job(name)
     except UserError as error:
-        print_error(one_line(error))
+        print_own_error(one_line(error))
         status = USER_ERROR_STATUS
     except RankFailedError as error:
         print_error(str(error))
@@ -77,7 +78,7 @@ def run_command(name: str) -> NoReturn:
     except OSError as error:
         if error.filename is None:  # not about a file: a defect of gpt2lab, which needs its traceback
             raise
-        print_error(f"{error.filename}: {error.strerror}")
+        print_own_error(f"{error.filename}: {error.strerror}")
         status = USER_ERROR_STATUS
     sys.exit(status)
 
@@ -102,6 +103,7 @@ def run_job(name: str) -> int:
     if name == "train" and is_rerun(sys.argv[1:]):
         run_composed(name, job_from_record(sys.argv[1:]), command)
         return 0
+    refuse_removals(sys.argv[1:])
     sys.argv[1:] = [literal_text(argument) for argument in sys.argv[1:]]
 
     errors: list[BaseException] = []

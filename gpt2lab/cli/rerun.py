@@ -6,8 +6,10 @@ from typing import Any
 
 import yaml
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
-from gpt2lab.config import TrainJob, UserError, from_dict
+from gpt2lab.cli.compose import check_variants, known_keys
+from gpt2lab.config import TrainJob, UserError, did_you_mean, from_dict, one_line
 from gpt2lab.runs.layout import CONFIG
 
 FROM = "from"
@@ -37,10 +39,25 @@ def job_from_record(arguments: Sequence[str]) -> TrainJob:
                 f"{key}: with {FROM}= only single values can be changed; expected a key with dots, such as "
                 f"{key.strip('+~').replace('/', '.')}.name=..."
             )
+    _check_types(given)
     values: Any = yaml.safe_load(path.read_text())
     values |= {"run_dir": None, "resume": None}
     if given.get("resume") == "auto":
         values["run_dir"] = str(path.parent)
     changes = OmegaConf.from_dotlist([f"{key}={value}" for key, value in given.items()])
     merged: Any = OmegaConf.to_container(OmegaConf.merge(OmegaConf.create(values), changes))
-    return from_dict(TrainJob, merged)
+    job = from_dict(TrainJob, merged)
+    check_variants(merged)
+    return job
+
+
+def _check_types(given: dict[str, str]) -> None:
+    """Refuse values that do not have the type of their key; those of a dataset depend on its source."""
+    for key, value in given.items():
+        if not key.startswith("data."):
+            try:
+                OmegaConf.merge(OmegaConf.structured(TrainJob), OmegaConf.from_dotlist([f"{key}={value}"]))
+            except OmegaConfBaseException as error:
+                reason = one_line(error).partition(" full_key")[0]
+                hint = did_you_mean(key, known_keys(TrainJob)) if "not in" in reason else ""
+                raise UserError(f"{key}={value}: {reason}{hint}") from None

@@ -4,7 +4,6 @@ arguments -> sweep.* settings, overrides -> plan -> every job composed and check
 """
 
 import importlib
-import importlib.util
 import logging
 import os
 import re
@@ -52,9 +51,12 @@ def run(argv: Sequence[str]) -> int:
         UserError: a setting is wrong; nothing has started.
     """
     script, arguments = argv[0], [argument for argument in argv[1:] if argument not in ("-m", "--multirun")]
-    sweep = sweep_settings([argument for argument in arguments if argument.startswith("sweep.")])
     overrides = [argument for argument in arguments if not argument.startswith("sweep.")]
-    plan = plan_sweep(overrides, experiment_axes(overrides), sweep)
+    params = experiment_params(overrides)
+    settings = [f"{key}={value}" for key, value in params.items() if key.startswith("sweep.")]  # typed ones come later
+    sweep = sweep_settings([*settings, *(argument for argument in arguments if argument.startswith("sweep."))])
+    axes = {key: values for key, values in params.items() if not key.startswith("sweep.")}
+    plan = plan_sweep(overrides, axes, sweep)
     jobs = compose_jobs(plan, sweep)
     if sweep.wandb_file:
         print(write_wandb_file(Path(sweep.wandb_file), plan, typed_command("train", script)))
@@ -127,8 +129,8 @@ def experiment_name(overrides: Sequence[str]) -> str | None:
     return chosen[0] if chosen else None
 
 
-def experiment_axes(overrides: Sequence[str]) -> dict[str, str]:
-    """The axes that an experiment's file brings, under ``hydra.sweeper.params``."""
+def experiment_params(overrides: Sequence[str]) -> dict[str, str]:
+    """The axes and ``sweep.*`` settings that an experiment's file brings, under ``hydra.sweeper.params``."""
     experiment = experiment_name(overrides)
     if experiment is None:
         return {}
@@ -222,7 +224,8 @@ def _expected_seconds(job: TrainJob) -> float | None:
 
 
 def _report(folder: Path) -> None:
-    """Compare the runs."""
-    if importlib.util.find_spec("gpt2lab.commands.reporting") is None:
-        return
-    importlib.import_module("gpt2lab.commands.reporting").report_sweep(folder)
+    """Compare the runs; a sweep that cannot be compared has still been run."""
+    try:
+        importlib.import_module("gpt2lab.commands.reporting").report_sweep(folder)
+    except UserError as error:
+        log.warning("no report: %s", one_line(error))

@@ -1,54 +1,162 @@
-"""Evaluate a model: job -> table on the terminal, ``eval.json``, pictures."""
+"""Evaluate models: job -> table on the terminal, ``eval.json``, ``documents.jsonl``, pictures."""
 
-import json
+import dataclasses
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from gpt2lab.config import EvalJob, to_dict
-from gpt2lab.evaluation.loaded_model import Subject
-from gpt2lab.evaluation.parts import run_parts
-from gpt2lab.evaluation.table import as_record, as_table
+from gpt2lab.config import EvalConfig, EvalJob, UserError, to_dict
+from gpt2lab.evaluation.comparison import Comparison, compare, comparison_part
+from gpt2lab.evaluation.parts import evaluate_parts, settings_of
+from gpt2lab.evaluation.record import evaluation_id, keep_documents, keep_evaluations, read_evaluations
+from gpt2lab.evaluation.results import PartResult
+from gpt2lab.evaluation.table import format_number, render_parts, render_table
+from gpt2lab.evaluation.text_model import TextModel, open_text_model
 from gpt2lab.files import file_sha256
 from gpt2lab.report.evaluation_plots import PLOTS
-from gpt2lab.runs import Hardware, environment
-from gpt2lab.runs.layout import EVALUATION
-from gpt2lab.runtime import open_runtime
-from gpt2lab.weights import open_model
+from gpt2lab.runs import COMPLETED, Hardware, environment, read_run
+from gpt2lab.runs.layout import CHECKPOINTS, DOCUMENTS, EVALUATION, LAST, SWEEP
+from gpt2lab.runtime import Runtime, open_runtime
 
 log = logging.getLogger(__name__)
 
+SWEEP_COLUMNS = ("bits_per_byte", "token_perplexity", "word_perplexity")
 
-def evaluate(job: EvalJob, *, command: Sequence[str] | None = None) -> Path:
-    """Print one table of all parts; write the figures, and all that is needed to repeat them, to ``eval.json``."""
+
+@dataclass(frozen=True)
+class EvaluationResult:
+    """The evaluation of one model."""
+
+    model: str
+    """where it came from"""
+    out: Path
+    """file that holds it"""
+    parts: dict[str, PartResult]
+    comparison: Comparison | None = None
+
+
+def evaluate(job: EvalJob, *, command: Sequence[str] | None = None) -> list[EvaluationResult]:
+    """Evaluate the model that the job names, or every completed run of a sweep; print one table; write the records.
+
+    Raises:
+        UserError: a model, text or setting cannot be had, or the record in the way is damaged.
+    """
+    runtime = open_evaluation_runtime(job)
+    runs = sweep_runs(Path(job.checkpoint)) if job.checkpoint and is_sweep(Path(job.checkpoint)) else []
+    if not runs:
+        return [_evaluate_one(job, runtime, command)]
+    if job.out is not None:
+        raise UserError(
+            f"out={job.out}: the runs of a sweep keep their evaluations in their own folders; leave out away"
+        )
+    results = [_evaluate_one(dataclasses.replace(job, checkpoint=str(run)), runtime, command) for run in runs]
+    log.info("\n%s\n", _sweep_table(runs, results))
+    return results
+
+
+def open_evaluation_runtime(job: EvalJob) -> Runtime:
+    """``runtime.precision=auto`` is float32 on a CPU: bfloat16 there changes the fourth digit of a perplexity."""
     runtime = open_runtime(job.runtime)
-    checkpoint = open_model(job.checkpoint, runtime.device)
-    subject = Subject(checkpoint.model, checkpoint.tokenizer, checkpoint.source, runtime)
-    source = subject.source
-    log.info(source.describe())
+    if job.runtime.precision == "auto" and runtime.device.type == "cpu":
+        return dataclasses.replace(runtime, precision="fp32")
+    return runtime
 
-    sections = run_parts(subject, job.eval)
-    for section in sections.values():
-        for name, value in section.figures.get("protocol", {}).items():
-            log.info("%-16s %s", name, value)
-    log.info("\n%s\n", as_table(sections))
 
+def is_sweep(folder: Path) -> bool:
+    """Whether a folder holds runs: ``sweep.json``, or run directories with a checkpoint."""
+    return (folder / SWEEP).is_file() or (
+        folder.is_dir() and not (folder / CHECKPOINTS).exists() and any(folder.glob(f"*/{CHECKPOINTS}/{LAST}"))
+    )
+
+
+def sweep_runs(folder: Path) -> list[Path]:
+    """The completed runs in a sweep's folder, in order of their names; others are named in a warning.
+
+    Raises:
+        UserError: there is none.
+    """
+    runs = sorted(link.parent.parent for link in folder.glob(f"**/{CHECKPOINTS}/{LAST}"))
+    completed = [run for run in runs if read_run(run).status == COMPLETED]
+    for run in runs:
+        if run not in completed:
+            log.warning("%s is left out: it is not completed; checkpoint=%s takes it", run, run)
+    if not completed:
+        raise UserError(f"checkpoint={folder}: no completed run in it; expected a run, or a sweep with completed runs")
+    return completed
+
+
+def _evaluate_one(job: EvalJob, runtime: Runtime, command: Sequence[str] | None) -> EvaluationResult:
+    loaded = open_text_model(job.checkpoint, runtime)
+    out = Path(job.out) if job.out else loaded.source.results / EVALUATION
+    read_evaluations(out)  # a damaged record is an error before the work, not after it
+    name = loaded.source.describe()
+    log.info(name)
+    parts = evaluate_parts(loaded, job.eval)
+    comparison = _compare(job, parts, runtime) if job.baseline else None
+    shown = parts if comparison is None else {**parts, "comparison": comparison_part(comparison)}
+    log.info("\n%s\n", render_parts(shown))
+    _write(job, loaded, parts, comparison, out, command)
+    log.info("written to %s", out)
+    return EvaluationResult(name, out, parts, comparison)
+
+
+def _compare(job: EvalJob, parts: dict[str, PartResult], runtime: Runtime) -> Comparison:
+    """Score the baseline on the same documents."""
+    ours = parts["perplexity"].documents
+    baseline = open_text_model(job.baseline, runtime)
+    theirs = evaluate_parts(baseline, dataclasses.replace(job.eval, parts=["perplexity"]))["perplexity"].documents
+    assert ours is not None
+    assert theirs is not None
+    return compare(ours, theirs, baseline.source.describe())
+
+
+def _write(
+    job: EvalJob,
+    loaded: TextModel,
+    parts: dict[str, PartResult],
+    comparison: Comparison | None,
+    out: Path,
+    command: Sequence[str] | None,
+) -> None:
+    runtime = loaded.runtime
     origin = {
-        **source.origin,
-        "weights_sha256": {file.name: file_sha256(file) for file in source.files},
-        "parameters": subject.model.num_parameters(),
+        **loaded.source.origin,
+        "weights_sha256": {file.name: file_sha256(file) for file in loaded.source.files},
+        "parameters": loaded.model.num_parameters(),
     }
-    record = {
-        **as_record(origin, sections),
-        "settings": to_dict(job),
+    repetition = {
+        "job": to_dict(job),
         "environment": environment(command, Hardware(runtime.device_name, runtime.cpu_threads)),
     }
-    out = Path(job.out) if job.out else source.results / EVALUATION
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(record, indent=2) + "\n")
-    for name, text in ((name, text) for section in sections.values() for name, text in section.texts.items()):
-        (out.parent / name).write_text(text, encoding="utf-8")
-    for draw, section in ((PLOTS[name], section) for name, section in sections.items() if name in PLOTS):
-        draw(section.figures, out.parent)
-    log.info("written to %s", out)
-    return out
+    entries: list[dict[str, Any]] = []
+    for name, part in parts.items():
+        identity = evaluation_id(name, origin, part.protocol, settings_of(name, job.eval))
+        entry = {"id": identity, "part": name, **origin, **part.to_dict(), **repetition}
+        if comparison is not None and name == "perplexity":
+            entry["comparison"] = comparison.to_dict()
+        entries.append(entry)
+        if part.documents is not None:
+            shared = {"checkpoint": origin["checkpoint"], **_text_of(job.eval)}
+            lines = [{**shared, **line} for line in part.documents.to_lines()]
+            keep_documents(out.parent / DOCUMENTS, identity, lines)
+        for file, text in part.files.items():
+            (out.parent / f"{identity}.{file}").write_text(text, encoding="utf-8")
+        if name in PLOTS:
+            PLOTS[name](part.to_dict(), out.parent, identity, loaded.source.describe())
+    keep_evaluations(out, entries)
+
+
+def _text_of(config: EvalConfig) -> dict[str, str]:
+    return {"corpus": config.text_file or config.corpus.name, "protocol": config.protocol}
+
+
+def _sweep_table(runs: Sequence[Path], results: Sequence[EvaluationResult]) -> str:
+    """One line per run, with the metrics of its perplexity; other parts are in the tables above."""
+    lines = [["run", *SWEEP_COLUMNS]]
+    for run, result in zip(runs, results, strict=True):
+        metrics = result.parts["perplexity"].metrics if "perplexity" in result.parts else {}
+        lines.append([run.name, *(format_number(metrics.get(name)) for name in SWEEP_COLUMNS)])
+    return render_table(lines)

@@ -31,8 +31,9 @@ from gpt2lab.config.evaluation import CorpusConfig, EvalConfig, TasksConfig
 from gpt2lab.config.jobs import EvalJob, ExportJob, PrepareJob, SampleJob, TrainJob
 from gpt2lab.config.model import IGNORE_INDEX, MLPConfig, ModelConfig, NormConfig, PositionsConfig
 from gpt2lab.config.plain import from_dict, to_dict
-from gpt2lab.config.quality import ContextConfig, SampleQualityConfig
+from gpt2lab.config.report import ReportJob
 from gpt2lab.config.runtime import RuntimeConfig
+from gpt2lab.config.sample_quality import ContextConfig, SampleQualityConfig
 from gpt2lab.config.sampling import DecodingConfig, SamplingConfig
 from gpt2lab.config.sweep import SweepConfig
 from gpt2lab.config.tokenizer import TokenizerConfig
@@ -62,6 +63,7 @@ __all__ = [
     "PrepareJob",
     "PythonStdlibConfig",
     "RankFailedError",
+    "ReportJob",
     "RuntimeConfig",
     "SampleJob",
     "SampleQualityConfig",

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from gpt2lab.config.errors import UserError, check
-from gpt2lab.config.quality import ContextConfig, SampleQualityConfig
+from gpt2lab.config.sample_quality import ContextConfig, SampleQualityConfig
 
 
 @dataclass
@@ -71,7 +71,7 @@ class EvalConfig:
     """What is measured of a checkpoint: parts, and the settings of each."""
 
     parts: list[str] = field(default_factory=lambda: ["perplexity"])
-    """perplexity | tasks | sampling | context, in the order of the table"""
+    """perplexity | tasks | sample_quality | context, in the order of the table"""
     protocol: str = "stream"
     """of the perplexity: stream | huggingface | lm_eval | gpt2_paper (docs/evaluation.md)"""
     text_file: str | None = None
@@ -82,7 +82,7 @@ class EvalConfig:
     """windows a forward pass; the figures do not depend on it"""
     corpus: CorpusConfig = field(default_factory=CorpusConfig)
     tasks: TasksConfig = field(default_factory=TasksConfig)
-    quality: SampleQualityConfig = field(default_factory=SampleQualityConfig)
+    sample_quality: SampleQualityConfig = field(default_factory=SampleQualityConfig)
     context: ContextConfig = field(default_factory=ContextConfig)
 
     def __post_init__(self) -> None:

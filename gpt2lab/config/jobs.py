@@ -132,14 +132,21 @@ class EvalJob:
     """``python eval.py``"""
 
     checkpoint: str | None = None
-    """a run, a checkpoint, a Hugging Face directory, or a name there (gpt2, ORG/NAME); null: the newest run"""
+    """a run, a checkpoint, a Hugging Face directory, a name there (gpt2, ORG/NAME), or a sweep; null: the newest run"""
+    baseline: str | None = None
+    """a second model, scored on the same documents: the paired difference of the two is shown"""
     out: str | None = None
-    """file of the figures; null: eval.json in the run folder, or here if it is no run"""
+    """file of the results; null: eval.json in the run directory, or here if it is no run"""
     eval: EvalConfig = field(default_factory=EvalConfig)
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
 
     def __post_init__(self) -> None:
         check_one_process(self.runtime)
+        if self.baseline is not None and "perplexity" not in self.eval.parts:
+            raise UserError(
+                f"baseline={self.baseline} and eval.parts=[{','.join(self.eval.parts)}]: models are compared by "
+                "perplexity; expected it among the parts; type eval.parts=[perplexity]"
+            )
 
 
 @dataclass

@@ -24,7 +24,7 @@ class RuntimeConfig:
     deterministic: bool = False
     """use only kernels whose results are bitwise reproducible; on a GPU some are slower, and one that has none fails"""
     profile: bool = False
-    """leave a Chrome trace of a few steps in ``profile/`` of the run folder (training)"""
+    """leave a Chrome trace of a few steps in ``profile/`` of the run directory (training)"""
     num_processes: int = 1
     """processes to start on this machine, each with its share of every batch; under torchrun leave it at 1"""
 

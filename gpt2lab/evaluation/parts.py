@@ -1,36 +1,62 @@
-"""The parts of an evaluation, by the names of ``eval.parts``. A new one is a function, and an entry here."""
+"""The parts of an evaluation, by the names of ``eval.parts``. A new part is a function and an entry here."""
 
 from collections.abc import Callable
+from typing import Any
 
-from gpt2lab.config import EvalConfig, choose
-from gpt2lab.evaluation.context.evaluate import context_section
-from gpt2lab.evaluation.corpora.tokenized import held_out_text
-from gpt2lab.evaluation.loaded_model import Subject
-from gpt2lab.evaluation.perplexity.evaluate import score_corpus
-from gpt2lab.evaluation.results import Section
-from gpt2lab.evaluation.sample_quality import sampling_section
-from gpt2lab.evaluation.tasks.evaluate import score_tasks
-
-
-def score_samples(subject: Subject, config: EvalConfig) -> Section:
-    """The part ``sampling``: see ``sampling_section``."""
-    return sampling_section(subject, config.quality, held_out_text(subject, config))
+from gpt2lab.config import EvalConfig, choose, to_dict
+from gpt2lab.evaluation.context.evaluate import evaluate_context
+from gpt2lab.evaluation.corpora.tokenized import tokenized_corpus
+from gpt2lab.evaluation.perplexity.evaluate import evaluate_perplexity
+from gpt2lab.evaluation.results import PartResult
+from gpt2lab.evaluation.sample_quality import evaluate_sample_quality
+from gpt2lab.evaluation.tasks.evaluate import evaluate_tasks
+from gpt2lab.evaluation.text_model import TextModel
 
 
-def score_context(subject: Subject, config: EvalConfig) -> Section:
-    """The part ``context``: see ``context_section``."""
-    return context_section(subject, config.context, held_out_text(subject, config))
+def _sample_quality(loaded: TextModel, config: EvalConfig) -> PartResult:
+    return evaluate_sample_quality(loaded, config.sample_quality, tokenized_corpus(loaded, config))
 
 
-EVALUATIONS: dict[str, Callable[[Subject, EvalConfig], Section]] = {
-    "perplexity": score_corpus,
-    "tasks": score_tasks,
-    "sampling": score_samples,
-    "context": score_context,
+def _context(loaded: TextModel, config: EvalConfig) -> PartResult:
+    return evaluate_context(loaded, config.context, tokenized_corpus(loaded, config))
+
+
+PARTS: dict[str, Callable[[TextModel, EvalConfig], PartResult]] = {
+    "perplexity": evaluate_perplexity,
+    "tasks": evaluate_tasks,
+    "sample_quality": _sample_quality,
+    "context": _context,
 }
 
 
-def run_parts(subject: Subject, config: EvalConfig) -> dict[str, Section]:
+def evaluate_parts(loaded: TextModel, config: EvalConfig) -> dict[str, PartResult]:
     """Each part of ``config.parts``, in order; all names are checked before the first one runs."""
-    parts = {name: choose(EVALUATIONS, name, "eval.parts") for name in config.parts}
-    return {name: evaluate(subject, config) for name, evaluate in parts.items()}
+    parts = {name: choose(PARTS, name, "eval.parts") for name in config.parts}
+    return {name: evaluate(loaded, config) for name, evaluate in parts.items()}
+
+
+def settings_of(part: str, config: EvalConfig) -> dict[str, Any]:
+    """The settings that a part reads."""
+    settings = to_dict(config)
+    text = {key: settings[key] for key in ("text_file", "corpus")}
+    if part == "perplexity":
+        return {**text, "protocol": config.protocol, "stride": config.stride}
+    own: dict[str, Any] = settings[part]
+    return own if part == "tasks" else {**text, **own}
+
+
+def evaluate_in_training(loaded: TextModel, config: EvalConfig) -> dict[str, float]:
+    """The metrics that a training run logs: perplexity on the corpus of ``config``, and accuracy of its tasks.
+
+    Returns:
+        Flat names for ``metrics.jsonl``: ``eval_CORPUS_loss``, ``eval_CORPUS_bits_per_byte``, ``eval_TASK_METRIC``.
+    """
+    logged: dict[str, float] = {}
+    for name, part in evaluate_parts(loaded, config).items():
+        if name == "perplexity":
+            corpus, metrics = part.protocol["corpus"], part.metrics
+            logged[f"eval_{corpus}_loss"] = metrics["nll"] / metrics["tokens"]
+            logged[f"eval_{corpus}_bits_per_byte"] = metrics["bits_per_byte"]
+        else:
+            logged |= {f"eval_{row.label.replace(' ', '_')}": row.value for row in part.rows}
+    return logged

@@ -1,29 +1,64 @@
-"""What one part of an evaluation hands to the report: figures for ``eval.json``, rows for the table, files kept."""
+"""Typed results of an evaluation. They become plain values only where ``eval.json`` is written."""
 
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 
 @dataclass(frozen=True)
-class Row:
-    """A line of the table at the end of ``eval.py``."""
+class TableRow:
+    """A line of the table that ``eval.py`` prints."""
 
-    name: str
+    label: str
     value: float
     interval: tuple[float, float] | None = None
-    """95 % confidence"""
+    """95 % confidence interval"""
     published: float | None = None
-    """the literature's figure for this model under this protocol"""
+    """the literature's value for this model under this protocol"""
     published_in: str | None = None
-    """where it stands"""
+    """where that value stands"""
 
 
 @dataclass(frozen=True)
-class Section:
-    """The result of one part."""
+class DocumentScores:
+    """The sums of each document of a corpus, [D] each."""
 
-    figures: dict[str, Any]
-    """JSON values, the protocol among them: all that is needed to repeat it"""
-    rows: list[Row]
-    texts: dict[str, str] = field(default_factory=dict)
-    """files to keep beside ``eval.json``, by name: samples, tables"""
+    nats_D: NDArray[np.float64]
+    tokens_D: NDArray[np.int64]
+    """scored tokens"""
+    bytes_D: NDArray[np.int64]
+    words_D: NDArray[np.int64] | None
+    """None: the protocol does not count words"""
+
+    def to_lines(self) -> list[dict[str, float | int | None]]:
+        """One plain value per document, for ``documents.jsonl``."""
+        words = [None] * len(self.nats_D) if self.words_D is None else self.words_D.tolist()
+        columns = zip(self.nats_D.tolist(), self.tokens_D.tolist(), self.bytes_D.tolist(), words, strict=True)
+        return [
+            {"document": i, "nats": nats, "tokens": tokens, "bytes": n_bytes, "words": n_words}
+            for i, (nats, tokens, n_bytes, n_words) in enumerate(columns)
+        ]
+
+
+@dataclass(frozen=True)
+class PartResult:
+    """The result of one part: perplexity, tasks, sample_quality or context."""
+
+    title: str
+    """of its section in the table"""
+    metrics: dict[str, Any]
+    """by the names of ``eval.json``"""
+    rows: list[TableRow]
+    protocol: dict[str, Any] = field(default_factory=dict)
+    """all that a repetition needs: text, tokenizer, windows, precision, how intervals are computed"""
+    documents: DocumentScores | None = None
+    files: dict[str, str] = field(default_factory=dict)
+    """texts to keep beside ``eval.json``, by file name"""
+    table: str | None = None
+    """takes the place of the rows where several columns say more"""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Metrics and protocol, as ``eval.json`` has them."""
+        return {**self.metrics, "protocol": self.protocol} if self.protocol else dict(self.metrics)

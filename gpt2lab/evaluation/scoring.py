@@ -1,17 +1,22 @@
-"""Perplexity: every token scored exactly once, all figures from one sum.
+"""The forward-and-score loop: negative log-likelihood of each token of a text, and the perplexities of its sum.
 
-    tokens, windows -> batches of like length -> model -> nll a token -> sum -> perplexities and bits per byte
+    tokens, windows -> batches of similar length -> hidden states -> float32 logits -> nll of each token -> sum
+
+Every token is scored exactly once, and all perplexities are one sum over different units.
 
 Legend: B = windows of a batch, T = tokens of a window, N = scored targets of a batch, C = n_embd, n = tokens of a text.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
 from tqdm import tqdm
 
 from gpt2lab.config import UserError
@@ -19,8 +24,11 @@ from gpt2lab.data import Batch
 from gpt2lab.evaluation.device_batches import as_tensors
 from gpt2lab.evaluation.windows import Window, sliding_windows
 from gpt2lab.model import GPT, IGNORE_INDEX, evaluation_mode
+from gpt2lab.model.layout import contiguous
 from gpt2lab.runtime import Runtime
 
+GREEDY_LOGITS = 2**24
+"""logits that are in memory at once where the most likely token is asked for: 64 MiB"""
 LARGEST_EXPONENT = math.log(torch.finfo(torch.float64).max)
 
 
@@ -62,7 +70,7 @@ class Perplexity:
         """nll / bytes, in bits: comparable between tokenizers."""
         return self.nll / self.bytes / math.log(2) if self.bytes else math.inf
 
-    def figures(self) -> dict[str, float | int | None]:
+    def to_dict(self) -> dict[str, float | int | None]:
         """All of it, by the names used in ``eval.json``."""
         names = (
             "nll",
@@ -114,33 +122,99 @@ def perplexity(
 
 @torch.inference_mode()
 def score_tokens(
-    model: GPT, tokens: NDArray[np.integer], windows: list[Window], runtime: Runtime, batch_size: int
+    model: GPT,
+    tokens: NDArray[np.integer],
+    windows: list[Window],
+    runtime: Runtime,
+    batch_size: int,
+    *,
+    first_position: int = 0,
 ) -> NDArray[np.float32]:
-    """Nats of each token of a text, float32 [n], 0 where no window scores it; two windows never score the same token.
+    """Nats of each token of a text, float32 [n]; 0 where no window scores it. Arguments as in ``score_windows``."""
+    nll_n = np.zeros(len(tokens), np.float32)
+    for where_N, hidden_NC, targets_N in hidden_windows(model, tokens, windows, runtime, batch_size, first_position):
+        with full_precision(hidden_NC):
+            nll_n[where_N] = model.nll(hidden_NC.float(), targets_N).cpu().numpy()
+    return nll_n
 
-    Windows of like length go through the model together, the longest first; the head is applied to scored positions
-    alone, so that context and padding cost it nothing.
+
+@torch.inference_mode()
+def score_greedy(
+    model: GPT, tokens: NDArray[np.integer], windows: list[Window], runtime: Runtime, batch_size: int
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """``score_tokens``, and whether each scored token is the most likely one at its place, bool [n]."""
+    nll_n, greedy_n = np.zeros(len(tokens), np.float32), np.zeros(len(tokens), np.bool_)
+    rows = max(1, GREEDY_LOGITS // model.config.padded_vocab_size)
+    for where_N, hidden_NC, targets_N in hidden_windows(model, tokens, windows, runtime, batch_size):
+        with full_precision(hidden_NC):
+            parts = zip(hidden_NC.float().split(rows), targets_N.split(rows), strict=True)
+            scores = [_nll_and_greedy(model.logits(hidden_GC), targets_G) for hidden_GC, targets_G in parts]
+        nll_n[where_N] = torch.cat([nll_G for nll_G, _ in scores]).cpu().numpy()
+        greedy_n[where_N] = torch.cat([greedy_G for _, greedy_G in scores]).cpu().numpy()
+    return nll_n, greedy_n
+
+
+@torch.inference_mode()
+def hidden_windows(
+    model: GPT,
+    tokens: NDArray[np.integer],
+    windows: list[Window],
+    runtime: Runtime,
+    batch_size: int,
+    first_position: int = 0,
+) -> Iterator[tuple[NDArray[np.int64], Tensor, Tensor]]:
+    """The one forward loop of the evaluation: windows of a text -> the hidden states that predict its scored tokens.
+
+    Windows of similar length share a batch, the longest first. Only the states of scored positions are returned, so
+    context and padding never reach the output head. No two windows may score the same token.
+
+    Args:
+        model: used without dropout.
+        tokens: ids of the text, [n].
+        windows: parts of it that are read at once.
+        runtime: device and precision of the forward pass.
+        batch_size: windows per forward pass.
+        first_position: position of the first token of each window.
+
+    Yields:
+        For each batch the indices of the scored tokens [N], their hidden states [N, C], and their ids [N].
 
     Raises:
-        UserError: ids that the model has not got.
+        UserError: ids that are not in the model's vocabulary.
     """
     if int(tokens.max()) >= model.config.vocab_size:
         raise UserError(
             f"the text has token id {int(tokens.max())}, the model ids below {model.config.vocab_size}: it was made "
             "with another tokenizer; encode it with the model's own"
         )
-    nll_n = np.zeros(len(tokens), np.float32)
     ordered = sorted(windows, key=lambda window: window.begin - window.end)
     batches = [ordered[first : first + batch_size] for first in range(0, len(ordered), batch_size)]
-    with evaluation_mode(model), runtime.autocast():
-        for batch in tqdm(batches, "perplexity", unit="batch", leave=False, disable=None):
+    with evaluation_mode(model):
+        for batch in tqdm(batches, "scoring", unit="batch", leave=False, disable=None):
             inputs_BT, rows_N, columns_N = (torch.from_numpy(ids).to(runtime.device) for ids in _padded(tokens, batch))
             where_N = np.concatenate([np.arange(window.first_scored, window.end) for window in batch])
             targets_N = torch.from_numpy(tokens[where_N].astype(np.int64)).to(runtime.device)
-            hidden_NC = model.hidden(inputs_BT)[rows_N, columns_N]
-            nll_N = model.nll(hidden_NC, targets_N)
-            nll_n[where_N] = nll_N.cpu().numpy()
-    return nll_n
+            layout = contiguous(first_position, inputs_BT.shape[1], runtime.device) if first_position else None
+            with runtime.autocast():
+                hidden_NC = model.hidden(inputs_BT, layout=layout)[rows_N, columns_N]
+            yield where_N, hidden_NC, targets_N
+
+
+def full_precision(hidden: Tensor) -> AbstractContextManager[object]:
+    """Computes logits and log-softmax in float32, whatever the precision of the forward pass.
+
+    GPT-2's logits reach about -100, where neighbouring bfloat16 numbers are 0.5 apart.
+    """
+    return torch.autocast(hidden.device.type, enabled=False)
+
+
+def describe_precision(runtime: Runtime) -> str:
+    """For tables and records: precision of the forward pass and of the scores."""
+    return f"{runtime.precision}, logits and sums fp32" if runtime.precision != "fp32" else "fp32"
+
+
+def _nll_and_greedy(logits_GV: Tensor, targets_G: Tensor) -> tuple[Tensor, Tensor]:
+    return F.cross_entropy(logits_GV, targets_G, reduction="none"), logits_GV.argmax(1) == targets_G
 
 
 @torch.inference_mode()
@@ -156,7 +230,9 @@ def score_batches(
     with evaluation_mode(model), runtime.autocast():
         for batch in batches:
             inputs_BT, targets_BT, layout, _ = as_tensors(batch, runtime).to(runtime.device)
-            nll_BT = model.token_nll(inputs_BT, targets_BT, layout=layout)
+            hidden_BTC = model.hidden(inputs_BT, layout=layout)
+            with full_precision(hidden_BTC):
+                nll_BT = model.nll(hidden_BTC.float(), targets_BT)
             nll += nll_BT.cpu().double().sum().item()  # not every device has float64
             scored = batch.targets_BT[batch.targets_BT != IGNORE_INDEX]
             n_tokens += scored.size

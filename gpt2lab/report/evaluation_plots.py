@@ -1,4 +1,4 @@
-"""Pictures of an evaluation, from the figures that ``eval.json`` has: quality over diversity; use of the context."""
+"""Plots of an evaluation, from an entry of ``eval.json``: quality against diversity of samples; use of the context."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -9,9 +9,9 @@ from gpt2lab.report.run_plots import open_pyplot
 Interval = Sequence[float] | None
 
 
-def plot_quality(figures: dict[str, Any], folder: Path) -> list[Path]:
-    """``quality.png``: perplexity over self-BLEU, a point a decoding setting, and the human text's as a star."""
-    plt = open_pyplot("quality.png")
+def plot_sample_quality(figures: dict[str, Any], folder: Path, name: str, model: str) -> list[Path]:
+    """``NAME.png``: perplexity against self-BLEU, a point per decoding setting; human text is a star."""
+    plt = open_pyplot(f"{name}.png")
     if plt is None:
         return []
     named = {label: pair["samples"] for label, pair in figures["settings"].items()} | {"human": figures["human"]}
@@ -31,60 +31,76 @@ def plot_quality(figures: dict[str, Any], folder: Path) -> list[Path]:
     axes.yaxis.set_major_locator(plt.matplotlib.ticker.LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_major_formatter("{x:,g}")
     axes.yaxis.set_minor_formatter("")
-    axes.set_xlabel("self-BLEU-4 (to the left: more diverse)")
-    axes.set_ylabel("perplexity under the scorer (nearest to human is best)")
+    axes.set_xlabel("self-BLEU-4 (lower: more diverse)")
+    axes.set_ylabel("perplexity under the scorer (best: as human text)")
     protocol = figures["protocol"]
-    axes.set_title(f"{protocol['prompts']} prompts, up to {protocol['new_tokens']} tokens each, 95 % intervals")
+    axes.set_title(
+        f"{short_name(model)}\n"
+        f"{protocol['prompts']} prompts, up to {protocol['new_tokens']} tokens each; 95 % intervals",
+        fontsize=10,
+    )
     axes.grid(alpha=0.3, which="both")
     axes.legend()
-    return [_save(plt, figure, folder / "quality.png")]
+    return [_save(plt, figure, folder / f"{name}.png")]
 
 
-def plot_context(figures: dict[str, Any], folder: Path) -> list[Path]:
-    """``loss_by_position.png`` and ``perplexity_by_context.png``; the trained context is a dotted line."""
-    plt = open_pyplot("loss_by_position.png, perplexity_by_context.png")
+def plot_context(figures: dict[str, Any], folder: Path, name: str, model: str) -> list[Path]:
+    """``NAME.by_position.png`` and ``NAME.by_context.png``; the trained context is a dotted line."""
+    plt = open_pyplot(f"{name}.by_position.png, {name}.by_context.png")
     if plt is None:
         return []
     trained = figures["trained_context"]
-    name = f"positions: {figures['positions']}"
+    label = f"positions: {figures['positions']}"
 
     by_position, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
     bins = figures["by_position"]
     # counted from 1, for the logarithm
     middles = [((part["first"] + 1) * (part["last"] + 1)) ** 0.5 for part in bins]
-    axes.plot(middles, [part["loss"] for part in bins], "o-", markersize=4, label=name)
+    axes.plot(middles, [part["loss"] for part in bins], "o-", markersize=4, label=label)
     if all(part["interval"] for part in bins):
         low, high = zip(*(part["interval"] for part in bins), strict=True)
-        axes.fill_between(middles, low, high, alpha=0.2, label="95 % of the mean")
+        axes.fill_between(middles, low, high, alpha=0.2, label="95 % interval of the mean")
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_formatter("{x:g}")
-    axes.set_xlabel("tokens of the window read")
-    axes.set_ylabel("loss (nats a token)")
+    axes.set_xlabel("position in the window (tokens read)")
+    axes.set_ylabel("loss (nats per token)")
     _mark(axes, trained)
+
+    axes.set_title(short_name(model), fontsize=10)
 
     by_context, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
     contexts = [int(length) for length in figures["by_context"]]
-    values = [part["token_perplexity"] for part in figures["by_context"].values()]
-    reference = figures["by_context"][str(figures["reference_context"])]["token_perplexity"]
-    paired = [part["ratio_interval"] for part in figures["by_context"].values()]
-    scaled = [None if bounds is None else [bound * reference for bound in bounds] for bounds in paired]
-    axes.errorbar(contexts, values, yerr=_bars(values, scaled), fmt="o-", capsize=3, label=name)
+    parts = list(figures["by_context"].values())
+    ratios, intervals = [part["ratio"] for part in parts], [part["ratio_interval"] for part in parts]
+    axes.errorbar(contexts, ratios, yerr=_bars(ratios, intervals), fmt="o-", capsize=3, label=label)
+    axes.axhline(1, color="grey", linewidth=0.8)
+    axes.ticklabel_format(axis="y", useOffset=False)
     axes.set_xscale("log", base=2)
     axes.set_xticks(contexts, [str(length) for length in contexts])
     axes.set_xlabel("context (tokens)")
-    axes.set_ylabel("token perplexity of the same tokens")
-    axes.set_title(f"bars: 95 % of the ratio to context {figures['reference_context']}")
+    axes.set_ylabel(f"perplexity relative to {figures['reference_context']} tokens of context")
+    axes.set_title(f"{short_name(model)}\nthe same tokens at every context; paired 95 % intervals", fontsize=10)
     _mark(axes, trained)
     if figures["ends_at"] is not None:
         axes.axvline(figures["ends_at"], color="C3", linewidth=0.8, label=f"positions end at {figures['ends_at']}")
         axes.legend()
     return [
-        _save(plt, by_position, folder / "loss_by_position.png"),
-        _save(plt, by_context, folder / "perplexity_by_context.png"),
+        _save(plt, by_position, folder / f"{name}.by_position.png"),
+        _save(plt, by_context, folder / f"{name}.by_context.png"),
     ]
 
 
-PLOTS: dict[str, Callable[[dict[str, Any], Path], list[Path]]] = {"sampling": plot_quality, "context": plot_context}
+def short_name(model: str) -> str:
+    """A model's origin without the folders above its run: ``DAY/TIME-ID, step 800``."""
+    path, comma, rest = model.partition(", ")
+    folders = path.partition("/checkpoints")[0].split("/")
+    return "/".join(folders[-2:]) + comma + rest
+
+
+PLOTS: dict[str, Callable[[dict[str, Any], Path, str, str], list[Path]]] = {
+    "sample_quality": plot_sample_quality,
+    "context": plot_context,
+}
 """by the names of ``eval.parts``"""
 
 

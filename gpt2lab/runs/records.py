@@ -90,18 +90,42 @@ def write_json(path: Path, values: dict[str, Any]) -> None:
 
 
 def newest_run(runs: Path = Path(RUNS)) -> Path | None:
-    """The run whose last checkpoint is the newest, among the completed ones if there are any.
+    """The completed run whose last checkpoint is the newest; runs of a sweep are never taken.
 
-    Runs of a sweep are left out: which of them is meant has to be said. A newer run that is not completed is named in a
-    warning.
+    A newer run that was passed over is named in a warning. Without a completed run it is the newest interrupted one,
+    with a warning.
     """
-    links = sorted(runs.glob(f"**/{CHECKPOINTS}/{LAST}"), key=lambda link: link.lstat().st_mtime, reverse=True)
-    folders = [link.parent.parent for link in links if link.is_dir()]
-    folders = [folder for folder in folders if not _is_in_sweep(folder, runs)]
-    completed = [folder for folder in folders if _read_json(folder / SUMMARY).get("status") == COMPLETED]
-    if completed and folders[0] != completed[0]:
-        log.warning("%s is newer, but not completed; checkpoint=%s takes it", folders[0], folders[0])
-    return next(iter(completed or folders), None)
+    every = _runs_by_age(runs)
+    folders = [folder for folder in every if not _is_in_sweep(folder, runs)]
+    completed = [folder for folder in folders if _status(folder) == COMPLETED]
+    chosen = next(iter(completed or folders), None)
+    if chosen is None:
+        if every:
+            log.warning("all runs are part of sweeps; name one, such as checkpoint=%s", every[0])
+    elif not completed:
+        log.warning("no run is completed; taking %s, the newest of the others", chosen)
+    elif every[0] != chosen:
+        reason = "part of a sweep" if _is_in_sweep(every[0], runs) else "not completed"
+        log.warning("taking %s; %s is newer, but %s; checkpoint=%s takes it", chosen, every[0], reason, every[0])
+    return chosen
+
+
+def newest_started_run(runs: Path = Path(RUNS)) -> Path | None:
+    """The run whose last checkpoint is the newest, completed or not; runs of a sweep are never taken."""
+    return next((folder for folder in _runs_by_age(runs) if not _is_in_sweep(folder, runs)), None)
+
+
+def _runs_by_age(runs: Path) -> list[Path]:
+    """The runs that have a checkpoint, the newest first."""
+    links = [link for link in runs.glob(f"**/{CHECKPOINTS}/{LAST}") if link.is_dir()]
+    return [link.parent.parent for link in sorted(links, key=lambda link: link.lstat().st_mtime, reverse=True)]
+
+
+def _status(folder: Path) -> object:
+    try:
+        return _read_json(folder / SUMMARY).get("status")
+    except ValueError:  # damaged
+        return None
 
 
 def _is_in_sweep(folder: Path, runs: Path) -> bool:

@@ -85,7 +85,10 @@ class Tokenizer(ABC):
         return self.decode_bytes(ids).decode("utf-8", errors="replace")
 
     def token_lengths(self) -> NDArray[np.int64]:
-        """Return the bytes of text of each id, int64 [vocab_size]; 0 for end-of-text, which is no text."""
+        """Return the bytes that each id decodes to, int64 [vocab_size]; 0 for end-of-text, which is no text.
+
+        Only for a ``lossless`` tokenizer do they add up to the bytes of the text; see ``encode_with_lengths``.
+        """
         lengths = np.array([len(self.id_bytes(token)) for token in range(self.vocab_size)], dtype=np.int64)
         lengths[self.eot_id] = 0
         return lengths

@@ -38,6 +38,9 @@ from gpt2lab.training.validator import Validator
 def build_model(config: ModelConfig, seed: int, runtime: Runtime) -> GPT:
     """A freshly initialized model on the run's device; drawn on the CPU, so that all devices start from equal weights.
 
+    Each parameter is drawn from a stream of its own, seeded by (seed, name): models that differ in a variant share the
+    initial values of all matrices whose name and shape they have in common.
+
     Raises:
         UserError: the memory is not enough.
     """

@@ -8,7 +8,7 @@ from typing import Any
 from gpt2lab.checkpoint import list_checkpoints, newest_complete, read_manifest
 from gpt2lab.config import ModelConfig, TrainJob, UserError, from_dict, to_dict
 from gpt2lab.data import Manifest
-from gpt2lab.runs import newest_run
+from gpt2lab.runs import newest_started_run
 from gpt2lab.runs.layout import CHECKPOINTS
 from gpt2lab.training.trainer import Trainer
 from gpt2lab.weights import find_checkpoint
@@ -79,7 +79,7 @@ def find_start(job: TrainJob, run_dir: Path | None) -> Start:
             )
         return Start(run_dir, None)
     if job.resume == "auto":
-        candidate = run_dir or newest_run()
+        candidate = run_dir or newest_started_run()
         return _newest_start(candidate) if candidate else Start(None, None)
     checkpoint = find_checkpoint(job.resume, "resume")
     own = checkpoint.parent.parent

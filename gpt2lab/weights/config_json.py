@@ -1,6 +1,6 @@
-"""A Hugging Face config.json, read key by key: an answer is of the right kind, or a ``UserError`` that names the file.
+"""Reads a Hugging Face config.json key by key; a value of the wrong kind is a ``UserError`` that names the file.
 
-An absent key and one that is null are the same, as they are to ``transformers``.
+An absent key and null mean the same, as in ``transformers``.
 """
 
 import json
@@ -24,43 +24,43 @@ class ConfigJson:
         self.values = read_json(path)
 
     def get(self, key: str, default: Any = None) -> Any:
-        """The value of a key."""
+        """Return the value of a key."""
         value = self.values.get(key)
         return default if value is None else value
 
     def whole(self, *spellings: str) -> int:
-        """The whole number of at least 1 under the first of these keys that is there."""
+        """Return the whole number of at least 1 under the first of these keys that is present."""
         key = next((key for key in spellings if self.get(key) is not None), None)
         if key is None:
             raise UserError(f"{self.path}: {' or '.join(spellings)} is missing: expected a whole number")
         return self.whole_or_none(key) or self.refuse(key, self.get(key), "a whole number of at least 1")
 
     def whole_or_none(self, key: str) -> int | None:
-        """The whole number of at least 1 under this key, None where it is absent."""
+        """Return the whole number of at least 1 under this key; None if the key is absent."""
         value = self.get(key)
         if value is None or (type(value) is int and value >= 1):
             return value
         return self.refuse(key, value, "a whole number of at least 1")
 
     def number(self, key: str, default: float) -> float:
-        """The number under this key."""
+        """Return the number under this key."""
         value = self.get(key, default)
         return float(value) if type(value) in (int, float) else self.refuse(key, value, "a number")
 
     def switch(self, key: str, *, default: bool) -> bool:
-        """The true or false under this key."""
+        """Return the true or false under this key."""
         value = self.get(key, default)
         return value if isinstance(value, bool) else self.refuse(key, value, "true or false")
 
     def choice(self, key: str, known: Mapping[str, Value], default: str) -> Value:
-        """What ``known`` says of the name under this key."""
+        """Return the value in ``known`` for the name under this key."""
         name = self.get(key, default)
         if not isinstance(name, str) or name not in known:
             self.refuse(key, name, " or ".join(known))
         return known[name]
 
     def require(self, key: str, *, expected: Any, absent: Any = None) -> None:
-        """Refuse any value but the one that gpt2lab's models have; None: an absent key means that one too."""
+        """Refuse any value but ``expected``; an absent key means ``absent``, or ``expected`` if that is None."""
         value = self.get(key, expected if absent is None else absent)
         if value != expected:
             self.refuse(key, value, json.dumps(expected) + ", gpt2lab has nothing else")
@@ -74,10 +74,10 @@ class ConfigJson:
     def rope(
         self, default_fraction: float, theta_keys: Collection[str], fraction_keys: Collection[str]
     ) -> tuple[float, float]:
-        """Base and rotated share of plain rope; scaled forms are refused.
+        """Return base and rotated fraction of plain RoPE; scaled forms are refused.
 
         ``transformers`` 5 writes one group, ``rope_parameters``. Before it there were ``rope_scaling`` (null for plain
-        rope) and a key each for base and share, whose spellings are the arguments.
+        RoPE) and a key each for base and fraction, whose spellings are the arguments.
         """
         group_key = "rope_scaling" if self.get("rope_scaling") else "rope_parameters"
         group = self.get(group_key, {})

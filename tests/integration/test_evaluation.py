@@ -1,12 +1,19 @@
 """eval.py with its parts, protocols and corpora, and what it says when a text cannot be had."""
 
 import json
+import shutil
 import subprocess
 import sys
+
+import pytest
 
 from tests.integration.conftest import ONE_THREAD, ROOT
 
 QUESTION = {"activity_label": "A", "ctx_a": "He sits", "ctx_b": "and", "endings": ["a", "b c", "d", "e"], "label": 2}
+
+
+def evaluations_in(path):
+    return json.loads(path.read_text())["evaluations"]
 
 
 def test_parts_in_one_table(run, trained, workplace):
@@ -17,12 +24,13 @@ def test_parts_in_one_table(run, trained, workplace):
         "eval.py", "eval=tasks", "eval.parts=[tasks,perplexity]", "eval.tasks.names=[hellaswag,lambada_openai]",
         "eval.tasks.folder=questions", "eval.tasks.limit=2", "eval.stride=32",
     ).stdout  # fmt: skip
-    names = [line.split("  ")[0] for line in shown.split("figure ")[1].splitlines()]
-    assert "hellaswag acc_norm" in names
-    assert names.index("lambada_openai perplexity") < names.index("token_perplexity")
-    record = json.loads((workplace / "runs" / "trained" / "eval.json").read_text())
-    assert record["tasks"]["hellaswag"]["questions"] == 2
-    assert record["protocol"]["stride"] == record["settings"]["eval"]["stride"] == 32
+    names = [line.split("  ")[0] for line in shown.splitlines()]
+    assert (
+        names.index("hellaswag acc_norm") < names.index("lambada_openai perplexity") < names.index("token_perplexity")
+    )
+    tasks, record = evaluations_in(workplace / "runs" / "trained" / "eval.json")[-2:]
+    assert tasks["hellaswag"]["questions"] == 2
+    assert record["protocol"]["stride"] == record["job"]["eval"]["stride"] == 32
     assert record["environment"]["packages"]["torch"]
     manifest = json.loads((workplace / "runs" / "trained" / "checkpoints" / "last" / "checkpoint.json").read_text())
     assert record["weights_sha256"]["model.safetensors"] in json.dumps(manifest)
@@ -30,7 +38,7 @@ def test_parts_in_one_table(run, trained, workplace):
     (workplace / "wiki.txt").write_text(" \n = One = \n \n It is 5 @.@ 5 m . \n = Two = \n \n No . \n")
     corpus = ["eval/corpus=wikitext2", "eval.corpus.file=wiki.txt"]
     run("eval.py", *corpus, "eval.protocol=lm_eval", "out=lm_eval.json")
-    record = json.loads((workplace / "lm_eval.json").read_text())
+    (record,) = evaluations_in(workplace / "lm_eval.json")
     assert record["documents"] == 2
     # by white space, and "" at both ends of an article that begins and ends with it, as re.split counts
     assert record["words"] == (3 + 7 + 2) + (3 + 2 + 2)
@@ -38,20 +46,25 @@ def test_parts_in_one_table(run, trained, workplace):
 
 
 def test_sampling_and_context_in_full(run, trained, workplace):
-    small = ["eval.quality.num_prompts=4", "eval.quality.prompt_tokens=16", "eval.quality.new_tokens=16"]
-    grid = "eval.quality.decoding=[{temperature:0},{top_k:5,temperature:0.7}]"
+    small = [
+        "eval.sample_quality.num_prompts=4",
+        "eval.sample_quality.prompt_tokens=16",
+        "eval.sample_quality.new_tokens=16",
+    ]
+    grid = "eval.sample_quality.decoding=[{temperature:0},{top_k:5,temperature:0.7}]"
     few = ["eval.context.block_tokens=8", "eval.context.num_blocks=4", "eval.context.position_windows=2"]
     shown = run("eval.py", "eval=full", *small, grid, *few, "out=figures/eval.json")
-    names = [line.split("  ")[0] for line in shown.stdout.split("figure ")[1].splitlines()]
-    places = [names.index(name) for name in ("token_perplexity", "greedy: perplexity", "context 8: token_perplexity")]
+    titles = ("Perplexity of validation_split", "Quality of samples: 4 prompts", "Use of context: trained on 64 tokens")
+    places = [shown.stdout.index(title) for title in titles]
     assert places == sorted(places)
+    assert max(map(len, shown.stdout.partition(titles[0])[2].splitlines())) <= 100
     assert "contexts above 64 tokens are left out: model.positions=learned ends at 64" in shown.stdout
-    record = json.loads((workplace / "figures" / "eval.json").read_text())
-    assert list(record["sampling"]["settings"]) == ["greedy", "top_k=5 temperature=0.7"]
-    assert record["settings"]["eval"]["quality"]["decoding"][1] == {"temperature": 0.7, "top_k": 5, "top_p": None}
-    assert len((workplace / "figures" / "eval_samples.jsonl").read_text().splitlines()) == 3 * 4
-    for picture in ("quality.png", "loss_by_position.png", "perplexity_by_context.png"):
-        assert (workplace / "figures" / picture).read_bytes().startswith(b"\x89PNG")
+    _, quality, context = evaluations_in(workplace / "figures" / "eval.json")
+    assert list(quality["settings"]) == ["greedy", "top_k=5 temperature=0.7"]
+    assert quality["job"]["eval"]["sample_quality"]["decoding"][1] == {"temperature": 0.7, "top_k": 5, "top_p": None}
+    assert len((workplace / "figures" / f"{quality['id']}.samples.jsonl").read_text().splitlines()) == 3 * 4
+    for plot in (quality["id"], f"{context['id']}.by_position", f"{context['id']}.by_context"):
+        assert (workplace / "figures" / f"{plot}.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_without_a_network(trained, workplace):
@@ -62,3 +75,23 @@ def test_without_a_network(trained, workplace):
     assert result.stderr.startswith("error: Salesforce/wikitext: not fetched")
     assert result.stderr.endswith("type eval.corpus.file=FILE\n")
     assert result.stderr.count("\n") == 1
+
+
+def test_two_models_on_the_same_documents(run, trained, workplace):
+    shown = run("eval.py", "checkpoint=runs/trained", "baseline=runs/trained", "out=pair/eval.json").stdout
+    assert "undecided (paired over" in shown
+    (record,) = evaluations_in(workplace / "pair" / "eval.json")
+    assert record["comparison"]["nats_per_token"] == 0
+    lines = [json.loads(line) for line in (workplace / "pair" / "documents.jsonl").read_text().splitlines()]
+    assert len(lines) == record["comparison"]["documents"] == record["documents"]
+    assert sum(line["nats"] for line in lines) == pytest.approx(record["nll"])
+
+
+def test_every_run_of_a_sweep(run, trained, workplace):
+    for name in ("positions=rope", "positions=none"):
+        shutil.copytree(workplace / "runs" / "trained", workplace / "sweep" / name, symlinks=True)
+    shown = run("eval.py", "checkpoint=sweep").stdout
+    table = shown[shown.rindex("run  ") :].splitlines()
+    assert [line.split()[0] for line in table[1:3]] == ["positions=none", "positions=rope"]
+    for name in ("positions=rope", "positions=none"):
+        assert (workplace / "sweep" / name / "eval.json").is_file()

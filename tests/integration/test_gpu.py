@@ -83,7 +83,9 @@ def test_float32_is_not_rounded_unless_asked():
 @pytest.mark.parametrize(
     "settings",
     [["runtime.precision=fp32"], ["runtime.precision=bf16"], ["runtime.precision=fp16"], ["runtime.compile=true"],
-     ["runtime.activation_checkpointing=true"], ["optimizer=muon"]],
+     ["runtime.activation_checkpointing=true"], ["runtime.compile=true", "runtime.activation_checkpointing=true"],
+     ["runtime.deterministic=true"], ["optimizer=muon"], ["data.document_masking=true"],
+     ["data.packing=documents", "model.n_kv_head=1"], ["model/positions=alibi"]],
     ids="-".join,
 )  # fmt: skip
 def test_training_goes_as_on_the_cpu(run, workplace, settings):
@@ -110,6 +112,26 @@ def test_resumed_steps_are_those_of_the_straight_run(run, workplace, precision):
     (workplace / "resumed" / "checkpoints" / "step_00000012").rename(workplace / "gone")
     run("train.py", *settings, "run_dir=resumed", "resume=auto")
     assert losses(workplace / "resumed") == pytest.approx(losses(workplace / "straight"), rel=1e-4)
+
+
+def test_deterministic_runs_are_equal_to_the_bit(run, workplace):
+    for name in ("one", "two"):
+        run("train.py", *ON_GPU, "runtime.deterministic=true", "model.dropout=0.1", f"run_dir={name}")
+    assert losses(workplace / "one") == losses(workplace / "two")
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="fewer than two GPUs here")
+def test_two_gpus_are_one(run, workplace):
+    settings = [*ON_GPU, "runtime.precision=fp32", "training.micro_batch_size=4", "optimizer.eps=1e-3"]
+    run("train.py", *settings, "run_dir=one")
+    run("train.py", *settings, "run_dir=two", "runtime.num_processes=2")
+    assert losses(workplace / "two") == pytest.approx(losses(workplace / "one"), rel=1e-4)
+
+
+def test_more_processes_than_gpus_are_a_user_error(run):
+    processes = torch.cuda.device_count() + 1
+    with pytest.raises(AssertionError, match="each process needs one"):
+        run("train.py", *ON_GPU, f"runtime.num_processes={processes}", "training.micro_batch_size=1")
 
 
 def test_utilisation_is_in_the_record(run, workplace):

@@ -18,7 +18,9 @@ def test_export_then_evaluate_sample_and_train(run, trained, workplace):
     (workplace / "text.txt").write_text("import argparse\n\nparser = argparse.ArgumentParser()\n")
     run("eval.py", "checkpoint=runs/trained", "eval.text_file=text.txt", "out=run.json")
     run("eval.py", "checkpoint=exported", "eval.text_file=text.txt")
-    of_run, of_export = (json.loads((workplace / name).read_text()) for name in ("run.json", "eval.json"))
+    of_run, of_export = (
+        json.loads((workplace / name).read_text())["evaluations"][-1] for name in ("run.json", "eval.json")
+    )
     assert of_export["checkpoint"] == str((workplace / "exported").resolve())
     assert "step" not in of_export
     for figure in ("token_perplexity", "bits_per_byte", "tokens", "parameters"):

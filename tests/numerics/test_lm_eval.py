@@ -18,11 +18,11 @@ from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 
 from gpt2lab.config import CorpusConfig, EvalConfig, ModelConfig, TasksConfig, UserError
-from gpt2lab.evaluation.loaded_model import Subject
-from gpt2lab.evaluation.perplexity.evaluate import score_corpus
-from gpt2lab.evaluation.tasks.evaluate import score_tasks
+from gpt2lab.evaluation.perplexity.evaluate import evaluate_perplexity
+from gpt2lab.evaluation.tasks.evaluate import evaluate_tasks
 from gpt2lab.evaluation.tasks.lm_eval import as_lm, run_lm_eval
 from gpt2lab.evaluation.tasks.tasks import HellaSwag
+from gpt2lab.evaluation.text_model import TextModel
 from gpt2lab.model import GPT
 from gpt2lab.runtime import Runtime
 from gpt2lab.tokenizers import load_tokenizer
@@ -92,7 +92,7 @@ def folder(tmp_path_factory):
 def subject(folder):
     """Our model."""
     checkpoint = open_model(str(folder / "model"), torch.device("cpu"))
-    return Subject(checkpoint.model, checkpoint.tokenizer, checkpoint.source, Runtime(torch.device("cpu"), "fp32"))
+    return TextModel(checkpoint.model, checkpoint.tokenizer, checkpoint.source, Runtime(torch.device("cpu"), "fp32"))
 
 
 @pytest.fixture(scope="module")
@@ -115,13 +115,15 @@ def test_perplexity(folder, subject, expected):
         name="pages", form="documents", file=str(folder / "wikitext.jsonl"), column="page", detokenizer="wikitext"
     )
     for batch_size in (1, 4):
-        figures = score_corpus(subject, EvalConfig(protocol="lm_eval", corpus=corpus, batch_size=batch_size)).figures
+        figures = evaluate_perplexity(
+            subject, EvalConfig(protocol="lm_eval", corpus=corpus, batch_size=batch_size)
+        ).metrics
         for name in ("word_perplexity", "byte_perplexity", "bits_per_byte"):
             assert figures[name] == pytest.approx(expected["wikitext"][f"{name},none"], rel=1e-5)
 
 
 def test_multiple_choice(folder, subject, expected):
-    figures = score_tasks(subject, EvalConfig(tasks=TasksConfig(names=["hellaswag"], folder=str(folder)))).figures
+    figures = evaluate_tasks(subject, EvalConfig(tasks=TasksConfig(names=["hellaswag"], folder=str(folder)))).metrics
     for name in ("acc", "acc_norm", "acc_stderr", "acc_norm_stderr"):
         theirs = expected["hellaswag"].get(f"{name},none")
         if isinstance(theirs, float):
@@ -140,7 +142,9 @@ def test_questions_are_asked_in_the_same_words(folder):
 
 
 def test_last_words(folder, subject, expected):
-    figures = score_tasks(subject, EvalConfig(tasks=TasksConfig(names=["lambada_openai"], folder=str(folder)))).figures
+    figures = evaluate_tasks(
+        subject, EvalConfig(tasks=TasksConfig(names=["lambada_openai"], folder=str(folder)))
+    ).metrics
     assert figures["lambada_openai"]["perplexity"] == pytest.approx(
         expected["lambada_openai"]["perplexity,none"], rel=1e-4
     )
@@ -154,9 +158,9 @@ def test_our_model_under_lm_eval(folder, subject, expected, monkeypatch):
     settings = TasksConfig(lm_eval=["local_wikitext", "local_hellaswag"], folder=str(folder), batch_size=5)
     section = run_lm_eval(subject, settings)
     for task, figure in (("wikitext", "word_perplexity"), ("hellaswag", "acc"), ("hellaswag", "acc_norm")):
-        ours = section.figures[f"local_{task}"][figure]
+        ours = section.metrics[f"local_{task}"][figure]
         assert ours == pytest.approx(expected[task][f"{figure},none"], rel=1e-4)
-    assert {"local_wikitext word_perplexity", "local_hellaswag acc_norm"} <= {row.name for row in section.rows}
+    assert {"local_wikitext word_perplexity", "local_hellaswag acc_norm"} <= {row.label for row in section.rows}
     with pytest.raises(UserError, match="lm_eval=no_such_task"):
         run_lm_eval(subject, dataclasses.replace(settings, lm_eval=["no_such_task"]))
     broken = yaml.safe_load((folder / "lambada_openai.yaml").read_text())

@@ -15,16 +15,14 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from gpt2lab.config import ContextConfig, UserError
-from gpt2lab.evaluation.corpora.tokenized import HeldOut
-from gpt2lab.evaluation.loaded_model import Subject
-from gpt2lab.evaluation.results import Row, Section
-from gpt2lab.evaluation.scoring import bounded_exp
-from gpt2lab.model import evaluation_mode
-from gpt2lab.model.layout import contiguous
+from gpt2lab.evaluation.corpora.tokenized import TokenizedCorpus
+from gpt2lab.evaluation.results import PartResult, TableRow
+from gpt2lab.evaluation.scoring import bounded_exp, describe_precision, score_tokens
+from gpt2lab.evaluation.text_model import TextModel
+from gpt2lab.evaluation.windows import Window
 from gpt2lab.statistics.intervals import mean_interval
 
 log = logging.getLogger(__name__)
@@ -33,40 +31,40 @@ BINS_OF_DOUBLING = 2
 """positions are put together to so many bins from any number of tokens to twice as many"""
 
 
-def context_section(subject: Subject, config: ContextConfig, held_out: HeldOut) -> Section:
+def evaluate_context(loaded: TextModel, config: ContextConfig, corpus: TokenizedCorpus) -> PartResult:
     """Loss by position, perplexity by context, and perplexity at shifted positions.
 
     Raises:
         UserError: the text is shorter than the longest context, or a context than the stretch that is scored.
     """
-    trained, limit = subject.source.context, subject.model.positions.max_length
-    positions = subject.model.config.positions.name
+    trained, limit = loaded.source.context, loaded.model.positions.max_length
+    positions = loaded.model.config.positions.name
     asked = sorted({max(1, round(length * trained)) for length in config.lengths} | {trained})
-    contexts = [length for length in asked if length <= min(config.max_tokens, limit or length)]
+    contexts = [length for length in asked if config.block_tokens <= length <= min(config.max_tokens, limit or length)]
     longest = max(contexts, default=0)
-    tokens_n = held_out.stream(subject.tokenizer)
-    _check_room(config, contexts, len(tokens_n))
+    tokens_n = corpus.stream(loaded.tokenizer)
+    _check_room(config, contexts, min(trained, longest), len(tokens_n))
     if longest < asked[-1]:
         reason = f"model.positions={positions} ends at {limit}" if longest == limit else "eval.context.max_tokens"
         log.info("contexts above %d tokens are left out: %s", longest, reason)
 
     ends_W = _block_ends(len(tokens_n), longest, config)
     by_context = {
-        length: _nll(subject, config, tokens_n, ends_W, length, config.block_tokens, offset=0) for length in contexts
+        length: _nll(loaded, config, tokens_n, ends_W, length, config.block_tokens, offset=0) for length in contexts
     }
     reference = min(trained, longest)
     width = max(config.block_tokens, reference // 2)
     offsets = sorted({round(offset * trained) for offset in config.offsets} | {0})
     by_offset = {
-        offset: _nll(subject, config, tokens_n, ends_W, width, config.block_tokens, offset=offset)
+        offset: _nll(loaded, config, tokens_n, ends_W, width, config.block_tokens, offset=offset)
         for offset in offsets
         if limit is None or offset + width <= limit
     }
     n_windows = min(config.position_windows, (len(tokens_n) - 1) // longest)
     window_ends_W = np.linspace(longest + 1, len(tokens_n), n_windows).astype(np.int64)
-    by_position_WL = _nll(subject, config, tokens_n, window_ends_W, longest, longest, offset=0)
+    by_position_WL = _nll(loaded, config, tokens_n, window_ends_W, longest, longest, offset=0)
 
-    figures: dict[str, Any] = {
+    metrics: dict[str, Any] = {
         "trained_context": trained,
         "reference_context": reference,
         "positions": positions,
@@ -74,34 +72,34 @@ def context_section(subject: Subject, config: ContextConfig, held_out: HeldOut) 
         "by_context": {
             str(length): {
                 **_summary(nll_WS, by_context[reference]),
-                "share_within_document": _share_within_document(tokens_n, ends_W, length, subject.tokenizer.eot_id),
+                "share_within_document": _share_within_document(tokens_n, ends_W, length, loaded.tokenizer.eot_id),
             }
             for length, nll_WS in by_context.items()
         },
         "by_position": [_bin(by_position_WL, first, last) for first, last in _bins(longest, trained)],
         "by_offset": {str(offset): _summary(nll_WS, by_offset[0]) for offset, nll_WS in by_offset.items()},
-        "protocol": {
-            **held_out.description,
-            "tokenizer": subject.tokenizer.name,
-            "scored_tokens": len(ends_W) * config.block_tokens,
-            "blocks": len(ends_W),
-            "block_tokens": config.block_tokens,
-            "shifted_window": width,
-            "position_windows": n_windows,
-            "left_out": [length for length in asked if length not in contexts],
-            "interval": "95 %, mean of blocks (windows for by_position), normal; ratios are of paired blocks",
-            "precision": subject.runtime.precision,
-        },
     }
-    return Section(figures, _rows(figures))
+    protocol = {
+        **corpus.description,
+        "tokenizer": loaded.tokenizer.name,
+        "scored_tokens": len(ends_W) * config.block_tokens,
+        "blocks": len(ends_W),
+        "block_tokens": config.block_tokens,
+        "shifted_window": width,
+        "position_windows": n_windows,
+        "left_out": [length for length in asked if length not in contexts],
+        "interval": "95 %, mean of blocks (windows for by_position), normal; ratios are of paired blocks",
+        "precision": describe_precision(loaded.runtime),
+    }
+    title = f"Use of context: trained on {trained} tokens, positions {positions}"
+    return PartResult(title, metrics, _rows(metrics), protocol)
 
 
-def _check_room(config: ContextConfig, contexts: list[int], n_tokens: int) -> None:
-    if not contexts or contexts[0] < config.block_tokens:
-        shortest = contexts[0] if contexts else 0
+def _check_room(config: ContextConfig, contexts: list[int], reference: int, n_tokens: int) -> None:
+    if reference not in contexts:
         raise UserError(
-            f"eval.context.block_tokens={config.block_tokens}: the shortest context has {shortest} tokens; lower "
-            f"eval.context.block_tokens, or raise eval.context.max_tokens={config.max_tokens} or eval.context.lengths"
+            f"eval.context.block_tokens={config.block_tokens}: expected no more tokens than the trained context has; "
+            f"lower it, or raise eval.context.max_tokens={config.max_tokens}"
         )
     if n_tokens <= contexts[-1]:
         raise UserError(
@@ -116,9 +114,8 @@ def _block_ends(n_tokens: int, longest: int, config: ContextConfig) -> NDArray[n
     return np.linspace(longest + 1, n_tokens, n_blocks).astype(np.int64)
 
 
-@torch.inference_mode()
 def _nll(
-    subject: Subject,
+    loaded: TextModel,
     config: ContextConfig,
     tokens_n: NDArray[np.int64],
     ends_W: NDArray[np.int64],
@@ -127,19 +124,11 @@ def _nll(
     *,
     offset: int,
 ) -> NDArray[np.float32]:
-    """Nats of the last ``scored`` targets of windows of ``length`` inputs whose first stands at ``offset``, [W, S]."""
-    model, device = subject.model, subject.runtime.device
-    layout = contiguous(offset, length, device)
-    rows = max(1, config.batch_size * subject.source.context // length)  # longer windows, fewer of them
-    parts = []
-    with evaluation_mode(model), subject.runtime.autocast():
-        for first in range(0, len(ends_W), rows):
-            windows = [tokens_n[end - 1 - length : end] for end in ends_W[first : first + rows]]
-            tokens_BL = torch.from_numpy(np.stack(windows)).to(device)
-            hidden_BSC = model.hidden(tokens_BL[:, :-1], layout=layout)[:, -scored:]
-            targets_BS = tokens_BL[:, -scored:]
-            parts.append(model.nll(hidden_BSC, targets_BS).cpu().numpy())
-    return np.concatenate(parts)
+    """Nats of the last ``scored`` targets of windows of ``length`` inputs that begin at position ``offset``, [W, S]."""
+    windows = [Window(int(end) - 1 - length, int(end), int(end) - scored) for end in ends_W]
+    rows = max(1, config.batch_size * loaded.source.context // length)  # fewer windows per batch where they are longer
+    nll_n = score_tokens(loaded.model, tokens_n, windows, loaded.runtime, rows, first_position=offset)
+    return np.stack([nll_n[window.first_scored : window.end] for window in windows])
 
 
 def _summary(nll_WS: NDArray[np.float32], reference_WS: NDArray[np.float32]) -> dict[str, Any]:
@@ -176,18 +165,19 @@ def _share_within_document(tokens_n: NDArray[np.int64], ends_W: NDArray[np.int64
     return float(np.mean([not np.any(tokens_n[end - length : end - 1] == eot_id) for end in ends_W]))
 
 
-def _rows(figures: dict[str, Any]) -> list[Row]:
-    by_context, by_offset = figures["by_context"].items(), figures["by_offset"].items()
+def _rows(metrics: dict[str, Any]) -> list[TableRow]:
+    by_context, by_offset = metrics["by_context"].items(), metrics["by_offset"].items()
     rows = [
-        Row(f"context {length}: token_perplexity", s["token_perplexity"], s["interval"]) for length, s in by_context
-    ]
-    rows += [
-        Row(f"context {length}: ratio to {figures['reference_context']}", s["ratio"], s["ratio_interval"])
+        TableRow(f"token perplexity, {length} tokens of context", s["token_perplexity"], s["interval"])
         for length, s in by_context
-        if int(length) != figures["reference_context"]
     ]
     rows += [
-        Row(f"first position {offset}: ratio to position 0", s["ratio"], s["ratio_interval"])
+        TableRow(f"  relative to {metrics['reference_context']} tokens: {length}", s["ratio"], s["ratio_interval"])
+        for length, s in by_context
+        if int(length) != metrics["reference_context"]
+    ]
+    rows += [
+        TableRow(f"relative perplexity of windows that begin at position {offset}", s["ratio"], s["ratio_interval"])
         for offset, s in by_offset
         if offset != "0"
     ]

@@ -2,7 +2,7 @@
 
     file | Hub | the run's validation split -> rows as the Hub gives them -> documents
 
-A new form is a class here, an entry of ``FORMS``, and a YAML file under ``configs/eval/corpus/``.
+A new form is a class here, an entry of ``FORMATS``, and a YAML file under ``configs/eval/corpus/``.
 """
 
 import hashlib
@@ -14,11 +14,11 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from gpt2lab.config import CorpusConfig, UserError, choose
+from gpt2lab.config import CorpusConfig, EvalConfig, UserError, choose
 from gpt2lab.data import TokenStream, open_dataset, verify
 from gpt2lab.evaluation.corpora.detokenize import DETOKENIZERS
 from gpt2lab.evaluation.corpora.reading import HubPlace, fetch_rows, read_json_lines, read_text
-from gpt2lab.evaluation.loaded_model import Subject
+from gpt2lab.evaluation.text_model import TextModel
 
 
 @dataclass(frozen=True)
@@ -43,20 +43,20 @@ class Corpus:
     """what it is, for ``eval.json``"""
 
 
-class Form(ABC):
+class Format(ABC):
     """A way of being read."""
 
     @abstractmethod
-    def read(self, config: CorpusConfig, subject: Subject) -> Corpus:
+    def read(self, config: CorpusConfig, loaded: TextModel) -> Corpus:
         """The corpus that ``config`` names; a ``UserError`` if it cannot be had or holds no text."""
 
 
-class ValidationSplit(Form):
+class ValidationSplit(Format):
     """The documents that the run held out, as they are stored."""
 
-    def read(self, config: CorpusConfig, subject: Subject) -> Corpus:
-        """See ``Form.read``; also a ``UserError`` for a set that is not the one the model was trained on."""
-        source, tokenizer = subject.source, subject.tokenizer
+    def read(self, config: CorpusConfig, loaded: TextModel) -> Corpus:
+        """See ``Format.read``; also a ``UserError`` for a set that is not the one the model was trained on."""
+        source, tokenizer = loaded.source, loaded.tokenizer
         if source.trained_on is None:
             raise UserError(f"{source.describe()} has no validation split: name a text to score, eval.text_file=FILE")
         folder, manifest = open_dataset(source.trained_on.data, tokenizer)
@@ -77,13 +77,13 @@ class ValidationSplit(Form):
         return Corpus(documents, "\n\n", description)
 
 
-class Rows(Form):
+class TextRows(Format):
     """Rows of one text field, out of a file or off the Hub. A file that is not .jsonl is the text itself."""
 
     separator: ClassVar = "\n\n"
 
-    def read(self, config: CorpusConfig, subject: Subject) -> Corpus:
-        """See ``Form.read``."""
+    def read(self, config: CorpusConfig, loaded: TextModel) -> Corpus:
+        """See ``Format.read``."""
         description: dict[str, Any]
         if config.file:
             path = Path(config.file)
@@ -117,22 +117,22 @@ class Rows(Form):
         return [Document(row, [row]) for row in rows]
 
 
-class Lines(Rows):
+class Lines(TextRows):
     """A sentence a row, in the order of a text whose documents are not told apart (Penn Treebank)."""
 
     separator: ClassVar = "\n"
 
     def rows_of(self, text: str) -> list[str]:
-        """See ``Rows.rows_of``."""
+        """See ``TextRows.rows_of``."""
         return [line.strip() for line in text.split("\n") if line.strip()]
 
     def documents(self, rows: list[str]) -> list[Document]:
-        """See ``Rows.documents``: one."""
+        """See ``TextRows.documents``: one."""
         return [Document("\n".join(rows), rows)]
 
 
-class WikiText(Rows):
-    """A line a row; a line " = Title = " begins an article, " = = Section = = " does not.
+class WikiText(TextRows):
+    """A line a row; a line " = Title = " begins an article, " = = PartResult = = " does not.
 
     The Hub's rows are lines with their ends, and "" for the blank line " \\n" of the file. Articles are cut as in
     EleutherAI/wikitext_document_level, on which lm-evaluation-harness takes its figures.
@@ -141,12 +141,12 @@ class WikiText(Rows):
     separator: ClassVar = "\n"
 
     def rows_of(self, text: str) -> list[str]:
-        """See ``Rows.rows_of``."""
+        """See ``TextRows.rows_of``."""
         lines = text.split("\n")
         return [line + "\n" if line.strip() else "" for line in (lines[:-1] if lines[-1] == "" else lines)]
 
     def documents(self, rows: list[str]) -> list[Document]:
-        """See ``Rows.documents``: articles."""
+        """See ``TextRows.documents``: articles."""
         documents: list[Document] = []
         lines: list[str] = []
         rows_of_article: list[str] = []
@@ -167,25 +167,32 @@ class WikiText(Rows):
         return merged.startswith("= ") and merged.endswith(" =")
 
 
-FORMS: dict[str, type[Form]] = {
+FORMATS: dict[str, type[Format]] = {
     "validation_split": ValidationSplit,
-    "text": Rows,
-    "documents": Rows,
+    "text": TextRows,
+    "documents": TextRows,
     "lines": Lines,
     "wikitext": WikiText,
 }
 
 
-def open_corpus(config: CorpusConfig, subject: Subject) -> Corpus:
+def open_corpus(config: CorpusConfig, loaded: TextModel) -> Corpus:
     """The corpus that ``config`` names.
 
     Raises:
         UserError: an unknown form or detokenizer, or it cannot be had, with where to put which file.
     """
     choose(DETOKENIZERS, config.detokenizer, "eval.corpus.detokenizer")
-    return choose(FORMS, config.form, "eval.corpus.form")().read(config, subject)
+    return choose(FORMATS, config.form, "eval.corpus.form")().read(config, loaded)
 
 
 def _is_text(value: object) -> bool:
     """Whether it is a string that has a UTF-8 form: JSON can hold half a character."""
     return isinstance(value, str) and not any("\ud800" <= character <= "\udfff" for character in value)
+
+
+def chosen_corpus(config: EvalConfig) -> CorpusConfig:
+    """The corpus that an evaluation is on: ``text_file`` where it is given, else ``corpus``."""
+    if config.text_file:
+        return CorpusConfig(name="text_file", form="text", file=config.text_file)
+    return config.corpus

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from gpt2lab.config import UserError
 from gpt2lab.hub import fetch_or_explain
 
-Row = dict[str, Any]
+Example = dict[str, Any]
 
 
 class HubPlace(NamedTuple):
@@ -51,13 +51,13 @@ def read_text(path: Path, first_byte: int = 0, last_byte: int | None = None) -> 
     return text
 
 
-def read_json_lines(path: Path, fields: tuple[str, ...], limit: int | None = None) -> list[Row]:
+def read_json_lines(path: Path, fields: tuple[str, ...], limit: int | None = None) -> list[Example]:
     """The rows of a file of JSON objects, one a line, that have all of ``fields``; ``limit``: the first ones only.
 
     Raises:
         UserError: the file is missing, empty, or a line is no such object; the line is named.
     """
-    rows: list[Row] = []
+    rows: list[Example] = []
     for number, line in enumerate(read_text(path).split("\n"), 1):
         if len(rows) == limit:
             break
@@ -76,7 +76,7 @@ def read_json_lines(path: Path, fields: tuple[str, ...], limit: int | None = Non
     return rows
 
 
-def fetch_rows(place: HubPlace, fields: tuple[str, ...], instead: str, limit: int | None = None) -> list[Row]:
+def fetch_rows(place: HubPlace, fields: tuple[str, ...], instead: str, limit: int | None = None) -> list[Example]:
     """The rows of a data set on the Hub, with ``fields`` alone; ``limit``: the first ones only.
 
     Args:

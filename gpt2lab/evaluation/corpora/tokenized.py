@@ -1,4 +1,4 @@
-"""Held-out text as token ids: the corpus of an evaluation -> the ids of each document."""
+"""A corpus as token ids: the corpus of an evaluation -> the ids of each document."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -7,13 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpt2lab.config import EvalConfig
-from gpt2lab.evaluation.corpora.formats import open_corpus
-from gpt2lab.evaluation.loaded_model import Subject
-from gpt2lab.evaluation.perplexity.evaluate import chosen_corpus
+from gpt2lab.evaluation.corpora.formats import chosen_corpus, open_corpus
+from gpt2lab.evaluation.text_model import TextModel
 from gpt2lab.tokenizers import Tokenizer
 
 
-class HeldOut(NamedTuple):
+class TokenizedCorpus(NamedTuple):
     """Documents that the model was not trained on, or that the user names."""
 
     documents: Sequence[NDArray[np.integer]]
@@ -27,15 +26,16 @@ class HeldOut(NamedTuple):
         return np.concatenate(parts).astype(np.int64)
 
 
-def held_out_text(subject: Subject, config: EvalConfig) -> HeldOut:
-    """The documents of ``eval.corpus`` or ``eval.text_file``, by the subject's tokenizer.
+def tokenized_corpus(loaded: TextModel, config: EvalConfig) -> TokenizedCorpus:
+    """The documents of ``eval.corpus`` or ``eval.text_file``, by the model's tokenizer.
 
     Raises:
         UserError: the corpus cannot be had.
     """
-    corpus = open_corpus(chosen_corpus(config), subject)
+    chosen = chosen_corpus(config)
+    corpus = open_corpus(chosen, loaded)
     documents = [
-        subject.tokenizer.encode_array(document.text) if document.tokens is None else document.tokens
+        loaded.tokenizer.encode_array(document.text) if document.tokens is None else document.tokens
         for document in corpus.documents
     ]
-    return HeldOut(documents, corpus.description)
+    return TokenizedCorpus(documents, {**corpus.description, "corpus": chosen.name})

@@ -1,6 +1,6 @@
-"""Sampling quality: held-out text -> prompts -> a sample for each, under each decoding setting -> figures.
+"""Sampling quality: text -> prompts -> a sample for each, under each decoding setting -> metrics.
 
-Beside every setting stand the figures of what humans wrote after the same prompts. Sample and human text of a prompt
+Beside every setting stand the metrics of what humans wrote after the same prompts. Sample and human text of a prompt
 are both cut to the shorter of the two first, so that numbers and lengths of the texts are equal.
 """
 
@@ -9,13 +9,15 @@ import logging
 from typing import Any
 
 from gpt2lab.config import DecodingConfig, SampleQualityConfig, SamplingConfig
-from gpt2lab.evaluation.corpora.tokenized import HeldOut
-from gpt2lab.evaluation.loaded_model import Subject
-from gpt2lab.evaluation.results import Row, Section
+from gpt2lab.evaluation.corpora.tokenized import TokenizedCorpus
+from gpt2lab.evaluation.results import PartResult, TableRow
 from gpt2lab.evaluation.sample_quality.mauve import PAPER_TEXTS, mauve_figures, require_mauve
-from gpt2lab.evaluation.sample_quality.metrics import BLEU_ORDER, Continuations, figures_of
+from gpt2lab.evaluation.sample_quality.metrics import BLEU_ORDER, Continuations, measure
 from gpt2lab.evaluation.sample_quality.prompts import Prompts, choose_prompts
 from gpt2lab.evaluation.sample_quality.scorer import Scorer, open_scorer
+from gpt2lab.evaluation.scoring import describe_precision
+from gpt2lab.evaluation.table import render_table
+from gpt2lab.evaluation.text_model import TextModel
 from gpt2lab.generation import generate
 from gpt2lab.runtime import stream_seed
 from gpt2lab.statistics.resampling import draw_weights
@@ -23,14 +25,24 @@ from gpt2lab.statistics.resampling import draw_weights
 log = logging.getLogger(__name__)
 
 TABLE = ("perplexity", "rep_4", "distinct_2", f"self_bleu_{BLEU_ORDER}", "zipf", "longest_loop", "share_ended")
+SHOWN_AS = {
+    "perplexity": "perplexity",
+    "rep_4": "seq-rep-4",
+    "distinct_2": "distinct-2",
+    f"self_bleu_{BLEU_ORDER}": f"self-BLEU-{BLEU_ORDER}",
+    "zipf": "Zipf coeff.",
+    "longest_loop": "longest loop",
+    "share_ended": "ended early",
+}
+"""the literature's names"""
 IN_ROWS = ("perplexity", f"self_bleu_{BLEU_ORDER}")
 
 
-def sampling_section(subject: Subject, config: SampleQualityConfig, held_out: HeldOut) -> Section:
-    """Figures of samples, and of human text, for each of ``config.decoding``.
+def evaluate_sample_quality(loaded: TextModel, config: SampleQualityConfig, corpus: TokenizedCorpus) -> PartResult:
+    """Metrics of samples, and of human text, for each of ``config.decoding``.
 
     Raises:
-        UserError: too little held-out text, a scorer with another tokenizer or too short a context, no mauve-text.
+        UserError: too little text, a scorer with another tokenizer or too short a context, no mauve-text.
     """
     if config.mauve_seeds:
         require_mauve()
@@ -39,53 +51,63 @@ def sampling_section(subject: Subject, config: SampleQualityConfig, held_out: He
                 "MAUVE of %d texts a side says little, and can be high for very unlike ones: the paper has %d",
                 config.num_prompts, PAPER_TEXTS,
             )  # fmt: skip
-    scorer = open_scorer(config.scorer, subject, config.batch_size)
+    scorer = open_scorer(config.scorer, loaded, config.batch_size)
     scorer.require_room(config.prompt_tokens + config.new_tokens)
-    prompts = choose_prompts(held_out.documents, config)
+    prompts = choose_prompts(corpus.documents, config)
     human = _scored(scorer, prompts, prompts.human, config)
     weights_RS = draw_weights(len(prompts.human), config.resamples, stream_seed("bootstrap", config.seed))
 
-    texts = _as_lines("human", subject, prompts, human)
+    texts = _as_lines("human", loaded, prompts, human)
     settings: dict[str, Any] = {}
     for decoding in config.decoding:
         log.info("sampling with %s", decoding.label)
         samples = generate(
-            subject.model, prompts.prompts, _sampling(decoding, config),
-            eot_id=subject.tokenizer.eot_id, runtime=subject.runtime,
+            loaded.model, prompts.prompts, _sampling(decoding, config),
+            eot_id=loaded.tokenizer.eot_id, runtime=loaded.runtime,
         )  # fmt: skip
         drawn = _scored(scorer, prompts, samples, config)
-        texts += _as_lines(decoding.label, subject, prompts, drawn)
+        texts += _as_lines(decoding.label, loaded, prompts, drawn)
         lengths = [min(len(ours), len(theirs)) for ours, theirs in zip(drawn.texts, human.texts, strict=True)]
         pair = {"samples": drawn.cut(lengths), "human_of_equal_lengths": human.cut(lengths)}
-        settings[decoding.label] = {name: figures_of(side, weights_RS) for name, side in pair.items()}
+        settings[decoding.label] = {name: measure(side, weights_RS) for name, side in pair.items()}
         if config.mauve_seeds:
             states = {name: scorer.last_states(prompts.prompts, side.texts) for name, side in pair.items()}
             settings[decoding.label]["mauve"] = mauve_figures(
                 states["human_of_equal_lengths"], states["samples"], config.mauve_seeds
             )
-    figures = {
-        "settings": settings,
-        "human": figures_of(human, weights_RS),
-        "protocol": _protocol(config, scorer, subject, held_out),
-    }
-    table = as_markdown(figures)
-    log.info("\n%s", table)
-    return Section(figures, _rows(figures), {"eval_samples.jsonl": texts, "sampling.md": table})
+    metrics = {"settings": settings, "human": measure(human, weights_RS)}
+    protocol = _protocol(config, scorer, loaded, corpus)
+    title = f"Quality of samples: {config.num_prompts} prompts, up to {config.new_tokens} tokens each"
+    files = {"samples.jsonl": texts, "table.md": as_markdown(metrics)}
+    return PartResult(title, metrics, _rows(metrics), protocol, files=files, table=_as_text(metrics))
 
 
-def as_markdown(figures: dict[str, Any]) -> str:
-    """The main figures, a line a setting; in brackets those of human text cut to the same lengths."""
-    has_mauve = any("mauve" in pair for pair in figures["settings"].values())
-    columns = (*TABLE, "mauve") if has_mauve else TABLE
-    lines = [["decoding (human)", *columns], ["---", *("--:" for _ in columns)]]
-    for label, pair in figures["settings"].items():
+def as_markdown(metrics: dict[str, Any]) -> str:
+    """The main metrics as a Markdown table, a line per setting; in brackets those of human text of equal lengths."""
+    lines = _lines(metrics)
+    rows = [lines[0], ["---", *("--:" for _ in lines[0][1:])], *lines[1:]]
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
+def _as_text(metrics: dict[str, Any]) -> str:
+    """For the terminal: a line per metric, without the human texts of equal lengths."""
+    columns = [[cell.partition(" (")[0] for cell in line] for line in _lines(metrics)]
+    return render_table([list(row) for row in zip(*columns, strict=True)])
+
+
+def _lines(metrics: dict[str, Any]) -> list[list[str]]:
+    has_mauve = any("mauve" in pair for pair in metrics["settings"].values())
+    lines = [["metric", *(SHOWN_AS[name] for name in TABLE), *(["MAUVE"] if has_mauve else [])]]
+    for label, pair in metrics["settings"].items():
         ours, theirs = pair["samples"], pair["human_of_equal_lengths"]
         cells = [f"{_number(ours[name])} ({_number(theirs[name])})" for name in TABLE]
-        lines.append([label, *cells, *([_number(pair["mauve"]["mauve"])] if has_mauve else [])])
-    lines.append(["human", *(_number(figures["human"][name]) for name in TABLE), *([""] if has_mauve else [])])
-    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    cells_of = (" | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines)
-    return "".join(f"| {cells} |\n" for cells in cells_of)
+        lines.append([_short(label), *cells, *([_number(pair["mauve"]["mauve"])] if has_mauve else [])])
+    return [*lines, ["human", *(_number(metrics["human"][name]) for name in TABLE), *([""] if has_mauve else [])]]
+
+
+def _short(label: str) -> str:
+    """``top_k=40 temperature=0.7`` as ``k=40 T=0.7``, so that the settings fit beside each other."""
+    return label.replace("temperature=", "T=").replace("top_k=", "k=").replace("top_p=", "p=")
 
 
 def _sampling(decoding: DecodingConfig, config: SampleQualityConfig) -> SamplingConfig:
@@ -100,9 +122,9 @@ def _scored(scorer: Scorer, prompts: Prompts, texts: list[list[int]], config: Sa
     return Continuations(texts, nll, [len(text) < config.new_tokens for text in texts])
 
 
-def _as_lines(setting: str, subject: Subject, prompts: Prompts, these: Continuations) -> str:
+def _as_lines(setting: str, loaded: TextModel, prompts: Prompts, continuations: Continuations) -> str:
     """One JSON object a text."""
-    decode = subject.tokenizer.decode
+    decode = loaded.tokenizer.decode
     lines = [
         {
             "setting": setting,
@@ -113,15 +135,19 @@ def _as_lines(setting: str, subject: Subject, prompts: Prompts, these: Continuat
             "ended": ended,
             "nll": float(nll.sum(dtype=float)),
         }
-        for number, (text, nll, ended) in enumerate(zip(these.texts, these.nll, these.ended, strict=True))
+        for number, (text, nll, ended) in enumerate(
+            zip(continuations.texts, continuations.nll, continuations.ended, strict=True)
+        )
     ]
     return "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
 
 
-def _protocol(config: SampleQualityConfig, scorer: Scorer, subject: Subject, held_out: HeldOut) -> dict[str, Any]:
+def _protocol(
+    config: SampleQualityConfig, scorer: Scorer, loaded: TextModel, corpus: TokenizedCorpus
+) -> dict[str, Any]:
     return {
-        **held_out.description,
-        "tokenizer": subject.tokenizer.name,
+        **corpus.description,
+        "tokenizer": loaded.tokenizer.name,
         "prompts": config.num_prompts,
         "prompt_tokens": config.prompt_tokens,
         "new_tokens": config.new_tokens,
@@ -132,20 +158,22 @@ def _protocol(config: SampleQualityConfig, scorer: Scorer, subject: Subject, hel
         "distinct_n, self_bleu and zipf: jackknife over prompts",
         "mauve": f"mauve-text on the scorer's hidden states; the paper has {PAPER_TEXTS} texts"
         if config.mauve_seeds
-        else "not asked for: eval.quality.mauve_seeds=5",
-        "precision": subject.runtime.precision,
+        else "not asked for: eval.sample_quality.mauve_seeds=5",
+        "precision": describe_precision(loaded.runtime),
     }
 
 
-def _rows(figures: dict[str, Any]) -> list[Row]:
-    named = {label: pair["samples"] for label, pair in figures["settings"].items()} | {"human": figures["human"]}
+def _rows(metrics: dict[str, Any]) -> list[TableRow]:
+    named = {label: pair["samples"] for label, pair in metrics["settings"].items()} | {"human": metrics["human"]}
     return [
-        Row(f"{label}: {name}", these[name], these["intervals"][name])
-        for label, these in named.items()
+        TableRow(f"{label}: {name}", measured[name], measured["intervals"][name])
+        for label, measured in named.items()
         for name in IN_ROWS
-        if these[name] is not None
+        if measured[name] is not None
     ]
 
 
 def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:,.3f}"
+    if value is None:
+        return ""
+    return f"{value:,.3f}" if abs(value) < 100 else f"{value:,.0f}"

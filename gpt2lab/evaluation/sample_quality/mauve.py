@@ -19,8 +19,8 @@ def require_mauve() -> None:
     """Raise ``UserError`` where the package is not installed."""
     if importlib.util.find_spec("mauve") is None:
         raise UserError(
-            "eval.quality.mauve_seeds: MAUVE needs the package mauve-text; type pip install 'gpt2lab[mauve]', or "
-            "eval.quality.mauve_seeds=0 to go without"
+            "eval.sample_quality.mauve_seeds: MAUVE needs the package mauve-text; type pip install 'gpt2lab[mauve]', "
+            "or eval.sample_quality.mauve_seeds=0 to go without"
         )
 
 

@@ -1,4 +1,4 @@
-"""All figures of a set of continuations, each with a 95 % interval.
+"""All metrics of a set of continuations, each with a 95 % interval.
 
     texts, nats of their tokens -> sums a text -> bootstrap;  statistics of the whole set -> jackknife
 
@@ -44,8 +44,8 @@ class Continuations:
         return replace(self, texts=texts, nll=[nll[:length] for nll, length in zip(self.nll, lengths, strict=True)])
 
 
-def figures_of(these: Continuations, weights_RS: NDArray[np.int64]) -> dict[str, Any]:
-    """The figures by name, and ``intervals``; None where one is undefined, as for texts without a token."""
+def measure(these: Continuations, weights_RS: NDArray[np.int64]) -> dict[str, Any]:
+    """The metrics by name, and ``intervals``; None where one is undefined, as for texts without a token."""
     lengths_S = np.array([len(text) for text in these.texts], np.float64)
     ones_S = np.ones(len(these.texts))
     nll_S = np.array([nll.astype(np.float64).sum() for nll in these.nll])
@@ -59,18 +59,18 @@ def figures_of(these: Continuations, weights_RS: NDArray[np.int64]) -> dict[str,
         defined_S = ~np.isnan(rep_S)
         sums[f"rep_{n}"] = (np.where(defined_S, rep_S, 0.0), defined_S.astype(np.float64))
 
-    figures: dict[str, Any] = {"texts": len(these.texts), "tokens": int(lengths_S.sum())}
+    metrics: dict[str, Any] = {"texts": len(these.texts), "tokens": int(lengths_S.sum())}
     intervals: dict[str, Any] = {}
     total_tokens = lengths_S.sum()
-    figures["perplexity"] = bounded_exp(nll_S.sum() / total_tokens) if total_tokens else None
+    metrics["perplexity"] = bounded_exp(nll_S.sum() / total_tokens) if total_tokens else None
     bounds = bootstrap_ratio(nll_S, lengths_S, weights_RS)
     intervals["perplexity"] = None if bounds is None else [bounded_exp(bound) for bound in bounds]
     for name, (numerator_S, denominator_S) in sums.items():
         total = denominator_S.sum()
-        figures[name] = float(numerator_S.sum() / total) if total else None
+        metrics[name] = float(numerator_S.sum() / total) if total else None
         intervals[name] = bootstrap_ratio(numerator_S, denominator_S, weights_RS)
     for name, statistic in SET_STATISTICS.items():
         value = statistic(these.texts)
-        figures[name] = None if math.isnan(value) else value
+        metrics[name] = None if math.isnan(value) else value
         intervals[name] = jackknife(statistic, these.texts)
-    return {**figures, "intervals": intervals}
+    return {**metrics, "intervals": intervals}

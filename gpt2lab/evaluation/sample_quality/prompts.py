@@ -33,7 +33,7 @@ def choose_prompts(documents: Sequence[NDArray[np.integer]], config: SampleQuali
     usable = [stretch for stretch in stretches if len(stretch) > config.prompt_tokens]
     if len(usable) < config.num_prompts:
         raise UserError(
-            f"eval.quality.num_prompts={config.num_prompts}: the held-out text has room for {len(usable)} prompts of "
+            f"eval.sample_quality.num_prompts={config.num_prompts}: the text has room for {len(usable)} prompts of "
             f"{config.prompt_tokens} tokens with up to {config.new_tokens} to follow; ask for fewer or shorter, or "
             "name a longer text, eval.text_file=FILE"
         )

@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 
 from gpt2lab.config import UserError
-from gpt2lab.evaluation.loaded_model import Subject
 from gpt2lab.evaluation.scoring import score_tokens
+from gpt2lab.evaluation.text_model import TextModel
 from gpt2lab.evaluation.windows import Window
 from gpt2lab.model import GPT, evaluation_mode
 from gpt2lab.runtime import Runtime
@@ -26,7 +26,7 @@ class Scorer:
     """A model that reads prompts and continuations."""
 
     name: str
-    """what the figures say of it"""
+    """what the metrics say of it"""
     model: GPT
     context: int
     """tokens at once that it was trained on"""
@@ -38,7 +38,7 @@ class Scorer:
         """Raise ``UserError`` for texts whose prompt and continuation together are longer than its context."""
         if n_tokens > self.context:
             raise UserError(
-                f"eval.quality.prompt_tokens + new_tokens = {n_tokens}: the scorer, {self.name}, was trained on "
+                f"eval.sample_quality.prompt_tokens + new_tokens = {n_tokens}: the scorer, {self.name}, was trained on "
                 f"{self.context} tokens at once; lower one of them"
             )
 
@@ -74,19 +74,19 @@ class Scorer:
         return torch.cat(states).numpy()
 
 
-def open_scorer(where: str | None, subject: Subject, batch_size: int) -> Scorer:
-    """The model that ``eval.quality.scorer=where`` names; None: the one whose samples are judged.
+def open_scorer(where: str | None, loaded: TextModel, batch_size: int) -> Scorer:
+    """The model that ``eval.sample_quality.scorer=where`` names; None: the one whose samples are judged.
 
     Raises:
-        UserError: there is none, or its tokenizer is not the subject's.
+        UserError: there is none, or its tokenizer is not the loaded's.
     """
     if where is None:
-        name = f"the model itself, {subject.source.describe()}"
-        return Scorer(name, subject.model, subject.source.context, subject.runtime, batch_size)
-    opened = open_model(where, subject.runtime.device)
-    if opened.tokenizer.fingerprint != subject.tokenizer.fingerprint:
+        name = f"the model itself, {loaded.source.describe()}"
+        return Scorer(name, loaded.model, loaded.source.context, loaded.runtime, batch_size)
+    opened = open_model(where, loaded.runtime.device)
+    if opened.tokenizer.fingerprint != loaded.tokenizer.fingerprint:
         raise UserError(
-            f"eval.quality.scorer={where} reads tokenizer={opened.tokenizer.name}, the samples are of "
-            f"tokenizer={subject.tokenizer.name}: name a scorer with the same tokenizer"
+            f"eval.sample_quality.scorer={where} reads tokenizer={opened.tokenizer.name}, the samples are of "
+            f"tokenizer={loaded.tokenizer.name}: name a scorer with the same tokenizer"
         )
-    return Scorer(opened.source.describe(), opened.model, opened.source.context, subject.runtime, batch_size)
+    return Scorer(opened.source.describe(), opened.model, opened.source.context, loaded.runtime, batch_size)

@@ -1,4 +1,4 @@
-"""Figures of zero-shot tasks: rows -> requests -> likelihoods -> means with standard errors -> section."""
+"""Metrics of zero-shot tasks: rows -> requests -> likelihoods -> means with standard errors ."""
 
 import math
 from pathlib import Path
@@ -8,19 +8,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpt2lab.config import EvalConfig, TasksConfig, UserError, choose
-from gpt2lab.evaluation.corpora.reading import Row as Record
-from gpt2lab.evaluation.corpora.reading import fetch_rows, read_json_lines
-from gpt2lab.evaluation.loaded_model import Subject
+from gpt2lab.evaluation.corpora.reading import Example, fetch_rows, read_json_lines
 from gpt2lab.evaluation.published import find_published_task
-from gpt2lab.evaluation.results import Row, Section
+from gpt2lab.evaluation.results import PartResult, TableRow
 from gpt2lab.evaluation.scoring import bounded_exp
 from gpt2lab.evaluation.tasks.likelihoods import score_requests
 from gpt2lab.evaluation.tasks.lm_eval import run_lm_eval
 from gpt2lab.evaluation.tasks.tasks import TASKS, Task
+from gpt2lab.evaluation.text_model import TextModel
 from gpt2lab.statistics.intervals import mean_error, mean_interval
 
 
-def score_tasks(subject: Subject, config: EvalConfig) -> Section:
+def evaluate_tasks(loaded: TextModel, config: EvalConfig) -> PartResult:
     """The part ``tasks`` of an evaluation: gpt2lab's own, then lm-evaluation-harness's.
 
     Raises:
@@ -31,14 +30,14 @@ def score_tasks(subject: Subject, config: EvalConfig) -> Section:
         raise UserError(f"eval.tasks.names=[]: expected some of {', '.join(TASKS)}, or eval.tasks.lm_eval=[...]")
     tasks = {name: choose(TASKS, name, "eval.tasks.names")() for name in settings.names}
     records = {name: read_questions(name, task, settings) for name, task in tasks.items()}
-    sections = [_score(subject, name, task, records[name], settings) for name, task in tasks.items()]
+    parts = [_score(loaded, name, task, records[name], settings) for name, task in tasks.items()]
     if settings.lm_eval:
-        sections.append(run_lm_eval(subject, settings))
-    figures = {name: values for section in sections for name, values in section.figures.items()}
-    return Section(figures, [row for section in sections for row in section.rows])
+        parts.append(run_lm_eval(loaded, settings))
+    metrics = {name: values for part in parts for name, values in part.metrics.items()}
+    return PartResult("Zero-shot tasks", metrics, [row for part in parts for row in part.rows])
 
 
-def read_questions(name: str, task: Task, settings: TasksConfig) -> list[Record]:
+def read_questions(name: str, task: Task, settings: TasksConfig) -> list[Example]:
     """The rows of a task: NAME.jsonl in ``eval.tasks.folder`` if it is there, else the Hub's.
 
     Raises:
@@ -61,24 +60,24 @@ def read_questions(name: str, task: Task, settings: TasksConfig) -> list[Record]
     return rows
 
 
-def _score(subject: Subject, name: str, task: Task, rows: list[Record], settings: TasksConfig) -> Section:
+def _score(loaded: TextModel, name: str, task: Task, rows: list[Example], settings: TasksConfig) -> PartResult:
     requests = []
     for number, row in enumerate(rows, 1):
         try:
             requests.append(task.requests(row))
         except UserError as error:
             raise UserError(f"{name}: question {number}: {error}") from None
-    likelihoods = iter(score_requests(subject, [r for of_row in requests for r in of_row], settings.batch_size))
+    likelihoods = iter(score_requests(loaded, [r for of_row in requests for r in of_row], settings.batch_size))
     scores = [task.scores(row, [next(likelihoods) for _ in of_row]) for row, of_row in zip(rows, requests, strict=True)]
-    figures: dict[str, Any] = {"questions": len(rows), "limit": settings.limit, "source": _source(name, task, settings)}
+    metrics: dict[str, Any] = {"questions": len(rows), "limit": settings.limit, "source": _source(name, task, settings)}
     table = []
-    published = {} if settings.limit else find_published_task(subject.source, name)
+    published = {} if settings.limit else find_published_task(loaded.source, name)
     for figure in scores[0]:
         values = np.array([score[figure] for score in scores])
         label, value, stderr, interval = _summarise(figure, values)
-        figures |= {label: value, f"{label}_stderr": stderr}
-        table.append(Row(f"{name} {label}", value, interval, *published.get(label, ())))
-    return Section({name: figures}, table)
+        metrics |= {label: value, f"{label}_stderr": stderr}
+        table.append(TableRow(f"{name} {label}", value, interval, *published.get(label, ())))
+    return PartResult(name, {name: metrics}, table)
 
 
 def _summarise(figure: str, values: NDArray[np.float64]) -> tuple[str, float, float | None, tuple[float, float] | None]:

@@ -1,9 +1,9 @@
 """lm-evaluation-harness on gpt2lab's models: its tasks and prompts, our tokenizer, model and batches.
 
-    names of lm_eval's tasks -> its requests -> ``HarnessModel`` -> its figures -> section
+    names of lm_eval's tasks -> its requests -> ``HarnessModel`` -> its metrics
 
 Needs ``pip install 'gpt2lab[lm-eval]'``, which is imported only when a task of it is asked for. To use the model with
-lm_eval's own functions: ``lm_eval.simple_evaluate(as_lm(subject, batch_size=16), tasks=[...])``.
+lm_eval's own functions: ``lm_eval.simple_evaluate(as_lm(loaded, batch_size=16), tasks=[...])``.
 """
 
 import importlib.metadata
@@ -13,15 +13,17 @@ from collections.abc import Sequence
 from typing import Any
 
 from gpt2lab.config import SamplingConfig, TasksConfig, UserError, one_line
-from gpt2lab.evaluation.loaded_model import Subject
-from gpt2lab.evaluation.results import Row, Section
+from gpt2lab.evaluation.results import PartResult, TableRow
 from gpt2lab.evaluation.tasks.likelihoods import EncodedRequest, Request, score_encoded, score_requests
+from gpt2lab.evaluation.text_model import TextModel
 from gpt2lab.evaluation.windows import sliding_windows
-from gpt2lab.generation import generate
+from gpt2lab.generation import generate_stream
 from gpt2lab.statistics.intervals import Z95
 
 MAX_NEW_TOKENS = 256
 """where a task does not say; lm_eval's own default"""
+STOP_WINDOW = 32
+"""newest tokens in which a stop string is looked for after each of them"""
 BOOTSTRAP = 1_000
 """resamples for the standard errors that lm_eval takes so; its own default of 100,000 takes minutes"""
 
@@ -34,18 +36,18 @@ class HarnessModel:
 
     rank, world_size = 0, 1
 
-    def __init__(self, subject: Subject, batch_size: int) -> None:
-        self.subject = subject
+    def __init__(self, loaded: TextModel, batch_size: int) -> None:
+        self.loaded = loaded
         self.batch_size = batch_size
 
     def loglikelihood(self, requests: Sequence[Any]) -> list[tuple[float, bool]]:
         """Nats of each continuation after its context, and whether greedy decoding would write it."""
         asked = [Request(*request.args) for request in requests]
-        return [(one.log_likelihood, one.is_greedy) for one in score_requests(self.subject, asked, self.batch_size)]
+        return [(one.log_likelihood, one.is_greedy) for one in score_requests(self.loaded, asked, self.batch_size)]
 
     def loglikelihood_rolling(self, requests: Sequence[Any]) -> list[float]:
         """Nats of each whole text, from an end-of-text on, in disjoint windows with one token of context."""
-        tokenizer, context = self.subject.tokenizer, self.subject.source.context
+        tokenizer, context = self.loaded.tokenizer, self.loaded.source.context
         parts: list[EncodedRequest] = []
         owners: list[int] = []
         for owner, request in enumerate(requests):
@@ -55,7 +57,7 @@ class HarnessModel:
                 parts.append(EncodedRequest(tokens[begin:first_scored], tokens[first_scored:end]))
                 owners.append(owner)
         totals = [0.0] * len(requests)
-        for owner, part in zip(owners, score_encoded(self.subject, parts, self.batch_size), strict=True):
+        for owner, part in zip(owners, score_encoded(self.loaded, parts, self.batch_size), strict=True):
             totals[owner] += part.log_likelihood
         return totals
 
@@ -76,7 +78,7 @@ class HarnessModel:
         return groups
 
     def _continue(self, contexts: list[str], settings: dict[str, Any]) -> list[str]:
-        tokenizer, context = self.subject.tokenizer, self.subject.source.context
+        tokenizer, context = self.loaded.tokenizer, self.loaded.source.context
         wanted = min(settings.get("max_gen_toks", MAX_NEW_TOKENS), context - 1)
         temperature = settings.get("temperature", 1.0) if settings.get("do_sample", False) else 0.0
         sampling = SamplingConfig(
@@ -87,12 +89,37 @@ class HarnessModel:
             batch_size=self.batch_size,
         )
         prompts = [(tokenizer.encode(text) or [tokenizer.bos_id])[-(context - wanted) :] for text in contexts]
-        rows = generate(self.subject.model, prompts, sampling, eot_id=tokenizer.eot_id, runtime=self.subject.runtime)
         stops = settings.get("until") or []
-        return [_until(tokenizer.decode(ids), [stops] if isinstance(stops, str) else stops) for ids in rows]
+        return self._generate(prompts, sampling, [stops] if isinstance(stops, str) else stops)
+
+    def _generate(self, prompts: list[list[int]], sampling: SamplingConfig, stops: list[str]) -> list[str]:
+        """Texts up to the first stop string; a batch ends as soon as each of its texts has one."""
+        tokenizer = self.loaded.tokenizer
+        order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i]))
+        texts: dict[int, str] = {}
+        for first in range(0, len(order), self.batch_size):
+            batch = order[first : first + self.batch_size]
+            ids: list[list[int]] = [[] for _ in batch]
+            stopped: set[int] = set()
+            stream = generate_stream(
+                self.loaded.model,
+                [prompts[i] for i in batch],
+                sampling,
+                eot_id=tokenizer.eot_id,
+                runtime=self.loaded.runtime,
+                first_row=first,
+            )
+            for row, token in stream:
+                ids[row].append(token)
+                if row not in stopped and _has_stop(tokenizer.decode(ids[row][-STOP_WINDOW:]), stops):
+                    stopped.add(row)
+                if len(stopped) == len(batch):
+                    break
+            texts |= {i: _until(tokenizer.decode(ids[row]), stops) for row, i in enumerate(batch)}
+        return [texts[i] for i in range(len(prompts))]
 
 
-def as_lm(subject: Subject, batch_size: int) -> HarnessModel:
+def as_lm(loaded: TextModel, batch_size: int) -> HarnessModel:
     """A model that ``lm_eval``'s functions take: it is an ``lm_eval.api.model.LM`` in the eyes of ``isinstance``.
 
     Raises:
@@ -103,16 +130,16 @@ def as_lm(subject: Subject, batch_size: int) -> HarnessModel:
     except ImportError:
         raise UserError("eval.tasks.lm_eval: lm_eval is not installed: type pip install 'gpt2lab[lm-eval]'") from None
     LM.register(HarnessModel)
-    return HarnessModel(subject, batch_size)
+    return HarnessModel(loaded, batch_size)
 
 
-def run_lm_eval(subject: Subject, settings: TasksConfig) -> Section:
-    """Run tasks of lm-evaluation-harness; its figures by task, as it names them, without the name of the filter.
+def run_lm_eval(loaded: TextModel, settings: TasksConfig) -> PartResult:
+    """Run tasks of lm-evaluation-harness; its metrics by task, as it names them, without the name of the filter.
 
     Raises:
         UserError: it is not installed, has no such task, or cannot have the task's data.
     """
-    model = as_lm(subject, settings.batch_size)
+    model = as_lm(loaded, settings.batch_size)
     from lm_eval import simple_evaluate  # noqa: PLC0415
     from lm_eval.tasks import TaskManager  # noqa: PLC0415
 
@@ -136,23 +163,27 @@ def run_lm_eval(subject: Subject, settings: TasksConfig) -> Section:
         log_samples=False,
         bootstrap_iters=BOOTSTRAP,
     )
-    figures: dict[str, Any] = {"lm_eval": importlib.metadata.version("lm_eval")}
-    rows: list[Row] = []
+    metrics: dict[str, Any] = {"lm_eval": importlib.metadata.version("lm_eval")}
+    rows: list[TableRow] = []
     for task, raw in results["results"].items():
         values = {_plain(key): value for key, value in raw.items() if "," in key and isinstance(value, int | float)}
-        figures[task] = {**values, "limit": settings.limit, "version": results["versions"].get(task)}
+        metrics[task] = {**values, "limit": settings.limit, "version": results["versions"].get(task)}
         for figure, value in values.items():
             if not figure.endswith("_stderr"):
                 spread = Z95 * values[f"{figure}_stderr"] if f"{figure}_stderr" in values else None
                 rows.append(
-                    Row(f"{task} {figure}", value, None if spread is None else (value - spread, value + spread))
+                    TableRow(f"{task} {figure}", value, None if spread is None else (value - spread, value + spread))
                 )
-    return Section(figures, rows)
+    return PartResult("lm-evaluation-harness", metrics, rows)
 
 
 def _plain(key: str) -> str:
     """``acc_norm_stderr,none`` as ``acc_norm_stderr``; a filter other than none stays."""
     return key.removesuffix(",none").replace(",", " ")
+
+
+def _has_stop(text: str, stops: list[str]) -> bool:
+    return any(stop and stop in text for stop in stops)
 
 
 def _until(text: str, stops: list[str]) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 
 from gpt2lab.config import UserError
 from gpt2lab.evaluation.corpora.detokenize import detokenize_cbt
-from gpt2lab.evaluation.corpora.reading import HubPlace, Row
+from gpt2lab.evaluation.corpora.reading import Example, HubPlace
 from gpt2lab.evaluation.tasks.likelihoods import Likelihood, Request
 
 Scores = dict[str, float]
@@ -28,11 +28,11 @@ class Task(ABC):
     """of a row, that the task reads, and what each holds"""
 
     @abstractmethod
-    def requests(self, row: Row) -> list[Request]:
+    def requests(self, row: Example) -> list[Request]:
         """The texts to score for one question; a ``UserError`` for a row that is no question."""
 
     @abstractmethod
-    def scores(self, row: Row, likelihoods: list[Likelihood]) -> Scores:
+    def scores(self, row: Example, likelihoods: list[Likelihood]) -> Scores:
         """What the question adds to each figure: accuracies as 0 or 1, the others in nats."""
 
 
@@ -44,14 +44,14 @@ class Lambada(Task):
 
     fields: ClassVar = {"text": str}
 
-    def requests(self, row: Row) -> list[Request]:
+    def requests(self, row: Example) -> list[Request]:
         """See ``Task.requests``."""
         context, space, word = row["text"].rpartition(" ")
         if not space:
             raise UserError(f"a passage of one word, {word!r:.40}: expected a text and its last word")
         return [Request(context, space + word)]
 
-    def scores(self, row: Row, likelihoods: list[Likelihood]) -> Scores:
+    def scores(self, row: Example, likelihoods: list[Likelihood]) -> Scores:
         """See ``Task.scores``."""
         (word,) = likelihoods
         return {
@@ -80,13 +80,13 @@ class HellaSwag(Task):
     hub: ClassVar = HubPlace("Rowan/hellaswag", None, None, "validation")
     fields: ClassVar = {"activity_label": str, "ctx_a": str, "ctx_b": str, "endings": list, "label": object}
 
-    def requests(self, row: Row) -> list[Request]:
+    def requests(self, row: Example) -> list[Request]:
         """See ``Task.requests``."""
         _choice(row["label"], row["endings"])
         query = self._clean(f"{row['activity_label']}: {row['ctx_a']} {row['ctx_b'].capitalize()}")
         return [Request(query, " " + self._clean(ending)) for ending in row["endings"]]
 
-    def scores(self, row: Row, likelihoods: list[Likelihood]) -> Scores:
+    def scores(self, row: Example, likelihoods: list[Likelihood]) -> Scores:
         """See ``Task.scores``."""
         totals = np.array([ending.log_likelihood for ending in likelihoods])
         lengths = {
@@ -114,7 +114,7 @@ class ChildrensBookTest(Task):
     fields: ClassVar = {"sentences": list, "question": str, "answer": str, "options": list}
     blank: ClassVar = "XXXXX"
 
-    def requests(self, row: Row) -> list[Request]:
+    def requests(self, row: Example) -> list[Request]:
         """See ``Task.requests``."""
         _choice(row["options"].index(row["answer"]) if row["answer"] in row["options"] else None, row["options"])
         if self.blank not in row["question"]:
@@ -126,7 +126,7 @@ class ChildrensBookTest(Task):
         before = texts[0][:shared].rpartition(" ")[0]
         return [Request(before, text[len(before) :]) for text in texts]
 
-    def scores(self, row: Row, likelihoods: list[Likelihood]) -> Scores:
+    def scores(self, row: Example, likelihoods: list[Likelihood]) -> Scores:
         """See ``Task.scores``."""
         likeliest = int(np.argmax([option.log_likelihood for option in likelihoods]))
         return {"acc": float(row["options"][likeliest] == row["answer"])}

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from gpt2lab.cli.compose import CONFIG_DIR, JOBS, compose_config, config_groups, known_keys
+from gpt2lab.cli.sweeping import experiment_params
 from gpt2lab.config import SampleJob, TrainJob, UserError
 from gpt2lab.model.mlp import MLPS
 from gpt2lab.model.norms import NORMS
@@ -31,7 +32,8 @@ def test_every_option_of_every_group_composes(option, tmp_path):
     group, choice = option.parent.as_posix(), option.name
     required = REQUIRED_OPTIONS.get(f"{group}/{choice}", [])
     required = [f"tokenizer.path={smollm(tmp_path)}"] if choice == "huggingface" else required
-    job = compose_config(GROUP_OF_JOB.get(group, "train"), [f"{group}={choice}", *required])
+    plus = "+" if group == "experiment" else ""  # the default run is no experiment
+    job = compose_config(GROUP_OF_JOB.get(group, "train"), [f"{plus}{group}={choice}", *required])
     if group.startswith("model/"):
         assert getattr(job.model, group.removeprefix("model/")).name == choice
 
@@ -102,6 +104,22 @@ def test_overrides_win_over_the_recipe():
         assert job.schedule.warmup_of(2) == 0
 
 
+def test_study_is_gpt2_with_its_own_shape_and_length():
+    job = compose_config("train", ["+experiment=study_nano"])
+    assert (job.model.positions.name, job.model.norm.name, job.model.mlp.name) == ("learned", "layernorm", "gelu")
+    assert (job.model.n_embd, job.model.vocab_size, job.training.max_steps) == (64, 2048, 400)
+    changed = compose_config("train", ["+experiment=study_nano", "model/mlp=swiglu", "training.max_steps=9"])
+    assert (changed.model.mlp.name, changed.training.max_steps) == ("swiglu", 9)
+
+
+def test_predefined_study_brings_its_axes():
+    assert experiment_params(["+experiment=positions_x_norm"]) == {
+        "model/positions": "learned,rope",
+        "model/norm": "layernorm,rmsnorm",
+        "seed": "1,2,3,4,5",
+    }
+
+
 def test_recipe_of_another_model_can_be_chosen():
     job = compose_config("train", ["model=gpt2_small", "recipe=gpt2_medium"])
     assert (job.model.n_layer, job.peak_lr) == (12, 3e-4)
@@ -134,6 +152,14 @@ def test_overrides_reach_the_job():
         (["model/positions=learned", "model.positions.rope_fractoin=1"], ["rope_fractoin"]),
         (["model.mlp.hidden_dim=wide"], ["model.mlp.hidden_dim=wide", "Integer"]),
         (["nonsense"], ["nonsense"]),
+        (["optimizer.name=adam"], ["optimizer.name=adam: expected one of adamw, muon; did you mean adamw?"]),
+        (["schedule.name=cosin"], ["schedule.name=cosin", "did you mean cosine?"]),
+        (["model.positions.name=rop"], ["model.positions.name=rop", "did you mean rope?"]),
+        (["model.norm.name=x"], ["model.norm.name=x", "layernorm, rmsnorm"]),
+        (["model.mlp.name=x"], ["model.mlp.name=x", "swiglu"]),
+        (["logger.names=[wandbb]"], ["logger.names=wandbb", "did you mean wandb?"]),
+        (["~model"], ["~model: nothing can be left out", "try model=VALUE"]),
+        (["~optimizer"], ["~optimizer"]),
     ],
 )
 def test_mistakes_are_one_line(overrides, fragments):
@@ -164,10 +190,12 @@ def test_known_keys_are_the_dataclasses():
 
 
 def test_a_misspelt_key_in_a_list_is_named():
-    with pytest.raises(UserError, match=r"^eval\.quality\.decoding: unknown key temprature .* mean temperature\?$"):
-        compose_config("eval", ["eval.quality.decoding=[{temprature: 1}]"])
-    job = compose_config("eval", ["eval=sampling", "eval.quality.decoding=[{top_k: 3}]"])
-    assert [setting.label for setting in job.eval.quality.decoding] == ["top_k=3"]
+    with pytest.raises(
+        UserError, match=r"^eval\.sample_quality\.decoding: unknown key temprature .* mean temperature\?$"
+    ):
+        compose_config("eval", ["eval.sample_quality.decoding=[{temprature: 1}]"])
+    job = compose_config("eval", ["eval=sample_quality", "eval.sample_quality.decoding=[{top_k: 3}]"])
+    assert [setting.label for setting in job.eval.sample_quality.decoding] == ["top_k=3"]
 
 
 def test_the_vocabulary_follows_the_tokenizer(tmp_path):

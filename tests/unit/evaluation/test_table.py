@@ -5,32 +5,43 @@ from types import SimpleNamespace
 import pytest
 
 from gpt2lab.config import EvalConfig, UserError
-from gpt2lab.evaluation.parts import EVALUATIONS, run_parts
+from gpt2lab.evaluation.parts import PARTS, evaluate_parts
 from gpt2lab.evaluation.published import PERPLEXITIES, TASKS, find_published, find_published_task
-from gpt2lab.evaluation.results import Row, Section
-from gpt2lab.evaluation.table import as_record, as_table
+from gpt2lab.evaluation.results import PartResult, TableRow
+from gpt2lab.evaluation.table import render_parts
 from gpt2lab.evaluation.tasks.tasks import TASKS as OUR_TASKS
 
-PERPLEXITY_ROW = Row("token_perplexity", 20.5, (19.0, 22.0), 19.44, "page")
-SECTIONS = {
-    "perplexity": Section({"token_perplexity": 20.5, "tokens": 7}, [PERPLEXITY_ROW]),
-    "tasks": Section({"x": {"acc": 0.5}}, [Row("x acc", 0.5)]),
+PARTS_RUN = {
+    "perplexity": PartResult(
+        "Perplexity of x",
+        {"token_perplexity": 20.5},
+        [TableRow("token_perplexity", 20.5, (19.0, 22.0), 19.44, "page")],
+        {"text": "x.txt", "tokenizer": "gpt2", "stride": 8},
+    ),
+    "tasks": PartResult("Zero-shot tasks", {"x": {"acc": 0.5}}, [TableRow("x acc", 0.5)], {"text": "x.txt"}),
 }
 
 
-def test_one_table():
-    assert as_table(SECTIONS).split("\n") == [
-        "figure            value    95 % interval       published  where",
-        "token_perplexity  20.5000  19.0000 to 22.0000  19.4400    page",
-        "x acc             0.5000",
+def test_parts_have_titled_sections_below_one_block_of_settings():
+    assert render_parts(PARTS_RUN).split("\n") == [
+        "settings        text x.txt; tokenizer gpt2",
+        "perplexity      stride 8",
+        "",
+        "Perplexity of x",
+        "---------------",
+        "metric              value       95 % interval  published  where",
+        "token_perplexity  20.5000  19.0000 to 22.0000    19.4400  page",
+        "",
+        "Zero-shot tasks",
+        "---------------",
+        "metric   value",
+        "x acc   0.5000",
     ]
-    assert as_table({"tasks": SECTIONS["tasks"]}) == "figure  value\nx acc   0.5000"
 
 
-def test_the_record():
-    assert as_record({"checkpoint": "c"}, SECTIONS) == {
-        "checkpoint": "c", "token_perplexity": 20.5, "tokens": 7, "tasks": {"x": {"acc": 0.5}},
-    }  # fmt: skip
+def test_part_as_plain_values():
+    assert PARTS_RUN["perplexity"].to_dict()["protocol"]["stride"] == 8
+    assert PartResult("t", {"a": 1}, []).to_dict() == {"a": 1}
 
 
 def test_published_figures_are_of_one_model_text_and_protocol():
@@ -59,11 +70,11 @@ def test_published_figures_are_of_one_model_text_and_protocol():
 
 def test_parts_are_checked_before_any_runs(monkeypatch):
     ran = []
-    monkeypatch.setitem(EVALUATIONS, "perplexity", lambda subject, config: ran.append(subject))
+    monkeypatch.setitem(PARTS, "perplexity", lambda subject, config: ran.append(subject))
     with pytest.raises(UserError, match="eval.parts=taks: expected one of perplexity, tasks.*did you mean tasks"):
-        run_parts(None, EvalConfig(parts=["perplexity", "taks"]))
+        evaluate_parts(None, EvalConfig(parts=["perplexity", "taks"]))
     assert ran == []
-    assert run_parts("subject", EvalConfig(parts=["perplexity"])) == {"perplexity": None}
+    assert evaluate_parts("subject", EvalConfig(parts=["perplexity"])) == {"perplexity": None}
     assert ran == ["subject"]
     with pytest.raises(UserError, match="eval.parts"):
         EvalConfig(parts=[])

@@ -9,15 +9,15 @@ import pytest
 import torch
 
 from gpt2lab.config import ContextConfig, UserError
-from gpt2lab.evaluation.context.evaluate import context_section
-from gpt2lab.evaluation.corpora.tokenized import HeldOut
-from gpt2lab.evaluation.loaded_model import Subject
+from gpt2lab.evaluation.context.evaluate import evaluate_context
+from gpt2lab.evaluation.corpora.tokenized import TokenizedCorpus
+from gpt2lab.evaluation.text_model import TextModel
 from gpt2lab.model import Layout
 from gpt2lab.tokenizers import load_tokenizer
 
 BYTES = load_tokenizer("bytes")
 TRAINED = 16
-TEXT = HeldOut([np.random.default_rng(i).integers(97, 110, 90 + i) for i in range(3)], {"text": "letters"})
+TEXT = TokenizedCorpus([np.random.default_rng(i).integers(97, 110, 90 + i) for i in range(3)], {"text": "letters"})
 STREAM = [token for document in TEXT.documents for token in (BYTES.eot_id, *document.tolist())]
 
 
@@ -25,7 +25,7 @@ STREAM = [token for document in TEXT.documents for token in (BYTES.eot_id, *docu
 def make_subject(tiny_model, cpu):
     def make(positions):
         model = tiny_model(positions=positions, vocab_size=257, block_size=TRAINED)
-        return Subject(model, BYTES, SimpleNamespace(context=TRAINED), cpu)
+        return TextModel(model, BYTES, SimpleNamespace(context=TRAINED), cpu)
 
     return make
 
@@ -46,7 +46,7 @@ def nll_alone(model, first, target, offset=0):
 
 def test_each_context_scores_the_same_tokens(make_subject):
     subject, longest = make_subject("rope"), 3 * TRAINED
-    figures = context_section(subject, config_of(), TEXT).figures
+    figures = evaluate_context(subject, config_of(), TEXT).metrics
     assert list(figures["by_context"]) == ["4", "8", "16", "48"]
     ends = np.linspace(longest + 1, len(STREAM), 5).astype(int)
     for length in (4, 8, 16, 48):
@@ -64,7 +64,7 @@ def test_each_context_scores_the_same_tokens(make_subject):
 
 def test_loss_by_position(make_subject):
     subject = dataclasses.replace(make_subject("alibi"), source=SimpleNamespace(context=12))
-    figures = context_section(subject, config_of(), TEXT).figures
+    figures = evaluate_context(subject, config_of(), TEXT).metrics
     bins = figures["by_position"]
     assert [part["first"] for part in bins[1:]] == [part["last"] + 1 for part in bins[:-1]]
     assert (bins[0]["first"], bins[-1]["last"]) == (0, 35)
@@ -81,8 +81,8 @@ def test_loss_by_position(make_subject):
 
 def test_only_absolute_positions_are_changed_by_an_offset(make_subject, positions):
     subject = make_subject(positions)
-    section = context_section(subject, config_of(), TEXT)
-    by_offset = section.figures["by_offset"]
+    section = evaluate_context(subject, config_of(), TEXT)
+    by_offset = section.metrics["by_offset"]
     # learned positions end at 16, so that a window of 8 cannot begin at 32
     assert list(by_offset) == (["0", "8"] if positions == "learned" else ["0", "8", "32"])
     ratio = by_offset["8"]["ratio"]
@@ -90,7 +90,7 @@ def test_only_absolute_positions_are_changed_by_an_offset(make_subject, position
         assert ratio == pytest.approx(1, abs=1e-5)
     else:
         assert abs(ratio - 1) > 1e-3
-    longest = section.figures["by_context"].keys()
+    longest = section.metrics["by_context"].keys()
     ends = np.linspace(int(list(longest)[-1]) + 1, len(STREAM), 5).astype(int)
     loss = np.mean([nll_alone(subject.model, end - 9, target, 8) for end in ends for target in range(end - 3, end)])
     assert by_offset["8"]["loss"] == pytest.approx(loss, abs=1e-4)
@@ -98,34 +98,41 @@ def test_only_absolute_positions_are_changed_by_an_offset(make_subject, position
 
 def test_learned_positions_say_where_they_end(make_subject, caplog):
     caplog.set_level("INFO")
-    figures = context_section(make_subject("learned"), config_of(), TEXT).figures
+    result = evaluate_context(make_subject("learned"), config_of(), TEXT)
+    figures = result.metrics
     assert list(figures["by_context"]) == ["4", "8", "16"]
-    assert (figures["ends_at"], figures["protocol"]["left_out"]) == (16, [48])
+    assert (figures["ends_at"], result.protocol["left_out"]) == (16, [48])
     assert caplog.messages == ["contexts above 16 tokens are left out: model.positions=learned ends at 16"]
 
 
 def test_figures_do_not_depend_on_the_batch(make_subject):
     subject = make_subject("sinusoidal")
-    one, many = (context_section(subject, config_of(batch_size=n), TEXT).figures for n in (1, 7))
+    one, many = (evaluate_context(subject, config_of(batch_size=n), TEXT).metrics for n in (1, 7))
     for part in ("by_context", "by_offset"):
         for key in one[part]:
             assert one[part][key]["loss"] == pytest.approx(many[part][key]["loss"], abs=1e-5)
 
 
 def test_no_token_is_scored_twice(make_subject):
-    figures = context_section(make_subject("none"), config_of(num_blocks=1000), TEXT).figures
-    assert figures["protocol"]["blocks"] == (len(STREAM) - 49) // 3 + 1
-    assert context_section(make_subject("none"), config_of(max_tokens=10), TEXT).figures["reference_context"] == 8
+    result = evaluate_context(make_subject("none"), config_of(num_blocks=1000), TEXT)
+    assert result.protocol["blocks"] == (len(STREAM) - 49) // 3 + 1
+    assert evaluate_context(make_subject("none"), config_of(max_tokens=10), TEXT).metrics["reference_context"] == 8
+
+
+def test_contexts_shorter_than_a_block_are_left_out(make_subject):
+    result = evaluate_context(make_subject("rope"), config_of(block_tokens=5), TEXT)
+    assert list(result.metrics["by_context"]) == ["8", "16", "48"]
+    assert result.protocol["left_out"] == [4]
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"block_tokens": 5}, "block_tokens=5: the shortest context has 4 tokens"),
+        ({"block_tokens": 17}, "block_tokens=17: expected no more tokens than the trained context has"),
         ({"lengths": [1.0, 20.0]}, "has 276 tokens, the longest context needs 321: .* eval.context.max_tokens=275"),
     ],
 )
 def test_what_does_not_fit_is_one_line(make_subject, changes, message):
     with pytest.raises(UserError, match=message) as error:
-        context_section(make_subject("none"), config_of(**changes), TEXT)
+        evaluate_context(make_subject("none"), config_of(**changes), TEXT)
     assert "\n" not in str(error.value)

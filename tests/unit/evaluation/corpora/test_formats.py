@@ -12,7 +12,7 @@ from gpt2lab.cli.compose import CONFIG_DIR, compose_config
 from gpt2lab.config import CorpusConfig, EvalConfig, PrepareConfig, TextFilesConfig, UserError
 from gpt2lab.data import prepare
 from gpt2lab.evaluation.corpora.detokenize import DETOKENIZERS
-from gpt2lab.evaluation.corpora.formats import FORMS, Corpus, Document, open_corpus
+from gpt2lab.evaluation.corpora.formats import FORMATS, Corpus, Document, open_corpus
 from gpt2lab.evaluation.corpora.reading import HubPlace, fetch_rows, read_json_lines, read_text
 from gpt2lab.evaluation.perplexity.protocols import PROTOCOLS
 from gpt2lab.tokenizers import load_tokenizer
@@ -68,11 +68,11 @@ def test_a_validation_split(tmp_path, name):
     source = SimpleNamespace(trained_on=TrainedOn(data, manifest.fingerprint), describe=lambda: "it")
     corpus = open_corpus(CorpusConfig(), SimpleNamespace(source=source, tokenizer=tokenizer))
     plan = stream_of(corpus, tokenizer)
-    held_out = tokenizer.decode(plan.tokens_n.tolist()).split("<|endoftext|>")[1:]
-    assert held_out == [document.text for document in corpus.documents]
-    assert 0 < len(held_out) == manifest.splits["val"].documents
-    assert set(held_out) <= set(documents)
-    assert plan.words_D.tolist() == [len(document.split()) for document in held_out]
+    texts = tokenizer.decode(plan.tokens_n.tolist()).split("<|endoftext|>")[1:]
+    assert texts == [document.text for document in corpus.documents]
+    assert 0 < len(texts) == manifest.splits["val"].documents
+    assert set(texts) <= set(documents)
+    assert plan.words_D.tolist() == [len(document.split()) for document in texts]
     assert plan.bytes_D.sum() == manifest.splits["val"].bytes
     source.trained_on = TrainedOn(data, "0" * 64)
     with pytest.raises(UserError, match="may hold training text"):
@@ -185,7 +185,7 @@ def test_no_network(monkeypatch):
 def test_the_files_of_the_group(file):
     corpus = compose_config("eval", [f"eval/corpus={file.stem}"]).eval.corpus
     assert corpus.name == file.stem
-    assert corpus.form in FORMS
+    assert corpus.form in FORMATS
     assert corpus.detokenizer in DETOKENIZERS
     assert corpus.get or file.stem in ("text_file", "validation_split")
 

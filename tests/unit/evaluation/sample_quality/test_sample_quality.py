@@ -15,15 +15,15 @@ import torch
 from nltk.translate.bleu_score import SmoothingFunction, sentence_bleu
 
 from gpt2lab.config import DecodingConfig, SampleQualityConfig, SamplingConfig, UserError
-from gpt2lab.evaluation.corpora.tokenized import HeldOut
-from gpt2lab.evaluation.loaded_model import Subject
-from gpt2lab.evaluation.sample_quality import sampling_section, scorer
+from gpt2lab.evaluation.corpora.tokenized import TokenizedCorpus
+from gpt2lab.evaluation.sample_quality import evaluate_sample_quality, scorer
 from gpt2lab.evaluation.sample_quality.diversity import distinct_n, self_bleu, zipf_coefficient
 from gpt2lab.evaluation.sample_quality.mauve import mauve_figures
-from gpt2lab.evaluation.sample_quality.metrics import Continuations, figures_of
+from gpt2lab.evaluation.sample_quality.metrics import Continuations, measure
 from gpt2lab.evaluation.sample_quality.prompts import choose_prompts
 from gpt2lab.evaluation.sample_quality.repetition import ends_in_loop, longest_loop, rep_n
 from gpt2lab.evaluation.sample_quality.scorer import open_scorer
+from gpt2lab.evaluation.text_model import TextModel
 from gpt2lab.generation import generate
 from gpt2lab.statistics.resampling import draw_weights
 from gpt2lab.tokenizers import load_tokenizer
@@ -100,7 +100,7 @@ def test_figures_by_hand():
     these = Continuations(
         [[1, 2, 1, 2, 1, 2], [3]], [np.full(6, 0.5, np.float32), np.array([2.0], np.float32)], [False, True]
     )
-    figures = figures_of(these, draw_weights(2, 10, 0))
+    figures = measure(these, draw_weights(2, 10, 0))
     assert figures["perplexity"] == pytest.approx(math.exp(5 / 7))
     assert figures["rep_1"] == pytest.approx((4 / 6 + 0) / 2)
     assert figures["rep_2"] == pytest.approx(3 / 5)  # of the only text that has two tokens
@@ -108,7 +108,7 @@ def test_figures_by_hand():
     assert figures["intervals"]["perplexity"] == pytest.approx([math.exp(0.5), math.exp(2)])
     cut = these.cut([2, 0])
     assert (cut.texts, [len(nll) for nll in cut.nll], cut.ended) == ([[1, 2], []], [2, 0], [False, True])
-    assert figures_of(cut.cut([0, 0]), draw_weights(2, 10, 0))["perplexity"] is None
+    assert measure(cut.cut([0, 0]), draw_weights(2, 10, 0))["perplexity"] is None
 
 
 def test_mauve_is_that_of_the_package():
@@ -125,7 +125,7 @@ def test_mauve_is_that_of_the_package():
 
 def subject_of(model, cpu, tokenizer=BYTES, context=24):
     source = SimpleNamespace(context=context, describe=lambda: "a tiny model")
-    return Subject(model, tokenizer, source, cpu)
+    return TextModel(model, tokenizer, source, cpu)
 
 
 @pytest.fixture
@@ -133,9 +133,9 @@ def subject(tiny_model, cpu):
     return subject_of(tiny_model(vocab_size=257, block_size=24), cpu)
 
 
-def held_out(n_documents=6, length=70):
+def corpus(n_documents=6, length=70):
     rng = np.random.default_rng(0)
-    return HeldOut([rng.integers(97, 105, length + i) for i in range(n_documents)], {"text": "letters"})
+    return TokenizedCorpus([rng.integers(97, 105, length + i) for i in range(n_documents)], {"text": "letters"})
 
 
 def config_of(**changes):
@@ -145,7 +145,7 @@ def config_of(**changes):
 
 
 def test_prompts_are_stretches_of_one_document_and_do_not_overlap():
-    text, config = held_out(3, 60), config_of(num_prompts=10)
+    text, config = corpus(3, 60), config_of(num_prompts=10)
     chosen = choose_prompts(text.documents, config)
     places = set()
     for prompt, human in zip(*chosen, strict=True):
@@ -176,46 +176,46 @@ def test_scores_are_those_of_one_text_at_a_time(subject):
 
 
 def test_section(subject):
-    section = sampling_section(subject, config_of(mauve_seeds=1), held_out())
-    assert list(section.figures["settings"]) == ["greedy", "temperature=1", "top_p=0.5"]
-    lines = [json.loads(line) for line in section.texts["eval_samples.jsonl"].splitlines()]
+    section = evaluate_sample_quality(subject, config_of(mauve_seeds=1), corpus())
+    assert list(section.metrics["settings"]) == ["greedy", "temperature=1", "top_p=0.5"]
+    lines = [json.loads(line) for line in section.files["samples.jsonl"].splitlines()]
     assert [line["setting"] for line in lines] == [
         name for name in ("human", "greedy", "temperature=1", "top_p=0.5") for _ in range(8)
     ]
-    for label, pair in section.figures["settings"].items():
+    for label, pair in section.metrics["settings"].items():
         ours, theirs = pair["samples"], pair["human_of_equal_lengths"]
         assert ours["tokens"] == theirs["tokens"]
         assert 0 <= pair["mauve"]["mauve"] <= 1
-        assert section.texts["sampling.md"].count(label)
+        assert section.files["table.md"].count(label.replace("temperature=", "T=").replace("top_p=", "p="))
         drawn = [line for line in lines if line["setting"] == label and not line["ended"]]
         assert all(line["tokens"] == 10 for line in drawn)
-    assert "itself" in section.figures["protocol"]["scorer"]
+    assert "itself" in section.protocol["scorer"]
     # the human text scores as it is, whatever is drawn
     human = [line for line in lines if line["setting"] == "human"]
     nll, tokens = sum(line["nll"] for line in human), sum(line["tokens"] for line in human)
-    assert section.figures["human"]["perplexity"] == pytest.approx(math.exp(nll / tokens), rel=1e-6)
+    assert section.metrics["human"]["perplexity"] == pytest.approx(math.exp(nll / tokens), rel=1e-6)
 
 
 def test_figures_depend_on_the_seed_and_not_on_the_batch(subject):
     first, again, other_batch, other_seed = (
-        sampling_section(subject, config_of(**changes), held_out())
+        evaluate_sample_quality(subject, config_of(**changes), corpus())
         for changes in ({}, {}, {"batch_size": 3}, {"seed": 1})
     )
-    assert json.dumps(first.figures) == json.dumps(again.figures)
-    assert first.texts == again.texts
+    assert json.dumps(first.metrics) == json.dumps(again.metrics)
+    assert first.files == again.files
     texts_of_batch, texts = (
-        [json.loads(line)["text"] for line in section.texts["eval_samples.jsonl"].splitlines()]
+        [json.loads(line)["text"] for line in section.files["samples.jsonl"].splitlines()]
         for section in (other_batch, first)
     )
     assert texts_of_batch == texts
-    assert other_seed.figures["settings"] != first.figures["settings"]
+    assert other_seed.metrics["settings"] != first.metrics["settings"]
 
 
 def test_samples_of_the_same_prompts_depend_on_the_seed(subject):
     whole = config_of(num_prompts=29, decoding=[DecodingConfig()])  # all there are, whatever the seed
     one, two = (
-        sampling_section(subject, dataclasses.replace(whole, seed=seed), held_out())
-        .texts["eval_samples.jsonl"]
+        evaluate_sample_quality(subject, dataclasses.replace(whole, seed=seed), corpus())
+        .files["samples.jsonl"]
         .splitlines()
         for seed in (0, 1)
     )
@@ -225,26 +225,26 @@ def test_samples_of_the_same_prompts_depend_on_the_seed(subject):
 
 def test_human_text_is_cut_to_samples_that_end_early(subject):
     config = config_of(decoding=[DecodingConfig()], num_prompts=16)
-    prompts = choose_prompts(held_out().documents, config).prompts
+    prompts = choose_prompts(corpus().documents, config).prompts
     drawn = generate(subject.model, prompts, SamplingConfig(max_new_tokens=10), eot_id=-1, runtime=subject.runtime)
     ending = BytesTokenizer()
     ending.eot_id = Counter(token for text in drawn for token in text).most_common(1)[0][0]
-    section = sampling_section(dataclasses.replace(subject, tokenizer=ending), config, held_out())
-    pair = section.figures["settings"]["temperature=1"]
+    section = evaluate_sample_quality(dataclasses.replace(subject, tokenizer=ending), config, corpus())
+    pair = section.metrics["settings"]["temperature=1"]
     assert pair["samples"]["share_ended"] > 0
-    assert pair["samples"]["tokens"] == pair["human_of_equal_lengths"]["tokens"] < section.figures["human"]["tokens"]
+    assert pair["samples"]["tokens"] == pair["human_of_equal_lengths"]["tokens"] < section.metrics["human"]["tokens"]
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"num_prompts": 99}, "num_prompts=99: the held-out text has room for 29 prompts of 6 tokens"),
+        ({"num_prompts": 99}, "num_prompts=99: the text has room for 29 prompts of 6 tokens"),
         ({"new_tokens": 30}, r"new_tokens = 36: the scorer, the model itself, a tiny model, was trained on 24"),
     ],
 )
 def test_what_does_not_fit_is_one_line(subject, changes, message):
     with pytest.raises(UserError, match=message) as error:
-        sampling_section(subject, config_of(**changes), held_out())
+        evaluate_sample_quality(subject, config_of(**changes), corpus())
     assert "\n" not in str(error.value)
 
 
@@ -259,5 +259,5 @@ def test_scorer_with_another_tokenizer(subject, monkeypatch):
     "wrong", [{"decoding": []}, {"decoding": [DecodingConfig()] * 2}, {"num_prompts": 1}, {"mauve_seeds": -1}]
 )
 def test_settings_that_cannot_work(wrong):
-    with pytest.raises(UserError, match=rf"^eval\.quality\.{next(iter(wrong))}"):
+    with pytest.raises(UserError, match=rf"^eval\.sample_quality\.{next(iter(wrong))}"):
         SampleQualityConfig(**wrong)

@@ -10,8 +10,7 @@ import pytest
 import torch
 
 from gpt2lab.config import EvalConfig, ModelConfig, TasksConfig, UserError
-from gpt2lab.evaluation.loaded_model import Subject
-from gpt2lab.evaluation.tasks.evaluate import read_questions, score_tasks
+from gpt2lab.evaluation.tasks.evaluate import evaluate_tasks, read_questions
 from gpt2lab.evaluation.tasks.likelihoods import (
     EncodedRequest,
     Likelihood,
@@ -21,6 +20,7 @@ from gpt2lab.evaluation.tasks.likelihoods import (
     score_requests,
 )
 from gpt2lab.evaluation.tasks.tasks import TASKS, HellaSwag
+from gpt2lab.evaluation.text_model import TextModel
 from gpt2lab.model import GPT
 from gpt2lab.tokenizers import load_tokenizer
 
@@ -35,7 +35,7 @@ def subject(cpu):
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
     source = SimpleNamespace(context=CONTEXT, origin={"checkpoint": "openai-community/gpt2"})
-    return Subject(model, BYTES, source, cpu)
+    return TextModel(model, BYTES, source, cpu)
 
 
 def brute_force(model, context, continuation):
@@ -147,15 +147,15 @@ def test_figures_of_a_task(subject, tmp_path):
     rows = [{"text": f"a text {i} and word{i}"} for i in range(9)]
     (tmp_path / "lambada_openai.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     for limit, used in ((None, rows), (4, rows[:4]), (1, rows[:1])):
-        section = score_tasks(subject, settings_of(tmp_path, names=["lambada_openai"], limit=limit))
-        figures = section.figures["lambada_openai"]
+        section = evaluate_tasks(subject, settings_of(tmp_path, names=["lambada_openai"], limit=limit))
+        figures = section.metrics["lambada_openai"]
         log_p = []
         for row in used:
             context, _, word = row["text"].rpartition(" ")
             log_p.append(brute_force(subject.model, BYTES.encode(context), BYTES.encode(" " + word))[0])
         assert figures["questions"] == len(used)
         assert figures["perplexity"] == pytest.approx(math.exp(-np.mean(log_p)), rel=1e-5)
-        by_name = {row.name: row for row in section.rows}
+        by_name = {row.label: row for row in section.rows}
         row = by_name["lambada_openai perplexity"]
         assert (row.published == 40.0554) == (limit is None)  # of all questions alone
         if len(used) > 1:
@@ -181,15 +181,15 @@ def test_figures_of_a_task(subject, tmp_path):
 def test_malformed_questions(subject, tmp_path, content, message):
     (tmp_path / "hellaswag.jsonl").write_text(json.dumps(content) if content else "")
     with pytest.raises(UserError, match=message) as error:
-        score_tasks(subject, settings_of(tmp_path, names=["hellaswag"]))
+        evaluate_tasks(subject, settings_of(tmp_path, names=["hellaswag"]))
     assert "\n" not in str(error.value)
 
 
 def test_tasks_that_are_not_there(subject, tmp_path, monkeypatch):
     with pytest.raises(UserError, match=r"expected some of lambada_openai.*eval.tasks.lm_eval="):
-        score_tasks(subject, settings_of(tmp_path))
+        evaluate_tasks(subject, settings_of(tmp_path))
     with pytest.raises(UserError, match="eval.tasks.names=helaswag: expected.*did you mean hellaswag"):
-        score_tasks(subject, settings_of(tmp_path, names=["helaswag"]))
+        evaluate_tasks(subject, settings_of(tmp_path, names=["helaswag"]))
 
     def offline(*_, **__):
         raise ConnectionError("offline")
@@ -202,4 +202,4 @@ def test_tasks_that_are_not_there(subject, tmp_path, monkeypatch):
 def test_a_sentence_that_is_longer_than_the_context(subject, tmp_path):
     (tmp_path / "cbt_ne.jsonl").write_text(json.dumps(CBT))
     with pytest.raises(UserError, match="tokens: expected 1 to 20"):
-        score_tasks(subject, settings_of(tmp_path, names=["cbt_ne"]))
+        evaluate_tasks(subject, settings_of(tmp_path, names=["cbt_ne"]))

@@ -43,16 +43,31 @@ class SampleQualityConfig:
     """of the prompts chosen, the samples, and the bootstrap"""
 
     def __post_init__(self) -> None:
-        check(len(self.decoding) >= 1, "eval.quality.decoding", self.decoding, "at least one, such as [{top_p: 0.95}]")
+        check(
+            len(self.decoding) >= 1,
+            "eval.sample_quality.decoding",
+            self.decoding,
+            "at least one, such as [{top_p: 0.95}]",
+        )
         labels = [setting.label for setting in self.decoding]
         twice = next((label for label in labels if labels.count(label) > 1), None)
         if twice is not None:
-            raise UserError(f"eval.quality.decoding has {twice} twice: expected each setting once")
-        check(self.num_prompts >= 2, "eval.quality.num_prompts", self.num_prompts, "at least 2, to be compared")
+            raise UserError(f"eval.sample_quality.decoding has {twice} twice: expected each setting once")
+        check(self.num_prompts >= 2, "eval.sample_quality.num_prompts", self.num_prompts, "at least 2, to be compared")
         for key in ("prompt_tokens", "new_tokens", "resamples", "batch_size"):
-            check(getattr(self, key) >= 1, f"eval.quality.{key}", getattr(self, key), "a whole number of at least 1")
-        check(self.mauve_seeds >= 0, "eval.quality.mauve_seeds", self.mauve_seeds, "0 (no MAUVE) or more, such as 5")
-        check(self.seed >= 0, "eval.quality.seed", self.seed, "0 or more")
+            check(
+                getattr(self, key) >= 1,
+                f"eval.sample_quality.{key}",
+                getattr(self, key),
+                "a whole number of at least 1",
+            )
+        check(
+            self.mauve_seeds >= 0,
+            "eval.sample_quality.mauve_seeds",
+            self.mauve_seeds,
+            "0 (no MAUVE) or more, such as 5",
+        )
+        check(self.seed >= 0, "eval.sample_quality.seed", self.seed, "0 or more")
 
 
 @dataclass

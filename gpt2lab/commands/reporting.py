@@ -1,0 +1,36 @@
+"""Compare runs: job -> report files and a typed result."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from gpt2lab.config import ReportJob
+from gpt2lab.report.analysis import analyse
+from gpt2lab.report.results import ReportResult
+from gpt2lab.report.wandb_copy import log_to_wandb
+from gpt2lab.report.writing import write_report
+
+log = logging.getLogger(__name__)
+
+
+def report(job: ReportJob, *, command: Sequence[str] | None = None) -> ReportResult:
+    """Compare the runs, write the report and log its first sentence; ``command`` is not needed."""
+    sweep = Path(job.sweep) if job.sweep else None
+    result = analyse(sweep, job.runs, baseline=job.baseline, metric=job.metric, margin=job.margin, allow=job.allow)
+    folder = Path(job.out) if job.out else sweep or Path("report")
+    write_report(result, folder)
+    log.info("baseline: %s", result.baseline)
+    for warning in result.warnings:
+        log.warning("%s", warning)
+    if result.banner:
+        log.warning("%s", result.banner)
+    log.info("\n%s\n", result.verdict)
+    log.info("written to %s: report.md, report.html, runs.csv, table.tex and plots", folder)
+    if job.wandb:
+        log_to_wandb(result, folder)
+    return result
+
+
+def report_sweep(folder: Path) -> ReportResult:
+    """The report of a sweep that has just ended, with the default baseline and margin."""
+    return report(ReportJob(sweep=str(folder)))

@@ -1,0 +1,38 @@
+"""Settings of a report."""
+
+from dataclasses import dataclass, field
+
+from gpt2lab.config.errors import UserError, check
+
+FACTS = ("data", "tokens", "validation", "protocol", "precision", "device", "commit")
+"""what must be equal for two runs to be compared"""
+
+
+@dataclass
+class ReportJob:
+    """Compares the runs of a sweep: ``python report.py sweep=DIR``"""
+
+    sweep: str | None = None
+    """folder of a sweep, such as runs/sweeps/NAME"""
+    runs: list[str] = field(default_factory=list)
+    """run directories to compare, in place of a sweep"""
+    baseline: str | None = None
+    """condition that the others are compared with; null: the first value of every axis"""
+    metric: str = "val_loss"
+    """number in summary.json that is compared"""
+    margin: float = 0.01
+    """differences below it do not matter, in units of the metric; to be chosen before the runs"""
+    allow: list[str] = field(default_factory=list)
+    """facts in which compared runs may differ: data | tokens | validation | protocol | precision | device | commit"""
+    out: str | None = None
+    """folder of the report; null: the sweep's own, or ``report``"""
+    wandb: bool = False
+    """the tables and plots become a run of their own in the sweep's group"""
+
+    def __post_init__(self) -> None:
+        if bool(self.sweep) == bool(self.runs):
+            given = "neither" if not self.sweep else "both"
+            raise UserError(f"sweep and runs: {given} given; expected one: type sweep=runs/sweeps/NAME or runs=[A,B]")
+        check(self.margin > 0, "margin", self.margin, "a number above 0, in units of the metric")
+        for name in self.allow:
+            check(name in FACTS, "allow", name, " | ".join(FACTS))

@@ -1,0 +1,58 @@
+"""Which runs may be compared: those that saw the same data, as much of it, and were measured alike.
+
+Runs that differ are shown apart with the reason; they are never pooled silently.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+
+from gpt2lab.report.factors import flatten
+from gpt2lab.report.loading import LoadedRun
+
+FACTS = {
+    "data": "the data",
+    "tokens": "tokens trained on",
+    "validation": "the validation windows",
+    "protocol": "the evaluation protocol",
+    "precision": "the precision",
+    "device": "the device",
+    "commit": "the commit",
+}
+"""what must be equal, in words"""
+EXEMPT = {"precision": ("precision",), "device": ("device",)}
+"""a fact that a factor of the study varies on purpose, by the factor's name"""
+
+
+def facts_of(run: LoadedRun) -> dict[str, str]:
+    """The facts of one run; a missing one is ``unknown``."""
+    config, summary, environment = flatten(run.config), run.summary, run.environment
+    gpu = environment.get("gpu")
+    device = str(config.get("runtime.device", "unknown"))
+    commit = str(environment.get("git_commit") or "unknown")[:12]
+    windows = [summary.get("val_tokens"), config.get("training.sequence_length") or config.get("model.block_size")]
+    return {
+        "data": str(summary.get("data_fingerprint") or config.get("data.name") or "unknown"),
+        "tokens": str(summary.get("tokens", "unknown")),
+        "validation": "unknown" if windows[0] is None else f"{windows[0]} tokens, windows of {windows[1]}",
+        "protocol": str(summary.get("protocol", "fixed windows")),
+        "precision": str(summary.get("precision") or config.get("runtime.precision", "unknown")),
+        "device": str(gpu) if gpu and device != "cpu" else "cpu" if device in ("cpu", "auto") else device,
+        "commit": commit + (" + changes" if environment.get("git_changed_files") else ""),
+    }
+
+
+def find_reference(facts: Sequence[dict[str, str]], ignored: set[str]) -> dict[str, str]:
+    """The facts that most runs share; among equally many the run with the most tokens, then the first."""
+    keys = [tuple((k, v) for k, v in fact.items() if k not in ignored) for fact in facts]
+    counts = Counter(keys)
+    best = max(keys, key=lambda key: (counts[key], float(dict(key).get("tokens", "0").replace("unknown", "0"))))
+    return dict(best)
+
+
+def difference(facts: dict[str, str], reference: dict[str, str]) -> str:
+    """How a run differs from the reference, in words; empty where it does not."""
+    return "; ".join(
+        f"{FACTS[key]} differ{'' if key in ('tokens', 'validation') else 's'}: {facts[key]}, not {value}"
+        for key, value in reference.items()
+        if facts[key] != value
+    )

@@ -1,0 +1,203 @@
+"""What a report says of the study itself: power, noise floor, pairing, method, factorial effects."""
+
+import itertools
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from gpt2lab.report.compare import DUNNETT, SIGNED_RANKS
+from gpt2lab.report.results import Condition, EffectRow
+from gpt2lab.report.words import UNITS, number, plural
+from gpt2lab.statistics.blocks import factorial_effects
+from gpt2lab.statistics.multiple import bonferroni_critical, holm
+from gpt2lab.statistics.paired import seeds_needed, smallest_sign_flip_p
+
+MOST_SENTENCES = 4
+"""comparisons that get a sentence each on noise; of more only the noisiest does, the table has all"""
+CHAOTIC = 0.2
+"""below this correlation over seeds, pairing fails"""
+NO_SPEED_UP = (
+    "Effective speed-up needs runs of several lengths: add training.max_steps as an axis, so that the baseline "
+    "finishes its schedule at two lengths or more."
+)
+
+
+def banner(conditions: Sequence[Condition], margin: float, metric: str) -> str:
+    """Why the study cannot answer; empty where it can detect the margin."""
+    comparisons = [c.comparison for c in conditions if c.comparison]
+    if not comparisons:
+        return ""
+    if all(c.p is None for c in comparisons):
+        return "Under-powered: no condition shares two seeds with the baseline, so there is no interval and no test."
+    worst = max((c.detectable for c in comparisons if c.detectable is not None), default=0.0)
+    if worst <= margin:
+        return ""
+    sd = max(c.sd for c in comparisons if c.sd is not None)
+    needed = seeds_needed(sd, margin, len(comparisons))
+    advice = (
+        f"About {needed} seeds would detect the margin."
+        if needed
+        else "No practical number of seeds would detect it: a calmer recipe is needed."
+    )
+    return (
+        f"Under-powered: a true difference below {worst:.4f} {UNITS.get(metric, metric)} is missed more than one time "
+        f"in five, and the margin is {margin:g}. {advice}"
+    )
+
+
+def method(conditions: Sequence[Condition], baseline: Condition, test: str, margin: float, metric: str) -> list[str]:
+    """Design and test in sentences."""
+    compared = [c for c in conditions if c.comparison]
+    unit = UNITS.get(metric, metric)
+    lines = [
+        f"The baseline is {baseline.name}. The compared value is {metric} at the end of training ({unit}), at equal "
+        "tokens and on the same validation windows."
+    ]
+    if not compared:
+        return lines
+    seeds = sorted({len(c.comparison.seeds) for c in compared if c.comparison})
+    many = str(seeds[0]) if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
+    lines.append(f"Runs of one seed are paired. {plural(len(compared), 'comparison')}, {many} paired seeds each.")
+    if test == SIGNED_RANKS:
+        lines.append(
+            "At least one run diverged. The primary test is Wilcoxon's signed ranks with a diverged run as the worst, "
+            "p adjusted by Holm; differences and intervals are conditional on both runs of a seed finishing."
+        )
+    elif test == DUNNETT:
+        lines.append(
+            "The grid is complete and the paired differences spread alike: one residual is pooled over all conditions "
+            "(condition + seed), p and intervals are Dunnett's for all comparisons with the baseline together."
+        )
+    else:
+        lines.append(
+            "The grid is not complete, or the paired differences spread more than threefold: paired t for each "
+            "condition, p adjusted by Holm, intervals by Bonferroni, which are somewhat wider than the test."
+        )
+    lines.append(
+        f"Equivalent means that the 90 % interval lies inside ±{margin:g} (two one-sided tests), for each comparison "
+        "alone. Undecided does not mean equal."
+    )
+    fewest = min(seeds)
+    if fewest >= 2 and smallest_sign_flip_p(fewest) > 0.05:
+        lines.append(
+            f"With {fewest} seeds the exact sign-flip test cannot reach 0.05 (its smallest p is "
+            f"{smallest_sign_flip_p(fewest):.4g}); 6 seeds could."
+        )
+    return lines
+
+
+def noise(conditions: Sequence[Condition], baseline: Condition, margin: float) -> list[str]:
+    """The noise floor and what can be detected."""
+    lines = []
+    if baseline.sd is not None:
+        lines.append(
+            f"Noise floor: the baseline alone, over {len(baseline.values)} seeds, has a standard deviation of "
+            f"{number(baseline.sd)}."
+        )
+    compared = [c for c in conditions if c.comparison and c.comparison.sd is not None]
+    shown = compared if len(compared) <= MOST_SENTENCES else [max(compared, key=_spread)]
+    for condition in shown:
+        c = condition.comparison
+        assert c is not None
+        assert c.sd is not None
+        text = (
+            f"{condition.name}: sd of the paired differences {number(c.sd)}, r = {number(c.correlation, 2)}, "
+            f"sd_d / (√2 sd) = {number(c.pairing, 2)}; detectable at 80 % power {number(c.detectable)}"
+        )
+        needed = seeds_needed(c.sd, margin, len(compared))
+        text += f"; seeds needed for ±{margin:g}: {needed if needed else 'more than 1,000'}."
+        lines.append(text)
+    return lines
+
+
+def warnings(conditions: Sequence[Condition], test: str) -> list[str]:
+    """Chaotic pairing, two modes, few seeds, divergence, tests that disagree."""
+    found = _chaos(conditions)
+    for condition in conditions:
+        c = condition.comparison
+        if condition.two_modes:
+            m = condition.two_modes
+            found.append(
+                f"{condition.name}: two kinds of outcome, {m.lower} and {m.upper} runs with a gap of {number(m.gap)} "
+                "between them; mean and standard deviation describe neither."
+            )
+        if len(condition.values) == 1 and not condition.diverged:
+            found.append(f"{condition.name}: one seed, so no interval and no test.")
+        if c is None:
+            continue
+        if not c.seeds:
+            found.append(f"{condition.name}: no seed in common with the baseline.")
+        if c.fisher_p is not None:
+            diverged, runs = condition.diverged, condition.diverged + len(condition.values)
+            found.append(f"{condition.name}: {diverged} of {runs} runs diverged (Fisher's exact p = {c.fisher_p:.3f}).")
+        if c.interval and c.own_interval and _disagree(c.interval, c.own_interval) and test == DUNNETT:
+            found.append(
+                f"{condition.name}: the pooled and its own paired interval disagree about zero; its own is "
+                f"[{c.own_interval[0]:+.4f}, {c.own_interval[1]:+.4f}]."
+            )
+    return found
+
+
+def _spread(condition: Condition) -> float:
+    c = condition.comparison
+    return c.sd if c is not None and c.sd is not None else 0.0
+
+
+def _chaos(conditions: Sequence[Condition]) -> list[str]:
+    """One warning for all conditions whose runs do not go along with the baseline's."""
+    chaotic = {c.name: c.comparison.correlation for c in conditions if c.comparison}
+    chaotic = {name: r for name, r in chaotic.items() if r < CHAOTIC}
+    if not chaotic:
+        return []
+    return [
+        f"Pairing fails, training is chaotic: r over seeds is below {CHAOTIC} for "
+        + "; ".join(f"{name} ({number(r, 2)})" for name, r in chaotic.items())
+        + ". A calmer recipe, such as a longer warm-up, saves more than extra seeds."
+    ]
+
+
+def _disagree(first: tuple[float, float], second: tuple[float, float]) -> bool:
+    return (first[0] > 0 or first[1] < 0) != (second[0] > 0 or second[1] < 0)
+
+
+def effects(conditions: Sequence[Condition], factors: dict[str, list[str]]) -> list[EffectRow]:
+    """Main effects and interactions where the grid of two or more factors is complete and no run diverged."""
+    varied = {key: values for key, values in factors.items() if len(values) > 1}
+    if len(varied) < 2:
+        return []
+    by_levels = {tuple(c.levels.get(key) for key in varied): c for c in conditions}
+    cells = list(itertools.product(*varied.values()))
+    if any(cell not in by_levels or by_levels[cell].diverged for cell in cells):
+        return []
+    seeds = sorted(set.intersection(*(set(by_levels[cell].values) for cell in cells)))
+    if len(seeds) < 2:
+        return []
+    shape = [len(values) for values in varied.values()]
+    y_grid = np.array([[by_levels[cell].values[s] for s in seeds] for cell in cells]).reshape(*shape, len(seeds))
+    found = factorial_effects(y_grid)
+    adjusted = holm([effect.p for effect in found])
+    keys = list(varied)
+    rows = []
+    for effect, p in zip(found, adjusted, strict=True):
+        parts = [
+            f"{keys[f]}: {varied[keys[f]][level]} − {varied[keys[f]][0]}"
+            for f, level in zip(effect.factors, effect.levels, strict=True)
+        ]
+        critical = bonferroni_critical(len(found), effect.difference.df)
+        interval = effect.difference.interval(critical)
+        rows.append(EffectRow(" × ".join(parts), effect.difference.mean, interval, p, len(parts) > 1))
+    return rows
+
+
+def heat_map(
+    conditions: Sequence[Condition], factors: dict[str, list[str]]
+) -> tuple[list[str], list[str], list[list[float]]] | None:
+    """Row labels, column labels and mean values of a grid of exactly two factors; NaN where a cell is missing."""
+    varied = {key: values for key, values in factors.items() if len(values) > 1}
+    if len(varied) != 2:
+        return None
+    (row_key, rows), (column_key, columns) = varied.items()
+    means = {(c.levels.get(row_key), c.levels.get(column_key)): c.mean for c in conditions}
+    values = [[float(m) if (m := means.get((r, c))) is not None else math.nan for c in columns] for r in rows]
+    return [f"{row_key}={r}" for r in rows], [f"{column_key}={c}" for c in columns], values

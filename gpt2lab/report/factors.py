@@ -1,0 +1,83 @@
+"""Which settings differ between runs, and so which condition each run belongs to."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+from gpt2lab.report.loading import LoadedRun
+
+SEED_KEYS = ("seed",)
+LENGTH_KEYS = ("training.max_steps", "training.max_tokens", "training.max_epochs")
+"""how long a run is: no condition, but runs of several lengths give the baseline's L(tokens)"""
+IRRELEVANT = ("run_dir", "resume", "logger", "samples", "hydra", "sweep", "config", "from", "ignore_data_fingerprint")
+"""keys and groups that say nothing of the model or its training"""
+
+
+def flatten(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings as ``{"model.n_layer": 4}``."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, dict):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def find_factors(
+    runs: Sequence[LoadedRun], record: dict[str, Any]
+) -> tuple[dict[str, list[str]], list[dict[str, str]]]:
+    """Return the levels of each factor, in order, and each run's levels.
+
+    The axes of ``sweep.json`` are the factors of a sweep. Without one they are the settings that differ, where settings
+    that change together are one factor under the shortest key.
+    """
+    if all(run.job.get("overrides") for run in runs) and record.get("axes"):
+        named = [_from_overrides(run.job["overrides"]) for run in runs]
+        keys = [k for k in record["axes"] if k not in SEED_KEYS and k not in LENGTH_KEYS]
+        levels = [{k: text for k in keys if (text := overrides.get(k)) is not None} for overrides in named]
+        order = {k: [str(value) for value in record["axes"][k]] for k in keys}
+    else:
+        levels, order = _from_configs(runs)
+    short = _short_names(list(order))
+    levels = [{short[k]: v for k, v in run.items()} for run in levels]
+    factors = {}
+    for key, values in order.items():
+        present = dict.fromkeys([*values, *(run[short[key]] for run in levels if short[key] in run)])
+        factors[short[key]] = [v for v in present if any(run.get(short[key]) == v for run in levels)]
+    return factors, levels
+
+
+def condition_name(levels: dict[str, str]) -> str:
+    """``positions=rope, norm=rmsnorm``; ``all runs`` where nothing differs."""
+    return ", ".join(f"{key}={value}" for key, value in levels.items()) or "all runs"
+
+
+def _from_overrides(overrides: Sequence[str]) -> dict[str, str]:
+    pairs = (override.lstrip("+").partition("=") for override in overrides)
+    return {key: value for key, _, value in pairs}
+
+
+def _from_configs(runs: Sequence[LoadedRun]) -> tuple[list[dict[str, str]], dict[str, list[str]]]:
+    flat = [flatten(run.config) for run in runs]
+    keys = dict.fromkeys(key for config in flat for key in config)
+    groups: dict[tuple[str, ...], list[str]] = defaultdict(list)
+    for key in keys:
+        if key in SEED_KEYS or key in LENGTH_KEYS or key.split(".")[0] in IRRELEVANT:
+            continue
+        values = [str(config.get(key)) for config in flat]
+        if len(set(values)) > 1:
+            numbers = {value: str(n) for n, value in enumerate(dict.fromkeys(values))}
+            groups[tuple(numbers[value] for value in values)].append(key)
+    chosen = [
+        min(same, key=lambda key: (not key.endswith(".name"), key.count("."), len(key))) for same in groups.values()
+    ]
+    levels = [{key: str(config.get(key)) for key in chosen} for config in flat]
+    return levels, {key: list(dict.fromkeys(run[key] for run in levels)) for key in chosen}
+
+
+def _short_names(keys: Sequence[str]) -> dict[str, str]:
+    """The last part of each key, more where two would be equal; ``model.positions.name`` is ``positions``."""
+    parts = {key: key.removesuffix(".name").replace("/", ".").split(".") for key in keys}
+    short = {key: part[-1] for key, part in parts.items()}
+    return {key: name if list(short.values()).count(name) == 1 else ".".join(parts[key]) for key, name in short.items()}

@@ -1,0 +1,160 @@
+"""Run directories -> ``LoadedRun``: settings, outcome, and curves reduced while they are read."""
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from gpt2lab.config import UserError
+from gpt2lab.report.results import Array, Curves
+from gpt2lab.runs.layout import CONFIG, ENVIRONMENT, METRICS, SUMMARY, SWEEP
+
+POINTS = 240
+"""of a curve, after downsampling"""
+YAML_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+@dataclass(frozen=True)
+class LoadedRun:
+    """The files of a run directory."""
+
+    path: Path
+    name: str
+    config: dict[str, Any]
+    environment: dict[str, Any]
+    summary: dict[str, Any]
+    curves: Curves
+    broken_lines: int
+    problems: list[str]
+    job: dict[str, Any]
+    """its entry in sweep.json; empty without one"""
+
+
+def find_runs(sweep: Path | None, runs: list[str]) -> tuple[list[tuple[Path, dict[str, Any]]], dict[str, Any]]:
+    """Return run folders, each with its job in ``sweep.json``, and ``sweep.json`` itself.
+
+    Raises:
+        UserError: no such folder, or none with a run.
+    """
+    if sweep is None:
+        folders = [Path(run) for run in runs]
+        for folder in folders:
+            if not (folder / CONFIG).is_file():
+                raise UserError(f"runs={folder}: no {CONFIG} there; expected run directories, such as runs/DAY/TIME")
+        return [(folder, {}) for folder in folders], {}
+    if not sweep.is_dir():
+        raise UserError(f"sweep={sweep}: no such folder; expected a sweep, such as runs/sweeps/NAME")
+    record = read_object(sweep / SWEEP)[0]
+    jobs = {(sweep / job["run_dir"]).resolve(): job for job in record.get("jobs", []) if job.get("run_dir")}
+    folders = sorted(config.parent for config in sweep.glob(f"**/{CONFIG}") if not _is_inside_run(config, sweep))
+    found = [(folder, jobs.get(folder.resolve(), {})) for folder in folders]
+    present = {folder.resolve() for folder in folders}
+    found += [(path, job) for path, job in jobs.items() if path not in present]  # jobs that left nothing
+    found = [(folder, job) for folder, job in found if not job.get("tuning")]
+    if not folders:
+        raise UserError(
+            f"sweep={sweep}: no run directory below it; expected folders with {CONFIG}: run the sweep first"
+        )
+    return found, record
+
+
+def _is_inside_run(config: Path, sweep: Path) -> bool:
+    """Whether a ``config.yaml`` belongs to a run's own subfolder: a checkpoint's, W&B's, an earlier process's."""
+    above = config.parent.parents
+    return any((folder / CONFIG).is_file() for folder in above if folder != sweep and sweep in folder.parents)
+
+
+def load_run(folder: Path, name: str, job: dict[str, Any]) -> LoadedRun:
+    """Read one run; what cannot be read is named in ``problems``."""
+    problems = []
+    config: dict[str, Any] = {}
+    if (folder / CONFIG).is_file():
+        try:
+            config = yaml.load((folder / CONFIG).read_text(), Loader=YAML_LOADER) or {}
+        except yaml.YAMLError as error:
+            problems.append(f"{CONFIG} cannot be parsed: {' '.join(str(error).split())}")
+    summary, problem = read_object(folder / SUMMARY)
+    environment, other = read_object(folder / ENVIRONMENT)
+    problems += [text for text in (problem, other) if text]
+    lines, broken = read_metrics(folder / METRICS)
+    return LoadedRun(folder, name, config, environment, summary, curves_of(lines), broken, problems, job)
+
+
+def read_object(path: Path) -> tuple[dict[str, Any], str]:
+    """The object in a JSON file and what is wrong with it; no file: an empty object."""
+    if not path.is_file():
+        return {}, ""
+    try:
+        value = json.loads(path.read_text())
+    except ValueError:
+        return {}, f"{path.name} cannot be parsed"
+    return (value, "") if isinstance(value, dict) else ({}, f"{path.name} is no JSON object")
+
+
+def read_metrics(path: Path) -> tuple[list[dict[str, Any]], int]:
+    """The lines of a metrics file and how many are broken; the whole file is parsed at once where all are whole."""
+    if not path.is_file():
+        return [], 0
+    texts = [line for line in path.read_text(errors="replace").split("\n") if line]
+    try:
+        parsed = json.loads(f"[{','.join(texts)}]")
+        if len(parsed) == len(texts):
+            good = [line for line in parsed if isinstance(line, dict)]
+            return good, len(texts) - len(good)
+    except ValueError:
+        pass
+    good = []
+    for text in texts:
+        try:
+            line = json.loads(text)
+        except ValueError:
+            continue
+        if isinstance(line, dict):
+            good.append(line)
+    return good, len(texts) - len(good)
+
+
+def curves_of(lines: list[dict[str, Any]]) -> Curves:
+    """Training loss in bins of tokens, and validation loss as it is, both with seconds of training so far.
+
+    Seconds are ``wall_seconds`` where a line has it; else tokens over ``tokens_per_second``, summed.
+    """
+    train, validation = [], []
+    seconds, reached = 0.0, 0.0
+    for line in lines:
+        tokens = line.get("tokens")
+        if tokens is None:
+            continue
+        rate = line.get("tokens_per_second")
+        if rate:
+            seconds += (tokens - reached) / rate
+            reached = tokens
+        now = line.get("wall_seconds") or seconds
+        if (loss := line.get("loss")) is not None:
+            train.append((tokens, now, loss))
+        if (loss := line.get("val_loss")) is not None:
+            validation.append((tokens, now, loss))
+    train_LX = bin_means(np.array(train, dtype=float).reshape(-1, 3))
+    val_LX = np.array(validation, dtype=float).reshape(-1, 3)
+    if len(val_LX) > POINTS:
+        val_LX = val_LX[np.unique(np.linspace(0, len(val_LX) - 1, POINTS).round().astype(int))]
+    return Curves(*train_LX.T, *val_LX.T)
+
+
+def bin_means(rows: Array, bins: int = POINTS) -> Array:
+    """Mean of each of up to ``bins`` runs of neighbouring rows; non-finite rows are left out."""
+    rows = rows[np.isfinite(rows).all(axis=1)]
+    if len(rows) <= bins:
+        return rows
+    edges = np.linspace(0, len(rows), bins + 1).round().astype(int)
+    sums = np.add.reduceat(rows, edges[:-1], axis=0)
+    return np.asarray(sums / np.diff(edges)[:, None])
+
+
+def is_finite(value: object) -> bool:
+    """Whether a value of a JSON file is a finite number."""
+    return isinstance(value, int | float) and math.isfinite(value)

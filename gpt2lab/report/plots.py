@@ -1,0 +1,133 @@
+"""The plots of a report as PNG and SVG files."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+
+from gpt2lab.report.results import Array, Condition, ReportResult
+from gpt2lab.report.words import UNITS
+
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F6A00", "#666666")
+"""Okabe and Ito (2008), told apart by colour-blind readers; yellow, too pale for lines, replaced"""
+GRID_POINTS = 160
+STYLE: dict[Any, Any] = {
+    "font.size": 10, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.25,
+    "axes.axisbelow": True, "svg.hashsalt": "gpt2lab", "legend.frameon": False,
+}  # fmt: skip
+
+
+def write_plots(report: ReportResult, folder: Path) -> list[Path]:
+    """Draw every plot that has data; return the PNG files."""
+    drawers: dict[str, Callable[[ReportResult], Figure | None]] = {
+        "differences": plot_differences,
+        "loss_by_tokens": lambda r: plot_curves(r, "tokens"),
+        "loss_by_time": lambda r: plot_curves(r, "seconds"),
+        "tuning": plot_tuning,
+    }
+    written = []
+    with mpl.rc_context(STYLE):
+        for name, draw in drawers.items():
+            figure = draw(report)
+            if figure is None:
+                continue
+            figure.savefig(folder / f"{name}.png", dpi=150)
+            figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
+            written.append(folder / f"{name}.png")
+    return written
+
+
+def _open(height: float = 4.2) -> tuple[Figure, Any]:
+    figure = Figure(figsize=(8, height), layout="constrained")
+    return figure, figure.add_subplot()
+
+
+def plot_differences(report: ReportResult) -> Figure | None:
+    """Paired differences of each seed as dots, their mean and simultaneous interval, and the margin as a band."""
+    compared = [c for c in report.conditions if c.comparison and c.comparison.seeds]
+    if not compared:
+        return None
+    figure, axes = _open(1.6 + 0.55 * len(compared))
+    axes.axvspan(-report.margin, report.margin, color="#999999", alpha=0.18, lw=0, label=f"margin ±{report.margin:g}")
+    axes.axvline(0, color="#444444", lw=1)
+    for row, condition in enumerate(compared):
+        c = condition.comparison
+        assert c is not None
+        finite = [d for d in c.differences if np.isfinite(d)]
+        colour = PALETTE[(row + 1) % len(PALETTE)]
+        axes.plot(finite, [row + 0.16] * len(finite), "o", ms=4, color=colour, alpha=0.55)
+        if c.mean is not None:
+            axes.plot([c.mean], [row - 0.08], "D", ms=6, color=colour)
+        if c.interval:
+            axes.plot(c.interval, [row - 0.08] * 2, color=colour, lw=2.2)
+    axes.set_yticks(range(len(compared)), [c.name for c in compared])
+    axes.invert_yaxis()
+    axes.set_xlabel(f"{report.metric} minus that of {report.baseline} ({UNITS.get(report.metric, report.metric)})")
+    axes.legend(loc="best")
+    return figure
+
+
+def plot_curves(report: ReportResult, by: str) -> Figure | None:
+    """Validation loss of each condition: mean over seeds, and a band from the lowest to the highest seed."""
+    figure, axes = _open()
+    drawn = 0
+    lowest, highest = np.inf, -np.inf
+    for number, condition in enumerate(report.conditions):
+        band = seed_band(condition, by)
+        if band is None:
+            continue
+        x, low, mean, high = band
+        colour = PALETTE[number % len(PALETTE)]
+        style = "-" if number < len(PALETTE) else "--"
+        scaled = x / (60 if by == "seconds" else 1)
+        axes.fill_between(scaled, low, high, color=colour, alpha=0.18, lw=0)
+        axes.plot(scaled, mean, style, color=colour, lw=1.6, label=condition.name)
+        lowest, highest = min(lowest, low.min()), max(highest, float(np.quantile(high, 0.9)))
+        drawn += 1
+    if not drawn:
+        return None
+    if highest > lowest:
+        axes.set_ylim(lowest - 0.03 * (highest - lowest), highest + 0.05 * (highest - lowest))
+    axes.set_xlabel("tokens trained on" if by == "tokens" else "minutes of training")
+    axes.set_ylabel("validation loss (nats per token)")
+    if drawn <= 2 * len(PALETTE):
+        axes.legend(fontsize=8, ncols=1 + drawn // 9)
+    return figure
+
+
+def seed_band(condition: Condition, by: str) -> tuple[Array, Array, Array, Array] | None:
+    """Lowest, mean and highest validation loss over the condition's runs, at common values of x."""
+    curves = [run.curves for run in condition.runs if run.is_counted and len(run.curves.val_loss) > 1]
+    pairs = [((c.val_tokens if by == "tokens" else c.val_seconds), c.val_loss) for c in curves]
+    pairs = [(x, y) for x, y in pairs if np.isfinite(x).all() and x[-1] > x[0]]
+    if not pairs:
+        return None
+    first = pairs[0][0]
+    if all(len(x) == len(first) and (x == first).all() for x, _ in pairs):
+        grid = first
+    else:
+        grid = np.linspace(max(x[0] for x, _ in pairs), min(x[-1] for x, _ in pairs), GRID_POINTS)
+    losses_RX = np.array([np.interp(grid, x, y) for x, y in pairs])
+    return grid, losses_RX.min(axis=0), losses_RX.mean(axis=0), losses_RX.max(axis=0)
+
+
+def plot_tuning(report: ReportResult) -> Figure | None:
+    """The mean metric over the tuned value, for each condition; the chosen value is a diamond."""
+    if not report.tuning:
+        return None
+    figure, axes = _open()
+    for number, curve in enumerate(report.tuning):
+        colour = PALETTE[number % len(PALETTE)]
+        label = curve.condition + (" (edge)" if curve.at_edge else "")
+        values, losses = [p[0] for p in curve.points], [p[1] for p in curve.points]
+        axes.plot(values, losses, "o-", ms=4, color=colour, label=label)
+        chosen = float(np.interp(np.log(curve.best), np.log(values), losses))
+        axes.plot([curve.best], [chosen], "D", ms=8, color=colour, markerfacecolor="none")
+    axes.set_xscale("log")
+    axes.set_xlabel(report.tuning[0].key)
+    axes.set_ylabel(report.metric)
+    axes.legend(fontsize=8)
+    return figure

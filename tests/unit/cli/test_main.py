@@ -1,0 +1,72 @@
+"""Start-up without torch, help, and errors of several processes."""
+
+import subprocess
+import sys
+
+import pytest
+
+from gpt2lab.cli.help import MAIN_KEYS, field_docs, help_page
+from gpt2lab.config import TrainingConfig
+from tests.integration.conftest import ROOT
+
+HEAVY = ("torch", "datasets", "wandb", "matplotlib", "pandas", "scipy", "transformers")
+WITHOUT = """
+import runpy, sys
+sys.argv = {arguments!r}
+try:
+    runpy.run_path(sys.argv[0], run_name="__main__")
+except SystemExit as end:
+    status = end.code
+loaded = [name for name in {heavy!r} if name in sys.modules]
+assert not loaded, loaded
+sys.exit(status)
+"""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status"),
+    [(["--help"], 0), (["--cfg", "job"], 0), (["model.n_layers=2"], 2), (["--info", "config"], 0)],
+)
+def test_start_up_imports_nothing_heavy(tmp_path, arguments, status):
+    code = WITHOUT.format(arguments=[str(ROOT / "train.py"), *arguments], heavy=HEAVY)
+    result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert result.returncode == status, result.stderr
+    assert not list(tmp_path.iterdir())
+    if "config" in arguments:
+        assert result.stdout.count("Config search path") == 1
+
+
+@pytest.mark.parametrize("name", MAIN_KEYS)
+def test_help_gives_the_meaning_of_every_main_key(name):
+    page = help_page(name, 100)
+    for line in page.splitlines():
+        assert not line.startswith("  ") or line.strip().partition("=")[2].strip() or not line.rstrip().endswith("=")
+    if name == "train":
+        meaning = field_docs(TrainingConfig)["checkpoint_every"]
+        assert meaning in " ".join(page.split())
+
+
+FAILING = """
+from gpt2lab.cli import console
+console.WAIT_SECONDS = {seconds}
+console.print_own_error("not this way")
+raise SystemExit(2)
+"""
+
+
+@pytest.mark.parametrize(("rank", "shown"), [("0", "error: not this way"), ("3", "error in process 3: not this way")])
+def test_process_prints_an_error_of_its_own(monkeypatch, rank, shown):
+    monkeypatch.setenv("RANK", rank)
+    code = FAILING.format(seconds=0)
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert result.stderr.strip() == shown
+
+
+def test_process_that_is_ended_while_it_waits_prints_nothing(monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    code = FAILING.format(seconds=60)
+    with subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True) as process:
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(timeout=2)
+        process.terminate()
+        assert process.stderr.read() == ""

@@ -1,0 +1,50 @@
+"""``from=RUN``: the job of a run's own record."""
+
+import pytest
+import yaml
+
+from gpt2lab.cli.compose import compose_config
+from gpt2lab.cli.rerun import job_from_record
+from gpt2lab.config import UserError, to_dict
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A run directory of a rope model."""
+    job = compose_config("train", ["model/positions=rope", "optimizer.lr=3e-3", "seed=5", "run_dir=x", "resume=auto"])
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(to_dict(job)))
+    return tmp_path
+
+
+def test_rerun_has_the_recorded_settings_and_a_directory_of_its_own(run):
+    for where in (run, run / "config.yaml"):
+        job = job_from_record([f"from={where}"])
+        assert (job.model.positions.name, job.optimizer.lr, job.seed) == ("rope", 3e-3, 5)
+        assert job.run_dir is job.resume is None
+
+
+def test_rerun_takes_changes_on_top(run):
+    job = job_from_record([f"from={run}", "seed=6", "training.max_steps=9", "model.positions.name=learned"])
+    assert (job.seed, job.training.max_steps, job.model.positions.name) == (6, 9, "learned")
+    assert job_from_record([f"from={run}", "resume=auto"]).run_dir == str(run)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("seed=many", "seed=many"),
+        ("training.max_step=3", "did you mean training.max_steps"),
+        ("model/norm=rmsnorm", "model.norm.name="),
+        ("optimizer.name=sgd", "optimizer.name=sgd: expected one of adamw, muon"),
+        ("model.n_head=5", "model.n_head=5"),
+    ],
+)
+def test_rerun_refuses_a_change_that_does_not_fit(run, change, message):
+    with pytest.raises(UserError) as error:
+        job_from_record([f"from={run}", change])
+    assert message in str(error.value)
+
+
+def test_rerun_of_no_run_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"from=.*: no config.yaml there"):
+        job_from_record([f"from={tmp_path}"])

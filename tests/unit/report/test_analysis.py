@@ -1,0 +1,296 @@
+"""Reports of synthetic sweeps whose effects are known; divergence, unequal runs and bad input."""
+
+import json
+import math
+import shutil
+
+import numpy as np
+import pytest
+
+from gpt2lab.config import ReportJob, UserError
+from gpt2lab.report.analysis import analyse
+from gpt2lab.report.compare import DUNNETT, HOLM, SIGNED_RANKS
+from gpt2lab.report.text_formats import as_csv, as_latex, as_markdown
+from gpt2lab.report.words import speed_up_text
+from tests.unit.report.synthetic import (
+    TOKENS,
+    add_tuning,
+    change_summary,
+    read_record,
+    write_record,
+    write_run,
+    write_sweep,
+)
+
+ROPE, RMSNORM = "positions=rope, norm=layernorm", "positions=learned, norm=rmsnorm"
+BASELINE = "positions=learned, norm=layernorm"
+
+
+def conditions_of(report):
+    return {condition.name: condition for condition in report.conditions}
+
+
+def of(folder, positions, seed, norm="layernorm"):
+    return folder / f"positions={positions},norm={norm},seed={seed}"
+
+
+def test_known_effects_are_found(tmp_path):
+    report = analyse(write_sweep(tmp_path / "s", effects={"rope": -0.05}))
+    found = conditions_of(report)
+    assert report.baseline == BASELINE
+    assert found[ROPE].comparison.verdict == "better"
+    assert found[ROPE].comparison.interval[0] < -0.05 < found[ROPE].comparison.interval[1]
+    assert found[RMSNORM].comparison.verdict == "equivalent"
+    assert found[ROPE].comparison.test == DUNNETT
+    assert found[ROPE].throughput == pytest.approx(0.9)
+    assert found[ROPE].numbers["inner_parameters"] == 470_000 - 4096 * 64
+    assert found[BASELINE].numbers["inner_parameters"] == 470_000 - 4096 * 64 - 128 * 64
+    main = {effect.name: effect for effect in report.effects}
+    assert main["positions: rope − learned"].interval[0] < -0.05 < main["positions: rope − learned"].interval[1]
+    assert report.verdict.startswith(ROPE)
+    assert not report.banner
+
+
+def test_undecided_is_never_called_equal(tmp_path):
+    report = analyse(write_sweep(tmp_path / "s", seeds=3, noise=0.05, block=0.01, norms=("layernorm",)))
+    assert conditions_of(report)["positions=rope, norm=layernorm"].comparison.verdict == "undecided"
+    assert "does not show that they are equal" in report.verdict
+    assert "no difference" not in as_markdown(report, [])
+    assert report.banner.startswith("Under-powered")
+    assert any("cannot reach 0.05" in line for line in report.method)
+
+
+def test_study_without_any_answer_says_so_first(tmp_path):
+    report = analyse(write_sweep(tmp_path / "s", seeds=4, noise=0.3, block=0.01))
+    assert report.verdict.startswith("Undecided: this study cannot tell any of the 3 other conditions")
+
+
+def test_named_baseline_by_its_name_or_its_values(tmp_path):
+    folder = write_sweep(tmp_path / "s")
+    for name in ("positions=rope, norm=layernorm", "positions=rope,norm=layernorm", "rope,layernorm"):
+        report = analyse(folder, baseline=name)
+        assert report.baseline == ROPE
+        assert conditions_of(report)[BASELINE].comparison.verdict == "worse"
+
+
+def test_higher_is_better_turns_the_verdict(tmp_path):
+    report = analyse(write_sweep(tmp_path / "s", norms=("layernorm",)), metric="tokens_per_second", margin=1.0)
+    assert report.conditions[1].comparison.verdict == "worse"
+
+
+def test_unequal_spread_is_tested_by_holm(tmp_path):
+    folder = write_sweep(tmp_path / "s")
+    for seed in range(5):
+        change_summary(of(folder, "rope", seed), val_loss=3.0 + 0.2 * seed)
+    report = analyse(folder)
+    assert report.conditions[1].comparison.test == HOLM
+
+
+def test_diverged_run_counts_as_the_worst(tmp_path):
+    folder = write_sweep(tmp_path / "s", seeds=7, norms=("layernorm",), effects={"rope": -0.05})
+    for seed in range(6):
+        change_summary(of(folder, "rope", seed), val_loss=None)
+    report = analyse(folder)
+    rope = report.conditions[1]
+    assert rope.comparison.test == SIGNED_RANKS
+    assert (rope.diverged, len(rope.values)) == (6, 1)
+    assert rope.comparison.verdict == "worse"
+    assert rope.comparison.mean < 0  # conditional on finishing, which the sentence says
+    assert "where both finished" in rope.comparison.sentence
+    assert rope.comparison.fisher_p < 0.01
+    assert sum(math.isinf(d) for d in rope.comparison.differences) == 6
+    assert any("6 of 7 runs diverged" in warning for warning in report.warnings)
+
+
+def test_loss_above_unigram_entropy_is_diverged(tmp_path):
+    folder = write_sweep(tmp_path / "s", norms=("layernorm",))
+    change_summary(of(folder, "rope", 0), val_loss=6.0)
+    assert analyse(folder).conditions[1].diverged == 1
+
+
+def test_short_study_that_stays_above_unigram_entropy_is_not_diverged(tmp_path):
+    folder = write_sweep(tmp_path / "s", norms=("layernorm",))
+    for run in folder.glob("positions=*"):
+        change_summary(run, unigram_loss=1.0)
+    assert not any(run.diverged for run in analyse(folder).runs)
+
+
+@pytest.mark.parametrize(
+    ("change", "fact"),
+    [
+        ({"data_fingerprint": "other"}, "the data differs"),
+        ({"tokens": 5}, "tokens trained on differ"),
+        ({"val_tokens": 5}, "the validation windows differ"),
+        ({"precision": "bf16"}, "the precision differs"),
+    ],
+)
+def test_unequal_run_is_shown_apart(tmp_path, change, fact):
+    folder = write_sweep(tmp_path / "s", norms=("layernorm",))
+    change_summary(of(folder, "rope", 2), **change)
+    report = analyse(folder)
+    apart = [run for run in report.runs if run.apart]
+    assert [run.seed for run in apart] == [2]
+    assert apart[0].apart.startswith(fact)
+    assert any(fact in warning for warning in report.warnings)
+    assert report.conditions[1].comparison.seeds == [0, 1, 3, 4]
+    key = {"data_fingerprint": "data", "val_tokens": "validation"}.get(next(iter(change)), next(iter(change)))
+    assert analyse(folder, allow=[key]).conditions[1].comparison.seeds == [0, 1, 2, 3, 4]
+
+
+def test_failed_run_is_named_and_not_counted(tmp_path):
+    folder = write_sweep(tmp_path / "s", norms=("layernorm",))
+    record = read_record(folder)
+    record["jobs"][-1] |= {"status": "failed", "error": "out of memory"}
+    write_record(folder, record)
+    shutil.rmtree(folder / record["jobs"][-1]["run_dir"])
+    report = analyse(folder)
+    assert any("out of memory; rerun with the same seed" in warning for warning in report.warnings)
+    assert report.conditions[1].unfinished == 1
+    assert report.conditions[1].comparison.seeds == [0, 1, 2, 3]
+
+
+def test_chaotic_training_is_named(tmp_path):
+    folder = write_sweep(tmp_path / "s", norms=("layernorm",))
+    for seed, (learned, rope) in enumerate([(3.10, 3.05), (3.12, 3.02), (3.08, 3.06), (3.11, 3.04), (3.09, 3.05)]):
+        change_summary(of(folder, "learned", seed), val_loss=learned)
+        change_summary(of(folder, "rope", seed), val_loss=rope)
+    report = analyse(folder)
+    assert report.conditions[1].comparison.correlation < 0.2
+    assert any("Pairing fails, training is chaotic" in warning for warning in report.warnings)
+
+
+def test_two_kinds_of_outcome_are_flagged(tmp_path):
+    folder = write_sweep(tmp_path / "s", seeds=7, norms=("layernorm",), noise=0.001, block=0.002)
+    for seed in (1, 4):
+        change_summary(of(folder, "learned", seed), val_loss=3.6)
+    report = analyse(folder)
+    assert report.conditions[0].two_modes.upper == 2
+    assert any("two kinds of outcome" in warning for warning in report.warnings)
+
+
+def test_speed_up_from_runs_of_several_lengths(tmp_path):
+    lengths = (TOKENS // 4, TOKENS // 2, TOKENS, 2 * TOKENS)
+    as_good_as_twice_the_tokens = 60 * ((2 * TOKENS) ** -0.3 - TOKENS**-0.3)
+    effects = {"rope": as_good_as_twice_the_tokens}
+    sizes = {"noise": 0.0002, "block": 0.0002}
+    report = analyse(write_sweep(tmp_path / "s", norms=("layernorm",), lengths=lengths, effects=effects, **sizes))
+    rope = report.conditions[1]
+    assert rope.name == "positions=rope, norm=layernorm"  # the length is no factor
+    assert rope.comparison.seeds == [0, 1, 2, 3, 4]
+    assert sum(bool(run.apart) for run in report.runs) == 30  # of the other lengths
+    assert rope.speed_up.factor == pytest.approx(2, rel=0.1)
+    assert rope.speed_up.interval[0] < rope.speed_up.factor < rope.speed_up.interval[1] * 1.0001
+    assert speed_up_text(rope.speed_up).startswith(("1.9", "2.0", "2.1"))
+
+
+def test_speed_up_without_several_lengths_says_what_it_needs(tmp_path):
+    report = analyse(write_sweep(tmp_path / "s", norms=("layernorm",)))
+    assert report.conditions[1].speed_up is None
+    assert "runs of several lengths" in report.speed_up_note
+
+
+def test_tuning_is_shown_with_a_warning_at_the_edge(tmp_path):
+    folder = write_sweep(tmp_path / "s")
+    add_tuning(folder)
+    report = analyse(folder)
+    own, other = report.tuning
+    assert (own.at_edge, other.at_edge) == (False, True)
+    assert other.at_baseline_rate == pytest.approx(np.interp(np.log(0.0042), np.log([0.004, 0.008]), [3.1, 3.05]))
+    assert any("edge" in warning for warning in report.warnings)
+
+
+def test_documents_are_compared_in_pairs(tmp_path):
+    folder = write_sweep(tmp_path / "s", seeds=2, norms=("layernorm",))
+    rng = np.random.default_rng(0)
+    tokens, hard = rng.integers(50, 500, 30), rng.normal(3, 0.5, 30)
+    for positions, shift in (("learned", 0.0), ("rope", -0.05)):
+        for seed in range(2):
+            lines = [
+                {"document": i, "nats": float(t * (h + shift)), "tokens": int(t), "bytes": int(4 * t)}
+                for i, (t, h) in enumerate(zip(tokens, hard, strict=True))
+            ]
+            text = "\n".join(json.dumps(line) for line in lines)
+            (of(folder, positions, seed) / "documents.jsonl").write_text(text)
+    (row,) = analyse(folder).documents
+    assert (row.documents, row.nats_per_token) == (30, pytest.approx(-0.05))
+    assert row.interval == pytest.approx((-0.05, -0.05))
+
+
+def test_runs_that_were_no_sweep_are_told_apart_by_their_configs(tmp_path):
+    runs = [
+        write_run(tmp_path / f"{positions}{seed}", seed, loss, positions)
+        for positions, loss in (("learned", 3.1), ("rope", 3.0))
+        for seed in range(3)
+    ]
+    report = analyse(runs=[str(run) for run in runs])
+    assert [c.name for c in report.conditions] == ["positions=learned", "positions=rope"]
+    assert report.conditions[1].comparison.mean == pytest.approx(-0.1)
+
+
+def test_same_seed_run_twice_is_shown_apart(tmp_path):
+    runs = [write_run(tmp_path / f"r{i}", 0, 3.1) for i in range(2)]
+    report = analyse(runs=[str(run) for run in runs])
+    assert [bool(run.apart) for run in report.runs] == [False, True]
+    assert "with the same result" in report.runs[1].apart
+
+
+def test_one_seed_for_each_condition_gives_no_test(tmp_path):
+    report = analyse(write_sweep(tmp_path / "s", seeds=1, norms=("layernorm",)))
+    comparison = report.conditions[1].comparison
+    assert (comparison.interval, comparison.p, comparison.verdict) == (None, None, "undecided")
+    assert "one seed gives no interval" in report.verdict
+    assert report.banner
+    as_markdown(report, [])
+
+
+def test_broken_metrics_line_is_a_warning(tmp_path):
+    folder = write_sweep(tmp_path / "s", norms=("layernorm",))
+    with (of(folder, "rope", 0) / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 12, "los')
+    report = analyse(folder)
+    assert any("1 line of metrics.jsonl cannot be parsed" in warning for warning in report.warnings)
+    assert len(report.runs[5].curves.loss) == 40
+
+
+def test_broken_summary_is_a_warning(tmp_path):
+    folder = write_sweep(tmp_path / "s", norms=("layernorm",))
+    (of(folder, "rope", 0) / "summary.json").write_text("{")
+    assert any("summary.json cannot be parsed" in warning for warning in analyse(folder).warnings)
+
+
+def test_sweep_that_has_no_result_yet(tmp_path):
+    folder = write_sweep(tmp_path / "s", norms=("layernorm",))
+    for run in folder.glob("positions=*"):
+        change_summary(run, status="running", val_loss="remove")
+    report = analyse(folder)
+    assert report.warnings[0] == "No run has val_loss yet."
+    as_markdown(report, [])
+
+
+def test_bad_input_is_one_line(tmp_path):
+    (tmp_path / "empty").mkdir()
+    for arguments, message in (
+        ({"sweep": tmp_path / "empty"}, "no run directory below it"),
+        ({"sweep": tmp_path / "nowhere"}, "no such folder"),
+        ({"runs": [str(tmp_path)]}, "expected run directories"),
+        ({"sweep": write_sweep(tmp_path / "s"), "baseline": "positions=rop"}, "no such condition"),
+    ):
+        with pytest.raises(UserError, match=message):
+            analyse(**arguments)
+    for settings in ({}, {"sweep": "a", "runs": ["b"]}, {"sweep": "a", "margin": 0}, {"sweep": "a", "allow": ["all"]}):
+        with pytest.raises(UserError):
+            ReportJob(**settings)
+
+
+def test_text_formats_hold_every_run_and_condition(tmp_path):
+    folder = write_sweep(tmp_path / "s")
+    report = analyse(folder)
+    text = as_csv(report)
+    assert len(text.splitlines()) == 21
+    assert text.splitlines()[0].startswith("run,positions,norm,condition,seed,status")
+    markdown = as_markdown(report, ["differences.png"])
+    assert markdown.index(report.verdict) < markdown.index("| condition |") < markdown.index("![differences]")
+    tables = [line for line in markdown.splitlines() if line.startswith("| condition")]
+    assert all(name in markdown for name in conditions_of(report))
+    assert tables[0].count("|") == 13
+    assert r"\begin{tabular}{lrrrrrr}" in as_latex(report)
