@@ -1,6 +1,7 @@
 """Thirty steps of two small models in float64: a change that is meant to keep the numbers keeps these.
 
-In float64 the order in which a processor adds does not show in the first nine digits, so the values hold on any machine.
+In float64 the order in which a processor adds does not show; the loss is reported in float32, which leaves its last
+digit, so the values hold on any machine.
 """
 
 import random
@@ -26,7 +27,72 @@ VARIANTS = {
     "gpt2": ["model/positions=learned", "model/norm=layernorm", "model/mlp=gelu", "model.bias=true"],
     "modern": ["model/positions=rope", "model/norm=rmsnorm", "model/mlp=swiglu", "model.bias=false"],
 }
-LOSSES = {}
+LOSSES = {
+    "gpt2": [
+        5.5501590,
+        5.4996061,
+        5.3939533,
+        5.2623444,
+        5.1518726,
+        5.0123577,
+        4.8508797,
+        4.6730347,
+        4.4721441,
+        4.2942452,
+        4.1191807,
+        3.9792249,
+        3.8108790,
+        3.6984534,
+        3.5656979,
+        3.4813111,
+        3.3735852,
+        3.3150814,
+        3.2570024,
+        3.1972167,
+        3.1604347,
+        3.1729770,
+        3.1011221,
+        3.0650015,
+        3.0237567,
+        3.0257950,
+        3.0128505,
+        3.0072818,
+        3.0083606,
+        2.9678624,
+    ],  # fmt: skip
+    "modern": [
+        5.5434780,
+        5.5185924,
+        5.4669180,
+        5.3426085,
+        5.1909580,
+        5.0334187,
+        4.8678980,
+        4.7062702,
+        4.5225029,
+        4.3555703,
+        4.1907768,
+        4.0593719,
+        3.8956175,
+        3.7866852,
+        3.6638117,
+        3.5639081,
+        3.4672935,
+        3.4115953,
+        3.3460670,
+        3.2902613,
+        3.2469897,
+        3.2529590,
+        3.1890016,
+        3.1570182,
+        3.1154590,
+        3.1226475,
+        3.1109030,
+        3.0980551,
+        3.1044147,
+        3.0683765,
+    ],  # fmt: skip
+}
 
 
 @pytest.mark.slow
@@ -36,7 +102,12 @@ def test_losses_of_the_first_thirty_steps(tmp_path, variant):
     rng = random.Random(0)
     paragraphs = [" ".join(rng.choice(WORDS) for _ in range(200)) for _ in range(300)]
     (tmp_path / "text.txt").write_text("\n\n".join(paragraphs))
-    data = ["data=text_files", f"data.files=[{tmp_path}/text.txt]", f"data.root={tmp_path}", "data.min_document_bytes=0"]
+    data = [
+        "data=text_files",
+        f"data.files=[{tmp_path}/text.txt]",
+        f"data.root={tmp_path}",
+        "data.min_document_bytes=0",
+    ]
     job = compose_config("train", [*data, *COMMON, *VARIANTS[variant]])
     tokenizer, runtime = load_tokenizer("bytes"), open_runtime(job.runtime)
     manifest = prepare(job.data, PrepareConfig(), tokenizer)
@@ -44,4 +115,4 @@ def test_losses_of_the_first_thirty_steps(tmp_path, variant):
     folder = dataset_folder(job.data, tokenizer)
     trainer = build_trainer(job, model, tokenizer, folder, manifest, tmp_path / "run", runtime, World())
     losses = [trainer.train_step(step)["loss"] for step in range(30)]
-    assert losses == pytest.approx(LOSSES[variant], rel=0, abs=1e-9)
+    assert losses == pytest.approx(LOSSES[variant], rel=0, abs=2e-6)
