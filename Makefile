@@ -5,10 +5,10 @@ BIN := $(VENV)/bin
 # Where a machine has a wheel of the pinned torch build for Python 3.11, pip finds it through its own configuration.
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help setup train test lint bench clean
+.PHONY: help setup train test lint bench bench-check clean
 
 help:  ## list the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
 
 setup: $(VENV)/test.stamp  ## make .venv with everything for training and testing
 
@@ -26,8 +26,11 @@ lint: $(VENV)/lint.stamp  ## style, types, and which layer may import which
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(VENV)/test.stamp  ## measure speed and memory against the usual tools, side by side (about 10 minutes, alone on the machine)
-	$(BIN)/python benchmarks/loss.py
+bench: $(VENV)/test.stamp  ## measure speed and memory against the usual tools, side by side, alone on the machine (make bench QUICK=--quick takes about 10 minutes)
+	$(BIN)/python -m benchmarks $(QUICK)
+
+bench-check: $(VENV)/test.stamp  ## compare the quick ratios with the newest stored ones
+	$(BIN)/python -m benchmarks --quick --check
 
 clean:  ## remove .venv and caches; data and runs stay
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -4,7 +4,6 @@ arguments -> sweep.* settings, overrides -> plan -> every job composed and check
 """
 
 import importlib
-import importlib.util
 import logging
 import os
 import re
@@ -225,7 +224,8 @@ def _expected_seconds(job: TrainJob) -> float | None:
 
 
 def _report(folder: Path) -> None:
-    """Compare the runs."""
-    if importlib.util.find_spec("gpt2lab.commands.reporting") is None:
-        return
-    importlib.import_module("gpt2lab.commands.reporting").report_sweep(folder)
+    """Compare the runs; a sweep that cannot be compared has still been run."""
+    try:
+        importlib.import_module("gpt2lab.commands.reporting").report_sweep(folder)
+    except UserError as error:
+        log.warning("no report: %s", one_line(error))

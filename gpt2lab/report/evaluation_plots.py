@@ -74,6 +74,7 @@ def plot_context(figures: dict[str, Any], folder: Path, name: str, model: str) -
     ratios, intervals = [part["ratio"] for part in parts], [part["ratio_interval"] for part in parts]
     axes.errorbar(contexts, ratios, yerr=_bars(ratios, intervals), fmt="o-", capsize=3, label=label)
     axes.axhline(1, color="grey", linewidth=0.8)
+    axes.ticklabel_format(axis="y", useOffset=False)
     axes.set_xscale("log", base=2)
     axes.set_xticks(contexts, [str(length) for length in contexts])
     axes.set_xlabel("context (tokens)")

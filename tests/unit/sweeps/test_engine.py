@@ -11,6 +11,7 @@ import time
 import pytest
 import yaml
 
+from gpt2lab.cli import sweeping
 from gpt2lab.config import UserError
 from gpt2lab.runs import read_lines
 from gpt2lab.sweeps.record import open_folder
@@ -173,3 +174,29 @@ def test_wandb_file_holds_the_grid_and_a_command_that_composes(sweep, tmp_path, 
     assert not (tmp_path / "runs").exists()
     with pytest.raises(UserError, match=r"sweep\.wandb_file=w\.yaml: the file is there"):
         sweep("seed=0,1", "sweep.wandb_file=w.yaml")
+
+
+def test_sweep_writes_its_report_at_the_end_and_survives_one_that_cannot_be_written(
+    sweep, tmp_path, monkeypatch, caplog
+):
+    reported = []
+
+    class Reporting:
+        @staticmethod
+        def report_sweep(folder):
+            reported.append(folder.name)
+            raise UserError("one seed per condition")
+
+    monkeypatch.setitem(sys.modules, "gpt2lab.commands.reporting", Reporting)
+    assert sweep("seed=0,1", "sweep.name=a", "sweep.report=true") == 0
+    assert "no report: one seed per condition" in caplog.text
+    assert sweep("seed=0,1", "sweep.name=b") == 0
+    assert reported == ["a"]
+
+
+def test_settings_of_an_experiment_reach_the_sweep(sweep, tmp_path, monkeypatch, capsys):
+    params = {"seed": "3,4", "sweep.name": "study", "sweep.parallel": "2", "model/norm": "layernorm,rmsnorm"}
+    monkeypatch.setattr(sweeping, "experiment_params", lambda overrides: params)
+    assert sweep("model/norm=rmsnorm", "sweep.parallel=1") == 0
+    jobs = json.loads((tmp_path / "runs/sweeps/study/sweep.json").read_text())["jobs"]
+    assert [job["name"] for job in jobs] == ["seed=3", "seed=4"]
