@@ -71,7 +71,7 @@ def method(conditions: Sequence[Condition], baseline: Condition, test: str, marg
         )
     else:
         lines.append(
-            "The grid is not complete, or the paired differences spread more than threefold: paired t for each "
+            "The grid is not complete, or the paired differences spread too unequally to be pooled: paired t for each "
             "condition, p adjusted by Holm, intervals by Bonferroni, which are somewhat wider than the test."
         )
     lines.append(

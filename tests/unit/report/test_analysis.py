@@ -61,7 +61,7 @@ def test_undecided_is_never_called_equal(tmp_path):
 
 
 def test_study_without_any_answer_says_so_first(tmp_path):
-    report = analyse(write_sweep(tmp_path / "s", seeds=4, noise=0.3, block=0.01))
+    report = analyse(write_sweep(tmp_path / "s", seeds=4, noise=0.3, block=0.01, effects={"rope": 0.0}, seed=1))
     assert report.verdict.startswith("Undecided: this study cannot tell any of the 3 other conditions")
 
 
@@ -83,7 +83,7 @@ def test_unequal_spread_is_tested_by_holm(tmp_path):
     for seed in range(5):
         change_summary(of(folder, "rope", seed), val_loss=3.0 + 0.2 * seed)
     report = analyse(folder)
-    assert report.conditions[1].comparison.test == HOLM
+    assert all(c.comparison.test == HOLM for c in report.conditions[1:])
 
 
 def test_diverged_run_counts_as_the_worst(tmp_path):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from gpt2lab.statistics.blocks import are_homogeneous, factorial_effects, fit_blocks, interaction_test
+from gpt2lab.statistics.blocks import are_homogeneous, factorial_effects, fit_blocks, interaction_test, spread_bound
 from gpt2lab.statistics.multiple import dunnett_critical, holm, tukey_critical
 from gpt2lab.statistics.paired import detectable_difference, paired_difference
 
@@ -74,6 +74,18 @@ def test_holm_over_paired_t_keeps_the_family_wise_rate_with_unequal_noise():
     p = stats.ttest_1samp(d, 0, axis=2).pvalue
     assert not are_homogeneous(y[0])
     assert np.mean([min(holm(list(row))) < 0.05 for row in p]) <= 0.057
+
+
+@pytest.mark.parametrize("seeds", [3, 4, 5, 8])
+def test_choosing_the_test_by_the_spreads_keeps_the_family_wise_rate(seeds):
+    y = simulate(20_000, 4, seeds, seed=6)
+    d = y[:, 1:] - y[:, :1]
+    sd = d.std(axis=2, ddof=1)
+    ratio = sd.max(axis=1) / sd.min(axis=1)
+    dunnett = (np.abs(t_against_baseline(y)) > dunnett_critical(3, 3 * (seeds - 1))).any(axis=1)
+    holm_rejects = stats.ttest_1samp(d, 0, axis=2).pvalue.min(axis=1) * 3 < 0.05
+    assert np.where(ratio < spread_bound(3, seeds), dunnett, holm_rejects).mean() < 0.06
+    assert [are_homogeneous(study) for study in y[:200]] == list(ratio[:200] < spread_bound(3, seeds))
 
 
 def test_tukey_on_blocks_keeps_the_family_wise_rate():
