@@ -15,7 +15,7 @@ setup: $(VENV)/test.stamp  ## make .venv with everything for training and testin
 train: $(VENV)/train.stamp  ## prepare the default corpus, train the default model (about 3 minutes on 2 cores), score and sample it
 	$(BIN)/python train.py
 	$(BIN)/python eval.py
-	$(BIN)/python sample.py prompt="    def test_" sampling.num_samples=2
+	$(BIN)/python sample.py prompt="The state of the Union" sampling.num_samples=2 sampling.temperature=0.8
 
 test: $(VENV)/test.stamp  ## run the whole test suite
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal

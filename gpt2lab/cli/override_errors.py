@@ -35,6 +35,8 @@ def explain(error: BaseException, keys: Sequence[str], groups: Sequence[str]) ->
         return f"{overridden[1]}: unknown key {inner[1]} in it{hint}"
     if inner and overridden and overridden[1] == f"data.{inner[1]}" and inner[2] in SOURCE_OF_CLASS:
         return f"{overridden[1]}: {explain_option(inner[1], SOURCE_OF_CLASS[inner[2]])}"
+    if found := re.search(r"Could not override 'experiment'.*?experiment=([\w.-]+)", text):
+        return f"experiment={found[1]}: the default run has none to replace; type +experiment={found[1]}"
     if overridden:
         key, known = overridden[1], [*keys, *groups]
         # model.positions is written with a slash when a variant is chosen, so "positions" alone may mean the group

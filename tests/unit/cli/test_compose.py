@@ -22,7 +22,8 @@ REQUIRED_OPTIONS = {
 
 @pytest.mark.parametrize("name", JOBS)
 def test_defaults_compose(name):
-    assert isinstance(compose_config(name), JOBS[name])
+    needed = ["sweep=runs/sweeps/one"] if name == "report" else []
+    assert isinstance(compose_config(name, needed), JOBS[name])
 
 
 @pytest.mark.parametrize(
@@ -152,6 +153,7 @@ def test_overrides_reach_the_job():
         (["model/positions=learned", "model.positions.rope_fractoin=1"], ["rope_fractoin"]),
         (["model.mlp.hidden_dim=wide"], ["model.mlp.hidden_dim=wide", "Integer"]),
         (["nonsense"], ["nonsense"]),
+        (["experiment=study_nano"], ["experiment=study_nano: the default run has none", "+experiment=study_nano"]),
         (["optimizer.name=adam"], ["optimizer.name=adam: expected one of adamw, muon; did you mean adamw?"]),
         (["schedule.name=cosin"], ["schedule.name=cosin", "did you mean cosine?"]),
         (["model.positions.name=rop"], ["model.positions.name=rop", "did you mean rope?"]),
