@@ -26,7 +26,7 @@ class SampleQualityConfig:
     decoding: list[DecodingConfig] = field(default_factory=_default_grid)
     """the settings that are compared: [{temperature: 0}, {top_p: 0.9}, ...]"""
     num_prompts: int = 32
-    """stretches of held-out text to continue, none overlapping another"""
+    """stretches of validation text to continue, none overlapping another"""
     prompt_tokens: int = 32
     """tokens of a prompt"""
     new_tokens: int = 64
@@ -38,7 +38,7 @@ class SampleQualityConfig:
     resamples: int = 1000
     """bootstrap draws of an interval"""
     batch_size: int = 16
-    """rows that are decoded or scored together; the figures do not depend on it"""
+    """rows that are decoded or scored together; the results do not depend on it"""
     seed: int = 0
     """of the prompts chosen, the samples, and the bootstrap"""
 
@@ -87,7 +87,7 @@ class ContextConfig:
     position_windows: int = 64
     """windows of the longest context, scored whole for the loss by position"""
     batch_size: int = 8
-    """windows a forward pass; the figures do not depend on it"""
+    """windows a forward pass; the results do not depend on it"""
 
     def __post_init__(self) -> None:
         check(

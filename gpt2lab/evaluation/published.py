@@ -1,4 +1,4 @@
-"""The literature's figures, for the model, the text and the protocol that they were taken with.
+"""Values published in the literature, for the model, the text and the protocol that they were taken with.
 
 Each has the place where it stands. A figure of another protocol or text is no figure to compare with, and is not here;
 docs/evaluation.md says which of the GPT-2 paper's columns can be met, and why the others cannot.

@@ -53,10 +53,10 @@ class Throughput:
     """seconds of it before the batch was there"""
 
     def take(self) -> dict[str, float]:
-        """The figures since the last call; ``mfu`` where the device's peak is known."""
+        """The metrics since the last call; ``mfu`` where the device's peak is known."""
         rate = self.tokens / self.seconds
-        figures = {"tokens_per_second": round(rate), "data_wait": round(self.waiting / self.seconds, 4)}
+        metrics = {"tokens_per_second": round(rate), "data_wait": round(self.waiting / self.seconds, 4)}
         if self.peak_flops:
-            figures["mfu"] = round(rate * self.flops_per_token / self.peak_flops, 4)
+            metrics["mfu"] = round(rate * self.flops_per_token / self.peak_flops, 4)
         self.tokens, self.seconds, self.waiting = 0, 0.0, 0.0
-        return figures
+        return metrics

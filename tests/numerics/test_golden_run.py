@@ -18,11 +18,26 @@ from gpt2lab.training.build import build_model, build_trainer
 
 WORDS = ["alpha", "beta", "gamma", "delta", "def", "return", "self", "the", "of", "and", "(", ")", ":", "=", "0", "1"]
 COMMON = [
-    "tokenizer=bytes", "model.n_layer=2", "model.n_head=2", "model.n_embd=32", "model.block_size=64", "model.dropout=0",
-    "optimizer=adamw", "optimizer.lr=4e-3", "schedule=cosine", "schedule.warmup_steps=6", "schedule.min_lr_ratio=0.1",
-    "training.max_steps=30", "training.batch_tokens=512", "training.micro_batch_size=4", "training.grad_clip=1.0",
-    "training.z_loss=1e-4", "runtime.device=cpu", "runtime.precision=fp32", "seed=1337",
-]  # fmt: skip
+    "tokenizer=bytes",
+    "model.n_layer=2",
+    "model.n_head=2",
+    "model.n_embd=32",
+    "model.block_size=64",
+    "model.dropout=0",
+    "optimizer=adamw",
+    "optimizer.lr=4e-3",
+    "schedule=cosine",
+    "schedule.warmup_steps=6",
+    "schedule.min_lr_ratio=0.1",
+    "training.max_steps=30",
+    "training.batch_tokens=512",
+    "training.micro_batch_size=4",
+    "training.grad_clip=1.0",
+    "training.z_loss=1e-4",
+    "runtime.device=cpu",
+    "runtime.precision=fp32",
+    "seed=1337",
+]
 VARIANTS = {
     "gpt2": ["model/positions=learned", "model/norm=layernorm", "model/mlp=gelu", "model.bias=true"],
     "modern": ["model/positions=rope", "model/norm=rmsnorm", "model/mlp=swiglu", "model.bias=false"],
@@ -59,7 +74,7 @@ LOSSES = {
         3.0072818,
         3.0083606,
         2.9678624,
-    ],  # fmt: skip
+    ],
     "modern": [
         5.5434780,
         5.5185924,
@@ -91,7 +106,7 @@ LOSSES = {
         3.0980551,
         3.1044147,
         3.0683765,
-    ],  # fmt: skip
+    ],
 }
 
 

@@ -1,11 +1,11 @@
 """What a model makes of its context: loss by position, perplexity by length of context, and by where a window stands.
 
-    held-out text -> one stream -> blocks of targets, spread over it -> the same targets with more and more before them
+    validation text -> one stream -> blocks of targets, spread over it -> the same targets with more and more before them
                                                                      -> the same inputs at other positions
                                 -> long windows, scored whole        -> loss by position
 
 Documents stand in a row with end-of-text between them, as in training, so a long context reaches into earlier ones;
-the figures say for which share of the targets it does not.
+the results say for which share of the targets it does not.
 
 Legend: W = windows, L = inputs of a window, S = scored targets of a window, B = windows of a batch.
 """
@@ -103,7 +103,7 @@ def _check_room(config: ContextConfig, contexts: list[int], reference: int, n_to
         )
     if n_tokens <= contexts[-1]:
         raise UserError(
-            f"the held-out text has {n_tokens} tokens, the longest context needs {contexts[-1] + 1}: name a longer "
+            f"the validation text has {n_tokens} tokens, the longest context needs {contexts[-1] + 1}: name a longer "
             f"text, eval.text_file=FILE, or type eval.context.max_tokens={max(n_tokens - 1, 1)}"
         )
 

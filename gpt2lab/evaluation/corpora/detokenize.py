@@ -1,7 +1,7 @@
 """A corpus's own tokenisation undone: text with spaces around its punctuation -> text as people write it.
 
 The rules for WikiText and Penn Treebank are those of Megatron-LM (tasks/zeroshot_gpt/detokenizer.py), and the ones for
-WikiText also lm-evaluation-harness's (tasks/wikitext/preprocess_wikitext.py), rule for rule, so that figures can be
+WikiText also lm-evaluation-harness's (tasks/wikitext/preprocess_wikitext.py), rule for rule, so that values can be
 set beside theirs. OpenAI's own, of which the GPT-2 paper speaks (Radford et al. 2019, section 3.1), are unpublished.
 """
 
@@ -39,7 +39,7 @@ def detokenize_ptb(text: str) -> str:
 
 
 def detokenize_cbt(text: str) -> str:
-    """Sentences of the Children's Book Test, tokenised as in the Penn Treebank; the rules are gpt2lab's own."""
+    """Sentences of the Children's Book Test, tokenized as in the Penn Treebank; the rules are gpt2lab's own."""
     text = _replace(text, [("-LRB- ", "("), (" -RRB-", ")"), ("-LSB- ", "["), (" -RSB-", "]")])
     text = _replace(text, [("`` ", '"'), (" ''", '"'), ("` ", "'")])
     return re.sub(r" (n't|'(?:s|m|d|ll|re|ve)|[.,:;!?]|')(?=\W|$)", r"\1", text)

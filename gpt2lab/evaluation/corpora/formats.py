@@ -52,7 +52,7 @@ class Format(ABC):
 
 
 class ValidationSplit(Format):
-    """The documents that the run held out, as they are stored."""
+    """The documents of the validation split, as they are stored."""
 
     def read(self, config: CorpusConfig, loaded: TextModel) -> Corpus:
         """See ``Format.read``; also a ``UserError`` for a set that is not the one the model was trained on."""
@@ -135,7 +135,7 @@ class WikiText(TextRows):
     """A line a row; a line " = Title = " begins an article, " = = PartResult = = " does not.
 
     The Hub's rows are lines with their ends, and "" for the blank line " \\n" of the file. Articles are cut as in
-    EleutherAI/wikitext_document_level, on which lm-evaluation-harness takes its figures.
+    EleutherAI/wikitext_document_level, on which lm-evaluation-harness takes its values.
     """
 
     separator: ClassVar = "\n"

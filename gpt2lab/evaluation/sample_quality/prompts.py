@@ -1,4 +1,4 @@
-"""Held-out documents -> prompts, and what their authors wrote next."""
+"""Validation documents -> prompts, and what their authors wrote next."""
 
 from collections.abc import Sequence
 from typing import NamedTuple

@@ -2,7 +2,7 @@
 
     rows -> requests -> likelihoods -> scores of each question
 
-Texts, prompts and figures are those of lm-evaluation-harness where it has the task, so that its published values can
+Texts, prompts and metrics are those of lm-evaluation-harness where it has the task, so that its published values can
 be compared with. A new task is a class here and an entry of ``TASKS``.
 """
 
