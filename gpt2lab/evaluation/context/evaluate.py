@@ -1,6 +1,6 @@
 """What a model makes of its context: loss by position, perplexity by length of context, and by where a window stands.
 
-    validation text -> one stream -> blocks of targets, spread over it -> the same targets with more and more before them
+    validation text -> one stream -> blocks of targets, spread over it -> the same targets with ever more before them
                                                                      -> the same inputs at other positions
                                 -> long windows, scored whole        -> loss by position
 
