@@ -7,6 +7,7 @@ and mistakes in the configuration do not wait for torch.
 """
 
 import importlib
+import logging
 import os
 import shutil
 import sys
@@ -60,7 +61,8 @@ def run_command(name: str) -> NoReturn:
     if {"-h", "--help"} & set(sys.argv[1:]):
         print(help_page(name, min(shutil.get_terminal_size().columns, 120)))
         sys.exit(0)
-    open_console(stream=sys.stderr if name == "sample" else sys.stdout)  # the text alone goes down a pipe
+    level = logging.INFO if os.environ.get("RANK", "0") == "0" else logging.ERROR  # one process tells for all
+    open_console(level, stream=sys.stderr if name == "sample" else sys.stdout)  # the text alone goes down a pipe
     try:
         status = run_sweep(name) if MULTIRUN & set(sys.argv[1:]) else run_job(name)
     except UserError as error:

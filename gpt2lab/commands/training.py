@@ -39,10 +39,10 @@ def train(job: TrainJob, *, command: Sequence[str] | None = None) -> TrainingRes
     start = world.on_main(lambda: find_start(job, Path(job.run_dir) if job.run_dir else None))
     init_seed = job.seed if job.training.init_seed is None else job.training.init_seed
     model = build_model(job.model, init_seed, runtime)
+    source = load_weights(model, job.init_from) if job.init_from else None  # before a corpus is prepared in vain
     folder, manifest = world.on_main(lambda: open_or_prepare(job.data, open_tokenizer(job.tokenizer)))
     tokenizer = load_tokenizer(job.tokenizer, folder)  # a trained one is in the folder of its dataset
-    if job.init_from:
-        source = load_weights(model, job.init_from)
+    if source:
         log.info("weights from %s", source.describe())
         if not source.has_ids_of(tokenizer):
             log.warning("the token ids of %s are not known to be those of tokenizer=%s", source.folder, tokenizer.name)

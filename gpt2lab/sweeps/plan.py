@@ -67,7 +67,7 @@ def plan_sweep(overrides: Sequence[str], experiment_axes: Mapping[str, str], swe
         sweep: what is to be tuned, and with which seeds.
 
     Raises:
-        UserError: nothing varies, a key is given twice or belongs to the sweep, a value repeats, or a seed of the
+        UserError: nothing varies, a key belongs to the sweep, a value repeats, or a seed of the
             tuning is one of the comparison.
     """
     typed = [_parse(override) for override in overrides]

@@ -25,6 +25,8 @@ TINY = [
     "model.block_size=64",
     "training.batch_tokens=1024",
     "training.eval_tokens=4096",
+    "model=gpt2_nano",
+    "optimizer=adamw",
 ]
 
 

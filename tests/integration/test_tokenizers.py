@@ -57,6 +57,7 @@ def test_a_run_with_a_hugging_face_tokenizer_needs_the_file_no_more(run, workpla
 
 def find(record, key):
     """The first value under a key, however deep."""
-    if key in record:
+    if isinstance(record, dict) and key in record:
         return record[key]
-    return next((value for part in record.values() if isinstance(part, dict) and (value := find(part, key))), None)
+    parts = record.values() if isinstance(record, dict) else record if isinstance(record, list) else ()
+    return next((value for part in parts if (value := find(part, key)) is not None), None)

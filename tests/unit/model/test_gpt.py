@@ -32,12 +32,15 @@ def test_published_sizes(size, parameters):
 @pytest.mark.parametrize("preset", ["modern_small", "modern_medium", "modern_nano", "modern"])
 def test_sizes_of_the_modern_presets(preset):
     config = compose_config("train", [f"model={preset}"]).model
+    assert config.vocab_size == (8_192 if preset == "modern_nano" else 50_257)
     with torch.device("meta"):
         model = GPT(config)
     C = config.n_embd
     M = next(width for width in range(8, 4 * C, 8) if width >= 8 * C / 3)
     block = 4 * C * C + 3 * C * M + 2 * C  # q, k, v and their way back; gate, up, down; two gains
-    assert model.num_parameters() == 50_257 * C + config.n_layer * block + C  # no matrix of positions, no second head
+    assert (
+        model.num_parameters() == config.vocab_size * C + config.n_layer * block + C
+    )  # no matrix of positions, no second head
     said = re.findall(r"[\d,]+(?= parameters)", (CONFIG_DIR / "model" / f"{preset}.yaml").read_text())
     assert said == ([f"{model.num_parameters():,}"] if preset != "modern" else [])
 

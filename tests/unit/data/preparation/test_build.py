@@ -70,9 +70,9 @@ def test_every_document_is_on_exactly_one_side_and_whole(tmp_path):
         data = text_set(tmp_path, texts)
         manifest = prepare(data, PrepareConfig(shard_tokens=1000), tokenizer)
         train, val = (read_split(data, manifest, split, tokenizer) for split in ("train", "val"))
-        corpus = [int(hashlib.sha256(text.encode()).hexdigest()[:16], 16) / 16**16 < 0.2 for text in texts]
-        assert val == [text for text, held in zip(texts, corpus, strict=True) if held]
-        assert train == [text for text, held in zip(texts, corpus, strict=True) if not held]
+        in_val = [int(hashlib.sha256(text.encode()).hexdigest()[:16], 16) / 16**16 < 0.2 for text in texts]
+        assert val == [text for text, held in zip(texts, in_val, strict=True) if held]
+        assert train == [text for text, held in zip(texts, in_val, strict=True) if not held]
         assert 30 < len(val) < 90
 
 
