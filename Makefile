@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Where a machine has a wheel of the pinned torch build for Python 3.11, pip finds it through its own configuration.
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help setup train test lint bench bench-check clean
+.PHONY: help setup train test portable lint bench bench-check clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -19,6 +19,9 @@ train: $(VENV)/train.stamp  ## prepare the default corpus, train the default mod
 
 test: $(VENV)/test.stamp  ## run the whole test suite
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
+
+portable: $(VENV)/test.stamp  ## run the numerics tests as a processor without AVX-512 and AMX computes
+	ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 $(BIN)/python -m pytest --numprocesses 2 tests/numerics
 
 lint: $(VENV)/lint.stamp  ## style, types, and which layer may import which
 	$(BIN)/ruff check .
