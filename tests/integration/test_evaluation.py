@@ -58,7 +58,7 @@ def test_sampling_and_context_in_full(run, trained, workplace):
     places = [shown.stdout.index(title) for title in titles]
     assert places == sorted(places)
     assert max(map(len, shown.stdout.partition(titles[0])[2].splitlines())) <= 100
-    assert "token perplexity, 256 tokens of context" in shown.stdout  # rope reads on beyond what it was trained on
+    assert "contexts above 64 tokens are left out: model.positions=learned ends at 64" in shown.stdout
     _, quality, context = evaluations_in(workplace / "figures" / "eval.json")
     assert list(quality["settings"]) == ["greedy", "top_k=5 temperature=0.7"]
     assert quality["job"]["eval"]["sample_quality"]["decoding"][1] == {"temperature": 0.7, "top_k": 5, "top_p": None}
