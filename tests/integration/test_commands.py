@@ -14,8 +14,8 @@ from tests.integration.conftest import ONE_THREAD, ROOT, TINY
 
 
 def test_train_evaluate_sample(run, workplace):
-    settings = ["training.max_steps=60", "training.eval_every=20", "optimizer.lr=1e-2", "schedule.warmup_share=0.02"]
-    run("train.py", *TINY, *settings, "schedule.min_lr_ratio=0.1", "run_dir=runs/run")
+    settings = ["training.max_steps=60", "training.eval_every=20", "optimizer=muon", "optimizer.lr=1e-2", "model=nano"]
+    run("train.py", *TINY, *settings, "run_dir=runs/run")
     run_dir = workplace / "runs" / "run"
     summary = json.loads((run_dir / "summary.json").read_text())
     metrics = read_lines(run_dir / "metrics.jsonl")
