@@ -43,20 +43,3 @@ def settings_of(part: str, config: EvalConfig) -> dict[str, Any]:
         return {**text, "protocol": config.protocol, "stride": config.stride}
     own: dict[str, Any] = settings[part]
     return own if part == "tasks" else {**text, **own}
-
-
-def evaluate_in_training(loaded: TextModel, config: EvalConfig) -> dict[str, float]:
-    """The metrics that a training run logs: perplexity on the corpus of ``config``, and accuracy of its tasks.
-
-    Returns:
-        Flat names for ``metrics.jsonl``: ``eval_CORPUS_loss``, ``eval_CORPUS_bits_per_byte``, ``eval_TASK_METRIC``.
-    """
-    logged: dict[str, float] = {}
-    for name, part in evaluate_parts(loaded, config).items():
-        if name == "perplexity":
-            corpus, metrics = part.protocol["corpus"], part.metrics
-            logged[f"eval_{corpus}_loss"] = metrics["nll"] / metrics["tokens"]
-            logged[f"eval_{corpus}_bits_per_byte"] = metrics["bits_per_byte"]
-        else:
-            logged |= {f"eval_{row.label.replace(' ', '_')}": row.value for row in part.rows}
-    return logged
