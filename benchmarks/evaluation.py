@@ -114,6 +114,7 @@ PAIRS = [
          {"shape": "small", "precision": "bf16", "tokens": 3000, "stride": 512}, target=2.0, quick=True),
     Pair("perplexity small, stride 512, fp32", "gpt2lab", "transformers",
          {"shape": "small", "precision": "fp32", "tokens": 3000, "stride": 512}, target=1.3, quick=True),
-    Pair("multiple choice small, 4 choices, bf16", "gpt2lab tasks", "lm_eval HF",
-         {"shape": "small", "precision": "bf16", "questions": 6}, unit="requests", target=3.0, quick=True),
+    *(Pair(f"multiple choice small, 4 choices, {precision}", "gpt2lab tasks", "lm_eval HF",
+           {"shape": "small", "precision": precision, "questions": 6}, unit="requests", target=3.0, quick=True)
+      for precision in ("bf16", "fp32")),
 ]  # fmt: skip

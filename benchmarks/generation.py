@@ -51,18 +51,19 @@ WORKERS = {
     "transformers fp32": transformers("fp32"),
     "transformers bf16": transformers("bf16"),
 }
-SMALL = {"shape": "small", "precision": "bf16", "logits": 6.0}
+SMALL = {"shape": "small", "precision": "auto", "logits": 6.0}
+NANO = {"shape": "nano", "precision": "auto", "logits": 6.0}
 PAIRS = [
-    Pair(f"generate small, batch {batch}, {name}", "gpt2lab", f"transformers {theirs}",
-         {**SMALL, "batch": batch, "new": new, **decoding},
+    Pair(f"generate small, batch {batch}, {name}, auto", "gpt2lab", f"transformers {theirs}",
+         {**SMALL, "theirs": theirs, "batch": batch, "new": new, **decoding},
          target=1.6 if batch < 32 and not decoding else None, quick=batch < 32 and not decoding)
     for batch, new in ((1, 64), (8, 48), (32, 24))
     for name, decoding in (("greedy", {}), ("top_p 0.9", {"top_p": 0.9}))
-    for theirs in (("fp32", "bf16") if not decoding else ("bf16",))
+    for theirs in ("fp32", "bf16")
 ] + [
     Pair("generate small, batch 8, 192 tokens, fp32", "gpt2lab", "transformers fp32",
          {**SMALL, "precision": "fp32", "batch": 8, "new": 24}),
-    *(Pair("generate nano, batch 1, greedy", "gpt2lab", f"transformers {theirs}",
-           {"shape": "nano", "precision": "bf16", "logits": 6.0, "batch": 1, "new": 200}, target=3.0, quick=True)
+    *(Pair("generate nano, batch 1, greedy, auto", "gpt2lab", f"transformers {theirs}",
+           {**NANO, "theirs": theirs, "batch": 1, "new": 200}, target=3.0, quick=True)
       for theirs in ("fp32", "bf16")),
 ]  # fmt: skip

@@ -8,6 +8,9 @@
 A worker is a function that prepares one side of a pair and returns a function to time, which returns how much work it
 did. Both sides of a pair stay alive while they take turns, so that imports and set-up are not timed and a machine that
 slows down slows both. Nothing else should run on the machine.
+
+A case of precision ``auto`` runs our side in what ``runtime.precision=auto`` chooses here. A pair that asks for
+bf16 is left out, and named under the table, where the processor has no bf16 products: both would time an emulation.
 """
 
 import argparse
@@ -168,7 +171,15 @@ def machine(threads: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def table(rows: Sequence[Measured], about: Mapping[str, Any]) -> str:
+def has_bf16() -> bool:
+    """Whether this processor multiplies bf16, as ``runtime.precision=auto`` decides it."""
+    from gpt2lab.config import RuntimeConfig  # noqa: PLC0415
+    from gpt2lab.runtime import open_runtime  # noqa: PLC0415
+
+    return open_runtime(RuntimeConfig(device="cpu")).precision == "bf16"
+
+
+def table(rows: Sequence[Measured], about: Mapping[str, Any], left_out: Sequence[str]) -> str:
     """The results as Markdown."""
     versions = ", ".join(f"{name} {number}" for name, number in about["versions"].items())
     lines = [
@@ -186,6 +197,8 @@ def table(rows: Sequence[Measured], about: Mapping[str, Any]) -> str:
             f"| {target} "
             f"| {row.ours_mib:,.0f} / {row.theirs_mib:,.0f} | {row.ours_mib / row.theirs_mib:.2f} |"
         )
+    if left_out:
+        lines += ["", f"Left out, because this processor has no bf16 products: {'; '.join(left_out)}."]
     return "\n".join(lines) + "\n"
 
 
@@ -217,15 +230,18 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--turns", type=int)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     given = parser.parse_args(arguments)
-    about, rows = machine(given.threads), []
+    about, rows, bf16 = machine(given.threads), [], has_bf16()
+    left_out: list[str] = []
     for file in [given.only] if given.only else FILES:
         for pair in importlib.import_module(f"benchmarks.{file}").PAIRS:
-            if pair.quick or not given.quick:
+            if "bf16" in (pair.case.get("precision"), pair.case.get("theirs")) and not bf16:
+                left_out.append(f"{pair.work} ({pair.theirs})")
+            elif pair.quick or not given.quick:
                 turns = given.turns or (QUICK_TURNS if given.quick else TURNS)
                 rows.append(measure(file, pair, turns, given.threads))
                 row = rows[-1]
                 print(f"{row.work}: {row.ours} / {row.theirs} = {row.ratio:.2f}", flush=True)
-    print("\n" + table(rows, about))
+    print("\n" + table(rows, about, left_out))
     if given.check:
         stored = max(RESULTS.glob("bench_*.json"), default=None)
         if stored is None:
@@ -238,6 +254,6 @@ def main(arguments: Sequence[str]) -> int:
     RESULTS.mkdir(exist_ok=True)
     content = {"machine": about, "rows": [row._asdict() for row in rows]}
     name.with_suffix(".json").write_text(json.dumps(content, indent=1) + "\n")
-    name.with_suffix(".md").write_text(table(rows, about))
+    name.with_suffix(".md").write_text(table(rows, about, left_out))
     print(f"written to {name.relative_to(ROOT)}.md and .json")
     return 0

@@ -95,10 +95,11 @@ NANO = {"shape": "nano", "rows": 8, "T": 256}
 SMALL = {"shape": "small", "rows": 2, "T": 256}
 MEDIUM = {"shape": "medium", "rows": 1, "T": 256}
 PAIRS = [
-    Pair("step nano, bf16; theirs fp32, default malloc", "gpt2lab", "transformers",
-         {**NANO, "precision": "bf16", "theirs": "fp32", "malloc": "default"}, target=4.0, quick=True),
+    Pair("step nano, auto; theirs fp32, default malloc", "gpt2lab", "transformers",
+         {**NANO, "precision": "auto", "theirs": "fp32", "malloc": "default"}, target=4.0, quick=True),
     Pair("step nano, bf16", "gpt2lab", "transformers", {**NANO, "precision": "bf16"}),
     Pair("step nano, bf16", "gpt2lab", "nanoGPT", {**NANO, "precision": "bf16"}, target=1.7, quick=True),
+    Pair("step nano, fp32", "gpt2lab", "nanoGPT", {**NANO, "precision": "fp32"}, quick=True),
     Pair("step nano, fp32", "gpt2lab", "transformers", {**NANO, "precision": "fp32"}, target=1.4, quick=True),
     Pair("step small, bf16", "gpt2lab", "transformers", {**SMALL, "precision": "bf16"}, target=1.3, quick=True),
     Pair("step small, fp32", "gpt2lab", "transformers", {**SMALL, "precision": "fp32"}, target=1.15, quick=True),

@@ -37,7 +37,7 @@ def test_measure_takes_the_median_of_the_ratios_of_turns(monkeypatch):
 def test_table_states_ratio_target_and_memory():
     about = {"cpu": "C", "cores": 2, "threads": 1, "load": 0.0, "python": "3", "versions": {"torch": "2"}, "date": "d"}
     missed = ROW._replace(ratio=1.0)
-    lines = table([ROW, missed], about).splitlines()
+    lines = table([ROW, missed], about, []).splitlines()
     assert lines[0] == "C, 2 cores, 1 threads, load 0.0 at the start, Python 3, torch 2; d"
     assert "| 2.00 (1.50 - 2.50) | 1.6 met | 300 / 600 | 0.50 |" in lines[-2]
     assert "1.6 not met" in lines[-1]
