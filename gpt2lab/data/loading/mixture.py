@@ -118,6 +118,7 @@ def train_batches(
         seed,
         shares=shares,
         document_masking=data.document_masking,
+        random_lengths=data.random_lengths,
         rank=rank,
         world_size=world_size,
     )

@@ -153,9 +153,14 @@ def pack(starts_D: NDArray[np.int64], length: int, sequence_length: int) -> NDAr
 PACKINGS: dict[str, Callable[[TokenStream, int], Sequences]] = {"windows": Windows, "documents": PackedDocuments}
 
 
-def with_layout(batch: Batch, eot_id: int) -> Batch:
-    """The batch with its documents told apart: one begins at each end-of-text, and at the beginning of each sequence."""
-    begins_BT = batch.inputs_BT == eot_id
+def document_begins(batch: Batch, eot_id: int) -> NDArray[np.bool_]:
+    """Where documents begin, [B, T]: at each end-of-text."""
+    return batch.inputs_BT == eot_id
+
+
+def with_layout(batch: Batch, begins_BT: NDArray[np.bool_]) -> Batch:
+    """The batch with its texts told apart: one begins wherever ``begins_BT`` says, and at the start of each sequence."""
+    begins_BT = begins_BT.copy()
     begins_BT[:, 0] = True
     index_BT = np.broadcast_to(np.arange(begins_BT.shape[1]), begins_BT.shape)
     pos_BT = index_BT - np.maximum.accumulate(np.where(begins_BT, index_BT, 0), axis=1)

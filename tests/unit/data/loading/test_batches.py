@@ -17,7 +17,7 @@ from gpt2lab.data.loading.batches import BLOCK, TrainBatches, ValidationBatches
 from gpt2lab.data.loading.mixture import shares_of
 from gpt2lab.data.loading.order import permute, round_keys
 from gpt2lab.data.loading.prefetch import Prefetcher
-from gpt2lab.data.loading.sequences import PackedDocuments, Windows, pack, with_layout
+from gpt2lab.data.loading.sequences import PackedDocuments, Windows, document_begins, pack, with_layout
 
 
 class Counting:
@@ -292,7 +292,8 @@ def test_packed_rows_hold_every_token_once_and_whole_documents():
 
 def test_documents_are_told_apart_and_positions_begin_again():
     stream = Documents([3, 1, 5, 4])
-    batch = with_layout(Windows(stream, 6).read(np.array([0, 1])), eot_id=0)
+    windows = Windows(stream, 6).read(np.array([0, 1]))
+    batch = with_layout(windows, document_begins(windows, eot_id=0))
     assert batch.inputs_BT.tolist() == [[0, 1, 2, 0, 0, 5], [6, 7, 8, 0, 10, 11]]
     assert batch.segment_BT.tolist() == [[0, 0, 0, 1, 2, 2], [0, 0, 0, 1, 1, 1]]
     assert batch.pos_BT.tolist() == [[0, 1, 2, 0, 0, 1], [0, 1, 2, 0, 1, 2]]
@@ -313,6 +314,33 @@ def test_layout_is_as_counted_one_by_one(rows):
                     document, place = document + 1, 0
                 assert (segment[i], pos[i]) == (document, place)
                 place += 1
+
+
+def test_random_lengths_cut_sequences_into_texts_of_uniform_length():
+    T, batch_size = 16, 12
+    batches = train(16 * 5000 + 1, batch_size, T, 3, random_lengths=True)
+    first_lengths = Counter()
+    for step in range(400):
+        batch = batches.batch(step)
+        assert batch.inputs_BT.tolist() == train(16 * 5000 + 1, batch_size, T, 3).batch(step).inputs_BT.tolist()
+        for pos_T, segment_T in zip(batch.pos_BT.tolist(), batch.segment_BT.tolist(), strict=True):
+            counted = [segment_T[:i].count(segment) for i, segment in enumerate(segment_T)]
+            assert pos_T == counted
+            assert segment_T == sorted(segment_T)
+            first_lengths[segment_T.count(0)] += 1
+    assert sorted(first_lengths) == list(range(1, T + 1))
+    expected = 400 * batch_size / T
+    chi_square = sum((count - expected) ** 2 / expected for count in first_lengths.values())
+    assert chi_square < 37.7  # the 99.9th percentile with 15 degrees of freedom
+
+
+def test_random_lengths_do_not_depend_on_the_number_of_processes():
+    settings = {"random_lengths": True, "world_size": 3}
+    whole = train(1000, 6, 10, 5, random_lengths=True).batch(7)
+    for rank in range(3):
+        part = train(1000, 6, 10, 5, rank=rank, **settings).batch(7)
+        assert part.segment_BT.tolist() == whole.segment_BT[rank::3].tolist()
+    assert whole.segment_BT.tolist() != train(1000, 6, 10, 6, random_lengths=True).batch(7).segment_BT.tolist()
 
 
 # -------------------------------------------------------------------------------------------------------------- mixture
