@@ -1,6 +1,6 @@
 """``python train.py -m AXIS=A,B ...``: from the arguments to a sweep at work.
 
-arguments -> sweep.* settings, overrides -> plan -> every job composed and checked -> engine -> report
+arguments -> sweep.* settings, overrides -> plan -> every job composed and checked -> executor -> report
 """
 
 import importlib
@@ -23,7 +23,7 @@ from gpt2lab.config import SweepConfig, TrainJob, UserError, did_you_mean, from_
 from gpt2lab.runs import git, read_run
 from gpt2lab.runs.layout import RUNS, SUMMARY, SWEEP
 from gpt2lab.runs.records import COMPLETED
-from gpt2lab.sweeps.engine import Engine, closing_lines
+from gpt2lab.sweeps.executor import SweepExecutor, closing_lines
 from gpt2lab.sweeps.plan import Job, Plan, plan_sweep
 from gpt2lab.sweeps.record import (
     JobRecord,
@@ -81,7 +81,7 @@ def run(argv: Sequence[str]) -> int:
             return [*job_program(script), *plan.common, *job.overrides, *extra, *settings]
 
         steps = {name: _steps(job) for name, job in jobs.items()}
-        result = Engine(folder, record, sweep, command_of, steps).run(plan)
+        result = SweepExecutor(folder, record, sweep, command_of, steps).run(plan)
     print(closing_lines(result, record))
     if sweep.report and not result.stopped_by and result.completed:
         _report(folder)

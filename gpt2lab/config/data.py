@@ -26,6 +26,8 @@ class DataConfig:
     """a key of gpt2lab.data.loading.sequences.PACKINGS: windows of the token stream, or whole documents and padding"""
     document_masking: bool = False
     """tokens attend to their own document only, and positions restart with each document"""
+    random_lengths: bool = False
+    """each training sequence is cut into texts of random length that do not see each other, with positions from 0"""
 
     def __post_init__(self) -> None:
         is_folder_name = self.name not in ("", ".", "..") and "/" not in self.name

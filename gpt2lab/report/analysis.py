@@ -1,7 +1,7 @@
 """Run directories -> ``ReportResult``.
 
 1. Read the runs and find the factors that differ between them (``loading``, ``factors``).
-2. Set apart what cannot be compared (``comparability``), and mark diverged and unfinished runs.
+2. Mark diverged and unfinished runs, and runs that cannot be compared (``run_status``, ``comparability``).
 3. Group the rest by condition, compare each with the baseline (``compare``), and put the answer into words.
 """
 
@@ -15,11 +15,12 @@ import numpy as np
 
 from gpt2lab.config import UserError, did_you_mean
 from gpt2lab.report import design
-from gpt2lab.report.comparability import EXEMPT, difference, facts_of, find_reference
+from gpt2lab.report.comparability import EXEMPT
 from gpt2lab.report.compare import Outcomes, compare_all
-from gpt2lab.report.factors import condition_name, find_factors, flatten
-from gpt2lab.report.loading import LoadedRun, find_runs, is_finite, load_run
+from gpt2lab.report.factors import condition_name, find_factors
+from gpt2lab.report.loading import find_runs, load_run
 from gpt2lab.report.results import Condition, ReportResult, Run
+from gpt2lab.report.run_status import build_runs, run_warnings, set_apart
 from gpt2lab.report.tuning import document_rows, tuning_curves
 from gpt2lab.report.words import overall_verdict, plural
 from gpt2lab.statistics.intervals import t_interval
@@ -53,11 +54,11 @@ def analyse(
     found, record = find_runs(sweep, list(runs))
     loaded = [load_run(folder, job.get("name") or folder.name, job) for folder, job in found]
     factors, levels = find_factors(loaded, record)
-    table = _runs_table(loaded, levels, metric)
+    all_runs = build_runs(loaded, levels, metric)
     ignored = set(allow) | {fact for fact, names in EXEMPT.items() if any(name in factors for name in names)}
-    lengths = _set_apart(table, ignored)
-    warnings = _warnings(loaded, table, metric)
-    conditions = sorted(_conditions(table, levels), key=lambda condition: _place(condition, factors))
+    all_runs, of_any_length = set_apart(all_runs, ignored)
+    warnings = run_warnings(loaded, all_runs, metric)
+    conditions = sorted(_conditions(all_runs, levels), key=lambda condition: _grid_position(condition, factors))
     if not any(condition.values or condition.diverged for condition in conditions):
         warnings.insert(0, f"No run has {metric} yet.")
     chosen = _find_baseline(conditions, factors, baseline)
@@ -65,21 +66,21 @@ def analyse(
     variants = [c for c in conditions if c is not chosen]
     outcomes = [_outcomes(c) for c in variants]
     comparisons, test = compare_all(outcomes, _outcomes(chosen), metric, margin, lower_is_better=lower)
-    by_length = _losses_by_length(lengths, chosen)
+    by_length = _losses_by_length(of_any_length, chosen)
     compared = [
         dataclasses.replace(
             condition,
             comparison=comparison,
             throughput=_ratio(condition.numbers["tokens_per_second"], chosen.numbers["tokens_per_second"]),
-            speed_up=_speed_up(by_length, _losses_by_length(lengths, condition)),
+            speed_up=_speed_up(by_length, _losses_by_length(of_any_length, condition)),
         )
         for condition, comparison in zip(variants, comparisons, strict=True)
     ]
     ordered = [chosen, *compared]
-    rows_by_run = zip(loaded, table, strict=True)
+    rows_by_run = zip(loaded, all_runs, strict=True)
     names = {run.job["condition"]: row.condition for run, row in rows_by_run if "condition" in run.job}
     result = ReportResult(
-        title=(sweep.name if sweep else f"{plural(len(table), 'run')} compared"),
+        title=(sweep.name if sweep else f"{plural(len(all_runs), 'run')} compared"),
         metric=metric,
         margin=margin,
         lower_is_better=lower,
@@ -90,7 +91,9 @@ def analyse(
         noise=design.noise(ordered, chosen, margin),
         warnings=[*warnings, *design.warnings(ordered, test)],
         conditions=ordered,
-        runs=sorted(table, key=lambda run: (bool(run.apart), run.condition, run.seed if run.seed is not None else -1)),
+        runs=sorted(
+            all_runs, key=lambda run: (bool(run.apart), run.condition, run.seed if run.seed is not None else -1)
+        ),
         factors=factors,
         effects=design.effects(ordered, factors),
         tuning=tuning_curves(record, names, chosen.name),
@@ -106,131 +109,10 @@ def analyse(
     return result
 
 
-def _runs_table(loaded: Sequence[LoadedRun], levels: Sequence[dict[str, str]], metric: str) -> list[Run]:
-    above_unigram = [
-        is_finite(run.summary.get("val_loss")) and run.summary["val_loss"] > run.summary.get("unigram_loss", math.inf)
-        for run in loaded
-    ]
-    # where most runs end above the unigram entropy the study is short, not diverged
-    rule_holds = sum(above_unigram) <= len(loaded) / 2
-    rows = []
-    for run, own, above in zip(loaded, levels, above_unigram, strict=True):
-        value = run.summary.get(metric)
-        status = str(run.summary.get("status") or run.job.get("status") or "unknown")
-        completed = status == "completed"
-        lost = completed and (metric in run.summary and not is_finite(value))
-        reason = f"{status} {run.job.get('error')}".lower()
-        stopped = status.startswith("failed") and ("diverg" in reason or "non-finite" in reason)
-        diverged = lost or stopped or (completed and above and rule_holds)
-        rows.append(
-            Run(
-                name=run.name,
-                path=run.path,
-                condition=condition_name(own),
-                seed=_seed(run),
-                status=status,
-                value=float(value) if completed and not diverged and is_finite(value) and value is not None else None,
-                diverged=diverged,
-                tokens=run.summary.get("tokens"),
-                facts=facts_of(run),
-                numbers=_numbers(run),
-                curves=run.curves,
-                broken_lines=run.broken_lines,
-                error=str(run.job.get("error") or "") or "; ".join(run.problems),
-            )
-        )
-    return rows
-
-
-def _seed(run: LoadedRun) -> int | None:
-    given = run.config.get("seed")
-    if given is None:
-        texts = [o.removeprefix("seed=") for o in run.job.get("overrides", []) if o.startswith("seed=")]
-        given = texts[0] if texts else None
-    return int(given) if given is not None and str(given).isdigit() else None
-
-
-def _numbers(run: LoadedRun) -> dict[str, float | None]:
-    flat, summary = flatten(run.config), run.summary
-    names = ("parameters", "tokens_per_second", "wall_seconds", "peak_memory_bytes")
-    numbers: dict[str, float | None] = {
-        name: float(summary[name]) if is_finite(summary.get(name)) else None for name in names
-    }
-    size, width, layers = (flat.get(f"model.{key}") for key in ("vocab_size", "n_embd", "n_layer"))
-    inner = summary.get("parameters_without_embeddings")
-    if inner is None and numbers["parameters"] is not None and isinstance(size, int) and isinstance(width, int):
-        multiple = flat.get("model.vocab_multiple_of") or 1
-        padded = math.ceil(size / multiple) * multiple
-        tables = 1 if flat.get("model.tie_head", True) else 2
-        positions = flat.get("model.block_size", 0) * width if flat.get("model.positions.name") == "learned" else 0
-        inner = numbers["parameters"] - tables * padded * width - positions
-    numbers["inner_parameters"] = inner
-    context = flat.get("training.sequence_length") or flat.get("model.block_size")
-    numbers["flops_per_token"] = (
-        6 * (inner + size * width) + 12 * layers * width * context
-        if inner is not None and isinstance(size, int) and isinstance(width, int) and layers and context
-        else None
-    )
-    return numbers
-
-
-def _set_apart(table: list[Run], ignored: set[str]) -> list[Run]:
-    """Mark runs that cannot be compared; return the finished ones whose only difference is the number of tokens."""
-    with_outcome = [run for run in table if run.diverged or run.value is not None]
-    if not with_outcome:
-        return []
-    reference = find_reference([run.facts for run in with_outcome], ignored)
-    lengths = []
-    for index, run in enumerate(table):
-        if run not in with_outcome:
-            continue
-        reason = difference(run.facts, reference)
-        without_tokens = difference(run.facts, {k: v for k, v in reference.items() if k != "tokens"})
-        if run.value is not None and not without_tokens:
-            lengths.append(run)
-        if reason:
-            table[index] = dataclasses.replace(run, apart=reason)
-    seen: dict[tuple[str, int | None], Run] = {}
-    for index, run in enumerate(table):
-        if not run.is_counted:
-            continue
-        earlier = seen.setdefault((run.condition, run.seed), run)
-        if earlier is not run:
-            same = "with the same result" if earlier.value == run.value else "with another result"
-            table[index] = dataclasses.replace(run, apart=f"a rerun of {earlier.name} {same}; the first one counts")
-    return lengths
-
-
-def _warnings(loaded: Sequence[LoadedRun], table: Sequence[Run], metric: str) -> list[str]:
-    warnings = []
-    for run in loaded:
-        if run.broken_lines:
-            warnings.append(
-                f"{run.name}: {plural(run.broken_lines, 'line')} of metrics.jsonl cannot be parsed, left out."
-            )
-        warnings += [f"{run.name}: {problem}." for problem in run.problems]
-    groups: dict[str, list[str]] = defaultdict(list)
-    for row in table:
-        if row.apart:
-            groups[row.apart].append(row.name)
-        elif not row.is_counted:
-            reason = f"status {row.status}" if row.status != "completed" else f"no {metric}"
-            if row.error:
-                reason = f"failed: {row.error}"
-            groups[f"{reason}; rerun with the same seed"].append(row.name)
-    for reason, names in groups.items():
-        shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-        warnings.append(f"Not compared: {shown} ({reason}).")
-    diverged = [row.name for row in table if row.diverged and not row.apart]
-    if diverged:
-        warnings.append(f"Diverged: {', '.join(diverged)}. A diverged run counts as the worst, it is not dropped.")
-    return warnings
-
-
-def _conditions(table: Sequence[Run], levels: Sequence[dict[str, str]]) -> list[Condition]:
+def _conditions(all_runs: Sequence[Run], levels: Sequence[dict[str, str]]) -> list[Condition]:
     by_name: dict[str, list[Run]] = defaultdict(list)
     level_of = {}
-    for run, own in zip(table, levels, strict=True):
+    for run, own in zip(all_runs, levels, strict=True):
         by_name[run.condition].append(run)
         level_of[run.condition] = own
     conditions = []
@@ -262,8 +144,8 @@ def _conditions(table: Sequence[Run], levels: Sequence[dict[str, str]]) -> list[
     return conditions
 
 
-def _place(condition: Condition, factors: dict[str, list[str]]) -> list[int]:
-    """Where a condition stands in the grid: the first value of every axis comes first."""
+def _grid_position(condition: Condition, factors: dict[str, list[str]]) -> list[int]:
+    """Index of the condition's value on every axis of the grid."""
     return [values.index(condition.levels[key]) if key in condition.levels else -1 for key, values in factors.items()]
 
 

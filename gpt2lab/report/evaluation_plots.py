@@ -1,39 +1,37 @@
-"""Plots of an evaluation, from an entry of ``eval.json``: quality against diversity of samples; use of the context."""
+"""Plots of an evaluation, from an entry of ``eval.json``: perplexity against diversity of samples; use of context."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from gpt2lab.report.run_plots import open_pyplot
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
 Interval = Sequence[float] | None
 
 
-def plot_sample_quality(figures: dict[str, Any], folder: Path, name: str, model: str) -> list[Path]:
+def plot_sample_quality(metrics: dict[str, Any], folder: Path, name: str, model: str) -> list[Path]:
     """``NAME.png``: perplexity against self-BLEU, a point per decoding setting; human text is a star."""
-    plt = open_pyplot(f"{name}.png")
-    if plt is None:
-        return []
-    named = {label: pair["samples"] for label, pair in figures["settings"].items()} | {"human": figures["human"]}
-    figure, axes = plt.subplots(figsize=(7, 5), layout="constrained")
-    for number, (label, these) in enumerate(named.items()):
-        x, y = these["self_bleu_4"], these["perplexity"]
+    by_label = {label: pair["samples"] for label, pair in metrics["settings"].items()} | {"human": metrics["human"]}
+    figure, axes = _open_figure(height=5)
+    for number, (label, texts) in enumerate(by_label.items()):
+        x, y = texts["self_bleu_4"], texts["perplexity"]
         if x is None or y is None:  # texts without a token
             continue
         human = label == "human"
         axes.errorbar(
             x, y,
-            xerr=_bars([x], [these["intervals"]["self_bleu_4"]]), yerr=_bars([y], [these["intervals"]["perplexity"]]),
+            xerr=_bars([x], [texts["intervals"]["self_bleu_4"]]), yerr=_bars([y], [texts["intervals"]["perplexity"]]),
             fmt="*" if human else "os^vDPX<>"[number % 9], markersize=16 if human else 7,
             color="black" if human else f"C{number % 10}", label=label, elinewidth=0.8, capsize=2,
         )  # fmt: skip
     axes.set_yscale("log")
-    axes.yaxis.set_major_locator(plt.matplotlib.ticker.LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_major_formatter("{x:,g}")
     axes.yaxis.set_minor_formatter("")
     axes.set_xlabel("self-BLEU-4 (lower: more diverse)")
     axes.set_ylabel("perplexity under the scorer (best: as human text)")
-    protocol = figures["protocol"]
+    protocol = metrics["protocol"]
     axes.set_title(
         f"{short_name(model)}\n"
         f"{protocol['prompts']} prompts, up to {protocol['new_tokens']} tokens each; 95 % intervals",
@@ -41,52 +39,48 @@ def plot_sample_quality(figures: dict[str, Any], folder: Path, name: str, model:
     )
     axes.grid(alpha=0.3, which="both")
     axes.legend()
-    return [_save(plt, figure, folder / f"{name}.png")]
+    return [_save(figure, folder / f"{name}.png")]
 
 
-def plot_context(figures: dict[str, Any], folder: Path, name: str, model: str) -> list[Path]:
+def plot_context(metrics: dict[str, Any], folder: Path, name: str, model: str) -> list[Path]:
     """``NAME.by_position.png`` and ``NAME.by_context.png``; the trained context is a dotted line."""
-    plt = open_pyplot(f"{name}.by_position.png, {name}.by_context.png")
-    if plt is None:
-        return []
-    trained = figures["trained_context"]
-    label = f"positions: {figures['positions']}"
+    trained = metrics["trained_context"]
+    label = f"positions: {metrics['positions']}"
 
-    by_position, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
-    bins = figures["by_position"]
-    # counted from 1, for the logarithm
-    middles = [((part["first"] + 1) * (part["last"] + 1)) ** 0.5 for part in bins]
-    axes.plot(middles, [part["loss"] for part in bins], "o-", markersize=4, label=label)
-    if all(part["interval"] for part in bins):
-        low, high = zip(*(part["interval"] for part in bins), strict=True)
+    by_position, axes = _open_figure()
+    bins = metrics["by_position"]
+    # positions are counted from 1: the axis is logarithmic
+    middles = [((a_bin["first"] + 1) * (a_bin["last"] + 1)) ** 0.5 for a_bin in bins]
+    axes.plot(middles, [a_bin["loss"] for a_bin in bins], "o-", markersize=4, label=label)
+    if all(a_bin["interval"] for a_bin in bins):
+        low, high = zip(*(a_bin["interval"] for a_bin in bins), strict=True)
         axes.fill_between(middles, low, high, alpha=0.2, label="95 % interval of the mean")
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_formatter("{x:g}")
     axes.set_xlabel("position in the window (tokens read)")
     axes.set_ylabel("loss (nats per token)")
-    _mark(axes, trained)
-
+    _mark_trained_context(axes, trained)
     axes.set_title(short_name(model), fontsize=10)
 
-    by_context, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
-    contexts = [int(length) for length in figures["by_context"]]
-    parts = list(figures["by_context"].values())
-    ratios, intervals = [part["ratio"] for part in parts], [part["ratio_interval"] for part in parts]
+    by_context, axes = _open_figure()
+    contexts = [int(length) for length in metrics["by_context"]]
+    of_contexts = metrics["by_context"].values()
+    ratios, intervals = [entry["ratio"] for entry in of_contexts], [entry["ratio_interval"] for entry in of_contexts]
     axes.errorbar(contexts, ratios, yerr=_bars(ratios, intervals), fmt="o-", capsize=3, label=label)
     axes.axhline(1, color="grey", linewidth=0.8)
     axes.ticklabel_format(axis="y", useOffset=False)
     axes.set_xscale("log", base=2)
     axes.set_xticks(contexts, [str(length) for length in contexts])
     axes.set_xlabel("context (tokens)")
-    axes.set_ylabel(f"perplexity relative to {figures['reference_context']} tokens of context")
+    axes.set_ylabel(f"perplexity relative to {metrics['reference_context']} tokens of context")
     axes.set_title(f"{short_name(model)}\nthe same tokens at every context; paired 95 % intervals", fontsize=10)
-    _mark(axes, trained)
-    if figures["ends_at"] is not None:
-        axes.axvline(figures["ends_at"], color="C3", linewidth=0.8, label=f"positions end at {figures['ends_at']}")
+    _mark_trained_context(axes, trained)
+    if metrics["ends_at"] is not None:
+        axes.axvline(metrics["ends_at"], color="C3", linewidth=0.8, label=f"positions end at {metrics['ends_at']}")
         axes.legend()
     return [
-        _save(plt, by_position, folder / f"{name}.by_position.png"),
-        _save(plt, by_context, folder / f"{name}.by_context.png"),
+        _save(by_position, folder / f"{name}.by_position.png"),
+        _save(by_context, folder / f"{name}.by_context.png"),
     ]
 
 
@@ -101,11 +95,11 @@ PLOTS: dict[str, Callable[[dict[str, Any], Path, str, str], list[Path]]] = {
     "sample_quality": plot_sample_quality,
     "context": plot_context,
 }
-"""by the names of ``eval.parts``"""
+"""part of the evaluation -> its plots"""
 
 
 def _bars(values: Sequence[float], intervals: Sequence[Interval]) -> list[list[float]]:
-    """How far the intervals reach below and above the values, as matplotlib takes it."""
+    """Lengths of the error bars below and above the values."""
     bounds = [
         (value, value) if interval is None else interval for value, interval in zip(values, intervals, strict=True)
     ]
@@ -114,13 +108,17 @@ def _bars(values: Sequence[float], intervals: Sequence[Interval]) -> list[list[f
     return [below, above]
 
 
-def _mark(axes: Any, trained: int) -> None:
+def _mark_trained_context(axes: Any, trained: int) -> None:
     axes.axvline(trained, color="grey", linestyle=":", label=f"trained context, {trained}")
     axes.grid(alpha=0.3)
     axes.legend()
 
 
-def _save(plt: Any, figure: Any, path: Path) -> Path:
+def _open_figure(height: float = 4.5) -> tuple[Figure, Any]:
+    figure = Figure(figsize=(7, height), layout="constrained")
+    return figure, figure.add_subplot()
+
+
+def _save(figure: Figure, path: Path) -> Path:
     figure.savefig(path, dpi=150)
-    plt.close(figure)
     return path

@@ -5,22 +5,11 @@ import importlib.metadata
 import importlib.resources
 import json
 
-from gpt2lab.report import html_svg
+from gpt2lab.report import html_svg, tables
 from gpt2lab.report.html_data import curve_data
 from gpt2lab.report.results import ReportResult
-from gpt2lab.report.tables import (
-    Cell,
-    Table,
-    conditions_table,
-    details_table,
-    documents_table,
-    effects_table,
-    runs_table,
-    tuning_table,
-    values_table,
-)
-from gpt2lab.report.text_formats import DOCUMENTS_NOTE, EFFECTS_NOTE, FOOTNOTE, TUNING_NOTE
-from gpt2lab.report.words import plural
+from gpt2lab.report.tables import Cell, Table
+from gpt2lab.report.words import DOCUMENTS_NOTE, EFFECTS_NOTE, FOOTNOTE, TUNING_NOTE, plural
 
 TEXT_COLUMNS = ("verdict", "kind", "test", "status", "note", "90 % interval")
 PILLS = ("verdict", "status")
@@ -119,7 +108,7 @@ def _cell(cell: Cell, heading: str) -> str:
 
 
 def _comparison(report: ReportResult) -> str:
-    parts = ["<h2>Comparison</h2>", _table(conditions_table(report)), f'<p class="note">{FOOTNOTE} ']
+    parts = ["<h2>Comparison</h2>", _table(tables.conditions_table(report)), f'<p class="note">{FOOTNOTE} ']
     parts.append(f"{escape(report.speed_up_note)}</p>" if report.speed_up_note else "</p>")
     forest = html_svg.forest(report)
     if forest:
@@ -152,31 +141,31 @@ def _effects(report: ReportResult) -> str:
     heat = html_svg.heat(report)
     if not report.effects:
         return ""
-    return (
-        f'<h2>Main effects and interactions</h2>{_table(effects_table(report))}<p class="note">{EFFECTS_NOTE}</p>{heat}'
-    )
+    table = _table(tables.effects_table(report))
+    return f'<h2>Main effects and interactions</h2>{table}<p class="note">{EFFECTS_NOTE}</p>{heat}'
 
 
 def _tuning(report: ReportResult) -> str:
     if not report.tuning:
         return ""
-    return f'<h2>Tuning</h2>{html_svg.tuning(report)}{_table(tuning_table(report))}<p class="note">{TUNING_NOTE}</p>'
+    table = _table(tables.tuning_table(report))
+    return f'<h2>Tuning</h2>{html_svg.tuning(report)}{table}<p class="note">{TUNING_NOTE}</p>'
 
 
 def _documents(report: ReportResult) -> str:
     if not report.documents:
         return ""
-    return f'<h2>Over documents</h2>{_table(documents_table(report))}<p class="note">{DOCUMENTS_NOTE}</p>'
+    return f'<h2>Over documents</h2>{_table(tables.documents_table(report))}<p class="note">{DOCUMENTS_NOTE}</p>'
 
 
 def _noise(report: ReportResult) -> str:
     notes = "".join(f"<li>{escape(line)}</li>" for line in [*report.noise, *report.method])
-    details = _table(details_table(report)) if any(c.comparison for c in report.conditions) else ""
+    details = _table(tables.details_table(report)) if any(c.comparison for c in report.conditions) else ""
     return (
         f'<h2>Noise floor and design</h2><ul class="notes">{notes}</ul>{details}'
-        f"<h3>Every value</h3>{_table(values_table(report))}"
+        f"<h3>Every value</h3>{_table(tables.values_table(report))}"
     )
 
 
 def _runs(report: ReportResult) -> str:
-    return f"<h2>Runs</h2>{_table(runs_table(report))}"
+    return f"<h2>Runs</h2>{_table(tables.runs_table(report))}"

@@ -4,19 +4,11 @@ import csv
 import io
 from collections.abc import Sequence
 
+from gpt2lab.report import tables
 from gpt2lab.report.results import ReportResult
-from gpt2lab.report.tables import (
-    Table,
-    conditions_table,
-    details_table,
-    documents_table,
-    effects_table,
-    runs_table,
-    tuning_table,
-    values_table,
-)
+from gpt2lab.report.tables import Table
+from gpt2lab.report.words import DOCUMENTS_NOTE, EFFECTS_NOTE, FOOTNOTE, TUNING_NOTE
 
-FOOTNOTE = "parameters*: without token and position embeddings."
 MANY_RUNS = 60
 """above it report.md lists only the runs that need attention; runs.csv has all"""
 
@@ -27,7 +19,7 @@ def as_markdown(report: ReportResult, plots: Sequence[str]) -> str:
     if report.banner:
         parts.append(f"> **{report.banner}**")
     parts += ["\n".join(f"> ⚠ {warning}  " for warning in report.warnings)] if report.warnings else []
-    parts += ["## Comparison", _markdown(conditions_table(report)), FOOTNOTE]
+    parts += ["## Comparison", _markdown(tables.conditions_table(report)), FOOTNOTE]
     if report.speed_up_note:
         parts.append(report.speed_up_note)
     sentences = [c.comparison.sentence for c in report.conditions if c.comparison]
@@ -35,33 +27,22 @@ def as_markdown(report: ReportResult, plots: Sequence[str]) -> str:
         parts.append("\n".join(f"- {sentence}" for sentence in sentences))
     parts += [f"![{name.split('.')[0].replace('_', ' ')}]({name})" for name in plots]
     if report.effects:
-        parts += ["## Main effects and interactions", _markdown(effects_table(report)), EFFECTS_NOTE]
+        parts += ["## Main effects and interactions", _markdown(tables.effects_table(report)), EFFECTS_NOTE]
     if report.tuning:
-        parts += ["## Tuning", _markdown(tuning_table(report)), TUNING_NOTE]
+        parts += ["## Tuning", _markdown(tables.tuning_table(report)), TUNING_NOTE]
     if report.documents:
-        parts += ["## Over documents", _markdown(documents_table(report)), DOCUMENTS_NOTE]
+        parts += ["## Over documents", _markdown(tables.documents_table(report)), DOCUMENTS_NOTE]
     parts += ["## Noise floor and design", "\n".join(f"- {line}" for line in [*report.noise, *report.method])]
     if any(c.comparison for c in report.conditions):
-        parts.append(_markdown(details_table(report)))
-    parts += ["## Every value", _markdown(values_table(report)), "## Runs"]
-    runs = runs_table(report)
+        parts.append(_markdown(tables.details_table(report)))
+    parts += ["## Every value", _markdown(tables.values_table(report)), "## Runs"]
+    runs = tables.runs_table(report)
     if len(runs.rows) > MANY_RUNS:
-        noted = [row for row, run in zip(runs.rows, report.runs, strict=True) if not run.is_counted or run.diverged]
-        parts.append(f"{len(runs.rows)} runs, in runs.csv. Those that need attention: {len(noted)}.")
-        runs = Table(runs.headings, noted)
+        attention = [row for row, run in zip(runs.rows, report.runs, strict=True) if not run.is_counted or run.diverged]
+        parts.append(f"{len(runs.rows)} runs, in runs.csv. Those that need attention: {len(attention)}.")
+        runs = Table(runs.headings, attention)
     parts.append(_markdown(runs) if runs.rows else "")
     return "\n\n".join(part for part in parts if part) + "\n"
-
-
-EFFECTS_NOTE = (
-    "A main effect is averaged over the other factors. An interaction is how much one effect changes with the other "
-    "factor; where it is large, read the conditions, not the main effects."
-)
-TUNING_NOTE = "Tuning seeds are not among the comparison seeds. Each condition had the same values and seeds."
-DOCUMENTS_NOTE = (
-    "Over documents: would another text say the same of these models? Over seeds, above: would other training runs say "
-    "the same of the recipes? The two are not mixed."
-)
 
 
 def _markdown(table: Table) -> str:
@@ -108,7 +89,7 @@ def as_csv(report: ReportResult) -> str:
 
 def as_latex(report: ReportResult) -> str:
     """The table of conditions, for a paper; needs the package booktabs."""
-    table = conditions_table(report)
+    table = tables.conditions_table(report)
     columns = [table.headings.index(h) for h in ("condition", "n", "mean", "sd", "difference", "95 % interval", "p")]
     lines = [" & ".join(_latex(table.headings[i]) for i in columns) + r" \\", r"\midrule"]
     lines += [" & ".join(_latex(row[i].text) for i in columns) + r" \\" for row in table.rows]

@@ -8,6 +8,17 @@ from gpt2lab.statistics.scaling import SpeedUp
 
 UNITS = {"val_loss": "nats", "val_bits_per_byte": "bits per byte", "val_perplexity": "perplexity"}
 
+FOOTNOTE = "parameters*: without token and position embeddings."
+EFFECTS_NOTE = (
+    "A main effect is averaged over the other factors. An interaction is how much one effect changes with the other "
+    "factor; where it is large, read the conditions, not the main effects."
+)
+TUNING_NOTE = "Tuning seeds are not among the comparison seeds. Each condition had the same values and seeds."
+DOCUMENTS_NOTE = (
+    "Intervals over documents show how much these trained models could differ on other texts. Intervals over seeds, "
+    "above, show how much other training runs of the same recipes could differ. The two are never combined."
+)
+
 
 def number(value: float | None, digits: int = 4) -> str:
     """A fixed number of digits; an en dash where there is none."""

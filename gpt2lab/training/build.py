@@ -102,7 +102,7 @@ def build_trainer(
     prepare_blocks(model.blocks, job.runtime)
 
     make_optimizer = choose(OPTIMIZERS, job.optimizer.name, "optimizer.name")
-    optimizer = Optimizers(make_optimizer(model, job.optimizer, job.peak_lr))
+    optimizer = Optimizers(make_optimizer(model, job.optimizer, job.peak_lr, runtime.dtype))
     state = TrainState(LossScale(runtime))
     make_checkpoints = BackgroundCheckpoints if job.runtime.background_checkpoints else CheckpointManager
     peak = peak_flops(runtime.device, runtime.precision)

@@ -1,4 +1,4 @@
-"""Optimizers: ``OPTIMIZERS[name](model, config, lr)`` returns one or several by name, which together cover the model.
+"""Optimizers: ``OPTIMIZERS[name](model, config, lr, dtype)`` returns one or several by name, which cover the model.
 
 Only matrices have weight decay.
 """
@@ -6,24 +6,31 @@ Only matrices have weight decay.
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import torch
 from torch import Tensor, nn
-from torch.optim import AdamW, Muon, Optimizer
+from torch.optim import AdamW, Optimizer
 
 from gpt2lab.config import OptimizerConfig, UserError
+from gpt2lab.training.muon import Muon
 
 NamedParameter = tuple[str, Tensor]
 
 
-def adamw(model: nn.Module, config: OptimizerConfig, lr: float) -> dict[str, Optimizer]:
-    """Fused AdamW for all parameters. Loshchilov and Hutter 2019, algorithm 2."""
+def adamw(
+    model: nn.Module, config: OptimizerConfig, lr: float, dtype: torch.dtype = torch.float32
+) -> dict[str, Optimizer]:
+    """Fused AdamW for all parameters, which multiplies no matrices. Loshchilov and Hutter 2019, algorithm 2."""
     return {"adamw": _adamw(list(model.named_parameters()), config, lr)}
 
 
-def muon(model: nn.Module, config: OptimizerConfig, lr: float) -> dict[str, Optimizer]:
+def muon(
+    model: nn.Module, config: OptimizerConfig, lr: float, dtype: torch.dtype = torch.float32
+) -> dict[str, Optimizer]:
     """Muon for the matrices of the blocks, AdamW for embeddings, head and vectors. Jordan et al. 2024.
 
     Muon's update is scaled to the size of AdamW's, so that one learning rate and decay serve both (Liu et al. 2025,
-    section 2.2). The fused query-key-value matrix is one matrix to it.
+    section 2.2). The fused query-key-value matrix is one matrix to it. Its products are in ``dtype``, but for float16,
+    whose range they leave.
     """
     named = list(model.named_parameters())
     hidden = {name for name, parameter in named if name.startswith("blocks.") and parameter.ndim == 2}
@@ -33,13 +40,13 @@ def muon(model: nn.Module, config: OptimizerConfig, lr: float) -> dict[str, Opti
             lr=lr,
             weight_decay=config.weight_decay,
             momentum=config.momentum,
-            adjust_lr_fn="match_rms_adamw",
+            dtype=torch.float32 if dtype == torch.float16 else dtype,
         ),
         "adamw": _adamw([(name, parameter) for name, parameter in named if name not in hidden], config, lr),
     }
 
 
-OPTIMIZERS: dict[str, Callable[[nn.Module, OptimizerConfig, float], dict[str, Optimizer]]] = {
+OPTIMIZERS: dict[str, Callable[[nn.Module, OptimizerConfig, float, torch.dtype], dict[str, Optimizer]]] = {
     "adamw": adamw,
     "muon": muon,
 }
@@ -83,8 +90,8 @@ class Optimizers:
 
     @property
     def skips_on_device(self) -> bool:
-        """Whether ``step_unless`` works: every part is a fused optimizer that reads a flag on the device."""
-        return all(part.defaults.get("fused") for part in self.parts.values())
+        """Whether ``step_unless`` works: every part is an optimizer that reads a flag on the device."""
+        return all(part.defaults.get("fused") or isinstance(part, Muon) for part in self.parts.values())
 
     def step(self) -> None:
         """Update the parameters from their gradients."""
@@ -94,8 +101,8 @@ class Optimizers:
     def step_unless(self, skip: Tensor) -> None:
         """``step``, without effect where the device finds the scalar ``skip`` true; the host does not wait for it.
 
-        PyTorch's fused optimizers have this for ``GradScaler``: they test ``found_inf`` and leave parameters, moments
-        and step counts as they are when it is 1.
+        PyTorch's fused optimizers have this for ``GradScaler``, and so does ``Muon``: they test ``found_inf`` and leave
+        parameters, moments and step counts as they are when it is 1.
         """
         found_inf = skip.float()
         for part in self.parts.values():

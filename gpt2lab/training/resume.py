@@ -21,6 +21,7 @@ DATA_ORDER_KEYS = {
     "training.sequence_length",
     "data.packing",
     "data.document_masking",
+    "data.random_lengths",
 }
 """settings that the data order and the token count are functions of"""
 PROCESS_KEYS = {

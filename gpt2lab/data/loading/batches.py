@@ -1,7 +1,7 @@
 """Batches: (seed, step) -> numbers of sequences -> dataset, epoch and sequence by permutations -> inputs and targets.
 
-Training takes every sequence of a split once per epoch, in an order that is a function of (seed, epoch); validation takes
-a fixed selection. Nothing is stored: the state of the data is the number of the step.
+Training takes every sequence of a split once per epoch, in an order that is a function of (seed, epoch). Validation
+takes a fixed selection. Nothing is stored: the state of the data is the number of the step.
 
 Shapes: B sequences, T tokens per sequence.
 """
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from gpt2lab.config import UserError
 from gpt2lab.data.loading.order import permute, round_keys
-from gpt2lab.data.loading.sequences import Batch, Sequences, with_layout
+from gpt2lab.data.loading.sequences import Batch, Sequences, document_begins, with_layout
 
 BLOCK = 1_000
 """Consecutive sequences within which a mixture keeps its shares exactly; a share is a multiple of 1/1,000"""
@@ -31,6 +31,7 @@ class TrainBatches:
         seed: of the order.
         shares: sequences out of every ``BLOCK`` that each dataset gives; they add up to it. Not needed for one dataset.
         document_masking: whether batches tell documents apart (``Batch.segment_BT``, ``Batch.pos_BT``).
+        random_lengths: whether each sequence is cut into texts of random length, which are told apart like documents.
         rank, world_size: this process reads the sequences rank, rank + world_size, ... of each batch.
 
     Raises:
@@ -45,6 +46,7 @@ class TrainBatches:
         *,
         shares: Sequence[int] = (BLOCK,),
         document_masking: bool = False,
+        random_lengths: bool = False,
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
@@ -61,6 +63,7 @@ class TrainBatches:
         self.seed = seed
         self._share_ends = np.cumsum(shares)
         self._document_masking = document_masking
+        self._random_lengths = random_lengths
         self._rank, self._world_size = rank, world_size
 
     @property
@@ -109,7 +112,23 @@ class TrainBatches:
             batch = Batch(
                 np.concatenate([part.inputs_BT for part in parts]), np.concatenate([part.targets_BT for part in parts])
             )
-        return with_layout(batch, self.datasets[0].stream.eot_id) if self._document_masking else batch
+        begins_BT = np.zeros(batch.inputs_BT.shape, dtype=bool)
+        if self._document_masking:
+            begins_BT |= document_begins(batch, self.datasets[0].stream.eot_id)
+        if self._random_lengths:
+            begins_BT |= self._random_begins(step)
+        return with_layout(batch, begins_BT) if self._document_masking or self._random_lengths else batch
+
+    def _random_begins(self, step: int) -> NDArray[np.bool_]:
+        """Where texts of random length begin, [B, T]: lengths uniform on 1 to T, until the sequence is full."""
+        T = self.sequence_length
+        rows = range(step * self.batch_size + self._rank, (step + 1) * self.batch_size, self._world_size)
+        begins_BT = np.zeros((len(rows), T), dtype=bool)
+        for begins_T, position in zip(begins_BT, rows, strict=True):
+            random = np.random.default_rng(round_keys(f"{self.seed} lengths", position))
+            ends = np.cumsum(random.integers(1, T + 1, size=T))
+            begins_T[ends[ends < T]] = True
+        return begins_BT
 
     def _deal(self, position_B: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """The dataset of each position of the run, and how many sequences of that dataset come before it."""
@@ -147,4 +166,6 @@ class ValidationBatches:
     def batch(self, first: int, last: int) -> Batch:
         """The sequences [first, last) of the selection, int64 [last - first, T]; the last batch may be shorter."""
         batch = self.sequences.read(self.sequence_ids[first:last])
-        return with_layout(batch, self.sequences.stream.eot_id) if self._document_masking else batch
+        if not self._document_masking:
+            return batch
+        return with_layout(batch, document_begins(batch, self.sequences.stream.eot_id))

@@ -67,8 +67,8 @@ class Windows(Sequences):
         self._windows = (len(stream) - 1) // sequence_length
         if self._windows < 1:
             raise UserError(
-                f"training.sequence_length={sequence_length}: the {stream.split} split has {len(stream)} tokens, expected "
-                f"at least {sequence_length + 1} for one sequence: shorten the sequence, or prepare more text"
+                f"training.sequence_length={sequence_length}: the {stream.split} split has {len(stream)} tokens, "
+                f"expected at least {sequence_length + 1} for one sequence: shorten the sequence, or prepare more text"
             )
 
     def __len__(self) -> int:
@@ -153,9 +153,14 @@ def pack(starts_D: NDArray[np.int64], length: int, sequence_length: int) -> NDAr
 PACKINGS: dict[str, Callable[[TokenStream, int], Sequences]] = {"windows": Windows, "documents": PackedDocuments}
 
 
-def with_layout(batch: Batch, eot_id: int) -> Batch:
-    """The batch with its documents told apart: one begins at each end-of-text, and at the beginning of each sequence."""
-    begins_BT = batch.inputs_BT == eot_id
+def document_begins(batch: Batch, eot_id: int) -> NDArray[np.bool_]:
+    """Where documents begin, [B, T]: at each end-of-text."""
+    return batch.inputs_BT == eot_id
+
+
+def with_layout(batch: Batch, begins_BT: NDArray[np.bool_]) -> Batch:
+    """Add segments to the batch: a text begins at the start of each sequence and wherever ``begins_BT`` is true."""
+    begins_BT = begins_BT.copy()
     begins_BT[:, 0] = True
     index_BT = np.broadcast_to(np.arange(begins_BT.shape[1]), begins_BT.shape)
     pos_BT = index_BT - np.maximum.accumulate(np.where(begins_BT, index_BT, 0), axis=1)

@@ -117,7 +117,9 @@ def test_predefined_study_brings_its_axes():
     assert experiment_params(["+experiment=positions_x_norm"]) == {
         "model/positions": "learned,rope",
         "model/norm": "layernorm,rmsnorm",
-        "seed": "1,2,3,4,5",
+        "seed": "1,2,3,4,5,6,7,8",
+        "sweep.tune": "optimizer.lr",
+        "sweep.tune_values": "[2.5e-3,5e-3,1e-2,2e-2,4e-2]",
     }
 
 

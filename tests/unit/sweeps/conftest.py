@@ -29,7 +29,7 @@ def sweep(tmp_path, monkeypatch):
     """Run a sweep of fake jobs in this process; returns its exit status."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sweeping, "job_program", lambda script: [sys.executable, str(FAKE_JOB)])
-    monkeypatch.setattr("gpt2lab.sweeps.engine.POLL_SECONDS", 0.02)
+    monkeypatch.setattr("gpt2lab.sweeps.executor.POLL_SECONDS", 0.02)
 
     def run(*arguments):
         return sweeping.run(["train.py", "-m", "sweep.report=false", *arguments])

@@ -18,6 +18,7 @@ from gpt2lab.evaluation.scoring import Perplexity
 from gpt2lab.model import GPT
 from gpt2lab.runs import read_lines
 from gpt2lab.training.metrics import MetricsLog
+from gpt2lab.training.muon import Muon
 from gpt2lab.training.optimizer import Optimizers, adamw, decay_groups, muon
 from gpt2lab.training.schedule import lr_share
 
@@ -146,8 +147,26 @@ def test_muon_by_hand():
         momentum = 0.9 * momentum + 0.1 * gradient  # PyTorch's running mean, which points where the paper's sum does
         update = orthogonalised(0.1 * gradient + 0.9 * momentum)
         expected = expected * (1 - 0.05 * 0.5) - 0.05 * 0.2 * math.sqrt(max(expected.shape)) * update
-    # the steps are taken in bf16
-    torch.testing.assert_close(weight.detach().double(), torch.tensor(expected), rtol=0, atol=0.05 * 0.2 * 8 * 0.02)
+    torch.testing.assert_close(weight.detach().double(), torch.tensor(expected), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_muon_is_that_of_torch(dtype):
+    shapes = [(8, 8), (8, 24), (24, 8), (8, 24)]
+    starts = [torch.randn(shape) for shape in shapes]
+    own, theirs = ([torch.nn.Parameter(start.clone()) for start in starts] for _ in range(2))
+    optimizers = (
+        Muon(own, 0.1, 0.5, 0.9, dtype),
+        torch.optim.Muon(theirs, lr=0.1, weight_decay=0.5, momentum=0.9, adjust_lr_fn="match_rms_adamw"),
+    )
+    for _ in range(3):
+        for a, b in zip(own, theirs, strict=True):
+            a.grad = torch.randn_like(a)
+            b.grad = a.grad.clone()
+        for optimizer in optimizers:
+            optimizer.step()
+    for a, b in zip(own, theirs, strict=True):  # theirs is in bfloat16
+        torch.testing.assert_close(a, b, rtol=0, atol=3 * 0.1 * 0.2 * max(a.shape) ** 0.5 * 0.02)
 
 
 def test_another_optimizers_state_is_refused():

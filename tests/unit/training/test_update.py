@@ -102,10 +102,33 @@ def test_norms_and_clipping_are_those_of_torch():
         assert torch.equal(own.grad, other.grad)
 
 
-def test_only_fused_optimizers_skip_on_the_device():
+def test_only_optimizers_that_read_the_flag_skip_on_the_device():
     model = GPT(ModelConfig(**TINY))
     assert Optimizers(adamw(model, OptimizerConfig(), 0.1)).skips_on_device
-    assert not Optimizers(muon(model, OptimizerConfig(name="muon"), 0.1)).skips_on_device
+    assert Optimizers(muon(model, OptimizerConfig(name="muon"), 0.1)).skips_on_device
+    assert not Optimizers({"sgd": torch.optim.SGD(model.parameters())}).skips_on_device
+
+
+def test_muon_step_unless_equals_step_or_changes_nothing():
+    models = [GPT(ModelConfig(**TINY)) for _ in range(2)]
+    models[1].load_state_dict(models[0].state_dict())
+    own, other = (Optimizers(muon(model, OptimizerConfig(name="muon"), 0.1)) for model in models)
+    for _ in range(3):
+        for a, b in zip(models[0].parameters(), models[1].parameters(), strict=True):
+            a.grad = torch.randn_like(a)
+            b.grad = a.grad.clone()
+        own.step()
+        other.step_unless(torch.tensor(False))
+        for b in models[1].parameters():
+            b.grad.fill_(float("nan"))
+        other.step_unless(torch.tensor(True))
+        for a, b in zip(models[0].parameters(), models[1].parameters(), strict=True):
+            assert torch.equal(a, b)
+    buffers = [
+        [state["momentum_buffer"] for state in optimizer.parts["muon"].state.values()] for optimizer in (own, other)
+    ]
+    assert len(buffers[0]) == 4 * TINY["n_layer"]
+    assert all(torch.equal(a, b) for a, b in zip(*buffers, strict=True))
 
 
 def test_step_unless_leaves_parameters_moments_and_counts():

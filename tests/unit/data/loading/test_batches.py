@@ -11,13 +11,12 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from gpt2lab.config import UserError
-from gpt2lab.config import IGNORE_INDEX
+from gpt2lab.config import IGNORE_INDEX, UserError
 from gpt2lab.data.loading.batches import BLOCK, TrainBatches, ValidationBatches
 from gpt2lab.data.loading.mixture import shares_of
 from gpt2lab.data.loading.order import permute, round_keys
 from gpt2lab.data.loading.prefetch import Prefetcher
-from gpt2lab.data.loading.sequences import PackedDocuments, Windows, pack, with_layout
+from gpt2lab.data.loading.sequences import PackedDocuments, Windows, document_begins, pack, with_layout
 
 
 class Counting:
@@ -156,7 +155,9 @@ def test_a_batch_is_a_function_of_seed_and_step():
 
 
 def test_a_split_shorter_than_one_window_names_both_numbers():
-    with pytest.raises(UserError, match=r"sequence_length=8: the train split has 8 tokens, expected at least 9 for one"):
+    with pytest.raises(
+        UserError, match=r"sequence_length=8: the train split has 8 tokens, expected at least 9 for one"
+    ):
         Windows(Counting(8), 8)
     assert len(Windows(Counting(9), 8)) == 1
 
@@ -209,7 +210,9 @@ def test_ten_thousand_cases_of_epochs_and_ranks():
         begin = epoch * num_sequences - first * batch_size
         assert sorted(whole[begin : begin + num_sequences].tolist()) == list(range(num_sequences))
         step = int(generator.integers(10**8))
-        ranks = [train(num_sequences + 1, batch_size, 1, seed, rank=r, world_size=world_size) for r in range(world_size)]
+        ranks = [
+            train(num_sequences + 1, batch_size, 1, seed, rank=r, world_size=world_size) for r in range(world_size)
+        ]
         parts = [windows_of(rank, step) for rank in ranks]
         assert np.array_equal(np.stack(parts, axis=1).ravel(), windows_of(one, step))
 
@@ -221,7 +224,10 @@ def test_ranks_get_the_rows_of_their_part():
 
 
 def test_a_batch_that_the_ranks_cannot_share_is_an_error():
-    with pytest.raises(UserError, match=r"training\.batch_tokens=28: 3 processes cannot share its 4 sequences evenly.*try training\.batch_tokens=42"):
+    with pytest.raises(
+        UserError,
+        match=r"training\.batch_tokens=28: 3 processes cannot share its 4 sequences evenly.*training\.batch_tokens=42",
+    ):
         train(500, 4, 7, 3, world_size=3)
 
 
@@ -292,7 +298,8 @@ def test_packed_rows_hold_every_token_once_and_whole_documents():
 
 def test_documents_are_told_apart_and_positions_begin_again():
     stream = Documents([3, 1, 5, 4])
-    batch = with_layout(Windows(stream, 6).read(np.array([0, 1])), eot_id=0)
+    windows = Windows(stream, 6).read(np.array([0, 1]))
+    batch = with_layout(windows, document_begins(windows, eot_id=0))
     assert batch.inputs_BT.tolist() == [[0, 1, 2, 0, 0, 5], [6, 7, 8, 0, 10, 11]]
     assert batch.segment_BT.tolist() == [[0, 0, 0, 1, 2, 2], [0, 0, 0, 1, 1, 1]]
     assert batch.pos_BT.tolist() == [[0, 1, 2, 0, 0, 1], [0, 1, 2, 0, 1, 2]]
@@ -313,6 +320,33 @@ def test_layout_is_as_counted_one_by_one(rows):
                     document, place = document + 1, 0
                 assert (segment[i], pos[i]) == (document, place)
                 place += 1
+
+
+def test_random_lengths_cut_sequences_into_texts_of_uniform_length():
+    T, batch_size = 16, 12
+    batches = train(16 * 5000 + 1, batch_size, T, 3, random_lengths=True)
+    first_lengths = Counter()
+    for step in range(400):
+        batch = batches.batch(step)
+        assert batch.inputs_BT.tolist() == train(16 * 5000 + 1, batch_size, T, 3).batch(step).inputs_BT.tolist()
+        for pos_T, segment_T in zip(batch.pos_BT.tolist(), batch.segment_BT.tolist(), strict=True):
+            counted = [segment_T[:i].count(segment) for i, segment in enumerate(segment_T)]
+            assert pos_T == counted
+            assert segment_T == sorted(segment_T)
+            first_lengths[segment_T.count(0)] += 1
+    assert sorted(first_lengths) == list(range(1, T + 1))
+    expected = 400 * batch_size / T
+    chi_square = sum((count - expected) ** 2 / expected for count in first_lengths.values())
+    assert chi_square < 37.7  # the 99.9th percentile with 15 degrees of freedom
+
+
+def test_random_lengths_do_not_depend_on_the_number_of_processes():
+    settings = {"random_lengths": True, "world_size": 3}
+    whole = train(1000, 6, 10, 5, random_lengths=True).batch(7)
+    for rank in range(3):
+        part = train(1000, 6, 10, 5, rank=rank, **settings).batch(7)
+        assert part.segment_BT.tolist() == whole.segment_BT[rank::3].tolist()
+    assert whole.segment_BT.tolist() != train(1000, 6, 10, 6, random_lengths=True).batch(7).segment_BT.tolist()
 
 
 # -------------------------------------------------------------------------------------------------------------- mixture

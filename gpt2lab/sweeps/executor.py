@@ -60,8 +60,8 @@ class SweepResult:
 
 
 @dataclass
-class Engine:
-    """A sweep at work."""
+class SweepExecutor:
+    """Runs the jobs of one sweep and records how each stands."""
 
     folder: Path
     record: SweepRecord
@@ -78,7 +78,7 @@ class Engine:
             UserError: the tuning of a condition gave no usable value.
         """
         launcher = LAUNCHERS[self.sweep.launcher](self.sweep, self.folder)
-        with self._noting_signals():
+        with self._recording_stop_signals():
             try:
                 tuning = [self.record.job(job.name) for job in plan.tuning]
                 self._run_jobs(launcher, tuning)
@@ -116,7 +116,7 @@ class Engine:
                         process.stop()
                     if (status := process.poll()) is not None:
                         del running[slot]
-                        self._note_end(job, status)
+                        self._record_end(job, status)
                 if time.monotonic() - shown > SHOW_SECONDS or not running:
                     self._show(bar, jobs, running)
                     shown = time.monotonic()
@@ -131,7 +131,7 @@ class Engine:
         extra = [f"{self.record.tuning_key}={tuned.best:g}"] if tuned and not job.tuning else []
         return launcher.start(self.command_of(job, extra), run_dir / CONSOLE, slot)
 
-    def _note_end(self, job: JobRecord, status: int) -> None:
+    def _record_end(self, job: JobRecord, status: int) -> None:
         if status == 0 and self._is_completed(job):
             log.info("%s: completed%s", job.name, _result(self.folder / job.run_dir))
         elif self.stop_signal:
@@ -143,7 +143,7 @@ class Engine:
         write_sweep(self.folder, self.record)
 
     def _is_completed(self, job: JobRecord) -> bool:
-        """Whether the run's own summary says so; the record follows it."""
+        """Whether the run's summary has the status completed; if so the record gets it, too."""
         if _summary(self.folder / job.run_dir).get("status") != "completed":
             return False
         job.status, job.error = COMPLETED, None
@@ -196,13 +196,13 @@ class Engine:
         bar.update(max(0, taken - bar.n))
 
     @contextmanager
-    def _noting_signals(self) -> Iterator[None]:
-        def note(number: int, frame: object) -> None:
+    def _recording_stop_signals(self) -> Iterator[None]:
+        def record_signal(number: int, frame: object) -> None:
             if not self.stop_signal:
                 log.info("stopping: the running jobs save their state")
             self.stop_signal = number
 
-        before = {number: signal.signal(number, note) for number in STOP_SIGNALS}
+        before = {number: signal.signal(number, record_signal) for number in STOP_SIGNALS}
         try:
             yield
         finally:
@@ -251,7 +251,7 @@ def _last_step(run_dir: Path) -> int:
 
 
 def _last_error(console: Path, status: int) -> str:
-    """What a failed job said last."""
+    """The last error line that a failed job printed, with its exit status."""
     try:
         lines = [line.strip() for line in console.read_text(errors="replace").splitlines() if line.strip()]
     except OSError:
@@ -259,5 +259,5 @@ def _last_error(console: Path, status: int) -> str:
     errors = [line for line in lines if line.startswith("error")]
     if status < 0:
         return f"killed by {signal.Signals(-status).name}"
-    said = (errors or lines or ["it printed nothing"])[-1]
-    return f"exit status {status}: {said.removeprefix('error: ')}"
+    last = (errors or lines or ["it printed nothing"])[-1]
+    return f"exit status {status}: {last.removeprefix('error: ')}"

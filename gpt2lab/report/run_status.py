@@ -1,0 +1,148 @@
+"""``LoadedRun`` -> ``Run``: whether a run finished, diverged or failed, its size, and whether it can be compared."""
+
+import dataclasses
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+
+from gpt2lab.report.comparability import difference, facts_of, find_reference
+from gpt2lab.report.factors import condition_name, flatten
+from gpt2lab.report.loading import LoadedRun, is_finite
+from gpt2lab.report.results import Run
+from gpt2lab.report.words import plural
+
+
+def build_runs(loaded: Sequence[LoadedRun], levels: Sequence[dict[str, str]], metric: str) -> list[Run]:
+    """Decide for every run whether it diverged, and read the compared metric and the sizes.
+
+    Args:
+        loaded: files of each run.
+        levels: factor -> value, for each run.
+        metric: the compared number of ``summary.json``.
+    """
+    above_unigram = [
+        is_finite(run.summary.get("val_loss")) and run.summary["val_loss"] > run.summary.get("unigram_loss", math.inf)
+        for run in loaded
+    ]
+    # where most runs end above the unigram entropy the study is short, not diverged
+    rule_holds = sum(above_unigram) <= len(loaded) / 2
+    rows = []
+    for run, own, above in zip(loaded, levels, above_unigram, strict=True):
+        value = run.summary.get(metric)
+        status = str(run.summary.get("status") or run.job.get("status") or "unknown")
+        completed = status == "completed"
+        lost = completed and metric in run.summary and not is_finite(value)
+        reason = f"{status} {run.job.get('error')}".lower()
+        stopped = status.startswith("failed") and ("diverg" in reason or "non-finite" in reason)
+        diverged = lost or stopped or (completed and above and rule_holds)
+        rows.append(
+            Run(
+                name=run.name,
+                path=run.path,
+                condition=condition_name(own),
+                seed=_seed(run),
+                status=status,
+                value=float(value) if completed and not diverged and is_finite(value) and value is not None else None,
+                diverged=diverged,
+                tokens=run.summary.get("tokens"),
+                facts=facts_of(run),
+                numbers=_numbers(run),
+                curves=run.curves,
+                broken_lines=run.broken_lines,
+                error=str(run.job.get("error") or "") or "; ".join(run.problems),
+            )
+        )
+    return rows
+
+
+def _seed(run: LoadedRun) -> int | None:
+    given = run.config.get("seed")
+    if given is None:
+        texts = [o.removeprefix("seed=") for o in run.job.get("overrides", []) if o.startswith("seed=")]
+        given = texts[0] if texts else None
+    return int(given) if given is not None and str(given).isdigit() else None
+
+
+def _numbers(run: LoadedRun) -> dict[str, float | None]:
+    flat, summary = flatten(run.config), run.summary
+    names = ("parameters", "tokens_per_second", "wall_seconds", "peak_memory_bytes")
+    numbers: dict[str, float | None] = {
+        name: float(summary[name]) if is_finite(summary.get(name)) else None for name in names
+    }
+    size, width, layers = (flat.get(f"model.{key}") for key in ("vocab_size", "n_embd", "n_layer"))
+    inner = summary.get("parameters_without_embeddings")
+    if inner is None and numbers["parameters"] is not None and isinstance(size, int) and isinstance(width, int):
+        multiple = flat.get("model.vocab_multiple_of") or 1
+        padded = math.ceil(size / multiple) * multiple
+        tables = 1 if flat.get("model.tie_head", True) else 2
+        positions = flat.get("model.block_size", 0) * width if flat.get("model.positions.name") == "learned" else 0
+        inner = numbers["parameters"] - tables * padded * width - positions
+    numbers["inner_parameters"] = inner
+    context = flat.get("training.sequence_length") or flat.get("model.block_size")
+    numbers["flops_per_token"] = (
+        6 * (inner + size * width) + 12 * layers * width * context
+        if inner is not None and isinstance(size, int) and isinstance(width, int) and layers and context
+        else None
+    )
+    return numbers
+
+
+def set_apart(runs: list[Run], ignored: set[str]) -> tuple[list[Run], list[Run]]:
+    """Mark the runs that cannot be compared.
+
+    Args:
+        runs: all runs.
+        ignored: facts in which compared runs may differ.
+
+    Returns:
+        All runs, in order, and the finished ones whose only difference is the number of tokens trained on.
+    """
+    with_outcome = [run for run in runs if run.is_counted]
+    if not with_outcome:
+        return runs, []
+    reference = find_reference([run.facts for run in with_outcome], ignored)
+    reference_of_any_length = {fact: value for fact, value in reference.items() if fact != "tokens"}
+    marked, of_any_length = [], []
+    first_runs: dict[tuple[str, int | None], Run] = {}
+    for run in runs:
+        reason = ""
+        if run.is_counted:
+            reason = difference(run.facts, reference)
+            if run.value is not None and not difference(run.facts, reference_of_any_length):
+                of_any_length.append(run)
+            if not reason:
+                first = first_runs.setdefault((run.condition, run.seed), run)
+                reason = "" if first is run else _rerun_of(first, run)
+        marked.append(dataclasses.replace(run, apart=reason))
+    return marked, of_any_length
+
+
+def _rerun_of(first: Run, run: Run) -> str:
+    result = "with the same result" if first.value == run.value else "with another result"
+    return f"a rerun of {first.name} {result}; the first one counts"
+
+
+def run_warnings(loaded: Sequence[LoadedRun], runs: Sequence[Run], metric: str) -> list[str]:
+    """Name the damaged files, the runs that are not compared with the reason, and the diverged runs."""
+    warnings = []
+    for files in loaded:
+        if files.broken_lines:
+            lines = plural(files.broken_lines, "line")
+            warnings.append(f"{files.name}: {lines} of metrics.jsonl cannot be parsed, left out.")
+        warnings += [f"{files.name}: {problem}." for problem in files.problems]
+    groups: dict[str, list[str]] = defaultdict(list)
+    for run in runs:
+        if run.apart:
+            groups[run.apart].append(run.name)
+        elif not run.is_counted:
+            reason = f"status {run.status}" if run.status != "completed" else f"no {metric}"
+            if run.error:
+                reason = f"failed: {run.error}"
+            groups[f"{reason}; rerun with the same seed"].append(run.name)
+    for reason, names in groups.items():
+        shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+        warnings.append(f"Not compared: {shown} ({reason}).")
+    diverged = [run.name for run in runs if run.diverged and not run.apart]
+    if diverged:
+        warnings.append(f"Diverged: {', '.join(diverged)}. A diverged run counts as the worst, it is not dropped.")
+    return warnings
