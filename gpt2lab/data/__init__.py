@@ -1,7 +1,7 @@
 """Text -> documents (``sources``) -> token shards (``preparation``) -> batches in a fixed order (``loading``).
 
-``open_or_prepare`` finds the prepared dataset of a configuration, or prepares a small one. This package takes a tokenizer as
-an argument and imports none.
+``open_or_prepare`` finds the prepared dataset of a configuration, or prepares a small one. This package takes a
+tokenizer as an argument and imports none.
 """
 
 from gpt2lab.data.datasets import dataset_folder, open_dataset, open_or_prepare, prepare

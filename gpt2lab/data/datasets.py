@@ -1,4 +1,4 @@
-"""Finds the prepared dataset of a configuration, prepares it if it is missing and small, checks that it is the right one."""
+"""Finds the prepared dataset of a configuration and checks it; prepares it if it is missing and small."""
 
 from pathlib import Path
 
@@ -14,7 +14,8 @@ AUTOMATIC_LIMIT_BYTES = 200 * 1000**2
 """Training prepares a missing dataset by itself if its source is smaller than this, which takes a minute or so."""
 
 VERIFY_LIMIT_BYTES = 2 * 1024**3
-"""Training hashes the shards first below this size, which takes a second or two; above it, it checks only their sizes."""
+"""Training hashes the shards if they are smaller together (a second or two); else it checks their sizes only."""
+
 
 def dataset_folder(data: DataConfig, tokenizer: TextTokenizer | TrainableTokenizer) -> Path:
     """Where the prepared dataset of ``data`` for ``tokenizer`` lives: ``<root>/<name>/<tokenizer>``."""

@@ -6,8 +6,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from gpt2lab.data.manifest import Manifest
 from gpt2lab.data.loading.stream import TokenStream
+from gpt2lab.data.manifest import Manifest
 
 SHOWN_DOCUMENTS = 3
 SHOWN_CHARACTERS = 300
@@ -51,9 +51,7 @@ def describe_dataset(folder: Path, manifest: Manifest, tokenizer: Decoder) -> st
 def describe_lengths(length_D: NDArray[np.int64]) -> str:
     """Minimum, maximum, quartiles and mean."""
     low, quarter, median, three_quarters, high = np.quantile(length_D, [0, 0.25, 0.5, 0.75, 1]).round().astype(int)
-    return (
-        f"{low:,} to {high:,}, quartiles {quarter:,} / {median:,} / {three_quarters:,}, mean {length_D.mean():,.1f}"
-    )
+    return f"{low:,} to {high:,}, quartiles {quarter:,} / {median:,} / {three_quarters:,}, mean {length_D.mean():,.1f}"
 
 
 def frequent_tokens(stream: TokenStream, manifest: Manifest, tokenizer: Decoder) -> str:

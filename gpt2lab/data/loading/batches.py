@@ -1,7 +1,7 @@
 """Batches: (seed, step) -> numbers of sequences -> dataset, epoch and sequence by permutations -> inputs and targets.
 
-Training takes every sequence of a split once per epoch, in an order that is a function of (seed, epoch); validation takes
-a fixed selection. Nothing is stored: the state of the data is the number of the step.
+Training takes every sequence of a split once per epoch, in an order that is a function of (seed, epoch). Validation
+takes a fixed selection. Nothing is stored: the state of the data is the number of the step.
 
 Shapes: B sequences, T tokens per sequence.
 """

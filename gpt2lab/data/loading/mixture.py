@@ -37,7 +37,8 @@ def open_mixture(data: MixtureConfig, tokenizer: TextTokenizer | TrainableTokeni
         found = ", ".join(f"{name} {fingerprint[:12]}" for name, fingerprint in fingerprints.items())
         raise UserError(
             f"data.mixture={data.mixture}: expected one tokenizer for all datasets, found {found}: a tokenizer that is "
-            "trained on each dataset differs between them; prepare all of them with tokenizer=gpt2 or tokenizer=huggingface"
+            "trained on each dataset differs between them; prepare all of them with tokenizer=gpt2 or "
+            "tokenizer=huggingface"
         )
     identity = [f"{name} {manifests[name].fingerprint} {share}" for name, share in zip(manifests, shares, strict=True)]
     mixture = dataclasses.replace(

@@ -22,8 +22,8 @@ def permute(index_N: NDArray[np.int64], length: int, keys: NDArray[np.uint64]) -
 
     A Feistel network (Black and Rogaway 2002, section 5) permutes the smallest domain of an even number of bits that
     contains ``range(length)``. Values outside ``range(length)`` pass through it again until they are inside (cycle
-    walking, section 3); the domain is less than four times as large. A stored permutation would take 8 bytes per sequence
-    in every process, time at the start of each epoch, and would depend on the version of the library that shuffled it.
+    walking, section 3); the domain is less than four times as large. A stored permutation would take 8 bytes per
+    sequence in every process, take time at the start of each epoch, and depend on the library that shuffled it.
     """
     half_bits = max(1, ((length - 1).bit_length() + 1) // 2)
     low_bits = np.uint64(2**half_bits - 1)

@@ -67,8 +67,8 @@ class Windows(Sequences):
         self._windows = (len(stream) - 1) // sequence_length
         if self._windows < 1:
             raise UserError(
-                f"training.sequence_length={sequence_length}: the {stream.split} split has {len(stream)} tokens, expected "
-                f"at least {sequence_length + 1} for one sequence: shorten the sequence, or prepare more text"
+                f"training.sequence_length={sequence_length}: the {stream.split} split has {len(stream)} tokens, "
+                f"expected at least {sequence_length + 1} for one sequence: shorten the sequence, or prepare more text"
             )
 
     def __len__(self) -> int:
@@ -159,7 +159,7 @@ def document_begins(batch: Batch, eot_id: int) -> NDArray[np.bool_]:
 
 
 def with_layout(batch: Batch, begins_BT: NDArray[np.bool_]) -> Batch:
-    """The batch with its texts told apart: one begins wherever ``begins_BT`` says, and at the start of each sequence."""
+    """Add segments to the batch: a text begins at the start of each sequence and wherever ``begins_BT`` is true."""
     begins_BT = begins_BT.copy()
     begins_BT[:, 0] = True
     index_BT = np.broadcast_to(np.arange(begins_BT.shape[1]), begins_BT.shape)

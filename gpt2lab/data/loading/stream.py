@@ -10,7 +10,7 @@ from gpt2lab.data.manifest import Manifest
 
 
 class TokenStream:
-    """One split of a prepared dataset as a single long array. It is memory-mapped: only pages that are read take memory."""
+    """One split of a prepared dataset as a single long array, memory-mapped: only pages that are read take memory."""
 
     def __init__(self, folder: Path, manifest: Manifest, split: str) -> None:
         shards = manifest.splits[split].shards

@@ -96,17 +96,15 @@ class LocalProcesses(Backend):
 class RayBackend(Backend):
     """Actors of a Ray cluster, one per requested CPU.
 
-    ``RAY_ADDRESS`` names the cluster; without it, a local one is started and stopped again. Every machine of the cluster
-    must see the source's files under the same path and have gpt2lab installed.
+    ``RAY_ADDRESS`` names the cluster; without it, a local one is started and stopped again. Every machine of the
+    cluster must see the source's files under the same path and have gpt2lab installed.
     """
 
     def __enter__(self) -> Self:
         try:
             import ray  # noqa: PLC0415
         except ImportError:
-            raise UserError(
-                "prepare.backend=ray: the package ray is not installed: type pip install ray"
-            ) from None
+            raise UserError("prepare.backend=ray: the package ray is not installed: type pip install ray") from None
         self._ray: Any = ray
         self._started = not self._ray.is_initialized()
         if self._started:
@@ -132,8 +130,8 @@ class RayBackend(Backend):
                 value: TokenizedChunk = self._ray.get(reference, timeout=CHUNKS_AHEAD * WORKER_TIMEOUT_SECONDS)
             except self._ray.exceptions.GetTimeoutError:
                 raise UserError(
-                    f"a Ray worker gave no answer for {CHUNKS_AHEAD * WORKER_TIMEOUT_SECONDS:.0f} seconds: check that the "
-                    "cluster has free CPUs for prepare.num_workers and sees the files; the same command then resumes"
+                    f"a Ray worker gave no answer for {CHUNKS_AHEAD * WORKER_TIMEOUT_SECONDS:.0f} seconds: check that "
+                    "the cluster has free CPUs for prepare.num_workers and sees the files; the same command then resumes"
                 ) from None
             except self._ray.exceptions.RayTaskError as error:
                 raise error.cause from None
@@ -195,8 +193,8 @@ class WorkerProcess:
                     "check that the file can be read; the same command then resumes"
                 ) from None
             raise UserError(
-                f"a worker process ended with status {self._process.wait()} while it read {where}, possibly out of memory: "
-                "type the command again to resume, with prepare.num_workers=1 for less memory"
+                f"a worker process ended with status {self._process.wait()} while it read {where}, possibly out of "
+                "memory: type the command again to resume, with prepare.num_workers=1 for less memory"
             ) from None
         finally:
             timer.cancel()

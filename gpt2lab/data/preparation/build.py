@@ -251,7 +251,8 @@ class Preparation:
         if documents == 1:
             raise UserError(
                 f"{self.source.label()}: the text is a single document, expected at least two, one of them for "
-                "validation: cut it with data.delimiter='\\n\\n' data.min_document_bytes=4096 (data=text_files), or add text"
+                "validation: cut it with data.delimiter='\\n\\n' data.min_document_bytes=4096 (data=text_files), or "
+                "add text"
             )
         if not all(writer.documents for writer in self._writers.values()):
             raise UserError(

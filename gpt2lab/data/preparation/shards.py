@@ -86,7 +86,7 @@ class ShardWriter:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Resume from ``state()`` of a writer of the same folder; what was written after it is truncated or overwritten."""
+        """Resume from ``state()`` of a writer of the same folder; later tokens are truncated or overwritten."""
         self.documents, self.tokens, self._text_bytes = state["documents"], state["tokens"], state["text_bytes"]
         self._counts_V = np.array(state["counts"], dtype=np.int64)
         self._shards = [Shard(**shard) for shard in state["shards"]]

@@ -18,7 +18,7 @@ CHUNK_BYTES = 1024**2
 """Text of a chunk, roughly: a fraction of a second's work, so that workers end together and a kill costs little."""
 
 HASH_LIMIT_BYTES = 2 * 1024**3
-"""Source files that are larger together are compared with a prepared dataset by size only: hashing them takes seconds."""
+"""Source files larger than this in total are compared with a prepared dataset by size only: hashing takes seconds."""
 
 
 class Span(NamedTuple):
@@ -173,7 +173,8 @@ class FileSource(Source):
             paths = matches(pattern)
             if len(paths) == 1 and paths[0].is_dir():
                 raise UserError(
-                    f"data.files={pattern}: expected a file, found a folder: type data.files=[{paths[0]}/*{self.suffix}]"
+                    f"data.files={pattern}: expected a file, found a folder: "
+                    f"type data.files=[{paths[0]}/*{self.suffix}]"
                 )
             files = [path for path in paths if path.is_file()]
             if not files:

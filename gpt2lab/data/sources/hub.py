@@ -2,8 +2,8 @@
 
 1. ``datasets`` names the files of the split at the pinned revision.
 2. The files are fetched one after the other into the Hub's cache, ahead of the workers.
-3. Their rows are documents; with ``data.document_start``, rows are joined to documents that each begin at a row which the
-   pattern matches; with ``data.delimiter``, rows are cut into documents as text files are.
+3. Their rows are documents. With ``data.document_start``, rows are joined: a row that the pattern matches begins a
+   document. With ``data.delimiter``, rows are cut into documents as text files are.
 """
 
 import json
@@ -124,7 +124,8 @@ class HubDataset(Source):
 
     def _or_explain(self, fetch: Any) -> Any:
         instead = (
-            "check the network and the name, or fetch its Parquet files yourself and type data=parquet_files data.files=[...]"
+            "check the network and the name, or fetch its Parquet files yourself and type data=parquet_files "
+            "data.files=[...]"
         )
         return fetch_or_explain(f"data.hub_path={self.config.hub_path}", fetch, instead)
 
@@ -140,7 +141,7 @@ def fetch_file(name: str) -> Path:
 
 
 def cached_sha256(path: Path) -> str | None:
-    """SHA-256 of a file: the Hub's own, which names a large file in its cache, or computed; None for a huge local file."""
+    """SHA-256 of a file: the name of a large file in the Hub's cache, else computed; None for a huge local file."""
     cached_name = path.resolve().name
     if re.fullmatch("[0-9a-f]{64}", cached_name):
         return cached_name

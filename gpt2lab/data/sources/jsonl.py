@@ -14,7 +14,7 @@ from typing import IO, Any
 
 from gpt2lab.config import UserError
 from gpt2lab.config.data import JsonlFilesConfig
-from gpt2lab.data.sources.base import CHUNK_BYTES, FileSource, Chunk, Problem, Span
+from gpt2lab.data.sources.base import CHUNK_BYTES, Chunk, FileSource, Problem, Span
 
 BLOCK_BYTES = 1024**2
 SHOWN_CHARACTERS = 60

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gpt2lab.config.data import PythonStdlibConfig, TextFilesConfig
-from gpt2lab.data.sources.base import FileSource, Chunk, Problem, Source, Span, distinct, group
+from gpt2lab.data.sources.base import Chunk, FileSource, Problem, Source, Span, distinct, group
 
 BOM = b"\xef\xbb\xbf"
 SCAN_BYTES = 1024**2

@@ -42,7 +42,9 @@ def test_options_of_a_source_are_composed():
     data = compose_config("train", ["data=wikitext2"]).data
     assert type(data) is HubConfig
     assert (data.name, data.hub_path, data.hub_split) == ("wikitext2", "Salesforce/wikitext", "train")
-    mixture = compose_config("train", ["data=mixture", "data.mixture={wikitext103: 0.7, tinystories: 0.3}"]).data.mixture
+    mixture = compose_config(
+        "train", ["data=mixture", "data.mixture={wikitext103: 0.7, tinystories: 0.3}"]
+    ).data.mixture
     assert mixture == {"wikitext103": 0.7, "tinystories": 0.3}
 
 
@@ -51,11 +53,17 @@ def test_options_of_a_source_are_composed():
     [
         (["data=nothing"], "nothing: no such data; expected .*state_of_the_union, text_files"),
         (["data.source=nothing"], "data=nothing: expected one of state_of_the_union"),
-        (["data.files=[a]"], r"data\.files: data=state_of_the_union has no such option; it is one of data=text_files or"),
+        (
+            ["data.files=[a]"],
+            r"data\.files: data=state_of_the_union has no such option; it is one of data=text_files or",
+        ),
         (["data=python_stdlib", "data.files=[a]"], r"data\.files: data=python_stdlib has no such option"),
         (["data.val_fraction=0.1"], r"data\.val_fraction: data=state_of_the_union has no such option; it is one of"),
         (["data=python_stdlib", "+data.files=[a]"], r"data\.files=\['a'\]: data=python_stdlib has no such option"),
-        (["data=jsonl_files", "data.delimiter=x"], r"data=jsonl_files has no such option; .*data=text_files or data=hub"),
+        (
+            ["data=jsonl_files", "data.delimiter=x"],
+            r"data=jsonl_files has no such option; .*data=text_files or data=hub",
+        ),
         (["data=text_files", "data.val_fracton=0.1"], r"data\.val_fracton: unknown key; did you mean val_fraction"),
         (["data=text_files", "data.val_fraction=x"], r"data\.val_fraction=x: .*could not be converted to Float"),
         (["data=text_files", "data.files=a.txt"], r"data\.files=a\.txt: .*not a ListConfig, list"),

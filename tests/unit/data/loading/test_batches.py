@@ -11,8 +11,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from gpt2lab.config import UserError
-from gpt2lab.config import IGNORE_INDEX
+from gpt2lab.config import IGNORE_INDEX, UserError
 from gpt2lab.data.loading.batches import BLOCK, TrainBatches, ValidationBatches
 from gpt2lab.data.loading.mixture import shares_of
 from gpt2lab.data.loading.order import permute, round_keys
@@ -156,7 +155,9 @@ def test_a_batch_is_a_function_of_seed_and_step():
 
 
 def test_a_split_shorter_than_one_window_names_both_numbers():
-    with pytest.raises(UserError, match=r"sequence_length=8: the train split has 8 tokens, expected at least 9 for one"):
+    with pytest.raises(
+        UserError, match=r"sequence_length=8: the train split has 8 tokens, expected at least 9 for one"
+    ):
         Windows(Counting(8), 8)
     assert len(Windows(Counting(9), 8)) == 1
 
@@ -209,7 +210,9 @@ def test_ten_thousand_cases_of_epochs_and_ranks():
         begin = epoch * num_sequences - first * batch_size
         assert sorted(whole[begin : begin + num_sequences].tolist()) == list(range(num_sequences))
         step = int(generator.integers(10**8))
-        ranks = [train(num_sequences + 1, batch_size, 1, seed, rank=r, world_size=world_size) for r in range(world_size)]
+        ranks = [
+            train(num_sequences + 1, batch_size, 1, seed, rank=r, world_size=world_size) for r in range(world_size)
+        ]
         parts = [windows_of(rank, step) for rank in ranks]
         assert np.array_equal(np.stack(parts, axis=1).ravel(), windows_of(one, step))
 
@@ -221,7 +224,10 @@ def test_ranks_get_the_rows_of_their_part():
 
 
 def test_a_batch_that_the_ranks_cannot_share_is_an_error():
-    with pytest.raises(UserError, match=r"training\.batch_tokens=28: 3 processes cannot share its 4 sequences evenly.*try training\.batch_tokens=42"):
+    with pytest.raises(
+        UserError,
+        match=r"training\.batch_tokens=28: 3 processes cannot share its 4 sequences evenly.*training\.batch_tokens=42",
+    ):
         train(500, 4, 7, 3, world_size=3)
 
 

@@ -6,14 +6,14 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from gpt2lab.config import DataConfig, MixtureConfig, PrepareConfig, TextFilesConfig, UserError
+from gpt2lab.config import MixtureConfig, PrepareConfig, TextFilesConfig, UserError
 from gpt2lab.data import (
     TokenStream,
-    describe_dataset,
-    open_or_prepare,
-    open_dataset,
-    prepare,
     dataset_folder,
+    describe_dataset,
+    open_dataset,
+    open_or_prepare,
+    prepare,
     train_batches,
     validation_batches,
     verify,

@@ -45,8 +45,8 @@ def fake_ray(monkeypatch):
     ray.kill = lambda actor: ray.killed.append(actor)
     ray.killed = []
     method = types.SimpleNamespace(remote=lambda chunk: "reference")
-    ray.remote = lambda **options: lambda cls: types.SimpleNamespace(
-        remote=lambda tokenize: types.SimpleNamespace(tokenize=method)
+    ray.remote = lambda **options: (
+        lambda cls: types.SimpleNamespace(remote=lambda tokenize: types.SimpleNamespace(tokenize=method))
     )
 
     def get(reference, timeout):

@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gpt2lab.config import DataConfig, PrepareConfig, PythonStdlibConfig, TextFilesConfig, UserError
-from gpt2lab.data import TokenStream, load_manifest, open_or_prepare, prepare, dataset_folder
+from gpt2lab.config import PrepareConfig, PythonStdlibConfig, TextFilesConfig, UserError
+from gpt2lab.data import TokenStream, dataset_folder, load_manifest, open_or_prepare, prepare
 from gpt2lab.data import datasets as datasets_module
 from gpt2lab.data.preparation.command_line import prepare_command
 from gpt2lab.data.sources import base, text
@@ -250,7 +250,9 @@ def test_an_error_in_a_worker_comes_out_here(tmp_path):
 
 
 def test_workers_import_no_torch():
-    program = "import sys, gpt2lab.data, gpt2lab.data.preparation.worker, gpt2lab.tokenizers; print('torch' in sys.modules)"
+    program = (
+        "import sys, gpt2lab.data, gpt2lab.data.preparation.worker, gpt2lab.tokenizers; print('torch' in sys.modules)"
+    )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert result.stdout == "False\n"
 
@@ -399,7 +401,9 @@ def test_dataset_of_another_source_is_refused(tmp_path):
 def test_a_set_made_from_other_files_is_refused(tmp_path):
     for name in "abc":
         (tmp_path / name).write_text("\n".join(corpus(30)) + name)
-    base = TextFilesConfig(min_document_bytes=0, root=str(tmp_path / "data"), name="s", delimiter="\n", val_fraction=0.3)
+    base = TextFilesConfig(
+        min_document_bytes=0, root=str(tmp_path / "data"), name="s", delimiter="\n", val_fraction=0.3
+    )
     data = dataclasses.replace(base, files=[f"{tmp_path}/a", f"{tmp_path}/b"])
     open_or_prepare(data, BYTES)
     for files, message in (

