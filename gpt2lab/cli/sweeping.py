@@ -5,7 +5,6 @@ arguments -> sweep.* settings, overrides -> plan -> every job composed and check
 
 import importlib
 import logging
-import os
 import re
 import sys
 from collections.abc import Sequence
@@ -19,10 +18,11 @@ from omegaconf.errors import OmegaConfBaseException
 
 from gpt2lab.cli.compose import compose_config, compose_values
 from gpt2lab.cli.launching import python_arguments, typed_command
+from gpt2lab.cli.rerun import is_rerun, job_from_record
 from gpt2lab.config import SweepConfig, TrainJob, UserError, did_you_mean, from_dict, one_line
-from gpt2lab.runs import git, read_run
-from gpt2lab.runs.layout import RUNS, SUMMARY, SWEEP
-from gpt2lab.runs.records import COMPLETED
+from gpt2lab.runs import git
+from gpt2lab.runs.layout import SWEEP
+from gpt2lab.sweeps.dry_run import dry_run_page, steps_after_preparing
 from gpt2lab.sweeps.executor import SweepExecutor, closing_lines
 from gpt2lab.sweeps.plan import Job, Plan, plan_sweep
 from gpt2lab.sweeps.record import (
@@ -39,9 +39,6 @@ from gpt2lab.sweeps.wandb_file import write_wandb_file
 log = logging.getLogger(__name__)
 
 FAILED_STATUS = 1
-
-SHAPE = ("n_layer", "n_embd", "vocab_size", "block_size")
-"""model settings that decide how long a step takes"""
 
 
 def run(argv: Sequence[str]) -> int:
@@ -65,6 +62,7 @@ def run(argv: Sequence[str]) -> int:
         print(dry_run_page(plan, jobs, sweep))
         return 0
 
+    steps = {name: steps_after_preparing(job) for name, job in jobs.items()}
     folder = open_folder(Path(sweep.root), sweep.name or experiment_name(overrides))
     command = [*typed_command("train", script), "-m", *overrides, *_sweep_arguments(arguments, folder)]
     with locked(folder):
@@ -80,7 +78,6 @@ def run(argv: Sequence[str]) -> int:
             settings = [run_dir, "resume=auto", *_logger_settings(plan, record, job)]
             return [*job_program(script), *plan.common, *job.overrides, *extra, *settings]
 
-        steps = {name: _steps(job) for name, job in jobs.items()}
         result = SweepExecutor(folder, record, sweep, command_of, steps).run(plan)
     print(closing_lines(result, record))
     if sweep.report and not result.stopped_by and result.completed:
@@ -143,37 +140,19 @@ def compose_jobs(plan: Plan, sweep: SweepConfig) -> dict[str, TrainJob]:
     """Every job of the plan, checked, by name; so a mistake in one cell is found before the first job starts."""
     middle = sorted(sweep.tune_values)[len(sweep.tune_values) // 2] if sweep.tune else None
 
+    def train_job(arguments: list[str]) -> TrainJob:
+        composed: TrainJob = compose_config("train", arguments)
+        return composed
+
     def compose(job: Job) -> TrainJob:
         tuned = [f"{sweep.tune}={middle:g}"] if sweep.tune and job in plan.jobs else []
         try:
-            composed: TrainJob = compose_config("train", [*plan.common, *job.overrides, *tuned])
+            arguments = [*plan.common, *job.overrides, *tuned]
+            return job_from_record(arguments) if is_rerun(arguments) else train_job(arguments)
         except UserError as error:
             raise UserError(f"{job.name}: {error}") from None
-        return composed
 
     return {job.name: compose(job) for job in (*plan.tuning, *plan.jobs)}
-
-
-def dry_run_page(plan: Plan, jobs: dict[str, TrainJob], sweep: SweepConfig) -> str:
-    """The jobs, their steps and tokens, and the time that the whole sweep takes."""
-    width = max(map(len, jobs))
-    lines = [f"{'job':<{width}}  {'steps':>9}  {'tokens':>15}  {'minutes':>8}"]
-    total_seconds, total_tokens, unknown = 0.0, 0, False
-    for name, job in jobs.items():
-        tokens, seconds = _steps(job) * job.training.batch_tokens, _expected_seconds(job)
-        total_tokens += tokens
-        total_seconds += seconds or 0.0
-        unknown = unknown or seconds is None
-        minutes = "?" if seconds is None else f"{seconds / 60:.1f}"
-        lines.append(f"{name:<{width}}  {_steps(job):>9,}  {tokens:>15,}  {minutes:>8}")
-    lines.append(f"{len(jobs)} jobs ({len(plan.tuning)} of them tuning), {total_tokens:,} tokens")
-    if unknown:
-        lines.append(f"time: unknown, since {RUNS}/ has no completed run of such a model; train one job first")
-    else:
-        lines.append(
-            f"time: about {total_seconds / 60 / sweep.parallel:.0f} minutes with sweep.parallel={sweep.parallel}"
-        )
-    return "\n".join(lines)
 
 
 def job_program(script: str) -> list[str]:
@@ -199,28 +178,6 @@ def _quoted(text: str) -> str:
     """A value that Hydra's grammar takes as it is."""
     escaped = text.replace("\\", "\\\\").replace("'", "\\'")
     return f"'{escaped}'"
-
-
-def _steps(job: TrainJob) -> int:
-    """Optimizer steps of a job; 1 where they depend on the length of the dataset."""
-    if job.training.max_steps is None and job.training.max_tokens is None:
-        return 1
-    return job.total_steps(0)
-
-
-def _expected_seconds(job: TrainJob) -> float | None:
-    """Seconds that a job takes, by the newest completed run with the same model; None: there is none."""
-    summaries = sorted(Path(RUNS).glob(f"**/{SUMMARY}"), key=os.path.getmtime, reverse=True)
-    for path in summaries[:200]:
-        try:
-            run = read_run(path.parent)
-        except UserError:
-            continue
-        rate, shape = run.summary.get("tokens_per_second"), run.config.get("model", {})
-        same = all(shape.get(key) == getattr(job.model, key) for key in SHAPE)
-        if run.status == COMPLETED and rate and same:
-            return _steps(job) * job.training.batch_tokens / float(rate)
-    return None
 
 
 def _report(folder: Path) -> None:

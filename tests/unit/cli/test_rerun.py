@@ -1,5 +1,7 @@
 """``from=RUN``: the job of a run's own record."""
 
+import dataclasses
+
 import pytest
 import yaml
 
@@ -29,12 +31,33 @@ def test_rerun_takes_changes_on_top(run):
     assert job_from_record([f"from={run}", "resume=auto"]).run_dir == str(run)
 
 
+def test_rerun_takes_a_group_on_top_of_the_record(run):
+    recorded = job_from_record([f"from={run}"])
+    job = job_from_record([f"from={run}", "model/positions=alibi", "model.n_layer=3"])
+    expected = dataclasses.replace(
+        recorded.model, positions=dataclasses.replace(recorded.model.positions, name="alibi")
+    )
+    assert job.model == dataclasses.replace(expected, n_layer=3)
+    assert (job.optimizer.lr, job.seed) == (3e-3, 5)
+
+
+def test_rerun_takes_the_vocabulary_of_another_tokenizer_and_the_settings_of_another_optimizer(run):
+    job = job_from_record([f"from={run}", "tokenizer=bytes", "optimizer=muon", "optimizer.momentum=0.9"])
+    assert job.tokenizer.name == "bytes"
+    assert job.model.vocab_size == job.tokenizer.vocab_size == 257
+    assert (job.optimizer.name, job.optimizer.momentum) == ("muon", 0.9)
+    assert job.optimizer.lr == compose_config("train", ["optimizer=muon"]).optimizer.lr
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ("seed=many", "seed=many"),
         ("training.max_step=3", "did you mean training.max_steps"),
-        ("model/norm=rmsnorm", "model.norm.name="),
+        ("model/norm=rmsnrm", "rmsnrm"),
+        ("model/nrm=rmsnorm", "model/nrm: cannot be put on top of from=; expected a key with dots"),
+        ("+experiment=study_nano", "+experiment: cannot be put on top of from="),
+        ("recipe=gpt2_small", "recipe: cannot be put on top of from="),
         ("optimizer.name=sgd", "optimizer.name=sgd: expected one of adamw, muon"),
         ("model.n_head=5", "model.n_head=5"),
     ],

@@ -1,6 +1,7 @@
 """A sweep at work: what runs, what is skipped, what is recorded, and how it stops and continues."""
 
 import json
+import math
 import re
 import shlex
 import signal
@@ -12,9 +13,13 @@ import pytest
 import yaml
 
 from gpt2lab.cli import sweeping
-from gpt2lab.config import UserError
+from gpt2lab.cli.compose import compose_config
+from gpt2lab.cli.rerun import job_from_record
+from gpt2lab.config import UserError, to_dict
+from gpt2lab.data import open_or_prepare
 from gpt2lab.runs import read_lines
 from gpt2lab.sweeps.record import open_folder
+from gpt2lab.tokenizers import open_tokenizer
 
 SIX = ["model/positions=learned,rope,none", "seed=0,1", "sweep.name=six"]
 FOUR = ["model/positions=learned,rope", "seed=0,1"]
@@ -134,9 +139,40 @@ def test_dry_run_lists_jobs_tokens_and_time_and_writes_nothing(sweep, tmp_path, 
     assert sweep(*settings, "sweep.dry_run=true") == 0
     shown = capsys.readouterr().out
     assert re.search(r"seed=1 +10 +10,240 +\?", shown)
-    assert "2 jobs (0 of them tuning), 20,480 tokens" in shown
+    assert "2 jobs, 20,480 tokens" in shown
     assert "train one job first" in shown
     assert not list(tmp_path.iterdir())
+
+
+def test_dry_run_counts_the_steps_of_runs_given_in_epochs(sweep, tmp_path, capsys):
+    (tmp_path / "text.txt").write_text(" | ".join(f"paragraph {i} of some length" for i in range(400)))
+    data = ["data=text_files", f"data.files=[{tmp_path}/text.txt]", "data.name=t", "tokenizer=bytes"]
+    length = ["training.max_steps=null", "training.max_epochs=2.5", "training.batch_tokens=128", "model.block_size=64"]
+    settings = ["seed=0,1", *data, "data.delimiter=' | '", "data.min_document_bytes=0", *length]
+    assert sweep(*settings, "sweep.dry_run=true") == 0
+    shown = capsys.readouterr().out
+    assert re.search(r"seed=1 +\? +\? +\?", shown)
+    assert "steps are unknown until the dataset is prepared" in shown
+
+    job = compose_config("train", [*settings[1:]])
+    _, manifest = open_or_prepare(job.data, open_tokenizer(job.tokenizer))
+    steps = math.ceil(2.5 * ((manifest.splits["train"].tokens - 1) // 64) * 64 / 128)
+    assert steps > 50
+    assert sweep(*settings, "sweep.dry_run=true") == 0
+    assert re.search(rf"seed=1 +{steps:,} +{128 * steps:,} +\?", capsys.readouterr().out)
+
+
+def test_sweep_starts_from_the_record_of_a_run(sweep, tmp_path):
+    job = compose_config("train", ["model.n_layer=2", "training.max_steps=30"])
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.yaml").write_text(yaml.safe_dump(to_dict(job)))
+    assert sweep("from=run", "model/norm=layernorm,rmsnorm", "seed=0", "sweep.name=s") == 0
+    (start,) = read_lines(tmp_path / "runs/sweeps/s/norm=rmsnorm/starts.jsonl")
+    assert "from=run" in start["arguments"]
+    composed = job_from_record(start["arguments"])
+    assert (composed.model.n_layer, composed.model.norm.name, composed.seed) == (2, "rmsnorm", 0)
+    assert composed.run_dir == "runs/sweeps/s/norm=rmsnorm"
+    assert (composed.logger.group, composed.logger.tags) == ("s", ["norm=rmsnorm"])
 
 
 def test_tuning_runs_first_and_its_value_is_used_per_condition(sweep, tmp_path):
