@@ -53,8 +53,9 @@ def train(job: TrainJob, *, command: Sequence[str] | None = None) -> TrainingRes
 
     world.on_main(lambda: open_run_dir(run_dir, resolved_config(job, runtime), command, hardware_of(runtime)))
     if world.is_main:
-        log.info(header(trainer.plan, estimate(trainer.plan, job.runtime, runtime)))
-        warn_about_size(trainer.plan)
+        expected = estimate(trainer.plan, job.runtime, runtime)
+        log.info(header(trainer.plan, expected))
+        warn_about_size(trainer.plan, expected)
     result = trainer.run()
     close_world()
     if world.is_main:

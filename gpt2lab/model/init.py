@@ -1,4 +1,4 @@
-"""GPT-2's initialization: N(0, 0.02) matrices, residual projections smaller, zero biases, unit gains."""
+"""GPT-2's initialization: N(0, 0.02) matrices, smaller residual projections and positions, zero biases, unit gains."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -7,14 +7,25 @@ import torch
 from torch import Generator, nn
 
 INIT_STD = 0.02
+POSITION_STD = 0.01
+"""of learned position embeddings in OpenAI's code (``src/model.py`` of github.com/openai/gpt-2); nanoGPT and
+``transformers`` take 0.02"""
+
+
+def initial_std(name: str, n_layer: int) -> float:
+    """Return the standard deviation of the normal distribution that a matrix starts from, by its full name."""
+    if name.endswith("c_proj.weight"):
+        return INIT_STD / math.sqrt(2 * n_layer)
+    return POSITION_STD if name.endswith("wpe.weight") else INIT_STD
 
 
 @torch.no_grad()
 def init_weights(model: nn.Module, n_layer: int, generator_of: Callable[[str], Generator] | None = None) -> None:
     """Set every parameter of ``model`` in place.
 
-    Matrices are drawn from N(0, 0.02), the projections that end a residual branch (``c_proj``) from
-    N(0, 0.02 / sqrt(2L)), because 2L of them add up in the residual stream (Radford et al. 2019, section 2.3).
+    Matrices are drawn from N(0, 0.02), position embeddings (``wpe``) from N(0, 0.01), and the projections that end a
+    residual branch (``c_proj``) from N(0, 0.02 / sqrt(2L)), because 2L of them add up in the residual stream (Radford
+    et al. 2019, section 2.3).
     A module may name numbers that its own parameters start from: ``initial_values = {"alpha": 0.5}``.
 
     Args:
@@ -37,7 +48,7 @@ def init_weights(model: nn.Module, n_layer: int, generator_of: Callable[[str], G
             elif parameter.ndim == 1 and kind == "weight":
                 parameter.fill_(1.0)
             elif parameter.ndim == 2:
-                std = INIT_STD / math.sqrt(2 * n_layer) if name.endswith("c_proj.weight") else INIT_STD
-                parameter.normal_(0.0, std, generator=generator_of(name) if generator_of else None)
+                generator = generator_of(name) if generator_of else None
+                parameter.normal_(0.0, initial_std(name, n_layer), generator=generator)
             else:
                 raise TypeError(f"no initialization for parameter {name} of shape {tuple(parameter.shape)}")

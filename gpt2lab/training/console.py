@@ -14,6 +14,8 @@ log = logging.getLogger(__name__)
 MANY_EPOCHS = 4
 """passes over the corpus up to which repeated text is about as good as new (Muennighoff et al. 2023, section 6)"""
 
+LONG_STEP_SECONDS = 300
+
 
 def header(plan: RunPlan, estimate: Estimate | None = None) -> str:
     """The lines printed before the first step; each fits into 80 columns unless a name or path is long."""
@@ -45,8 +47,14 @@ def header(plan: RunPlan, estimate: Estimate | None = None) -> str:
     return "\n".join(f"{name:<14}  {text}" for name, text in lines)
 
 
-def warn_about_size(plan: RunPlan) -> None:
-    """Log a warning, with numbers, where the corpus is far too small for the run."""
+def warn_about_size(plan: RunPlan, estimate: Estimate) -> None:
+    """Log a warning, with numbers, where the corpus is far too small for the run, or a step very long."""
+    step_seconds = estimate.seconds / max(1, plan.total_steps)
+    if step_seconds > LONG_STEP_SECONDS:
+        log.warning(
+            "a step of %s tokens takes about %s on this device: for a trial type training.batch_tokens=%d",
+            f"{plan.batch_tokens:,}", readable_time(step_seconds), plan.sequence_length * plan.processes,
+        )  # fmt: skip
     if plan.epochs > MANY_EPOCHS:
         tokens = plan.epoch_sequences * plan.sequence_length * MANY_EPOCHS
         log.warning(

@@ -56,3 +56,11 @@ class StopSignals:
         received[0] = 0
         if number := int(self.world.sum(received).argmax()):
             raise StopRequested(number)
+
+    def check_within_step(self) -> None:
+        """``check`` between the micro-batches of a step, which may be hours long on a CPU.
+
+        Several processes would have to wait for each other to agree, so they finish their step first.
+        """
+        if self.received and self.world.size == 1:
+            raise StopRequested(self.received)

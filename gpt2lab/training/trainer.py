@@ -125,7 +125,8 @@ class Trainer:
         started = time.perf_counter()
         batch = self.load(step)
         self.throughput.waiting += time.perf_counter() - started
-        return self.update(step, batch.to(self.runtime.device), self.lr_share(step))
+        batch = batch.to(self.runtime.device)
+        return self.update(step, batch, self.lr_share(step), before_micro_batch=self.signals.check_within_step)
 
     def _train(self) -> Perplexity:
         validation = None

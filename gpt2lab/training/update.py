@@ -12,6 +12,7 @@ step later.
 
 import logging
 import math
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
@@ -113,24 +114,28 @@ class Update:
         self.reads_late = runtime.device.type == "cuda" and optimizer.skips_on_device
         """metrics are read after the next step is queued; else before the optimizer steps"""
 
-    def __call__(self, step: int, batch: TensorBatch, lr_share: float) -> StepResult:
+    def __call__(
+        self, step: int, batch: TensorBatch, lr_share: float, before_micro_batch: Callable[[], None] = lambda: None
+    ) -> StepResult:
         """Queue one step; ``account_for`` must be called with its metrics before the state is saved.
 
         Args:
             step: from 0; what dropout draws is a function of it.
             batch: this process's part of the batch, on the device.
             lr_share: learning rate as a share of the peak.
+            before_micro_batch: called before each forward pass; what it raises ends the step without effect.
 
         Raises:
             UserError: the memory is not enough.
         """
+        self.optimizer.zero_grad()  # of a step that was ended within
         self.optimizer.set_lr(lr_share)
         # seeds everything that dropout draws, so that step k drops the same units after a resume
         torch.manual_seed(stream_seed("dropout", self.seed, step, self.world.rank))
         rows, T = batch.inputs_BT.shape
         what = f"a forward pass of {self.micro_batch_size} sequences x {T} tokens"
         with explaining_out_of_memory(what, smaller_micro_batch(self.micro_batch_size, rows)):
-            loss = self._backward(batch)
+            loss = self._backward(batch, before_micro_batch)
         for optimizer in self.optimizer.parts.values():
             self.loss_scale.unscale_(optimizer)
         norms = gradient_norms(self.model.named_parameters())
@@ -172,7 +177,7 @@ class Update:
             )
         log.warning("%s: step skipped (%d in total)", evidence, self.state.skipped_steps)
 
-    def _backward(self, batch: TensorBatch) -> Tensor:
+    def _backward(self, batch: TensorBatch, before_micro_batch: Callable[[], None]) -> Tensor:
         """Backward through every micro-batch; return the mean loss over the global batch."""
         world = self.world
         # with whole documents packed into rows, each process has another number of padding targets
@@ -180,6 +185,7 @@ class Update:
         loss = torch.zeros((), device=self.runtime.device)
         micro_batches = list(batch.split(self.micro_batch_size))
         for number, micro_batch in enumerate(micro_batches, start=1):
+            before_micro_batch()
             with self._no_sync() if number < len(micro_batches) else nullcontext():
                 with self.runtime.autocast():
                     objective, nll = self.loss(*micro_batch)

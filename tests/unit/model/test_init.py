@@ -14,7 +14,7 @@ from gpt2lab.training.build import build_model
 
 EXPECTED_STD = {
     "wte.weight": 0.02,
-    "wpe.weight": 0.02,
+    "wpe.weight": 0.01,
     "c_attn.weight": 0.02,
     "c_fc.weight": 0.02,
     "c_gate.weight": 0.02,

@@ -36,11 +36,20 @@ def test_closing_table_has_the_references(plan):
 
 def test_a_corpus_that_is_far_too_small_is_a_warning_with_numbers(plan, caplog):
     with caplog.at_level(logging.WARNING):
-        warn_about_size(dataclasses.replace(plan, total_steps=plan.epoch_sequences * 16 * 4 // 64))
+        warn_about_size(dataclasses.replace(plan, total_steps=plan.epoch_sequences * 16 * 4 // 64), Estimate(10.0, 0))
         assert not caplog.text
-        warn_about_size(dataclasses.replace(plan, total_steps=plan.epoch_sequences * 16 * 9 // 64))
+        warn_about_size(dataclasses.replace(plan, total_steps=plan.epoch_sequences * 16 * 9 // 64), Estimate(10.0, 0))
     assert "passes over the" in caplog.text
     assert f"training.max_tokens={plan.epoch_sequences * 16 * 4}" in caplog.text
+
+
+def test_a_step_of_hours_is_a_warning_that_says_what_a_trial_is(plan, caplog):
+    with caplog.at_level(logging.WARNING):
+        warn_about_size(plan, Estimate(200.0 * plan.total_steps, 0))
+        assert not caplog.text
+        warn_about_size(plan, Estimate(7200.0 * plan.total_steps, 0))
+    assert "a step of 64 tokens takes about 2.0 h" in caplog.text
+    assert "training.batch_tokens=32" in caplog.text
 
 
 @pytest.mark.parametrize(

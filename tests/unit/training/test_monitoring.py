@@ -186,3 +186,26 @@ def test_a_signal_in_an_evaluation_is_answered_before_its_next_batch(make_traine
 def test_a_model_of_another_size_has_other_flops():
     sizes = [flops_per_token(GPT(ModelConfig(n_layer=n, n_head=2, n_embd=16, vocab_size=50)), 8) for n in (1, 2, 3)]
     assert sizes[2] - sizes[1] == sizes[1] - sizes[0] == 6 * 12 * 16 * 16 + 12 * 16 * 8
+
+
+def test_a_signal_within_a_step_is_answered_before_its_next_micro_batch(make_trainer):
+    settings = {"max_steps": 5, "checkpoint_every": 0, "micro_batch_size": 1, "model": DROPOUT}
+    straight, stopped = (make_trainer(name, **settings) for name in ("straight", "stopped"))
+    straight.run()
+    forward, passes = stopped.update.loss.forward, []
+
+    def interrupting(*inputs):
+        passes.append(stopped.state.step)
+        if len(passes) == 14:  # a step has 4 micro-batches
+            os.kill(os.getpid(), signal.SIGTERM)
+        return forward(*inputs)
+
+    stopped.update.loss.forward = interrupting
+    with pytest.raises(StoppedError, match="SIGTERM at step 3, which is saved"):
+        stopped.run()
+    assert passes == [0] * 4 + [1] * 4 + [2] * 4 + [3] * 2
+    # the same trainer goes on: nothing of the step that was ended is left in its gradients
+    stopped.signals.received = 0
+    stopped.run()
+    for one, other in zip(straight.model.parameters(), stopped.model.parameters(), strict=True):
+        assert torch.equal(one, other)
