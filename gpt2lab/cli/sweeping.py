@@ -20,6 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 from gpt2lab.cli.compose import compose_config, compose_values
 from gpt2lab.cli.launching import python_arguments, typed_command
 from gpt2lab.config import SweepConfig, TrainJob, UserError, did_you_mean, from_dict, one_line
+from gpt2lab.data import open_dataset, train_batches
 from gpt2lab.runs import git, read_run
 from gpt2lab.runs.layout import RUNS, SUMMARY, SWEEP
 from gpt2lab.runs.records import COMPLETED
@@ -35,6 +36,7 @@ from gpt2lab.sweeps.record import (
     write_sweep,
 )
 from gpt2lab.sweeps.wandb_file import write_wandb_file
+from gpt2lab.tokenizers import open_tokenizer
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +82,7 @@ def run(argv: Sequence[str]) -> int:
             settings = [run_dir, "resume=auto", *_logger_settings(plan, record, job)]
             return [*job_program(script), *plan.common, *job.overrides, *extra, *settings]
 
-        steps = {name: _steps(job) for name, job in jobs.items()}
+        steps = {name: _steps(job) or 1 for name, job in jobs.items()}
         result = SweepExecutor(folder, record, sweep, command_of, steps).run(plan)
     print(closing_lines(result, record))
     if sweep.report and not result.stopped_by and result.completed:
@@ -159,15 +161,24 @@ def dry_run_page(plan: Plan, jobs: dict[str, TrainJob], sweep: SweepConfig) -> s
     width = max(map(len, jobs))
     lines = [f"{'job':<{width}}  {'steps':>9}  {'tokens':>15}  {'minutes':>8}"]
     total_seconds, total_tokens, unknown = 0.0, 0, False
+    unprepared: set[str] = set()
     for name, job in jobs.items():
-        tokens, seconds = _steps(job) * job.training.batch_tokens, _expected_seconds(job)
+        steps = _steps(job)
+        if steps is None:
+            lines.append(f"{name:<{width}}  {'?':>9}  {'?':>15}  {'?':>8}")
+            unprepared.add(job.data.name)
+            continue
+        tokens, rate = steps * job.training.batch_tokens, _tokens_per_second(job)
         total_tokens += tokens
-        total_seconds += seconds or 0.0
-        unknown = unknown or seconds is None
-        minutes = "?" if seconds is None else f"{seconds / 60:.1f}"
-        lines.append(f"{name:<{width}}  {_steps(job):>9,}  {tokens:>15,}  {minutes:>8}")
+        total_seconds += tokens / rate if rate else 0.0
+        unknown = unknown or rate is None
+        minutes = f"{tokens / rate / 60:.1f}" if rate else "?"
+        lines.append(f"{name:<{width}}  {steps:>9,}  {tokens:>15,}  {minutes:>8}")
     lines.append(f"{len(jobs)} jobs ({len(plan.tuning)} of them tuning), {total_tokens:,} tokens")
-    if unknown:
+    if unprepared:
+        names = ", ".join(sorted(unprepared))
+        lines.append(f"steps: unknown, since an epoch of {names} is not counted yet; prepare it first (prepare.py)")
+    elif unknown:
         lines.append(f"time: unknown, since {RUNS}/ has no completed run of such a model; train one job first")
     else:
         lines.append(
@@ -201,15 +212,20 @@ def _quoted(text: str) -> str:
     return f"'{escaped}'"
 
 
-def _steps(job: TrainJob) -> int:
-    """Optimizer steps of a job; 1 where they depend on the length of the dataset."""
-    if job.training.max_steps is None and job.training.max_tokens is None:
-        return 1
-    return job.total_steps(0)
+def _steps(job: TrainJob) -> int | None:
+    """Optimizer steps of a job; None where they depend on the length of a dataset that is not prepared."""
+    if job.training.max_steps is not None or job.training.max_tokens is not None:
+        return job.total_steps(0)
+    try:
+        folder, manifest = open_dataset(job.data, open_tokenizer(job.tokenizer))
+    except UserError:
+        return None
+    batches = train_batches(job.data, folder, manifest, job.batch_size, job.sequence_length, job.seed)
+    return job.total_steps(batches.num_sequences * job.sequence_length)
 
 
-def _expected_seconds(job: TrainJob) -> float | None:
-    """Seconds that a job takes, by the newest completed run with the same model; None: there is none."""
+def _tokens_per_second(job: TrainJob) -> float | None:
+    """Of the newest completed run with the same model; None: there is none."""
     summaries = sorted(Path(RUNS).glob(f"**/{SUMMARY}"), key=os.path.getmtime, reverse=True)
     for path in summaries[:200]:
         try:
@@ -219,7 +235,7 @@ def _expected_seconds(job: TrainJob) -> float | None:
         rate, shape = run.summary.get("tokens_per_second"), run.config.get("model", {})
         same = all(shape.get(key) == getattr(job.model, key) for key in SHAPE)
         if run.status == COMPLETED and rate and same:
-            return _steps(job) * job.training.batch_tokens / float(rate)
+            return float(rate)
     return None
 
 

@@ -1,6 +1,7 @@
 """A sweep at work: what runs, what is skipped, what is recorded, and how it stops and continues."""
 
 import json
+import math
 import re
 import shlex
 import signal
@@ -12,9 +13,12 @@ import pytest
 import yaml
 
 from gpt2lab.cli import sweeping
+from gpt2lab.cli.compose import compose_config
 from gpt2lab.config import UserError
+from gpt2lab.data import open_or_prepare
 from gpt2lab.runs import read_lines
 from gpt2lab.sweeps.record import open_folder
+from gpt2lab.tokenizers import load_tokenizer
 
 SIX = ["model/positions=learned,rope,none", "seed=0,1", "sweep.name=six"]
 FOUR = ["model/positions=learned,rope", "seed=0,1"]
@@ -137,6 +141,25 @@ def test_dry_run_lists_jobs_tokens_and_time_and_writes_nothing(sweep, tmp_path, 
     assert "2 jobs (0 of them tuning), 20,480 tokens" in shown
     assert "train one job first" in shown
     assert not list(tmp_path.iterdir())
+
+
+def test_dry_run_counts_the_steps_of_epochs_from_the_prepared_dataset(sweep, tmp_path, capsys):
+    text = tmp_path / "text.txt"
+    text.write_text("\n\n".join(f"paragraph {i} " * 40 for i in range(200)))
+    settings = [
+        "seed=0,1", "training.max_steps=null", "training.max_epochs=3", "training.batch_tokens=1024",
+        "model.block_size=64", "data=text_files", f"data.files=[{text}]", "data.name=t", f"data.root={tmp_path}",
+        "tokenizer=bytes",
+    ]  # fmt: skip
+    assert sweep(*settings, "sweep.dry_run=true") == 0
+    shown = capsys.readouterr().out
+    assert re.search(r"seed=1 +\? +\? +\?", shown)
+    assert "an epoch of t is not counted yet" in shown
+    job = compose_config("train", [argument for argument in settings if not argument.startswith("seed")])
+    _, manifest = open_or_prepare(job.data, load_tokenizer("bytes"))
+    steps = math.ceil(3 * ((manifest.splits["train"].tokens - 1) // 64 * 64) / 1024)
+    assert sweep(*settings, "sweep.dry_run=true") == 0
+    assert re.search(rf"seed=1 +{steps} +{steps * 1024:,} +\?", capsys.readouterr().out)
 
 
 def test_tuning_runs_first_and_its_value_is_used_per_condition(sweep, tmp_path):
