@@ -171,7 +171,7 @@ def test_muon_is_that_of_torch(dtype):
 
 def test_another_optimizers_state_is_refused():
     model = GPT(ModelConfig(**TINY))
-    saved, own = (Optimizers(make(model, OptimizerConfig(), 0.1)) for make in (adamw, muon))
+    saved, own = (Optimizers(make(model, OptimizerConfig(), 0.1)) for make in (adamw, muon_and_adamw))
     with pytest.raises(UserError, match="state is of adamw, this run's optimizer is muon and adamw.*init_from="):
         own.load_state_dict(saved.state_dict())
 
