@@ -50,7 +50,7 @@ _WIKITEXT: list[tuple[str, dict[str, Any], dict[str, Published]]] = [
     (_SMALL, _LM_EVAL, {"word_perplexity": (37.37, HF_13761), "bits_per_byte": (0.9769, LM_EVAL_LOG)}),
     (_XL, _LM_EVAL, {"word_perplexity": (17.48, NEO_README)}),
 ]
-PERPLEXITIES = [
+PUBLISHED_PERPLEXITIES = [
     Entry(model, {"corpus": corpus, **_WIKITEXT_TEST, **conditions}, values)
     for model, conditions, values in _WIKITEXT
     for corpus in ("wikitext2", "wikitext103")  # they have the same test text
@@ -65,7 +65,7 @@ _PAPER_COLUMNS: list[tuple[dict[str, Any], tuple[float, ...]]] = [
         (37.50, 26.37, 22.05, 17.48),
     ),
 ]
-PERPLEXITIES += [
+PUBLISHED_PERPLEXITIES += [
     Entry(model, {**_GPT2_PAPER, **conditions}, {"word_perplexity": (value, PAPER)})
     for conditions, values in _PAPER_COLUMNS
     for model, value in zip((_SMALL, _MEDIUM, _LARGE, _XL), values, strict=True)
@@ -74,7 +74,7 @@ PERPLEXITIES += [
 QUESTIONS = {"lambada_openai": 5_153, "hellaswag": 10_042, "cbt_cn": 2_000, "cbt_ne": 2_000}
 """of the split that the values of a task are of: test for LAMBADA, validation for the others"""
 _CBT = {"cbt_cn": (0.8765, 0.9235, 0.9345, 0.9330), "cbt_ne": (0.834, 0.871, 0.880, 0.8905)}
-TASKS: dict[tuple[str, str], dict[str, Published]] = {
+PUBLISHED_TASKS: dict[tuple[str, str], dict[str, Published]] = {
     (_SMALL, "lambada_openai"): {
         "acc": (0.3256, LM_EVAL_2159),
         "perplexity": (40.0554, LM_EVAL_2159),
@@ -101,7 +101,7 @@ def find_published(source: StoredModel, protocol: Mapping[str, Any]) -> dict[str
     """
     found = [
         entry.values
-        for entry in PERPLEXITIES
+        for entry in PUBLISHED_PERPLEXITIES
         if entry.checkpoint == source.origin["checkpoint"]
         and all(protocol.get(name) == value for name, value in entry.conditions.items())
     ]
@@ -112,4 +112,4 @@ def find_published_task(source: StoredModel, task: str, questions: int) -> dict[
     """What is published of this model on this task, by metric; nothing where the number of questions differs."""
     if QUESTIONS.get(task) != questions:
         return {}
-    return TASKS.get((str(source.origin["checkpoint"]), task), {})
+    return PUBLISHED_TASKS.get((str(source.origin["checkpoint"]), task), {})

@@ -6,10 +6,10 @@ import pytest
 
 from gpt2lab.config import EvalConfig, UserError
 from gpt2lab.evaluation.parts import PARTS, evaluate_parts
-from gpt2lab.evaluation.published import QUESTIONS, TASKS, find_published, find_published_task
+from gpt2lab.evaluation.published import PUBLISHED_TASKS, QUESTIONS, find_published, find_published_task
 from gpt2lab.evaluation.results import PartResult, TableRow
 from gpt2lab.evaluation.table import render_parts
-from gpt2lab.evaluation.tasks.tasks import TASKS as OUR_TASKS
+from gpt2lab.evaluation.tasks.tasks import TASKS
 
 PARTS_RUN = {
     "perplexity": PartResult(
@@ -88,8 +88,8 @@ def test_published_value_of_wikitext103_is_of_disjoint_windows():
 def test_published_values_of_tasks_are_of_whole_sets():
     assert find_published_task(GPT2, "hellaswag", 10_042)["acc_norm"][0] == 0.3114
     assert find_published_task(GPT2, "hellaswag", 1_000) == find_published_task(of("x"), "hellaswag", 10_042) == {}
-    assert TASKS["openai-community/gpt2-medium", "cbt_ne"]["acc"][0] == 0.871
-    assert {task for _, task in TASKS} <= set(QUESTIONS) <= set(OUR_TASKS)
+    assert PUBLISHED_TASKS["openai-community/gpt2-medium", "cbt_ne"]["acc"][0] == 0.871
+    assert {task for _, task in PUBLISHED_TASKS} <= set(QUESTIONS) <= set(TASKS)
 
 
 def test_parts_are_checked_before_any_runs(monkeypatch):

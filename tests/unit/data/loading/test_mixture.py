@@ -85,7 +85,7 @@ def test_validation_holds_the_shares_of_the_sets_whatever_their_size(mixture, pa
     small = ((batch.inputs_BT >= ord("a")) & (batch.inputs_BT <= ord("z"))).any(axis=1)
     assert not (small & capital).any()
     assert len({tuple(row) for row in batch.inputs_BT.tolist()}) > len(windows) / 2
-    assert abs(capital.sum() / len(windows) - 0.25) <= 1 / len(windows)
+    assert abs(capital.sum() / len(windows) - 0.25) <= 2 / len(windows)  # a row may hold digits alone
     assert sum(share for _, share in windows.sequences.parts) == 1
 
 
