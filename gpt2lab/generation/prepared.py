@@ -1,6 +1,6 @@
 """Prepared weights that are kept between calls, for as long as the model they were made from stays as it is.
 
-Preparing GPT-2 small for decoding takes a CPU half a second, as long as ten to twenty tokens.
+Preparing GPT-2 small for decoding takes a CPU as long as several tokens.
 """
 
 from typing import NamedTuple
