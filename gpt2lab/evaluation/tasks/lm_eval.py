@@ -3,7 +3,8 @@
     names of lm_eval's tasks -> its requests -> ``HarnessModel`` -> its metrics
 
 Needs ``pip install 'gpt2lab[lm-eval]'``, which is imported only when a task of it is asked for. To use the model with
-lm_eval's own functions: ``lm_eval.simple_evaluate(as_lm(loaded, batch_size=16), tasks=[...])``.
+lm_eval's own functions: ``lm_eval.simple_evaluate(as_lm(loaded, batch_size=16), tasks=[...])``; with its own command:
+``gpt2lab.cli.lm_eval``.
 """
 
 import importlib.metadata
@@ -95,30 +96,18 @@ class HarnessModel:
         return self._generate(prompts, sampling, [stops] if isinstance(stops, str) else stops)
 
     def _generate(self, prompts: list[list[int]], sampling: SamplingConfig, stops: list[str]) -> list[str]:
-        """Texts up to the first stop string; a batch ends as soon as each of its texts has one."""
+        """Texts up to the first stop string; a row that has one leaves its place to the next prompt."""
         tokenizer = self.loaded.tokenizer
-        order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i]))
-        texts: dict[int, str] = {}
-        for first in range(0, len(order), self.batch_size):
-            batch = order[first : first + self.batch_size]
-            ids: list[list[int]] = [[] for _ in batch]
-            stopped: set[int] = set()
-            stream = generate_stream(
-                self.loaded.model,
-                [prompts[i] for i in batch],
-                sampling,
-                eot_id=tokenizer.eot_id,
-                runtime=self.loaded.runtime,
-                first_row=first,
-            )
-            for row, token in stream:
-                ids[row].append(token)
-                if row not in stopped and _has_stop(tokenizer.decode(ids[row][-STOP_WINDOW:]), stops):
-                    stopped.add(row)
-                if len(stopped) == len(batch):
-                    break
-            texts |= {i: _until(tokenizer.decode(ids[row]), stops) for row, i in enumerate(batch)}
-        return [texts[i] for i in range(len(prompts))]
+        ids: list[list[int]] = [[] for _ in prompts]
+        stopped: set[int] = set()
+        stream = generate_stream(
+            self.loaded.model, prompts, sampling, eot_id=tokenizer.eot_id, runtime=self.loaded.runtime, ended=stopped
+        )
+        for row, token in stream:
+            ids[row].append(token)
+            if _has_stop(tokenizer.decode(ids[row][-STOP_WINDOW:]), stops):
+                stopped.add(row)
+        return [_until(tokenizer.decode(row), stops) for row in ids]
 
 
 def as_lm(loaded: TextModel, batch_size: int) -> HarnessModel:
