@@ -42,7 +42,9 @@ def dry_run_page(plan: Plan, jobs: Mapping[str, TrainJob], sweep: SweepConfig) -
     known_tokens = [tokens for tokens in all_tokens if tokens is not None]
     tuning = f" ({len(plan.tuning)} of them tuning)" if plan.tuning else ""
     if len(known_tokens) < len(all_tokens):
-        lines.append(f"{len(jobs)} jobs{tuning}; steps are unknown until the dataset is prepared, with prepare.py")
+        names = ", ".join(sorted({job.data.name for job in jobs.values()}))
+        lines.append(f"{len(jobs)} jobs{tuning}")
+        lines.append(f"steps: unknown, since an epoch of {names} is not counted yet; prepare it first (prepare.py)")
     else:
         lines.append(f"{len(jobs)} jobs{tuning}, {sum(known_tokens):,} tokens")
     known_seconds = [seconds for seconds in all_seconds if seconds is not None]

@@ -131,7 +131,7 @@ class RayBackend(Backend):
             except self._ray.exceptions.GetTimeoutError:
                 raise UserError(
                     f"a Ray worker gave no answer for {CHUNKS_AHEAD * WORKER_TIMEOUT_SECONDS:.0f} seconds: check that "
-                    "the cluster has free CPUs for prepare.num_workers and sees the files; the same command then resumes"
+                    "the cluster has free CPUs for prepare.num_workers and sees the files; the same command resumes"
                 ) from None
             except self._ray.exceptions.RayTaskError as error:
                 raise error.cause from None

@@ -19,7 +19,7 @@ from gpt2lab.config import UserError, to_dict
 from gpt2lab.data import open_or_prepare
 from gpt2lab.runs import read_lines
 from gpt2lab.sweeps.record import open_folder
-from gpt2lab.tokenizers import open_tokenizer
+from gpt2lab.tokenizers import load_tokenizer
 
 SIX = ["model/positions=learned,rope,none", "seed=0,1", "sweep.name=six"]
 FOUR = ["model/positions=learned,rope", "seed=0,1"]
@@ -144,22 +144,23 @@ def test_dry_run_lists_jobs_tokens_and_time_and_writes_nothing(sweep, tmp_path, 
     assert not list(tmp_path.iterdir())
 
 
-def test_dry_run_counts_the_steps_of_runs_given_in_epochs(sweep, tmp_path, capsys):
-    (tmp_path / "text.txt").write_text(" | ".join(f"paragraph {i} of some length" for i in range(400)))
-    data = ["data=text_files", f"data.files=[{tmp_path}/text.txt]", "data.name=t", "tokenizer=bytes"]
-    length = ["training.max_steps=null", "training.max_epochs=2.5", "training.batch_tokens=128", "model.block_size=64"]
-    settings = ["seed=0,1", *data, "data.delimiter=' | '", "data.min_document_bytes=0", *length]
+def test_dry_run_counts_the_steps_of_epochs_from_the_prepared_dataset(sweep, tmp_path, capsys):
+    text = tmp_path / "text.txt"
+    text.write_text("\n\n".join(f"paragraph {i} " * 40 for i in range(200)))
+    settings = [
+        "seed=0,1", "training.max_steps=null", "training.max_epochs=3", "training.batch_tokens=1024",
+        "model.block_size=64", "data=text_files", f"data.files=[{text}]", "data.name=t", f"data.root={tmp_path}",
+        "tokenizer=bytes",
+    ]  # fmt: skip
     assert sweep(*settings, "sweep.dry_run=true") == 0
     shown = capsys.readouterr().out
     assert re.search(r"seed=1 +\? +\? +\?", shown)
-    assert "steps are unknown until the dataset is prepared" in shown
-
-    job = compose_config("train", [*settings[1:]])
-    _, manifest = open_or_prepare(job.data, open_tokenizer(job.tokenizer))
-    steps = math.ceil(2.5 * ((manifest.splits["train"].tokens - 1) // 64) * 64 / 128)
-    assert steps > 50
+    assert "an epoch of t is not counted yet" in shown
+    job = compose_config("train", [argument for argument in settings if not argument.startswith("seed")])
+    _, manifest = open_or_prepare(job.data, load_tokenizer("bytes"))
+    steps = math.ceil(3 * ((manifest.splits["train"].tokens - 1) // 64 * 64) / 1024)
     assert sweep(*settings, "sweep.dry_run=true") == 0
-    assert re.search(rf"seed=1 +{steps:,} +{128 * steps:,} +\?", capsys.readouterr().out)
+    assert re.search(rf"seed=1 +{steps} +{steps * 1024:,} +\?", capsys.readouterr().out)
 
 
 def test_sweep_starts_from_the_record_of_a_run(sweep, tmp_path):
