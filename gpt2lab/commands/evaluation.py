@@ -11,7 +11,7 @@ from gpt2lab.config import EvalConfig, EvalJob, UserError, to_dict
 from gpt2lab.evaluation.comparison import Comparison, compare, comparison_part
 from gpt2lab.evaluation.parts import evaluate_parts, settings_of
 from gpt2lab.evaluation.record import evaluation_id, keep_documents, keep_evaluations, read_evaluations
-from gpt2lab.evaluation.results import PartResult
+from gpt2lab.evaluation.results import PartResult, numbers_in
 from gpt2lab.evaluation.table import format_number, render_parts, render_table
 from gpt2lab.evaluation.text_model import TextModel, open_text_model
 from gpt2lab.files import file_sha256
@@ -19,6 +19,7 @@ from gpt2lab.report.evaluation_plots import PLOTS
 from gpt2lab.runs import COMPLETED, Hardware, environment, read_run
 from gpt2lab.runs.layout import CHECKPOINTS, DOCUMENTS, EVALUATION, LAST, SWEEP
 from gpt2lab.runtime import Runtime, open_runtime
+from gpt2lab.training.loggers import log_evaluation
 
 log = logging.getLogger(__name__)
 
@@ -104,6 +105,7 @@ def _evaluate_one(job: EvalJob, runtime: Runtime, command: Sequence[str] | None)
     log.info("\n%s\n", render_parts(shown))
     _write(job, loaded, parts, comparison, out, command)
     log.info("written to %s", out)
+    log_evaluation(loaded.source.results, dashboard_metrics(parts, job.eval), loaded.source.origin.get("step"))
     return EvaluationResult(name, out, parts, comparison)
 
 
@@ -152,6 +154,19 @@ def _write(
         if name in PLOTS:
             PLOTS[name](part.to_dict(), out.parent, identity, loaded.source.describe())
     keep_evaluations(out, entries)
+
+
+def dashboard_metrics(parts: dict[str, PartResult], config: EvalConfig) -> dict[str, float]:
+    """Every number of an evaluation by a name that tells texts and protocols apart.
+
+    ``validation_split/stream/bits_per_byte``, ``tasks/lambada_openai/accuracy``, ``sample_quality/CORPUS/...``.
+    """
+    corpus = Path(config.text_file).stem if config.text_file else config.corpus.name
+    prefixes = {"perplexity": f"{corpus}/{config.protocol}", "tasks": "tasks"}
+    found: dict[str, float] = {}
+    for name, part in parts.items():
+        found |= numbers_in(part.metrics, prefixes.get(name, f"{name}/{corpus}"))
+    return found
 
 
 def _text_of(config: EvalConfig) -> dict[str, str]:

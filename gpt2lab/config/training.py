@@ -13,6 +13,9 @@ SCHEDULE_NAMES = ("cosine", "linear", "wsd", "constant")
 LOGGER_NAMES = ("wandb", "tensorboard")
 """the keys of gpt2lab.training.loggers.LOGGERS"""
 
+TASK_NAMES = ("lambada_openai", "lambada_standard", "hellaswag", "cbt_cn", "cbt_ne")
+"""the keys of gpt2lab.evaluation.tasks.tasks.TASKS"""
+
 
 @dataclass
 class OptimizerConfig:
@@ -120,6 +123,16 @@ class TrainingConfig:
     """steps between validations; 0: only at the end"""
     eval_tokens: int = 65_536
     """validation tokens scored each time, always the same windows, spread over the split"""
+    eval_tasks: list[str] = field(default_factory=list)
+    """zero-shot tasks evaluated after validations, logged as tasks/NAME/...: lambada_openai, hellaswag, ..."""
+    eval_texts: list[str] = field(default_factory=list)
+    """UTF-8 files whose perplexity is taken after validations, logged as val/FILE/..., protocol stream"""
+    eval_tasks_every: int = 1
+    """validations from one evaluation of eval_tasks and eval_texts to the next; the last one is always among them"""
+    eval_tasks_folder: str | None = None
+    """folder with NAME.jsonl for tasks that are not to come from the Hub"""
+    eval_tasks_limit: int | None = None
+    """take the first questions of each task only; null: all"""
     checkpoint_every: int = 100
     """steps between checkpoints, besides those with the best validation loss so far; 0: only these and the last"""
     keep_checkpoints: int = 2
@@ -135,14 +148,16 @@ class TrainingConfig:
                 f"training length: expected exactly one of max_steps, max_tokens, max_epochs, found {found}{mend}"
             )
         check(0 < lengths[given[0]] < math.inf, f"training.{given[0]}", lengths[given[0]], "a finite number above 0")
-        for key in ("batch_tokens", "eval_tokens", "log_every", "keep_checkpoints"):
+        for name in self.eval_tasks:
+            check_name(name, TASK_NAMES, "training.eval_tasks")
+        for key in ("batch_tokens", "eval_tokens", "eval_tasks_every", "log_every", "keep_checkpoints"):
             check(getattr(self, key) >= 1, f"training.{key}", getattr(self, key), "a whole number of at least 1")
         for key in ("eval_every", "checkpoint_every", "grad_clip", "max_skips", "z_loss"):
             check(getattr(self, key) >= 0, f"training.{key}", getattr(self, key), "0 or more")
         for key in ("init_seed", "data_seed"):
             seed = getattr(self, key)
             check(seed is None or 0 <= seed < 2**32, f"training.{key}", seed, f"null or 0 <= {key} < 2**32")
-        for key in ("micro_batch_size", "sequence_length"):
+        for key in ("micro_batch_size", "sequence_length", "eval_tasks_limit"):
             value = getattr(self, key)
             check(value is None or value >= 1, f"training.{key}", value, "a whole number of at least 1, or null")
 

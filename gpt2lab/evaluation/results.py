@@ -69,3 +69,14 @@ class PartResult:
 def as_json_lines(lines: Iterable[Mapping[str, Any]]) -> str:
     """One JSON object per line."""
     return "".join(json.dumps(line, default=str) + "\n" for line in lines)
+
+
+def numbers_in(metrics: dict[str, Any], prefix: str) -> dict[str, float]:
+    """The numbers in nested metrics, as ``PREFIX/OUTER/INNER: value``; texts, lists and missing values are left out."""
+    found: dict[str, float] = {}
+    for key, value in metrics.items():
+        if isinstance(value, dict):
+            found |= numbers_in(value, f"{prefix}/{key}")
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            found[f"{prefix}/{key}"] = float(value)
+    return found

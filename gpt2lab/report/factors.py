@@ -11,6 +11,15 @@ LENGTH_KEYS = ("training.max_steps", "training.max_tokens", "training.max_epochs
 """how long a run is: no condition, but runs of several lengths give the baseline's L(tokens)"""
 IRRELEVANT = ("run_dir", "resume", "logger", "samples", "hydra", "sweep", "config", "from", "ignore_data_fingerprint")
 """keys and groups that say nothing of the model or its training"""
+RECORD_KEYS = (
+    "training.eval_every",
+    "training.eval_tasks",
+    "training.eval_texts",
+    "training.log_every",
+    "training.checkpoint_every",
+    "training.keep_checkpoints",
+)
+"""beginnings of keys that decide what is measured and saved, and when"""
 
 
 def flatten(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -63,7 +72,7 @@ def _from_configs(runs: Sequence[LoadedRun]) -> tuple[list[dict[str, str]], dict
     keys = dict.fromkeys(key for config in flat for key in config)
     groups: dict[tuple[str, ...], list[str]] = defaultdict(list)
     for key in keys:
-        if key in SEED_KEYS or key in LENGTH_KEYS or key.split(".")[0] in IRRELEVANT:
+        if key in SEED_KEYS or key in LENGTH_KEYS or key.split(".")[0] in IRRELEVANT or key.startswith(RECORD_KEYS):
             continue
         values = [str(config.get(key)) for config in flat]
         if len(set(values)) > 1:

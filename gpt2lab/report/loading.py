@@ -121,7 +121,8 @@ def read_metrics(path: Path) -> tuple[list[dict[str, Any]], int]:
 def curves_of(lines: list[dict[str, Any]]) -> Curves:
     """Training loss in bins of tokens, and validation loss as it is, both with seconds of training so far.
 
-    Seconds are ``wall_seconds`` where a line has it; else tokens over ``tokens_per_second``, summed.
+    Seconds are those spent in training steps, without validations and checkpoints: ``train_seconds`` as measured, or
+    in records of earlier versions tokens over ``tokens_per_second``, summed.
     """
     train, validation = [], []
     seconds, reached = 0.0, 0.0
@@ -130,14 +131,15 @@ def curves_of(lines: list[dict[str, Any]]) -> Curves:
         if tokens is None:
             continue
         rate = line.get("tokens_per_second")
-        if rate:
+        if (measured := line.get("train_seconds")) is not None:
+            seconds, reached = measured, tokens
+        elif rate:
             seconds += (tokens - reached) / rate
             reached = tokens
-        now = line.get("wall_seconds") or seconds
         if (loss := line.get("loss")) is not None:
-            train.append((tokens, now, loss))
+            train.append((tokens, seconds, loss))
         if (loss := line.get("val_loss")) is not None:
-            validation.append((tokens, now, loss))
+            validation.append((tokens, seconds, loss))
     train_LX = bin_means(np.array(train, dtype=float).reshape(-1, 3))
     val_LX = np.array(validation, dtype=float).reshape(-1, 3)
     if len(val_LX) > POINTS:

@@ -29,6 +29,7 @@ from gpt2lab.training.references import Reference, bigram, unigram
 from gpt2lab.training.samples import Sampler
 from gpt2lab.training.schedule import lr_share
 from gpt2lab.training.state import TrainState
+from gpt2lab.training.task_evaluation import make_task_evaluator
 from gpt2lab.training.throughput import Throughput, flops_per_token, peak_flops
 from gpt2lab.training.trainer import Trainer, no_plots
 from gpt2lab.training.update import Update
@@ -119,6 +120,7 @@ def build_trainer(
         load=Prefetcher(lambda step: as_tensors(batches.batch(step), runtime)),
         validator=Validator(windows, tokenizer.token_lengths(), micro_batch_size, runtime, world),
         sampler=Sampler(job.samples, tokenizer, runtime),
+        evaluate_tasks=make_task_evaluator(job, model, tokenizer, run_dir, runtime),
         checkpoints=make_checkpoints(
             run_dir / CHECKPOINTS,
             {"model": model, "optimizer": optimizer, "train_state": state},

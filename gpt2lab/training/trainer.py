@@ -35,6 +35,7 @@ from gpt2lab.training.samples import Sampler
 from gpt2lab.training.signals import StopRequested, StopSignals, stopped_error
 from gpt2lab.training.state import TrainState
 from gpt2lab.training.summary import summarize, write_summary
+from gpt2lab.training.task_evaluation import TaskEvaluator
 from gpt2lab.training.throughput import Throughput
 from gpt2lab.training.update import StepMetrics, StepResult, Update
 from gpt2lab.training.validator import Validator
@@ -72,6 +73,7 @@ class Trainer:
     """batch k of ``batches`` as tensors"""
     validator: Validator
     sampler: Sampler
+    evaluate_tasks: TaskEvaluator
     checkpoints: CheckpointManager
     metrics: MetricsLog
     state: TrainState
@@ -168,6 +170,7 @@ class Trainer:
                 **self.state.losses.take(),
                 param_norm=get_total_norm([p.detach() for p in self.model.parameters()]).item(),
                 **self.throughput.take(),
+                train_seconds=round(self.state.train_seconds, 3),
                 memory_bytes=peak_memory_bytes(self.runtime.device),
             )
 
@@ -196,6 +199,7 @@ class Trainer:
         if self.state.validation_pending or self._is_scheduled(self.settings.eval_every):
             self.state.validation_pending = True
             validation = self._validate()
+            self._evaluate_tasks()
             self.state.validation_pending = False
             best = validation.loss < self.state.best_val_loss
             if best:
@@ -219,6 +223,17 @@ class Trainer:
             self.state.step, result.loss, result.token_perplexity, result.bits_per_byte,
         )  # fmt: skip
         return result
+
+    def _evaluate_tasks(self) -> None:
+        """Score tasks and further texts, if they are scheduled after this validation; one process does it for all."""
+        every = self.evaluate_tasks.every * self.settings.eval_every
+        if self.evaluate_tasks.is_off or not self._is_scheduled(every) or not self.world.is_main:
+            return
+        started = time.perf_counter()
+        with torch.compiler.set_stance("force_eager"):
+            metrics = self.evaluate_tasks()
+        self.state.wall_seconds += time.perf_counter() - started
+        self._log(**metrics)
 
     def _score(self, before_batch: Callable[[], None] = lambda: None) -> Perplexity:
         """Validation without compiled code: batches and texts of other shapes would make it compile again."""

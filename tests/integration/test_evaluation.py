@@ -6,8 +6,10 @@ import subprocess
 import sys
 
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from tests.integration.conftest import ONE_THREAD, ROOT
+from tests.integration.conftest import ONE_THREAD, ROOT, TINY
+from tests.unit.training.test_loggers import finished_wandb_records, items
 
 QUESTION = {"activity_label": "A", "ctx_a": "He sits", "ctx_b": "and", "endings": ["a", "b c", "d", "e"], "label": 2}
 
@@ -95,3 +97,24 @@ def test_every_run_of_a_sweep(run, trained, workplace):
     assert [line.split()[0] for line in table[1:3]] == ["positions=none", "positions=rope"]
     for name in ("positions=rope", "positions=none"):
         assert (workplace / "sweep" / name / "eval.json").is_file()
+
+
+@pytest.mark.slow
+def test_evaluation_is_in_the_wandb_run_and_the_event_files_of_the_training(run, workplace, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setitem(ONE_THREAD, "WANDB_MODE", "offline")
+    run("train.py", *TINY, "run_dir=run", "training.max_steps=2", "logger.names=[wandb,tensorboard]")
+    before = set((workplace / "run" / "wandb").glob("offline-run-*"))
+    run("eval.py", "checkpoint=run")
+    (added,) = set((workplace / "run" / "wandb").glob("offline-run-*")) - before
+    records = finished_wandb_records(workplace / "run", added.name)
+    run_id = json.loads((workplace / "run" / "summary.json").read_text())["run_id"]
+    assert next(record.run for record in records if record.HasField("run")).run_id == run_id
+    logged = {}
+    for record in records:
+        logged |= items(record.summary.update)
+    (entry,) = evaluations_in(workplace / "run" / "eval.json")
+    name = "eval/validation_split/stream/bits_per_byte"
+    assert logged[name] == pytest.approx(entry["bits_per_byte"])
+    events = EventAccumulator(str(workplace / "run" / "tensorboard")).Reload()
+    assert [(event.step, event.value) for event in events.Scalars(name)] == [(2, pytest.approx(entry["bits_per_byte"]))]

@@ -64,8 +64,11 @@ class Logger(ABC):
 
 
 def prefixed(name: str) -> str:
-    """A metric's name on a dashboard: ``val/loss`` for ``val_loss``, ``train/lr`` for ``lr``; step and tokens stay."""
-    if name in ("step", "tokens"):
+    """A metric's name on a dashboard: ``val/loss`` for ``val_loss``, ``train/lr`` for ``lr``.
+
+    ``step``, ``tokens``, and names that have a prefix already stay.
+    """
+    if name in ("step", "tokens") or "/" in name:
         return name
     return f"val/{name.removeprefix('val_')}" if name.startswith("val_") else f"train/{name}"
 

@@ -12,7 +12,7 @@ from gpt2lab.training.loggers import tensorboard, weights_and_biases
 log = logging.getLogger(__name__)
 
 
-def log_evaluation(run_dir: Path, metrics: Mapping[str, float]) -> None:
+def log_evaluation(run_dir: Path, metrics: Mapping[str, float], step: int | str | None = None) -> None:
     """Add metrics to the W&B run and the TensorBoard files of a training run, if it has them.
 
     A run that was not logged, and a folder that is no run, are left alone; a logger that fails only warns.
@@ -20,16 +20,24 @@ def log_evaluation(run_dir: Path, metrics: Mapping[str, float]) -> None:
     Args:
         run_dir: the run whose model was evaluated.
         metrics: numbers by name, such as ``bits_per_byte``; dashboards show them as ``eval/bits_per_byte``.
+        step: of the evaluated weights; None: the run's last. Those of an earlier step are logged to TensorBoard only,
+            since a run has one value of each name in the summary of W&B.
     """
     if not ((run_dir / CONFIG).is_file() and (run_dir / SUMMARY).is_file()):
         return
     record = read_run(run_dir)
     settings: dict[str, Any] = record.config.get("logger") or {}
+    last = record.summary.get("steps")
+    at = int(step) if step is not None else last
     for name in settings.get("names") or []:
         try:
-            if name == "wandb":
+            if name == "wandb" and at != last:
+                log.info(
+                    "W&B: not logged, since these weights are of step %s of %s (eval.json has everything)", at, last
+                )
+            elif name == "wandb":
                 weights_and_biases.log_evaluation(run_dir, record.summary["run_id"], settings["project"], metrics)
             elif name == "tensorboard":
-                tensorboard.log_evaluation(run_dir, metrics, record.summary["steps"])
+                tensorboard.log_evaluation(run_dir, metrics, at)
         except Exception as error:  # no failure of a dashboard may stop an evaluation
             log.warning("logger %s failed (eval.json has everything): %s", name, error)

@@ -50,7 +50,7 @@ class TensorBoardLogger(Logger):
         self.writer.add_image(name, imread(path)[..., :3], step, dataformats="HWC")
 
 
-def log_evaluation(run_dir: Path, metrics: Mapping[str, float], step: int) -> None:
+def log_evaluation(run_dir: Path, metrics: Mapping[str, float], step: int | None) -> None:
     """Add an evaluation's metrics, named ``eval/...``, to the event files of a training run that has ended."""
     writer = _open_writer(run_dir / TENSORBOARD)
     for name, value in metrics.items():

@@ -156,6 +156,16 @@ def test_wandb_evaluation_is_in_the_run_of_the_training(tmp_path):
     assert summary["eval/bits_per_byte"] == 1.25
 
 
+def test_evaluation_of_earlier_weights_is_not_in_the_summary_of_wandb(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    run_dir = tmp_path / "run"
+    run_dir.mkdir()
+    write_run_files(run_dir, "wandb")
+    log_evaluation(run_dir, {"bits_per_byte": 1.25}, step=4)
+    assert "these weights are of step 4 of 7" in caplog.text
+    assert not (run_dir / "wandb").exists()
+
+
 def test_log_evaluation_leaves_other_folders_alone(tmp_path, caplog):
     log_evaluation(tmp_path, {"bits_per_byte": 1.25})
     write_run_files(tmp_path, "")

@@ -1,0 +1,126 @@
+"""Zero-shot tasks and the perplexity of further texts while the model trains (``training.eval_tasks``, ``eval_texts``).
+
+The numbers are those of ``eval.py`` on the same weights. Dropout is off and nothing is drawn at random, so training
+takes the same steps with and without these evaluations.
+"""
+
+import logging
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from gpt2lab.config import EvalConfig, TasksConfig, TrainingConfig, TrainJob, UserError
+from gpt2lab.evaluation.corpora.detokenize import DETOKENIZERS
+from gpt2lab.evaluation.corpora.formats import chosen_corpus, open_corpus
+from gpt2lab.evaluation.perplexity.evaluate import summarise
+from gpt2lab.evaluation.perplexity.protocols import ScoringPlan, Stream
+from gpt2lab.evaluation.scoring import score_tokens
+from gpt2lab.evaluation.tasks.evaluate import evaluate_tasks, read_questions
+from gpt2lab.evaluation.tasks.likelihoods import encode_request
+from gpt2lab.evaluation.tasks.tasks import TASKS
+from gpt2lab.evaluation.text_model import TextModel
+from gpt2lab.model import GPT
+from gpt2lab.runtime import Runtime
+from gpt2lab.tokenizers import Tokenizer
+from gpt2lab.weights import StoredModel
+from gpt2lab.weights.checkpoint_format import CheckpointFormat
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TaskEvaluator:
+    """Scores the model in training on tasks and texts."""
+
+    loaded: TextModel
+    tasks: TasksConfig
+    texts: dict[str, ScoringPlan] = field(default_factory=dict)
+    """by the name that their metrics get"""
+    batch_size: int = 8
+    every: int = 1
+    """validations from one time to the next"""
+
+    @property
+    def is_off(self) -> bool:
+        """Whether there is nothing to score."""
+        return not self.texts and not self.tasks.names
+
+    def __call__(self) -> dict[str, float]:
+        """The metrics as ``metrics.jsonl`` has them: ``tasks/NAME/METRIC``, ``val/TEXT/loss``, ..., also shown."""
+        metrics: dict[str, float] = {}
+        for name, plan in self.texts.items():
+            nll_n = score_tokens(self.loaded.model, plan.tokens_n, plan.windows, self.loaded.runtime, self.batch_size)
+            score, _ = summarise(plan, nll_n)
+            metrics[f"val/{name}/loss"] = score.loss
+            metrics[f"val/{name}/perplexity"] = score.token_perplexity
+            metrics[f"val/{name}/bits_per_byte"] = score.bits_per_byte
+        if self.tasks.names:
+            rows = evaluate_tasks(self.loaded, EvalConfig(tasks=self.tasks)).rows
+            metrics |= {f"tasks/{row.label.replace(' ', '/')}": row.value for row in rows}
+        shown = (f"{name} {value:.4f}" for name, value in metrics.items() if not name.endswith("/perplexity"))
+        log.info("             %s", "  ".join(shown))
+        return metrics
+
+
+def make_task_evaluator(
+    job: TrainJob, model: GPT, tokenizer: Tokenizer, run_dir: Path, runtime: Runtime
+) -> TaskEvaluator:
+    """Read the texts and check the questions, so that a missing one is an error before the first step.
+
+    Raises:
+        UserError: a text or questions cannot be had or are malformed.
+    """
+    settings = job.training
+    source = StoredModel(
+        origin={"checkpoint": str(run_dir)},
+        folder=run_dir,
+        config=job.model,
+        format=CheckpointFormat(),
+        files=[],
+        tokenizer_config=job.tokenizer,
+        vocab_size=job.model.vocab_size,
+        context=job.sequence_length,
+        results=run_dir,
+    )
+    loaded = TextModel(model, tokenizer, source, runtime)
+    tasks = TasksConfig(settings.eval_tasks, folder=settings.eval_tasks_folder, limit=settings.eval_tasks_limit)
+    for name in tasks.names:
+        _check_questions(name, tasks, loaded)
+    texts = {name: _plan(path, loaded) for name, path in text_names(settings).items()}
+    return TaskEvaluator(loaded, tasks, texts, every=settings.eval_tasks_every)
+
+
+def _check_questions(name: str, settings: TasksConfig, loaded: TextModel) -> None:
+    """Raise ``UserError`` for questions that cannot be had, or that do not fit the model's context."""
+    task, context = TASKS[name](), loaded.source.context
+    for number, row in enumerate(read_questions(name, task, settings), 1):
+        for request in task.requests(row):
+            length = len(encode_request(request, loaded.tokenizer).continuation)
+            if not 1 <= length <= context:
+                raise UserError(
+                    f"training.eval_tasks={name}: question {number} has an answer of {length} tokens; expected 1 to "
+                    f"{context}, the model's context; leave {name} out"
+                )
+
+
+def text_names(settings: TrainingConfig) -> dict[str, str]:
+    """The file of each further text by the name of its metrics, the file's own without its ending.
+
+    Raises:
+        UserError: two files have the same name.
+    """
+    names: dict[str, str] = {}
+    for path in settings.eval_texts:
+        name = Path(path).stem
+        if name in names:
+            raise UserError(
+                f"training.eval_texts=[{names[name]},{path}]: both would be logged as val/{name}; expected files whose "
+                "names differ; rename one"
+            )
+        names[name] = path
+    return names
+
+
+def _plan(path: str, loaded: TextModel) -> ScoringPlan:
+    config = EvalConfig(text_file=path)
+    corpus = open_corpus(chosen_corpus(config), loaded)
+    return Stream().plan(corpus, loaded.tokenizer, loaded.source.context, None, DETOKENIZERS["none"])

@@ -1,0 +1,123 @@
+"""Tasks and further texts scored while a model trains."""
+
+import json
+import math
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from gpt2lab.checkpoint import newest_complete
+from gpt2lab.config import TrainingConfig, UserError
+from gpt2lab.config.training import TASK_NAMES
+from gpt2lab.evaluation.tasks.tasks import TASKS
+from gpt2lab.runs import read_lines
+from gpt2lab.tokenizers import load_tokenizer
+from gpt2lab.training.resume import resume_training
+
+SENTENCES = ["she said so", "he did not see it", "they came home"]
+TEXT = "a text of its own, which is longer than a window of the model"
+
+
+@pytest.fixture
+def scored(tmp_path):
+    """Settings that score a task and a text."""
+    folder = tmp_path / "questions"
+    folder.mkdir()
+    (folder / "lambada_openai.jsonl").write_text("".join(f"{json.dumps({'text': text})}\n" for text in SENTENCES))
+    (tmp_path / "other.txt").write_text(TEXT)
+    return {
+        "eval_tasks": ["lambada_openai"],
+        "eval_tasks_folder": str(folder),
+        "eval_texts": [str(tmp_path / "other.txt")],
+    }
+
+
+def lines_with(trainer, name):
+    return [line for line in read_lines(trainer.metrics.path) if name in line]
+
+
+def greedy_share(model):
+    """How often the last word is what greedy decoding would write, one forward pass for each sentence."""
+    tokenizer, hits = load_tokenizer("bytes"), 0
+    for sentence in SENTENCES:
+        context = sentence.rpartition(" ")[0]
+        ids, begin = torch.tensor(tokenizer.encode(sentence)), len(tokenizer.encode(context))
+        begin, ids = begin - max(0, len(ids) - 17), ids[-17:]
+        with torch.no_grad():
+            likeliest = model(ids[None, :-1])[0].argmax(-1)
+        hits += bool((likeliest[begin - 1 :] == ids[begin:]).all())
+    return hits / len(SENTENCES)
+
+
+def text_loss(model):
+    """Nats a token of the text after an end-of-text, in windows of 16 targets."""
+    tokenizer = load_tokenizer("bytes")
+    ids = torch.tensor([tokenizer.eot_id, *tokenizer.encode(TEXT)])
+    nll = 0.0
+    for first in range(0, len(ids) - 1, 16):
+        window = ids[first : first + 17]
+        with torch.no_grad():
+            nll += F.cross_entropy(model(window[None, :-1])[0], window[1:], reduction="sum").item()
+    return nll / (len(ids) - 1)
+
+
+def test_training_takes_the_same_steps_and_the_metrics_are_those_of_the_weights(make_trainer, scored):
+    plain = make_trainer("plain", model={"dropout": 0.2}, eval_every=2)
+    tested = make_trainer("tested", model={"dropout": 0.2}, eval_every=2, **scored)
+    for trainer in (plain, tested):
+        trainer.run()
+    for name in ("loss", "val_loss"):
+        assert [line[name] for line in lines_with(plain, name)] == [line[name] for line in lines_with(tested, name)]
+    for one, other in zip(plain.model.parameters(), tested.model.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+    lines = lines_with(tested, "tasks/lambada_openai/accuracy")
+    assert [line["step"] for line in lines] == [2, 4]
+    assert not lines_with(plain, "tasks/lambada_openai/accuracy")
+    model = tested.model.eval()
+    assert lines[-1]["tasks/lambada_openai/accuracy"] == greedy_share(model)
+    assert lines[-1]["val/other/loss"] == pytest.approx(text_loss(model), rel=1e-5)
+    assert lines[-1]["val/other/perplexity"] == pytest.approx(math.exp(text_loss(model)), rel=1e-5)
+    per_byte = text_loss(model) * len(TEXT) / len(TEXT) / math.log(2)  # a token is a byte; end-of-text is not scored
+    assert lines[-1]["val/other/bits_per_byte"] == pytest.approx(per_byte, rel=1e-5)
+
+
+def test_a_resumed_run_has_the_same_metrics(make_trainer, scored):
+    settings = {"eval_every": 1, "checkpoint_every": 1, "keep_checkpoints": 9, **scored}
+    straight, cut = make_trainer("straight", **settings), make_trainer("cut", **settings)
+    straight.run()
+    cut.total_steps = 2
+    cut.run()
+    again = make_trainer("again", **settings)
+    resume_training(again, again.job, newest_complete(cut.checkpoints.folder), again.manifest)
+    again.run()
+    name = "val/other/loss"
+    expected = [line[name] for line in lines_with(straight, name)]
+    assert [line[name] for line in [*lines_with(cut, name), *lines_with(again, name)]] == expected
+    assert len(expected) == 4
+
+
+def test_tasks_are_scored_after_every_nth_validation_and_the_last(make_trainer, scored):
+    trainer = make_trainer("run", max_steps=5, eval_every=1, eval_tasks_every=2, **scored)
+    trainer.run()
+    assert [line["step"] for line in lines_with(trainer, "val/other/loss")] == [2, 4, 5]
+
+
+def test_mistakes_are_found_before_the_first_step(make_trainer, scored, tmp_path):
+    with pytest.raises(UserError, match=r"training.eval_tasks=lambada: .*lambada_openai"):
+        TrainingConfig(max_steps=1, eval_tasks=["lambada"])
+    long_word = json.dumps({"text": "a " + 30 * "b"})
+    (tmp_path / "questions" / "lambada_openai.jsonl").write_text(f"{long_word}\n")
+    with pytest.raises(UserError, match=r"eval_tasks=lambada_openai: question 1 has an answer of 31 tokens; expected"):
+        make_trainer("long", **scored)
+    with pytest.raises(UserError, match="missing.txt: no such file"):
+        make_trainer("missing", eval_texts=["missing.txt"])
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "other.txt").write_text("x")
+    with pytest.raises(UserError, match="both would be logged as val/other"):
+        make_trainer("twice", eval_texts=[*scored["eval_texts"], str(tmp_path / "b" / "other.txt")])
+
+
+def test_names_of_the_configuration_are_the_tasks_there_are():
+    assert set(TASK_NAMES) == set(TASKS)
