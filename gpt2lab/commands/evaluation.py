@@ -159,7 +159,7 @@ def _write(
 def dashboard_metrics(parts: dict[str, PartResult], config: EvalConfig) -> dict[str, float]:
     """Every number of an evaluation by a name that tells texts and protocols apart.
 
-    ``validation_split/stream/bits_per_byte``, ``tasks/lambada_openai/accuracy``, ``sample_quality/CORPUS/...``.
+    ``validation_split/stream/bits_per_byte``, ``tasks/lambada_openai/acc``, ``sample_quality/CORPUS/...``.
     """
     corpus = Path(config.text_file).stem if config.text_file else config.corpus.name
     prefixes = {"perplexity": f"{corpus}/{config.protocol}", "tasks": "tasks"}

@@ -16,7 +16,10 @@ log = logging.getLogger(__name__)
 def report(job: ReportJob, *, command: Sequence[str] | None = None) -> ReportResult:
     """Compare the runs, write the report and log its first sentence; ``command`` is not needed."""
     sweep = Path(job.sweep) if job.sweep else None
-    result = analyse(sweep, job.runs, baseline=job.baseline, metric=job.metric, margin=job.margin, allow=job.allow)
+    result = analyse(
+        sweep, job.runs, baseline=job.baseline, metric=job.metric, average=job.average, margin=job.margin,
+        allow=job.allow,
+    )  # fmt: skip
     folder = Path(job.out) if job.out else sweep or Path("report")
     write_report(result, folder)
     log.info("baseline: %s", result.baseline)

@@ -20,6 +20,8 @@ class ReportJob:
     """condition that the others are compared with; null: the first value of every axis"""
     metric: str = "val_loss"
     """number in summary.json that is compared"""
+    average: int = 1
+    """validations at the end of a run whose mean is compared, for less noise; metric=val_loss only"""
     margin: float = 0.01
     """differences below it do not matter, in units of the metric; to be chosen before the runs"""
     allow: list[str] = field(default_factory=list)
@@ -34,5 +36,11 @@ class ReportJob:
             given = "neither" if not self.sweep else "both"
             raise UserError(f"sweep and runs: {given} given; expected one: type sweep=runs/sweeps/NAME or runs=[A,B]")
         check(self.margin > 0, "margin", self.margin, "a number above 0, in units of the metric")
+        check(self.average >= 1, "average", self.average, "a whole number of at least 1")
+        if self.average > 1 and self.metric != "val_loss":
+            raise UserError(
+                f"average={self.average} and metric={self.metric}: only val_loss is measured several times in a run; "
+                "expected metric=val_loss; leave average out"
+            )
         for name in self.allow:
             check(name in FACT_NAMES, "allow", name, " | ".join(FACT_NAMES))

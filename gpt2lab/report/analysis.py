@@ -15,6 +15,7 @@ import numpy as np
 
 from gpt2lab.config import UserError, did_you_mean
 from gpt2lab.report import design
+from gpt2lab.report.all_pairs import compare_pairs
 from gpt2lab.report.comparability import EXEMPT
 from gpt2lab.report.compare import Outcomes, compare_all
 from gpt2lab.report.factors import condition_name, find_factors
@@ -35,6 +36,7 @@ def analyse(
     runs: Sequence[str] = (),
     baseline: str | None = None,
     metric: str = "val_loss",
+    average: int = 1,
     margin: float = 0.01,
     allow: Sequence[str] = (),
 ) -> ReportResult:
@@ -45,6 +47,7 @@ def analyse(
         runs: run directories, where they are no sweep.
         baseline: a condition's name; None: the first value of every axis.
         metric: a number in ``summary.json``.
+        average: validations at the end of a run whose mean is compared, of ``val_loss``.
         margin: differences below it do not matter; in units of the metric.
         allow: facts in which compared runs may differ, such as ``commit``.
 
@@ -54,7 +57,7 @@ def analyse(
     found, record = find_runs(sweep, list(runs))
     loaded = [load_run(folder, job.get("name") or folder.name, job) for folder, job in found]
     factors, levels = find_factors(loaded, record)
-    all_runs = build_runs(loaded, levels, metric)
+    all_runs = build_runs(loaded, levels, metric, average)
     ignored = set(allow) | {fact for fact, names in EXEMPT.items() if any(name in factors for name in names)}
     all_runs, of_any_length = set_apart(all_runs, ignored)
     warnings = run_warnings(loaded, all_runs, metric)
@@ -79,6 +82,7 @@ def analyse(
     ordered = [chosen, *compared]
     rows_by_run = zip(loaded, all_runs, strict=True)
     names = {run.job["condition"]: row.condition for run, row in rows_by_run if "condition" in run.job}
+    effects = design.effects(ordered, factors)
     result = ReportResult(
         title=(sweep.name if sweep else f"{plural(len(all_runs), 'run')} compared"),
         metric=metric,
@@ -87,15 +91,16 @@ def analyse(
         baseline=chosen.name,
         verdict=overall_verdict(ordered, chosen.name, metric, margin),
         banner=design.banner(ordered, margin, metric),
-        method=design.method(ordered, chosen, test, margin, metric),
-        noise=design.noise(ordered, chosen, margin),
-        warnings=[*warnings, *design.warnings(ordered, test)],
+        method=design.method(ordered, chosen, test, margin, metric, average),
+        noise=design.noise(ordered, chosen, margin, metric),
+        warnings=[*warnings, *design.warnings(ordered, test), *design.interaction_warnings(effects, margin)],
         conditions=ordered,
         runs=sorted(
             all_runs, key=lambda run: (bool(run.apart), run.condition, run.seed if run.seed is not None else -1)
         ),
         factors=factors,
-        effects=design.effects(ordered, factors),
+        effects=effects,
+        pairs=compare_pairs([_outcomes(c) for c in ordered], test),
         tuning=tuning_curves(record, names, chosen.name),
         documents=document_rows(ordered, chosen),
         speed_up_note="" if len(by_length) > 1 else design.NO_SPEED_UP,

@@ -2,7 +2,8 @@
 
 1. Any diverged run: Wilcoxon's signed ranks with a diverged run as the worst, Holm over the comparisons.
 2. A complete grid whose paired differences spread alike: the block model with Dunnett.
-3. Otherwise: paired t for each condition, Holm for p and Bonferroni for the intervals.
+3. Otherwise: paired t for each condition, Holm for p and Bonferroni for the intervals. A condition that shares fewer
+   than two seeds with the baseline is compared by Welch's t for independent runs.
 """
 
 import math
@@ -27,10 +28,12 @@ from gpt2lab.statistics.paired import (
     sign_flip_test,
     signed_rank_test,
     tost,
+    welch_difference,
 )
 
 ALPHA = 0.05
 SIGNED_RANKS, DUNNETT, HOLM = "signed ranks, Holm", "Dunnett on the block model", "paired t, Holm"
+WELCH = "Welch's t, Holm"
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,8 @@ class _Draft:
     finished: list[int]
     difference: MeanDifference | None
     p: float | None
+    independent: tuple[int, int] | None = None
+    """runs of both conditions where too few seeds are shared, so that they are not paired"""
 
 
 def compare_all(
@@ -89,8 +94,11 @@ def _draft(variant: Outcomes, baseline: Outcomes, grid_CS: Array | None, test: s
     y_S, baseline_S = variant.at(seeds), baseline.at(seeds)
     finite_S = np.isfinite(y_S) & np.isfinite(baseline_S)
     finished = [seed for seed, finite in zip(seeds, finite_S, strict=True) if finite]
-    difference = None
-    if len(finished) > 1:
+    difference, independent = None, None
+    if test == HOLM and len(finished) < 2 <= min(len(variant.by_seed), len(baseline.by_seed)):
+        ours, theirs = variant.at(sorted(variant.by_seed)), baseline.at(sorted(baseline.by_seed))
+        difference, independent = welch_difference(ours, theirs), (len(ours), len(theirs))
+    elif len(finished) > 1:
         if grid_CS is not None:
             difference = fit_blocks(grid_CS).difference(y_S, baseline_S)
         else:
@@ -100,7 +108,7 @@ def _draft(variant: Outcomes, baseline: Outcomes, grid_CS: Array | None, test: s
         p = signed_rank_test(d_S) if len(seeds) > 1 else None
     else:
         p = difference.p if difference else None
-    return _Draft(seeds, y_S, baseline_S, finished, difference, p)
+    return _Draft(seeds, y_S, baseline_S, finished, difference, p, independent)
 
 
 def _finish(
@@ -118,6 +126,8 @@ def _finish(
         equivalence = difference.interval(float(stats.t.ppf(0.95, difference.df)))
         detectable = detectable_difference(difference.error, difference.df, critical)
     mean = float((y_S - baseline_S).mean()) if len(y_S) else None
+    if draft.independent and difference:
+        mean, test = difference.mean, WELCH
     verdict = _verdict(difference, p, d_S, test, margin, sign)
     lost, baseline_lost = (sum(not math.isfinite(v) for v in o.by_seed.values()) for o in (variant, baseline))
     return Comparison(
@@ -164,7 +174,7 @@ def _sentence(
     p: float | None, test: str, metric: str, margin: float, draft: _Draft,
 ) -> str:  # fmt: skip
     unit = UNITS.get(metric, metric)
-    if not draft.seeds:
+    if not draft.seeds and not draft.independent:
         return f"{name} and {baseline} have no seed in common, so nothing is said about their difference."
     if p is None:
         seeds = plural(len(draft.finished), "paired seed")
@@ -178,7 +188,10 @@ def _sentence(
             f"{name} {outcome} {baseline}, counting a diverged run as the worst (signed ranks, p = {p_text(p)}); "
             f"where both finished the difference is {signed(mean)} {unit}."
         )
-    size = f"{signed(mean)} {unit}, 95 % interval {interval_text(interval)}, {plural(len(draft.seeds), 'seed')}"
+    runs = plural(len(draft.seeds), "seed")
+    if draft.independent:
+        runs = "{} and {} runs, not paired".format(*draft.independent)
+    size = f"{signed(mean)} {unit}, 95 % interval {interval_text(interval)}, {runs}"
     if verdict == "equivalent":
         real = " The difference is real and smaller than the margin." if p < ALPHA else ""
         return f"{name} is equivalent to {baseline} within ±{margin:g} {unit} ({size}).{real}"

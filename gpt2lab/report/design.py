@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from gpt2lab.report.compare import DUNNETT, SIGNED_RANKS
+from gpt2lab.report.compare import ALPHA, DUNNETT, SIGNED_RANKS, WELCH
 from gpt2lab.report.results import Condition, EffectRow
-from gpt2lab.report.words import UNITS, number, plural
+from gpt2lab.report.words import UNITS, number, p_text, plural, signed
 from gpt2lab.statistics.blocks import factorial_effects
 from gpt2lab.statistics.multiple import bonferroni_critical, holm
 from gpt2lab.statistics.paired import seeds_needed, smallest_sign_flip_p
@@ -33,7 +33,12 @@ def banner(conditions: Sequence[Condition], margin: float, metric: str) -> str:
     worst = max((c.detectable for c in comparisons if c.detectable is not None), default=0.0)
     if worst <= margin:
         return ""
-    sd = max(c.sd for c in comparisons if c.sd is not None)
+    sd = max((c.sd for c in comparisons if c.sd is not None), default=None)
+    if sd is None:
+        return (
+            f"Under-powered: a true difference below {worst:.4f} {UNITS.get(metric, metric)} is missed more than one "
+            f"time in five, and the margin is {margin:g}. Runs with the baseline's seeds would be paired, which helps."
+        )
     needed = seeds_needed(sd, margin, len(comparisons))
     advice = (
         f"About {needed} seeds would detect the margin."
@@ -46,13 +51,16 @@ def banner(conditions: Sequence[Condition], margin: float, metric: str) -> str:
     )
 
 
-def method(conditions: Sequence[Condition], baseline: Condition, test: str, margin: float, metric: str) -> list[str]:
+def method(
+    conditions: Sequence[Condition], baseline: Condition, test: str, margin: float, metric: str, average: int = 1
+) -> list[str]:
     """Design and test in sentences."""
     compared = [c for c in conditions if c.comparison]
     unit = UNITS.get(metric, metric)
+    when = "at the end of training" if average == 1 else f"as the mean of each run's last {average} validations"
     lines = [
-        f"The baseline is {baseline.name}. The compared value is {metric} at the end of training ({unit}), at equal "
-        "tokens and on the same validation windows."
+        f"The baseline is {baseline.name}. The compared value is {metric} {when} ({unit}), at equal tokens and on the "
+        "same validation windows."
     ]
     if not compared:
         return lines
@@ -87,13 +95,19 @@ def method(conditions: Sequence[Condition], baseline: Condition, test: str, marg
     return lines
 
 
-def noise(conditions: Sequence[Condition], baseline: Condition, margin: float) -> list[str]:
+def noise(conditions: Sequence[Condition], baseline: Condition, margin: float, metric: str) -> list[str]:
     """The noise floor and what can be detected."""
     lines = []
     if baseline.sd is not None:
         lines.append(
             f"Noise floor: the baseline alone, over {len(baseline.values)} seeds, has a standard deviation of "
             f"{number(baseline.sd)}."
+        )
+    unigram, bigram = baseline.numbers.get("unigram_loss"), baseline.numbers.get("bigram_loss")
+    if metric == "val_loss" and unigram is not None and bigram is not None:
+        lines.append(
+            f"For scale: on these texts token frequencies alone score {number(unigram)} nats, a bigram model "
+            f"{number(bigram)}."
         )
     compared = [c for c in conditions if c.comparison and c.comparison.sd is not None]
     shown = compared if len(compared) <= MOST_SENTENCES else [max(compared, key=_spread)]
@@ -127,7 +141,8 @@ def warnings(conditions: Sequence[Condition], test: str) -> list[str]:
         if c is None:
             continue
         if not c.seeds:
-            found.append(f"{condition.name}: no seed in common with the baseline.")
+            how = "compared as independent runs, by Welch's t" if c.test == WELCH else "not compared"
+            found.append(f"{condition.name}: no seed in common with the baseline, {how}.")
         if c.fisher_p is not None:
             diverged, runs = condition.diverged, condition.diverged + len(condition.values)
             found.append(f"{condition.name}: {diverged} of {runs} runs diverged (Fisher's exact p = {c.fisher_p:.3f}).")
@@ -137,6 +152,16 @@ def warnings(conditions: Sequence[Condition], test: str) -> list[str]:
                 f"[{c.own_interval[0]:+.4f}, {c.own_interval[1]:+.4f}]."
             )
     return found
+
+
+def interaction_warnings(effects: Sequence[EffectRow], margin: float) -> list[str]:
+    """Interactions that forbid reading the main effects alone: found, and larger than the margin."""
+    large = [e for e in effects if e.is_interaction and e.p < ALPHA and abs(e.mean) > margin]
+    return [
+        f"Interaction {effect.name} ({signed(effect.mean)}, p = {p_text(effect.p)}): the effect of one factor depends "
+        "on the other, so read the conditions, not the main effects."
+        for effect in large
+    ]
 
 
 def _spread(condition: Condition) -> float:

@@ -9,9 +9,9 @@ from gpt2lab.report import html_svg, tables
 from gpt2lab.report.html_data import curve_data
 from gpt2lab.report.results import ReportResult
 from gpt2lab.report.tables import Cell, Table
-from gpt2lab.report.words import DOCUMENTS_NOTE, EFFECTS_NOTE, FOOTNOTE, TUNING_NOTE, plural
+from gpt2lab.report.words import DOCUMENTS_NOTE, EFFECTS_NOTE, FOOTNOTE, PAIRS_NOTE, TUNING_NOTE, plural
 
-TEXT_COLUMNS = ("verdict", "kind", "test", "status", "note", "90 % interval")
+TEXT_COLUMNS = ("verdict", "kind", "test", "minus", "status", "note", "90 % interval")
 PILLS = ("verdict", "status")
 
 
@@ -20,7 +20,7 @@ def as_html(report: ReportResult) -> str:
     body = "\n".join(
         part
         for part in (
-            _header(report), _comparison(report), _curves(report), _effects(report), _tuning(report),
+            _header(report), _comparison(report), _curves(report), _effects(report), _pairs(report), _tuning(report),
             _documents(report), _noise(report), _runs(report),
             f"<footer>gpt2lab {importlib.metadata.version('gpt2lab')}. Curves by uPlot 1.6.32 (MIT).</footer>",
         )
@@ -134,7 +134,8 @@ def _curves(report: ReportResult) -> str:
  class="plot"></div></figure>
 </div>
 <p class="note">The band reaches from the lowest to the highest seed. The scale starts after the first fifth of
- training; drag to zoom, double-click to return.</p>"""
+ training; drag to zoom, double-click to return. Time is that of
+ training steps, without validations and checkpoints.</p>"""
 
 
 def _effects(report: ReportResult) -> str:
@@ -143,6 +144,13 @@ def _effects(report: ReportResult) -> str:
         return ""
     table = _table(tables.effects_table(report))
     return f'<h2>Main effects and interactions</h2>{table}<p class="note">{EFFECTS_NOTE}</p>{heat}'
+
+
+def _pairs(report: ReportResult) -> str:
+    if not report.pairs:
+        return ""
+    note = escape(PAIRS_NOTE.format(test=report.pairs[0].test))
+    return f'<h2>All pairs</h2>{_table(tables.pairs_table(report))}<p class="note">{note}</p>'
 
 
 def _tuning(report: ReportResult) -> str:

@@ -15,7 +15,11 @@ ROW = 42
 
 def forest(report: ReportResult) -> str:
     """Differences of each seed as dots above their mean and simultaneous interval; the margin is shaded."""
-    rows = [(i, c, c.comparison) for i, c in enumerate(report.conditions) if c.comparison and c.comparison.seeds]
+    rows = [
+        (i, c, c.comparison)
+        for i, c in enumerate(report.conditions)
+        if c.comparison and (c.comparison.seeds or c.comparison.interval)
+    ]
     if not rows:
         return ""
     reach = [v for _, _, c in rows for v in (*c.differences, *(c.interval or ())) if math.isfinite(v)]

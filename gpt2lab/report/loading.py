@@ -28,6 +28,8 @@ class LoadedRun:
     environment: dict[str, Any]
     summary: dict[str, Any]
     curves: Curves
+    val_losses: list[float | None]
+    """every validation loss, in order; None for a non-finite one"""
     broken_lines: int
     problems: list[str]
     job: dict[str, Any]
@@ -81,7 +83,9 @@ def load_run(folder: Path, name: str, job: dict[str, Any]) -> LoadedRun:
     environment, other = read_object(folder / ENVIRONMENT)
     problems += [text for text in (problem, other) if text]
     lines, broken = read_metrics(folder / METRICS)
-    return LoadedRun(folder, name, config, environment, summary, curves_of(lines), broken, problems, job)
+    return LoadedRun(
+        folder, name, config, environment, summary, curves_of(lines), val_losses_of(lines), broken, problems, job
+    )
 
 
 def read_object(path: Path) -> tuple[dict[str, Any], str]:
@@ -145,6 +149,11 @@ def curves_of(lines: list[dict[str, Any]]) -> Curves:
     if len(val_LX) > POINTS:
         val_LX = val_LX[np.unique(np.linspace(0, len(val_LX) - 1, POINTS).round().astype(int))]
     return Curves(*train_LX.T, *val_LX.T)
+
+
+def val_losses_of(lines: list[dict[str, Any]]) -> list[float | None]:
+    """The validation losses of a run, in order."""
+    return [line["val_loss"] for line in lines if "val_loss" in line]
 
 
 def bin_means(rows: Array, bins: int = POINTS) -> Array:

@@ -47,7 +47,7 @@ def _open(height: float = 4.2) -> tuple[Figure, Any]:
 
 def plot_differences(report: ReportResult) -> Figure | None:
     """Paired differences of each seed as dots, their mean and simultaneous interval, and the margin as a band."""
-    compared = [c for c in report.conditions if c.comparison and c.comparison.seeds]
+    compared = [c for c in report.conditions if c.comparison and (c.comparison.seeds or c.comparison.interval)]
     if not compared:
         return None
     figure, axes = _open(1.6 + 0.55 * len(compared))

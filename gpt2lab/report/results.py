@@ -121,6 +121,21 @@ class EffectRow:
 
 
 @dataclass(frozen=True)
+class PairRow:
+    """Two of the conditions against each other."""
+
+    condition: str
+    other: str
+    mean: float
+    """condition - other"""
+    interval: Interval
+    """95 %, for all pairs together"""
+    p: float
+    """adjusted for all pairs"""
+    test: str
+
+
+@dataclass(frozen=True)
 class TuningCurve:
     """The tuning runs of one condition."""
 
@@ -168,6 +183,8 @@ class ReportResult:
     runs: list[Run]
     factors: dict[str, list[str]]
     effects: list[EffectRow] = field(default_factory=list)
+    pairs: list[PairRow] = field(default_factory=list)
+    """all pairs of conditions; empty for two conditions or more than ten"""
     tuning: list[TuningCurve] = field(default_factory=list)
     documents: list[DocumentRow] = field(default_factory=list)
     speed_up_note: str = ""

@@ -12,13 +12,16 @@ from gpt2lab.report.results import Run
 from gpt2lab.report.words import plural
 
 
-def build_runs(loaded: Sequence[LoadedRun], levels: Sequence[dict[str, str]], metric: str) -> list[Run]:
+def build_runs(
+    loaded: Sequence[LoadedRun], levels: Sequence[dict[str, str]], metric: str, average: int = 1
+) -> list[Run]:
     """Decide for every run whether it diverged, and read the compared metric and the sizes.
 
     Args:
         loaded: files of each run.
         levels: factor -> value, for each run.
         metric: the compared number of ``summary.json``.
+        average: validations at the end of a run whose mean stands for ``val_loss``.
     """
     above_unigram = [
         is_finite(run.summary.get("val_loss")) and run.summary["val_loss"] > run.summary.get("unigram_loss", math.inf)
@@ -28,10 +31,14 @@ def build_runs(loaded: Sequence[LoadedRun], levels: Sequence[dict[str, str]], me
     rule_holds = sum(above_unigram) <= len(loaded) / 2
     rows = []
     for run, own, above in zip(loaded, levels, above_unigram, strict=True):
-        value = run.summary.get(metric)
+        value, problems = run.summary.get(metric), list(run.problems)
+        if average > 1 and is_finite(value):
+            value = _mean_of_last(run.val_losses, average)
+            if value is None:
+                problems.append(f"fewer than average={average} finite validations")
         status = str(run.summary.get("status") or run.job.get("status") or "unknown")
         completed = status == "completed"
-        lost = completed and metric in run.summary and not is_finite(value)
+        lost = completed and metric in run.summary and not is_finite(run.summary[metric])
         reason = f"{status} {run.job.get('error')}".lower()
         stopped = status.startswith("failed") and ("diverg" in reason or "non-finite" in reason)
         diverged = lost or stopped or (completed and above and rule_holds)
@@ -49,10 +56,16 @@ def build_runs(loaded: Sequence[LoadedRun], levels: Sequence[dict[str, str]], me
                 numbers=_numbers(run),
                 curves=run.curves,
                 broken_lines=run.broken_lines,
-                error=str(run.job.get("error") or "") or "; ".join(run.problems),
+                error=str(run.job.get("error") or "") or "; ".join(problems),
             )
         )
     return rows
+
+
+def _mean_of_last(losses: Sequence[float | None], count: int) -> float | None:
+    """Mean of the last ``count`` losses; None where one of them is missing or non-finite."""
+    last = [loss for loss in losses[-count:] if is_finite(loss) and loss is not None]
+    return math.fsum(last) / count if len(last) == count else None
 
 
 def _seed(run: LoadedRun) -> int | None:
@@ -65,7 +78,9 @@ def _seed(run: LoadedRun) -> int | None:
 
 def _numbers(run: LoadedRun) -> dict[str, float | None]:
     flat, summary = flatten(run.config), run.summary
-    names = ("parameters", "tokens_per_second", "wall_seconds", "peak_memory_bytes")
+    names = (
+        "parameters", "tokens_per_second", "wall_seconds", "peak_memory_bytes", "unigram_loss", "bigram_loss",
+    )  # fmt: skip
     numbers: dict[str, float | None] = {
         name: float(summary[name]) if is_finite(summary.get(name)) else None for name in names
     }

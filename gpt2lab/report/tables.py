@@ -108,6 +108,21 @@ def effects_table(report: ReportResult) -> Table:
     return Table(["effect", "kind", "mean", "95 % interval", "p (Holm)"], rows)
 
 
+def pairs_table(report: ReportResult) -> Table:
+    """Every condition against every other."""
+    rows = [
+        [
+            Cell(pair.condition, pair.condition),
+            Cell(pair.other, pair.other),
+            Cell(signed(pair.mean), pair.mean),
+            Cell(interval_text(pair.interval), pair.interval[0]),
+            Cell(p_text(pair.p), pair.p),
+        ]
+        for pair in report.pairs
+    ]
+    return Table(["condition", "minus", "difference", "95 % interval", "p"], rows)
+
+
 def tuning_table(report: ReportResult) -> Table:
     """Chosen values, and the metric at the condition's own and at the baseline's value."""
     rows = []

@@ -13,6 +13,10 @@ EFFECTS_NOTE = (
     "A main effect is averaged over the other factors. An interaction is how much one effect changes with the other "
     "factor; where it is large, read the conditions, not the main effects."
 )
+PAIRS_NOTE = (
+    "p and intervals hold for all pairs together ({test}). This is a family of its own, for studies without a "
+    "baseline: decide before the runs whether it or the comparison with the baseline counts."
+)
 TUNING_NOTE = "Tuning seeds are not among the comparison seeds. Each condition had the same values and seeds."
 DOCUMENTS_NOTE = (
     "Intervals over documents show how much these trained models could differ on other texts. Intervals over seeds, "

@@ -50,6 +50,17 @@ def paired_difference(d_S: Array) -> MeanDifference:
     return MeanDifference(float(d_S.mean()), float(d_S.std(ddof=1) / math.sqrt(len(d_S))), len(d_S) - 1)
 
 
+def welch_difference(y_S: Array, baseline_S: Array) -> MeanDifference:
+    """Difference of the means of independent runs, whose spreads may differ (Welch 1947), at least two of each.
+
+    error^2 = var(y) / S + var(b) / S', degrees of freedom by Satterthwaite (1946).
+    """
+    own, other = y_S.var(ddof=1) / len(y_S), baseline_S.var(ddof=1) / len(baseline_S)
+    scale = own**2 / (len(y_S) - 1) + other**2 / (len(baseline_S) - 1)
+    df = float((own + other) ** 2 / scale) if scale else float(len(y_S) + len(baseline_S) - 2)
+    return MeanDifference(float(y_S.mean() - baseline_S.mean()), math.sqrt(own + other), df)
+
+
 def pairing_correlation(y_S: Array, baseline_S: Array) -> float:
     """Pearson's r over seeds; NaN for fewer than three seeds or a constant."""
     if len(y_S) < 3 or not y_S.std() or not baseline_S.std():

@@ -7,10 +7,12 @@ import shutil
 import numpy as np
 import pytest
 import yaml
+from scipy import stats
 
 from gpt2lab.config import ReportJob, UserError
 from gpt2lab.report.analysis import analyse
-from gpt2lab.report.compare import DUNNETT, HOLM, SIGNED_RANKS
+from gpt2lab.report.compare import DUNNETT, HOLM, SIGNED_RANKS, WELCH
+from gpt2lab.report.html import as_html
 from gpt2lab.report.text_formats import as_csv, as_latex, as_markdown
 from gpt2lab.report.words import speed_up_text
 from tests.unit.report.synthetic import (
@@ -64,6 +66,68 @@ def test_undecided_is_never_called_equal(tmp_path):
 def test_study_without_any_answer_says_so_first(tmp_path):
     report = analyse(write_sweep(tmp_path / "s", seeds=4, noise=0.3, block=0.01, effects={"rope": 0.0}, seed=1))
     assert report.verdict.startswith("Undecided: this study cannot tell any of the 3 other conditions")
+
+
+def test_runs_without_a_common_seed_are_compared_as_independent_ones(tmp_path):
+    values = {"learned": [3.0, 3.02, 2.99, 3.01], "rope": [2.9, 2.91, 2.93]}
+    runs = [
+        write_run(tmp_path / f"{positions}{n}", 10 * len(positions) + n, loss, positions)
+        for positions, losses in values.items()
+        for n, loss in enumerate(losses)
+    ]
+    report = analyse(runs=list(map(str, runs)))
+    comparison = report.conditions[1].comparison
+    expected = stats.ttest_ind(values["rope"], values["learned"], equal_var=False)
+    assert comparison.test == WELCH
+    assert (comparison.mean, comparison.p) == pytest.approx((2.74 / 3 + 2 - 3.005, expected.pvalue))
+    bounds = expected.confidence_interval()
+    assert comparison.interval == pytest.approx((bounds.low, bounds.high))
+    assert comparison.verdict == "better"
+    assert "3 and 4 runs, not paired" in report.verdict
+    assert any("compared as independent runs, by Welch's t" in warning for warning in report.warnings)
+    assert "Welch's t" in as_markdown(report, [])
+    assert as_html(report)
+
+
+def test_all_pairs_are_those_of_tukey_on_the_block_model(tmp_path):
+    report = analyse(write_sweep(tmp_path / "s", noise=0.01))
+    names = [condition.name for condition in report.conditions]
+    y_CS = np.array([[c.values[s] for s in range(5)] for c in report.conditions])
+    # scipy's Tukey works on independent groups: fit the blocks by hand and use its distribution
+    residual = y_CS - y_CS.mean(1, keepdims=True) - y_CS.mean(0) + y_CS.mean()
+    error = math.sqrt((residual**2).sum() / 12 / 5)
+    assert len(report.pairs) == 6
+    for pair in report.pairs:
+        difference = np.diff(y_CS[[names.index(pair.other), names.index(pair.condition)]].mean(1))[0]
+        assert pair.mean == pytest.approx(difference)
+        assert pair.p == pytest.approx(stats.studentized_range.sf(abs(difference) / error, 4, 12), abs=1e-9)
+        half = stats.studentized_range.ppf(0.95, 4, 12) * error
+        assert pair.interval == pytest.approx((difference - half, difference + half))
+    assert "## All pairs" in as_markdown(report, [])
+    assert not analyse(write_sweep(tmp_path / "two", norms=("layernorm",))).pairs
+
+
+def test_an_interaction_above_the_margin_is_a_warning(tmp_path):
+    folder = write_sweep(tmp_path / "s")
+    assert not [warning for warning in analyse(folder).warnings if "Interaction" in warning]
+    for seed in range(5):
+        run = of(folder, "rope", seed, "rmsnorm")
+        change_summary(run, val_loss=json.loads((run / "summary.json").read_text())["val_loss"] + 0.08)
+    (warning,) = [warning for warning in analyse(folder).warnings if "Interaction" in warning]
+    assert "read the conditions, not the main effects" in warning
+
+
+def test_average_takes_the_last_validations(tmp_path):
+    folder = write_sweep(tmp_path / "s", norms=("layernorm",))
+    report = analyse(folder, average=3)
+    lines = [json.loads(line) for line in (of(folder, "rope", 2) / "metrics.jsonl").read_text().splitlines()]
+    last = [line["val_loss"] for line in lines if "val_loss" in line][-3:]
+    assert conditions_of(report)[ROPE].values[2] == pytest.approx(sum(last) / 3)
+    assert any("as the mean of each run's last 3 validations" in line for line in report.method)
+    report = analyse(folder, average=11)
+    assert any("fewer than average=11 finite validations" in warning for warning in report.warnings)
+    with pytest.raises(UserError, match="average=3 and metric=val_perplexity: only val_loss"):
+        ReportJob(sweep="s", average=3, metric="val_perplexity")
 
 
 def test_named_baseline_by_its_name_or_its_values(tmp_path):

@@ -22,6 +22,7 @@ from gpt2lab.statistics.paired import (
     signed_rank_test,
     smallest_sign_flip_p,
     tost,
+    welch_difference,
 )
 
 
@@ -33,6 +34,17 @@ def test_paired_difference_is_the_paired_t_test_of_scipy():
     assert (ours.t, ours.p) == pytest.approx((expected.statistic, expected.pvalue))
     bounds = expected.confidence_interval()
     assert ours.interval(stats.t.ppf(0.975, 5)) == pytest.approx((bounds.low, bounds.high))
+
+
+def test_welch_difference_is_that_of_scipy():
+    rng = np.random.default_rng(1)
+    y, baseline = rng.normal(3, 0.1, 6), rng.normal(3.1, 0.02, 4)
+    expected = stats.ttest_ind(y, baseline, equal_var=False)
+    ours = welch_difference(y, baseline)
+    assert (ours.t, ours.df, ours.p) == pytest.approx((expected.statistic, expected.df, expected.pvalue))
+    bounds = expected.confidence_interval()
+    assert ours.interval(stats.t.ppf(0.975, ours.df)) == pytest.approx((bounds.low, bounds.high))
+    assert welch_difference(np.full(3, 1.0), np.full(2, 2.0)).p == 0
 
 
 def test_equal_differences_are_certain():
