@@ -12,10 +12,10 @@ from lm_eval.api.model import LM
 from lm_eval.api.registry import register_model
 from lm_eval.utils import setup_logging, simple_parse_args_string
 
-from gpt2lab.commands.evaluation import open_evaluation_runtime
+from gpt2lab.commands.evaluation import open_for_evaluation
 from gpt2lab.config import EvalJob, RuntimeConfig, UserError
 from gpt2lab.evaluation.tasks.lm_eval import HarnessModel
-from gpt2lab.evaluation.text_model import open_text_model
+from gpt2lab.runtime import open_runtime
 
 BATCH_SIZE = 16
 """where --batch_size is left out or auto"""
@@ -40,7 +40,7 @@ class CommandModel(HarnessModel):
         device = arg_dict.get("device", options.get("device", "auto"))
         job = EvalJob(runtime=RuntimeConfig(device=device, precision=arg_dict.get("precision", "auto")))
         batch_size = str(options.get("batch_size", BATCH_SIZE))
-        loaded = open_text_model(arg_dict.get("checkpoint"), open_evaluation_runtime(job))
+        loaded = open_for_evaluation(arg_dict.get("checkpoint"), job, open_runtime(job.runtime))
         return cls(loaded, int(batch_size) if batch_size.isdigit() else BATCH_SIZE)
 
 

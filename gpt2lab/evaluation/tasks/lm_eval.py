@@ -14,13 +14,15 @@ from collections.abc import Sequence
 from typing import Any
 
 from gpt2lab.config import SamplingConfig, TasksConfig, UserError, one_line
-from gpt2lab.evaluation.results import PartResult, TableRow
+from gpt2lab.evaluation.results import PartResult, TableRow, as_json_lines
 from gpt2lab.evaluation.tasks.likelihoods import EncodedRequest, Request, score_encoded, score_requests
 from gpt2lab.evaluation.text_model import TextModel
 from gpt2lab.evaluation.windows import sliding_windows
 from gpt2lab.generation import generate_stream
 from gpt2lab.statistics.intervals import Z95
 
+QUESTIONS_FILE = "questions.jsonl"
+"""scores of each question, beside eval.json"""
 MAX_NEW_TOKENS = 256
 """where a task does not say; lm_eval's own default"""
 STOP_WINDOW = 32
@@ -149,7 +151,7 @@ def run_lm_eval(loaded: TextModel, settings: TasksConfig) -> PartResult:
         tasks=settings.lm_eval,
         task_manager=manager,
         limit=settings.limit,
-        log_samples=False,
+        log_samples=True,
         bootstrap_iters=BOOTSTRAP,
     )
     metrics: dict[str, Any] = {"lm_eval": importlib.metadata.version("lm_eval")}
@@ -163,7 +165,12 @@ def run_lm_eval(loaded: TextModel, settings: TasksConfig) -> PartResult:
                 rows.append(
                     TableRow(f"{task} {figure}", value, None if spread is None else (value - spread, value + spread))
                 )
-    return PartResult("lm-evaluation-harness", metrics, rows)
+    lines = [
+        {"task": task, "question": sample["doc_id"], **{name: sample[name] for name in sample["metrics"]}}
+        for task, samples in results["samples"].items()
+        for sample in samples
+    ]
+    return PartResult("lm-evaluation-harness", metrics, rows, files={QUESTIONS_FILE: as_json_lines(lines)})
 
 
 def _plain(key: str) -> str:
