@@ -87,14 +87,15 @@ class CheckpointManager:
         return {name: part.state_dict() for name, part in self.parts.items()}
 
     def _folder_of(self, step: int) -> Path:
-        return self.folder / f"step_{step:08d}"
+        return self.folder / _folder_name(step)
 
     def _write(self, step: int, states: dict[str, dict[str, Any]], *, best: bool) -> None:
         final = self._folder_of(step)
         temporary = final.with_suffix(".tmp")
         self.folder.mkdir(parents=True, exist_ok=True)
         for leftover in self.folder.glob("step_*.tmp"):  # of a process that was killed while it wrote
-            shutil.rmtree(leftover)
+            if _step_of(leftover.stem) is not None and not leftover.is_symlink():
+                shutil.rmtree(leftover)
         needed = sum(map(_tensor_bytes, states.values()))
         try:
             temporary.mkdir()
@@ -111,6 +112,8 @@ class CheckpointManager:
             }
             _write_synced(temporary / MANIFEST, (json.dumps(manifest, indent=2) + "\n").encode())
             # a step saved again (after a resume that started before it) replaces its folder
+            if final.is_symlink():
+                final.unlink()  # what it leads to is the user's
             shutil.rmtree(final, ignore_errors=True)
             temporary.rename(final)
         except (
@@ -148,7 +151,8 @@ class CheckpointManager:
 
     def _prune(self) -> None:
         pinned = {(self.folder / link).resolve() for link in ("last", "best")}
-        for old in list_checkpoints(self.folder)[self.keep :]:
+        own = [checkpoint for checkpoint in list_checkpoints(self.folder) if not checkpoint.is_symlink()]
+        for old in own[self.keep :]:
             if old.resolve() not in pinned:
                 shutil.rmtree(old)
 
@@ -183,8 +187,23 @@ class BackgroundCheckpoints(CheckpointManager):
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
-    """Return the checkpoint folders under ``folder``, newest first, complete or not."""
-    return sorted((path for path in folder.glob("step_*") if path.suffix != ".tmp"), reverse=True)
+    """Return the checkpoint folders under ``folder``, newest first, complete or not.
+
+    A copy under another name, such as step_00000004_keep, is the user's.
+    """
+    steps = {path: _step_of(path.name) for path in folder.glob("step_*") if path.is_dir()}
+    ours = {path: step for path, step in steps.items() if step is not None}
+    return sorted(ours, key=ours.__getitem__, reverse=True)
+
+
+def _step_of(name: str) -> int | None:
+    """The step of a checkpoint folder's name; None if the name is not one of ours."""
+    digits = name.removeprefix("step_")
+    return int(digits) if digits.isdecimal() and name == _folder_name(int(digits)) else None
+
+
+def _folder_name(step: int) -> str:
+    return f"step_{step:08d}"
 
 
 def newest_complete(folder: Path) -> Path | None:

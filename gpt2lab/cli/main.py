@@ -69,7 +69,8 @@ def run_command(name: str) -> NoReturn:
         print_own_error(one_line(error))
         status = USER_ERROR_STATUS
     except RankFailedError as error:
-        print_error(str(error))
+        if str(error):
+            print_error(str(error))
         status = error.status
     except StoppedError as error:
         print_error(str(error))

@@ -1,6 +1,7 @@
 """What a user is told about a wrong value, and the checks that tell it."""
 
 import difflib
+import signal
 import typing
 from typing import TypeVar
 
@@ -9,6 +10,16 @@ Choice = TypeVar("Choice")
 
 class UserError(ValueError):
     """A mistake the user can mend: the message is one line with the value, what was expected and what to type."""
+
+
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
+"""ask a run to save and end: kill, Ctrl-C, SLURM's warning, a closed terminal"""
+
+
+def stop_signals() -> list[signal.Signals]:
+    """``STOP_SIGNALS`` without SIGHUP where it is ignored, as under nohup."""
+    ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    return [number for number in STOP_SIGNALS if not (ignored and number == signal.SIGHUP)]
 
 
 class StoppedError(Exception):

@@ -99,7 +99,7 @@ class Trainer:
         """Train from ``state.step`` to ``total_steps``; open and close the run's metrics, loggers and summary.
 
         Raises:
-            StoppedError: a process received SIGTERM, SIGINT or SIGUSR1; the state is saved.
+            StoppedError: a process received SIGTERM, SIGINT, SIGUSR1 or SIGHUP; the state is saved.
             UserError: the loss or gradient was non-finite too often in a row; the weights are those of the last good
                 step.
         """

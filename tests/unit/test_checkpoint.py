@@ -3,6 +3,7 @@
 import errno
 import json
 import logging
+import shutil
 import threading
 from types import SimpleNamespace
 
@@ -14,6 +15,7 @@ from gpt2lab.checkpoint import (
     BackgroundCheckpoints,
     CheckpointManager,
     IncompleteCheckpointError,
+    list_checkpoints,
     newest_complete,
     verify_checkpoint,
 )
@@ -144,6 +146,24 @@ def test_the_newest_and_the_best_are_kept(tmp_path):
     assert sorted(path.name for path in tmp_path.glob("step_*")) == ["step_00000002", "step_00000005", "step_00000006"]
     assert (tmp_path / "best").resolve().name == "step_00000002"
     assert (tmp_path / "last").resolve().name == "step_00000006"
+
+
+def test_what_has_another_name_or_is_a_link_is_the_users(tmp_path):
+    """Copies are neither listed nor pruned, take no one's slot, and what a link leads to stays."""
+    folder, elsewhere = tmp_path / "checkpoints", tmp_path / "elsewhere"
+    saved = manager(folder, keep=1)
+    shutil.copytree(saved.save(1, best=False), folder / "step_00000001_keep")
+    (folder / "step_notes.txt").write_text("good ones")
+    (folder / "step_1").mkdir()
+    saved.save(2, best=False).rename(elsewhere)
+    (folder / "step_00000002").symlink_to(elsewhere)
+    assert [path.name for path in list_checkpoints(folder)] == ["step_00000002", "step_00000001"]
+    saved.save(3, best=False)
+    saved.save(2, best=False)
+    assert (folder / "step_00000001_keep" / "model.safetensors").exists()
+    assert (folder / "step_notes.txt").exists()
+    verify_checkpoint(elsewhere)
+    assert not (folder / "step_00000002").is_symlink()
 
 
 def test_writing_in_the_background_keeps_the_state_of_its_step(tmp_path, monkeypatch):
