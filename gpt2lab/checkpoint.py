@@ -8,9 +8,11 @@ which holds tensors and plain values only, so that ``torch.load(weights_only=Tru
 """
 
 import errno
+import hashlib
 import json
 import logging
 import os
+import pickle
 import shutil
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -24,10 +26,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from gpt2lab.config import UserError, one_line
-from gpt2lab.files import file_sha256, sync, sync_folder
+from gpt2lab.files import apply_umask, file_sha256, parse_json, sync, sync_folder
 
 FORMAT_VERSION = 1
 MANIFEST = "checkpoint.json"
+SELF_HASH = "sha256"
+"""key of the hash over all other values of ``MANIFEST``; older checkpoints have none"""
 
 log = logging.getLogger(__name__)
 
@@ -110,6 +114,7 @@ class CheckpointManager:
                 "files": {path.name: {"bytes": path.stat().st_size, "sha256": file_sha256(path)} for path in files},
                 **self.description,
             }
+            manifest[SELF_HASH] = _manifest_hash(manifest)
             _write_synced(temporary / MANIFEST, (json.dumps(manifest, indent=2) + "\n").encode())
             # a step saved again (after a resume that started before it) replaces its folder
             if final.is_symlink():
@@ -248,13 +253,30 @@ def read_manifest(checkpoint: Path) -> dict[str, Any]:
     if not path.is_file():
         raise IncompleteCheckpointError(f"{checkpoint} is not a complete checkpoint: it has no {MANIFEST}")
     try:
-        manifest: dict[str, Any] = json.loads(path.read_text())
-        version, _ = int(manifest["format_version"]), dict(manifest["files"])
+        manifest = parse_json(path.read_bytes(), path)
+        version = int(manifest["format_version"])
+        if SELF_HASH in manifest and manifest[SELF_HASH] != _manifest_hash(manifest):
+            raise ValueError("its SHA-256 is not the one written")
+        _check_manifest(manifest)
     except (ValueError, KeyError, TypeError) as error:
-        raise IncompleteCheckpointError(f"{path} cannot be read: {one_line(error)}") from error
+        raise IncompleteCheckpointError(f"{path}: damaged: {one_line(error)}") from error
     if version > FORMAT_VERSION:
         raise IncompleteCheckpointError(f"{path} has format {version}, newer than {FORMAT_VERSION}: update gpt2lab")
     return manifest
+
+
+def _manifest_hash(manifest: dict[str, Any]) -> str:
+    others = {key: value for key, value in manifest.items() if key != SELF_HASH}
+    return hashlib.sha256(json.dumps(others, sort_keys=True).encode()).hexdigest()
+
+
+def _check_manifest(manifest: dict[str, Any]) -> None:
+    """Raise ``ValueError``, ``KeyError`` or ``TypeError`` unless the step and the files are as they are written."""
+    if not isinstance(manifest["step"], int):
+        raise TypeError("its step is no whole number")
+    for name, file in dict(manifest["files"]).items():
+        if Path(name).name != name or not isinstance(file["bytes"], int) or not isinstance(file["sha256"], str):
+            raise ValueError(f"its entry of {name} is not one of a file beside it")
 
 
 def read_part(checkpoint: Path, manifest: dict[str, Any], name: str) -> dict[str, Any]:
@@ -269,7 +291,7 @@ def read_part(checkpoint: Path, manifest: dict[str, Any], name: str) -> dict[str
         if f"{name}.pt" in manifest["files"]:
             state: dict[str, Any] = torch.load(checkpoint / f"{name}.pt", map_location="cpu", weights_only=True)
             return state
-    except (SafetensorError, RuntimeError, EOFError) as error:
+    except (SafetensorError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError, KeyError) as error:
         raise IncompleteCheckpointError(f"{checkpoint}: {name} cannot be read: {one_line(error)}") from error
     raise UserError(f"{checkpoint} holds {', '.join(manifest['files'])}: no {name} to load")
 
@@ -302,6 +324,7 @@ def _write_part(folder: Path, name: str, state: dict[str, Any]) -> Path:
     if all(isinstance(value, Tensor) for value in state.values()):
         path = folder / f"{name}.safetensors"
         save_file({key: value.detach().cpu().contiguous() for key, value in state.items()}, path)
+        apply_umask(path)
     else:
         path = folder / f"{name}.pt"
         torch.save(state, path)

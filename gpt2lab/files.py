@@ -1,6 +1,5 @@
 """Files: hashes, writes that are on the disk when they return, and JSON from outside."""
 
-import errno
 import hashlib
 import json
 import os
@@ -12,7 +11,8 @@ from typing import IO, Any
 
 from gpt2lab.config import UserError, one_line
 
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+UMASK = os.umask(0o077)
+os.umask(UMASK)
 
 
 def file_sha256(path: Path) -> str:
@@ -77,14 +77,12 @@ def append_text(path: Path, content: str) -> None:
         raise not_written(path, len(content), error) from error
 
 
-def not_written(path: Path, needed: int, error: OSError) -> UserError:
+def not_written(path: Path, needed: int, error: Exception) -> UserError:
     """The error line for a file that could not be written."""
-    reason = error.strerror or str(error)
-    if error.errno not in NO_ROOM:
-        return UserError(f"{path}: not written ({reason}); expected a place where files can be written")
+    reason = getattr(error, "strerror", None) or one_line(error)
     return UserError(
-        f"{path}: not written ({reason}); it needs {needed:,} bytes, the disk has {free_bytes(path):,} free: "
-        "make room and type the command again"
+        f"{path}: not written ({reason}); it needs {needed:,} bytes, the disk has {free_bytes(path):,} free; expected "
+        "a place that can be written; make room and type the command again"
     )
 
 
@@ -103,6 +101,11 @@ def check_writable(path: Path, key: str) -> None:
             pass
     except OSError as error:
         raise UserError(f"{key}={path}: nothing can be written there ({error.strerror}); try another {key}") from error
+
+
+def apply_umask(path: Path) -> None:
+    """Give a file the permissions of any new file; safetensors makes its files readable by their owner only."""
+    path.chmod(0o666 & ~UMASK)
 
 
 def _existing(path: Path) -> Path:
