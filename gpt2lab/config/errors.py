@@ -7,6 +7,9 @@ from typing import TypeVar
 
 Choice = TypeVar("Choice")
 
+MOST_PROCESSES = 1024
+"""that are started on one machine"""
+
 
 class UserError(ValueError):
     """A mistake the user can mend: the message is one line with the value, what was expected and what to type."""

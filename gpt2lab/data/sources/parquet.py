@@ -89,7 +89,7 @@ class RowReader:
             if not self._values:
                 try:
                     self._values = next(self._batches).column(0).to_pylist()
-                except (OSError, ValueError) as error:  # pyarrow raises both for damaged data
+                except Exception as error:  # pyarrow raises many kinds for damaged data
                     first = max(begin, self.row)
                     where = f"{self.path}: the data is damaged from row {first} on ({one_line(error)})"
                     self.row = sys.maxsize  # the next chunk needs a new reader
@@ -138,6 +138,5 @@ def open_parquet(path: Path) -> Any:
         raise UserError(f"{path}: the package pyarrow is not installed: type pip install pyarrow") from None
     try:
         return pyarrow.parquet.ParquetFile(path)
-    except pyarrow.ArrowInvalid as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"{path}: expected a Parquet file ({reason}): fetch or write it again") from None
+    except Exception as error:  # pyarrow raises many kinds for damaged data
+        raise UserError(f"{path}: expected a Parquet file ({one_line(error)}): fetch or write it again") from None
