@@ -28,7 +28,7 @@ def sample(job: SampleJob, *, command: Sequence[str] | None = None) -> list[Cont
     Raises:
         UserError: there is no such model or prompt file.
     """
-    show = choose(FORMATS, job.format, "format")
+    show = choose(OUTPUT_FORMATS, job.format, "format")
     prompt = read_prompt(job)
     runtime = open_runtime(job.runtime)
     loaded = open_model(job.checkpoint, runtime.device)
@@ -110,4 +110,4 @@ def show_json(number: int, prompt: str, continuation: Continuation) -> None:
     print(json.dumps(values, ensure_ascii=False), flush=True)
 
 
-FORMATS: dict[str, Callable[[int, str, Continuation], None]] = {"text": show_text, "jsonl": show_json}
+OUTPUT_FORMATS: dict[str, Callable[[int, str, Continuation], None]] = {"text": show_text, "jsonl": show_json}

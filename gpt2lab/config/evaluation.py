@@ -12,10 +12,10 @@ class CorpusConfig:
 
     name: str = "validation_split"
     """for messages and eval.json"""
-    form: str = "validation_split"
+    format: str = "validation_split"
     """how it is read: validation_split | text | lines | wikitext | documents"""
     file: str | None = None
-    """a file here, of the same form as the Hub's data; null: the Hub"""
+    """a file here, in the same format as the Hub's data; null: the Hub"""
     hub_path: str | None = None
     """ORG/NAME; null: it is on no Hub that can be read, and has to be given as a file"""
     hub_subset: str | None = None

@@ -27,9 +27,9 @@ _WIKITEXT: dict[tuple[str, str, int | None], dict[str, Published]] = {
     (_SMALL, "lm_eval", None): {"word_perplexity": (37.37, HF_13761), "bits_per_byte": (0.9769, LM_EVAL_LOG)},
     (_XL, "lm_eval", None): {"word_perplexity": (17.48, NEO_README)},
 }
-PERPLEXITIES: dict[tuple[str, str, str, int | None], dict[str, Published]] = {
-    (model, corpus, protocol, stride): figures
-    for (model, protocol, stride), figures in _WIKITEXT.items()
+PUBLISHED_PERPLEXITIES: dict[tuple[str, str, str, int | None], dict[str, Published]] = {
+    (model, corpus, protocol, stride): values
+    for (model, protocol, stride), values in _WIKITEXT.items()
     for corpus in ("wikitext2", "wikitext103")  # they have the same test text
 }
 """by model, corpus, protocol and stride"""
@@ -41,14 +41,14 @@ _PAPER_COLUMNS = {
     "wikitext2": ("word_perplexity", (29.41, 22.76, 19.93, 18.34)),
     "wikitext103": ("word_perplexity", (37.50, 26.37, 22.05, 17.48)),
 }
-PERPLEXITIES |= {
-    (model, corpus, "gpt2_paper", 32): {figure: (value, PAPER)}
-    for corpus, (figure, values) in _PAPER_COLUMNS.items()
+PUBLISHED_PERPLEXITIES |= {
+    (model, corpus, "gpt2_paper", 32): {metric: (value, PAPER)}
+    for corpus, (metric, values) in _PAPER_COLUMNS.items()
     for model, value in zip((_SMALL, _MEDIUM, _LARGE, _XL), values, strict=True)
 }
 
 _CBT = {"cbt_cn": (0.8765, 0.9235, 0.9345, 0.9330), "cbt_ne": (0.834, 0.871, 0.880, 0.8905)}
-TASKS: dict[tuple[str, str], dict[str, Published]] = {
+PUBLISHED_TASKS: dict[tuple[str, str], dict[str, Published]] = {
     (_SMALL, "lambada_openai"): {
         "acc": (0.3256, LM_EVAL_2159),
         "perplexity": (40.0554, LM_EVAL_2159),
@@ -67,10 +67,10 @@ TASKS: dict[tuple[str, str], dict[str, Published]] = {
 
 
 def find_published(source: StoredModel, corpus: str, protocol: str, stride: int | None) -> dict[str, Published]:
-    """What is published of this model on this corpus under this protocol, by figure."""
-    return PERPLEXITIES.get((str(source.origin["checkpoint"]), corpus, protocol, stride), {})
+    """What is published of this model on this corpus under this protocol, by metric."""
+    return PUBLISHED_PERPLEXITIES.get((str(source.origin["checkpoint"]), corpus, protocol, stride), {})
 
 
 def find_published_task(source: StoredModel, task: str) -> dict[str, Published]:
-    """What is published of this model on this task, by figure."""
-    return TASKS.get((str(source.origin["checkpoint"]), task), {})
+    """What is published of this model on this task, by metric."""
+    return PUBLISHED_TASKS.get((str(source.origin["checkpoint"]), task), {})

@@ -110,7 +110,7 @@ def _newest_start(run_dir: Path) -> Start:
     return Start(run_dir, complete)
 
 
-def resume(trainer: Trainer, job: TrainJob, checkpoint: Path, manifest: Manifest) -> None:
+def resume_training(trainer: Trainer, job: TrainJob, checkpoint: Path, manifest: Manifest) -> None:
     """Restore the state of a checkpoint in a freshly built trainer.
 
     Raises:

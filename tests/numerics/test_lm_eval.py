@@ -112,7 +112,7 @@ def expected(folder, theirs):
 
 def test_perplexity(folder, subject, expected):
     corpus = CorpusConfig(
-        name="pages", form="documents", file=str(folder / "wikitext.jsonl"), column="page", detokenizer="wikitext"
+        name="pages", format="documents", file=str(folder / "wikitext.jsonl"), column="page", detokenizer="wikitext"
     )
     for batch_size in (1, 4):
         figures = evaluate_perplexity(

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from gpt2lab.config import EvalConfig, choose
 from gpt2lab.evaluation.corpora.detokenize import DETOKENIZERS
 from gpt2lab.evaluation.corpora.formats import chosen_corpus, open_corpus
-from gpt2lab.evaluation.perplexity.protocols import PROTOCOLS, Plan
+from gpt2lab.evaluation.perplexity.protocols import PROTOCOLS, ScoringPlan
 from gpt2lab.evaluation.published import find_published
 from gpt2lab.evaluation.results import DocumentScores, PartResult, TableRow
 from gpt2lab.evaluation.scoring import Perplexity, bounded_exp, describe_precision, score_tokens
@@ -70,7 +70,7 @@ def evaluate_perplexity(loaded: TextModel, config: EvalConfig) -> PartResult:
     return PartResult(title, metrics, rows, described, document_scores(plan, nll_n))
 
 
-def document_scores(plan: Plan, nll_n: NDArray[np.float32]) -> DocumentScores:
+def document_scores(plan: ScoringPlan, nll_n: NDArray[np.float32]) -> DocumentScores:
     """The sums of each document of a plan whose tokens cost ``nll_n`` nats."""
     documents = len(plan.bytes_D)
     scored_n = scored_tokens(len(plan.tokens_n), plan.windows)
@@ -82,7 +82,7 @@ def document_scores(plan: Plan, nll_n: NDArray[np.float32]) -> DocumentScores:
     )
 
 
-def summarise(plan: Plan, nll_n: NDArray[np.float32]) -> tuple[Perplexity, dict[str, tuple[float, float]]]:
+def summarise(plan: ScoringPlan, nll_n: NDArray[np.float32]) -> tuple[Perplexity, dict[str, tuple[float, float]]]:
     """The metrics of a plan whose tokens cost ``nll_n`` nats, and 95 % intervals where there are several documents."""
     scores = document_scores(plan, nll_n)
     words = None if scores.words_D is None else int(scores.words_D.sum())

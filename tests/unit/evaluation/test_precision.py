@@ -9,6 +9,7 @@ import torch
 
 from gpt2lab.commands.evaluation import open_evaluation_runtime
 from gpt2lab.config import EvalJob, ModelConfig, RuntimeConfig
+from gpt2lab.evaluation.readings import window_readings
 from gpt2lab.evaluation.scoring import perplexity, score_greedy, score_tokens
 from gpt2lab.evaluation.windows import sliding_windows
 from gpt2lab.model import GPT
@@ -64,7 +65,7 @@ def test_bf16_forward_pass_with_float32_logits_is_near_float32(model, tokens):
 
 def test_greedy_tokens_are_those_of_float32_logits(model, tokens):
     windows = list(sliding_windows(len(tokens), 32, 32))
-    nll_n, greedy_n = score_greedy(model, tokens, windows, FP32, 8)
+    nll_n, greedy_n = score_greedy(model, window_readings(tokens, windows, 8), len(tokens), FP32)
     np.testing.assert_allclose(nll_n, score_tokens(model, tokens, windows, FP32, 8), atol=1e-4)
     with torch.no_grad():
         logits = model(torch.from_numpy(tokens[None, :32]))[0]

@@ -6,10 +6,10 @@ import pytest
 
 from gpt2lab.config import EvalConfig, UserError
 from gpt2lab.evaluation.parts import PARTS, evaluate_parts
-from gpt2lab.evaluation.published import PERPLEXITIES, TASKS, find_published, find_published_task
+from gpt2lab.evaluation.published import PUBLISHED_PERPLEXITIES, PUBLISHED_TASKS, find_published, find_published_task
 from gpt2lab.evaluation.results import PartResult, TableRow
 from gpt2lab.evaluation.table import render_parts
-from gpt2lab.evaluation.tasks.tasks import TASKS as OUR_TASKS
+from gpt2lab.evaluation.tasks.tasks import TASKS
 
 PARTS_RUN = {
     "perplexity": PartResult(
@@ -61,11 +61,11 @@ def test_published_figures_are_of_one_model_text_and_protocol():
     assert find_published_task(of("x"), "hellaswag") == {}
     # the paper's table 3, column by column
     medium = "openai-community/gpt2-medium"
-    assert PERPLEXITIES[medium, "wikitext103", "gpt2_paper", 32]["word_perplexity"][0] == 26.37
-    assert PERPLEXITIES[medium, "ptb", "gpt2_paper", 32]["word_perplexity"][0] == 47.33
-    assert PERPLEXITIES[medium, "enwik8", "gpt2_paper", 32]["bits_per_byte"][0] == 1.01
-    assert TASKS[medium, "cbt_ne"]["acc"][0] == 0.871
-    assert {task for _, task in TASKS} <= set(OUR_TASKS)
+    assert PUBLISHED_PERPLEXITIES[medium, "wikitext103", "gpt2_paper", 32]["word_perplexity"][0] == 26.37
+    assert PUBLISHED_PERPLEXITIES[medium, "ptb", "gpt2_paper", 32]["word_perplexity"][0] == 47.33
+    assert PUBLISHED_PERPLEXITIES[medium, "enwik8", "gpt2_paper", 32]["bits_per_byte"][0] == 1.01
+    assert PUBLISHED_TASKS[medium, "cbt_ne"]["acc"][0] == 0.871
+    assert {task for _, task in PUBLISHED_TASKS} <= set(TASKS)
 
 
 def test_parts_are_checked_before_any_runs(monkeypatch):
