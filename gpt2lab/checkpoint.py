@@ -255,13 +255,15 @@ def read_manifest(checkpoint: Path) -> dict[str, Any]:
     try:
         manifest = parse_json(path.read_bytes(), path)
         version = int(manifest["format_version"])
+        if version > FORMAT_VERSION:
+            raise IncompleteCheckpointError(f"{path} has format {version}, newer than {FORMAT_VERSION}: update gpt2lab")
         if SELF_HASH in manifest and manifest[SELF_HASH] != _manifest_hash(manifest):
             raise ValueError("its SHA-256 is not the one written")
         _check_manifest(manifest)
+    except UserError as error:
+        raise IncompleteCheckpointError(str(error)) from error
     except (ValueError, KeyError, TypeError) as error:
         raise IncompleteCheckpointError(f"{path}: damaged: {one_line(error)}") from error
-    if version > FORMAT_VERSION:
-        raise IncompleteCheckpointError(f"{path} has format {version}, newer than {FORMAT_VERSION}: update gpt2lab")
     return manifest
 
 

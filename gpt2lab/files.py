@@ -47,6 +47,7 @@ def write_bytes(path: Path, content: bytes) -> None:
         raise UserError(f"{path}: is no file; expected the name of a file")
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
             file.write(content)
             sync(file)
@@ -65,11 +66,11 @@ def write_text(path: Path, content: str) -> None:
 def append_text(path: Path, content: str) -> None:
     """Add to a file; what a full disk cuts off is removed again. Raises ``UserError`` as ``write_bytes`` does."""
     try:
-        with path.open("ab") as file:
-            end = file.tell()
+        with path.open("ab", buffering=0) as file:  # what a buffer holds would be written at its end once more
+            end, left = file.seek(0, os.SEEK_END), memoryview(content.encode("utf-8", "surrogatepass"))
             try:
-                file.write(content.encode("utf-8"))
-                file.flush()
+                while left:
+                    left = left[file.write(left) :]
             except OSError:
                 file.truncate(end)
                 raise

@@ -122,10 +122,12 @@ def run_job(name: str) -> int:
 
     try:
         hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=name)(task)()
-        for error in errors:
-            raise error
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, ValueError) as error:  # ValueError: a group that is set to null
         raise explain_override(error, name) from error
+    for raised in errors:
+        if isinstance(raised, HydraException | OmegaConfBaseException):
+            raise explain_override(raised, name) from raised
+        raise raised
     return 0
 
 

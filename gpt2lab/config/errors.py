@@ -50,13 +50,13 @@ def choose(registry: typing.Mapping[str, Choice], name: str, key: str) -> Choice
 
 def check_name(name: str, known: typing.Collection[str], key: str) -> None:
     """Raise ``UserError`` unless ``name``, the value of ``key``, is one of ``known``."""
-    if name not in known:
+    if not isinstance(name, str) or name not in known:
         raise UserError(f"{key}={name}: expected one of {', '.join(known)}{did_you_mean(name, known)}")
 
 
 def did_you_mean(name: str, known: typing.Iterable[str]) -> str:
     """The end of an error line: the nearest known spelling, or nothing."""
-    nearest = difflib.get_close_matches(name, list(known), n=1)
+    nearest = difflib.get_close_matches(str(name), list(known), n=1)
     return f"; did you mean {nearest[0]}?" if nearest else ""
 
 

@@ -97,7 +97,7 @@ class ModelConfig:
     def __post_init__(self) -> None:
         for key in ("n_layer", "n_head", "n_embd", "block_size", "vocab_size", "vocab_multiple_of"):
             possible = 1 <= getattr(self, key) <= LARGEST_SIZE
-            check(possible, f"model.{key}", getattr(self, key), f"a whole number from 1 to {LARGEST_SIZE:,}")
+            check(possible, f"model.{key}", getattr(self, key), f"a whole number of at least 1 up to {LARGEST_SIZE}")
         check(0 <= self.dropout < 1, "model.dropout", self.dropout, "a probability, 0 <= dropout < 1")
         check_divides("model.n_head", self.n_head, "model.n_embd", self.n_embd)
         if self.n_kv_head is not None:

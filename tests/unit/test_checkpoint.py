@@ -110,9 +110,9 @@ def of_types(**values):
         (flip, "progress.pt: its SHA-256"),
         (lambda folder: (folder / "progress.pt").unlink(), "progress.pt is missing"),
         (lambda folder: (folder / "checkpoint.json").unlink(), "has no checkpoint.json"),
-        (lambda folder: (folder / "checkpoint.json").write_text("{"), "checkpoint.json cannot be read"),
-        (lambda folder: (folder / "checkpoint.json").write_text('{"format_version": 1}'), "cannot be read: 'files'"),
-        (lambda folder: (folder / "checkpoint.json").write_text("[]"), "checkpoint.json cannot be read"),
+        (lambda folder: (folder / "checkpoint.json").write_text("{"), "checkpoint.json: damaged"),
+        (lambda folder: (folder / "checkpoint.json").write_text('{"format_version": 1}'), "damaged: 'step'"),
+        (lambda folder: (folder / "checkpoint.json").write_text("[]"), "checkpoint.json: damaged"),
         (newer, "format 99, newer than 1"),
     ],
 )

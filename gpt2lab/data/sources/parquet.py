@@ -89,7 +89,7 @@ class RowReader:
             if not self._values:
                 try:
                     self._values = next(self._batches).column(0).to_pylist()
-                except Exception as error:  # pyarrow raises many kinds for damaged data
+                except (OSError, ValueError) as error:  # pyarrow raises both for damaged data
                     first = max(begin, self.row)
                     where = f"{self.path}: the data is damaged from row {first} on ({one_line(error)})"
                     self.row = sys.maxsize  # the next chunk needs a new reader
