@@ -61,7 +61,12 @@ class MLPConfig:
 
     def __post_init__(self) -> None:
         expected = "a whole number of at least 1, or null"
-        check(self.hidden_dim is None or self.hidden_dim >= 1, "model.mlp.hidden_dim", self.hidden_dim, expected)
+        check(
+            self.hidden_dim is None or 1 <= self.hidden_dim <= LARGEST_SIZE,
+            "model.mlp.hidden_dim",
+            self.hidden_dim,
+            expected,
+        )
 
 
 @dataclass
