@@ -43,7 +43,7 @@ def evaluate(job: EvalJob, *, command: Sequence[str] | None = None) -> list[Eval
     Raises:
         UserError: a model, text or setting cannot be had, or the record in the way is damaged.
     """
-    runtime = open_evaluation_runtime(job)
+    runtime = open_runtime(job.runtime)
     runs = sweep_runs(Path(job.checkpoint)) if job.checkpoint and is_sweep(Path(job.checkpoint)) else []
     if not runs:
         return [_evaluate_one(job, runtime, command)]
@@ -56,12 +56,17 @@ def evaluate(job: EvalJob, *, command: Sequence[str] | None = None) -> list[Eval
     return results
 
 
-def open_evaluation_runtime(job: EvalJob) -> Runtime:
-    """``runtime.precision=auto`` is float32 on a CPU: bfloat16 there changes the fourth digit of a perplexity."""
-    runtime = open_runtime(job.runtime)
-    if job.runtime.precision == "auto" and runtime.device.type == "cpu":
-        return dataclasses.replace(runtime, precision="fp32")
-    return runtime
+def open_for_evaluation(where: str | None, job: EvalJob, runtime: Runtime) -> TextModel:
+    """Open the model with the precision that its scores are taken in.
+
+    ``runtime.precision=auto`` is float32 for pretrained models, whose published values are of float32, and on a CPU:
+    bfloat16 changes the fourth digit of a perplexity. A run of gpt2lab on a GPU is scored as it was trained.
+    """
+    loaded = open_text_model(where, runtime)
+    is_float32 = runtime.device.type == "cpu" or loaded.source.trained_on is None
+    if job.runtime.precision == "auto" and is_float32:
+        return dataclasses.replace(loaded, runtime=dataclasses.replace(runtime, precision="fp32"))
+    return loaded
 
 
 def is_sweep(folder: Path) -> bool:
@@ -88,7 +93,7 @@ def sweep_runs(folder: Path) -> list[Path]:
 
 
 def _evaluate_one(job: EvalJob, runtime: Runtime, command: Sequence[str] | None) -> EvaluationResult:
-    loaded = open_text_model(job.checkpoint, runtime)
+    loaded = open_for_evaluation(job.checkpoint, job, runtime)
     out = Path(job.out) if job.out else loaded.source.results / EVALUATION
     check_writable(out, "out")
     if out.exists() and not out.is_file():
@@ -109,7 +114,7 @@ def _evaluate_one(job: EvalJob, runtime: Runtime, command: Sequence[str] | None)
 def _compare(job: EvalJob, parts: dict[str, PartResult], runtime: Runtime) -> Comparison:
     """Score the baseline on the same documents."""
     ours = parts["perplexity"].documents
-    baseline = open_text_model(job.baseline, runtime)
+    baseline = open_for_evaluation(job.baseline, job, runtime)
     theirs = evaluate_parts(baseline, dataclasses.replace(job.eval, parts=["perplexity"]))["perplexity"].documents
     assert ours is not None
     assert theirs is not None

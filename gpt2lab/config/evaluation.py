@@ -23,7 +23,7 @@ class CorpusConfig:
     hub_revision: str | None = None
     """commit, branch or tag of the data set; null: its newest"""
     hub_split: str = "test"
-    """part of the data set"""
+    """part of the data set, or the part that the file holds"""
     column: str = "text"
     """field of a row that holds the text"""
     detokenizer: str = "none"
@@ -74,7 +74,7 @@ class EvalConfig:
     parts: list[str] = field(default_factory=lambda: ["perplexity"])
     """perplexity | tasks | sample_quality | context, in the order of the table"""
     protocol: str = "stream"
-    """of the perplexity: stream | huggingface | lm_eval | gpt2_paper (docs/evaluation.md)"""
+    """of the perplexity: stream | huggingface | lm_eval | gpt2_paper | gpt2_paper_without_line_ends"""
     text_file: str | None = None
     """a UTF-8 text to score, short for eval/corpus=text_file eval.corpus.file=FILE"""
     stride: int | None = None

@@ -73,7 +73,11 @@ class ValidationSplit(Format):
         for part in np.split(tokens, np.flatnonzero(tokens == tokenizer.eot_id))[1:]:
             text = tokenizer.decode(part[1:].tolist())
             documents.append(Document(text, [text], part[1:]))
-        description = {"text": f"validation split of {folder}", "data_fingerprint": manifest.fingerprint}
+        description = {
+            "text": f"validation split of {folder}",
+            "split": "val",
+            "data_fingerprint": manifest.fingerprint,
+        }
         return Corpus(documents, "\n\n", description)
 
 
@@ -106,7 +110,8 @@ class TextRows(Format):
         if not documents:
             raise UserError(f"{description['text']}: expected text, there is none")
         digest = hashlib.sha256("\0".join(document.text for document in documents).encode("utf-8"))
-        return Corpus(documents, self.separator, {**description, "sha256": digest.hexdigest()})
+        described = {**description, "split": config.hub_split, "sha256": digest.hexdigest()}
+        return Corpus(documents, self.separator, described)
 
     def rows_of(self, text: str) -> list[str]:
         """A file's text as the rows that the Hub has of it."""

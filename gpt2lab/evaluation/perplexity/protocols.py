@@ -22,6 +22,10 @@ from gpt2lab.tokenizers import Tokenizer
 
 Ids = NDArray[np.int64]
 
+LINE_ENDS = "white space and line ends"
+WHITE_SPACE = "white space"
+LM_EVAL_WORDS = r"re.split(\s+)"
+
 
 @dataclass(frozen=True)
 class ScoringPlan:
@@ -86,8 +90,8 @@ class Stream(ScoringProtocol):
             list(sliding_windows(len(tokens_n), context, stride)),
             document_n,
             _bytes(lengths_n, document_n, len(encoded)),
-            _words(corpus),
-            {"stride": stride, "prefix": "end-of-text", "detokenizer": "none"},
+            count_words(corpus),
+            {"stride": stride, "prefix": "end-of-text", "detokenizer": "none", "words_by": WHITE_SPACE},
         )
 
 
@@ -146,7 +150,11 @@ class LMEval(ScoringProtocol):
             np.repeat(np.arange(len(ids)), list(map(len, ids))),
             np.array([len(document.text.encode("utf-8")) for document in corpus.documents]),
             np.array([len(re.split(r"\s+", document.text)) for document in corpus.documents]),
-            {"prefix": "end-of-text", "windows": "get_rolling_token_windows, context_len 1"},
+            {
+                "prefix": "end-of-text",
+                "windows": "get_rolling_token_windows, context_len 1",
+                "words_by": LM_EVAL_WORDS,
+            },
         )
 
 
@@ -154,10 +162,13 @@ class GPT2Paper(ScoringProtocol):
     """Radford et al. 2019, section 3.1, as far as it is known: detokenised text, likelihood a word of the original.
 
     The whole corpus is one text after an end-of-text. exp(nll / words), where words are what white space divides before
-    detokenising. OpenAI published neither its detokenizers nor the stride; 32 is what Radford named later.
+    detokenising, and each line end is one more, as in the papers that GPT-2 is compared with: Penn Treebank's test
+    split has 82,430 words with its 3,761 line ends and 78,669 without. ``GPT2PaperWithoutLineEnds`` leaves them out.
+    OpenAI published neither its detokenizers nor the stride; 32 is what Radford named later.
     """
 
     stride = 32
+    words_by = LINE_ENDS
 
     def plan(
         self, corpus: Corpus, tokenizer: Tokenizer, context: int, stride: int | None, detokenize: Callable[[str], str]
@@ -175,9 +186,15 @@ class GPT2Paper(ScoringProtocol):
             list(sliding_windows(len(tokens_n), context, stride)),
             _documents(np.array([0, *lengths_n]), texts, corpus.separator),
             bytes_D,
-            _words(corpus),
-            {"stride": stride, "prefix": "end-of-text"},
+            count_words(corpus) + (count_line_ends(corpus) if self.words_by == LINE_ENDS else 0),
+            {"stride": stride, "prefix": "end-of-text", "words_by": self.words_by},
         )
+
+
+class GPT2PaperWithoutLineEnds(GPT2Paper):
+    """``GPT2Paper``, but line ends are no words: for texts whose lines were wrapped, and for comparison."""
+
+    words_by = WHITE_SPACE
 
 
 PROTOCOLS: dict[str, type[ScoringProtocol]] = {
@@ -185,11 +202,20 @@ PROTOCOLS: dict[str, type[ScoringProtocol]] = {
     "huggingface": HuggingFace,
     "lm_eval": LMEval,
     "gpt2_paper": GPT2Paper,
+    "gpt2_paper_without_line_ends": GPT2PaperWithoutLineEnds,
 }
 
 
-def _words(corpus: Corpus) -> Ids:
+def count_words(corpus: Corpus) -> Ids:
+    """What white space divides, by document."""
     return np.array([len(document.text.split()) for document in corpus.documents])
+
+
+def count_line_ends(corpus: Corpus) -> Ids:
+    """Lines by document; blank ones count, and so does a last one that is not ended."""
+    return np.array(
+        [sum(row.count("\n") + (not row.endswith("\n")) for row in document.rows) for document in corpus.documents]
+    )
 
 
 def _bytes(lengths_n: Ids, document_n: Ids, documents: int) -> Ids:

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from gpt2lab.config import EvalConfig, ModelConfig, TasksConfig, UserError
+from gpt2lab.evaluation import published
 from gpt2lab.evaluation.tasks.evaluate import evaluate_tasks, read_questions
 from gpt2lab.evaluation.tasks.likelihoods import (
     EncodedRequest,
@@ -188,7 +189,8 @@ def settings_of(folder, **settings):
     return EvalConfig(parts=["tasks"], tasks=TasksConfig(folder=str(folder), **settings))
 
 
-def test_figures_of_a_task(subject, tmp_path):
+def test_figures_of_a_task(subject, tmp_path, monkeypatch):
+    monkeypatch.setitem(published.QUESTIONS, "lambada_openai", 9)
     rows = [{"text": f"a text {i} and word{i}"} for i in range(9)]
     (tmp_path / "lambada_openai.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     for limit, used in ((None, rows), (4, rows[:4]), (1, rows[:1])):
@@ -199,6 +201,9 @@ def test_figures_of_a_task(subject, tmp_path):
             context, _, word = row["text"].rpartition(" ")
             log_p.append(brute_force(subject.model, BYTES.encode(context), BYTES.encode(" " + word))[0])
         assert figures["questions"] == len(used)
+        lines = [json.loads(line) for line in section.files["questions.jsonl"].splitlines()]
+        assert [(line["task"], line["question"]) for line in lines] == [("lambada_openai", i) for i in range(len(used))]
+        assert [line["log_likelihood"] for line in lines] == pytest.approx(log_p, rel=1e-5)
         assert figures["perplexity"] == pytest.approx(math.exp(-np.mean(log_p)), rel=1e-5)
         by_name = {row.label: row for row in section.rows}
         row = by_name["lambada_openai perplexity"]
