@@ -10,11 +10,11 @@ from typing import Any
 from gpt2lab.config import EvalConfig, EvalJob, UserError, to_dict
 from gpt2lab.evaluation.comparison import Comparison, compare, comparison_part
 from gpt2lab.evaluation.parts import evaluate_parts, settings_of
-from gpt2lab.evaluation.record import evaluation_id, keep_documents, keep_evaluations, read_evaluations
+from gpt2lab.evaluation.record import evaluation_id, keep_documents, keep_evaluations, read_documents, read_evaluations
 from gpt2lab.evaluation.results import PartResult, numbers_in
 from gpt2lab.evaluation.table import format_number, render_parts, render_table
 from gpt2lab.evaluation.text_model import TextModel, open_text_model
-from gpt2lab.files import file_sha256
+from gpt2lab.files import check_writable, file_sha256, write_text
 from gpt2lab.report.evaluation_plots import PLOTS
 from gpt2lab.runs import COMPLETED, Hardware, environment, read_run
 from gpt2lab.runs.layout import CHECKPOINTS, DOCUMENTS, EVALUATION, LAST, SWEEP
@@ -96,7 +96,11 @@ def sweep_runs(folder: Path) -> list[Path]:
 def _evaluate_one(job: EvalJob, runtime: Runtime, command: Sequence[str] | None) -> EvaluationResult:
     loaded = open_for_evaluation(job.checkpoint, job, runtime)
     out = Path(job.out) if job.out else loaded.source.results / EVALUATION
-    read_evaluations(out)  # a damaged record is an error before the work, not after it
+    check_writable(out, "out")
+    if out.exists() and not out.is_file():
+        raise UserError(f"out={out}: is no file; expected the name of a file; try out={out / EVALUATION}")
+    read_evaluations(out)  # a damaged record, or another file, is an error before the work, not after it
+    read_documents(out.parent / DOCUMENTS)
     name = loaded.source.describe()
     log.info(name)
     parts = evaluate_parts(loaded, job.eval)
@@ -150,7 +154,7 @@ def _write(
             lines = [{**shared, **line} for line in part.documents.to_lines()]
             keep_documents(out.parent / DOCUMENTS, identity, lines)
         for file, text in part.files.items():
-            (out.parent / f"{identity}.{file}").write_text(text, encoding="utf-8")
+            write_text(out.parent / f"{identity}.{file}", text)
         if name in PLOTS:
             PLOTS[name](part.to_dict(), out.parent, identity, loaded.source.describe())
     keep_evaluations(out, entries)

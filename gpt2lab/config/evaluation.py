@@ -52,7 +52,8 @@ class TasksConfig:
     lm_eval: list[str] = field(default_factory=list)
     """tasks of lm-evaluation-harness, by its names, run through it on this model"""
     folder: str | None = None
-    """a folder with NAME.jsonl for tasks that are not to come from the Hub, and YAML files of further lm_eval tasks"""
+    """a folder with NAME.jsonl for tasks that are not to come from the Hub, and YAML files of further lm_eval tasks;
+    a line ``!function`` in one runs the Python file it names"""
     limit: int | None = None
     """take the first questions only; null: all"""
     batch_size: int = 16
