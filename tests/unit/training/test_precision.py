@@ -134,6 +134,7 @@ def test_another_error_stays_itself(make_trainer):
 def test_skips_are_kept_in_the_record(make_trainer):
     trainer = make_trainer("run", max_steps=3)
     trainer.update.loss.register_forward_hook(lambda _, inputs, outputs: tuple(part * math.nan for part in outputs))
-    trainer.run()
+    with pytest.raises(UserError, match="all 3 steps were skipped"):
+        trainer.run()
     assert [line["loss"] for line in read_lines(trainer.metrics.path) if "loss" in line] == [None] * 3
     assert trainer.state.skipped_steps == 3
