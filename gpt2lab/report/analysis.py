@@ -93,7 +93,7 @@ def analyse(
         banner=design.banner(ordered, margin, metric),
         method=design.method(ordered, chosen, test, margin, metric, average),
         noise=design.noise(ordered, chosen, margin, metric),
-        warnings=[*warnings, *design.warnings(ordered, test), *design.interaction_warnings(effects, margin)],
+        warnings=[*warnings, *design.warnings(ordered, test, margin), *design.interaction_warnings(effects, margin)],
         conditions=ordered,
         runs=sorted(
             all_runs, key=lambda run: (bool(run.apart), run.condition, run.seed if run.seed is not None else -1)

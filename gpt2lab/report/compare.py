@@ -13,7 +13,7 @@ import numpy as np
 from scipy import stats
 
 from gpt2lab.report.results import Array, Comparison, Verdict
-from gpt2lab.report.words import UNITS, interval_text, p_text, plural, signed
+from gpt2lab.report.words import METRIC_WORDS, UNITS, interval_text, number, p_equals, plural, signed
 from gpt2lab.statistics.blocks import are_homogeneous, fit_blocks
 from gpt2lab.statistics.intervals import t_interval
 from gpt2lab.statistics.multiple import bonferroni_critical, dunnett_critical, dunnett_p, holm
@@ -185,10 +185,10 @@ def _sentence(
     if test == SIGNED_RANKS:
         outcome = {"better": "is better than", "worse": "is worse than"}.get(verdict, "is undecided against")
         return (
-            f"{name} {outcome} {baseline}, counting a diverged run as the worst (signed ranks, p = {p_text(p)}); "
+            f"{name} {outcome} {baseline}, counting a diverged run as the worst (signed ranks, {p_equals(p)}); "
             f"where both finished the difference is {signed(mean)} {unit}."
         )
-    runs = plural(len(draft.seeds), "seed")
+    runs = plural(len(draft.seeds), "paired seed")
     if draft.independent:
         runs = "{} and {} runs, not paired".format(*draft.independent)
     size = f"{signed(mean)} {unit}, 95 % interval {interval_text(interval)}, {runs}"
@@ -200,4 +200,12 @@ def _sentence(
             f"It is undecided how {name} compares with {baseline} ({size}). "
             "This does not show that they are equal: the study is too small or too noisy to tell."
         )
-    return f"{name} is {verdict} than {baseline} ({size})."
+    assert mean is not None
+    assert interval is not None
+    low, high = sorted(map(abs, interval))
+    bounds = f"{number(low)} to {number(high)}" if interval[0] * interval[1] > 0 else interval_text(interval)
+    amount = f"{number(abs(mean))} {UNITS.get(metric, '')}".strip()
+    return (
+        f"{name} is {verdict} than {baseline}: its {METRIC_WORDS.get(metric, metric)} is {amount} "
+        f"{'lower' if mean < 0 else 'higher'} (95 % interval {bounds}, {p_equals(p)}, {runs})."
+    )

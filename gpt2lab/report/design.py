@@ -33,6 +33,11 @@ def banner(conditions: Sequence[Condition], margin: float, metric: str) -> str:
     worst = max((c.detectable for c in comparisons if c.detectable is not None), default=0.0)
     if worst <= margin:
         return ""
+    if all(c.verdict != "undecided" for c in comparisons):
+        return (
+            f"Every comparison is decided. A smaller effect could have been missed: a true difference below "
+            f"{worst:.4f} {UNITS.get(metric, metric)} is missed more than one time in five (margin {margin:g})."
+        )
     sd = max((c.sd for c in comparisons if c.sd is not None), default=None)
     if sd is None:
         return (
@@ -66,12 +71,17 @@ def method(
         return lines
     seeds = sorted({len(c.comparison.seeds) for c in compared if c.comparison})
     many = str(seeds[0]) if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
+    unpaired = [c.name for c in compared if c.comparison and c.comparison.test == WELCH]
     lines.append(f"Runs of one seed are paired. {plural(len(compared), 'comparison')}, {many} paired seeds each.")
+    if unpaired:
+        lines.append(f"Compared as independent runs, by Welch's t: {'; '.join(unpaired)}.")
     if test == SIGNED_RANKS:
         lines.append(
             "At least one run diverged. The primary test is Wilcoxon's signed ranks with a diverged run as the worst, "
             "p adjusted by Holm; differences and intervals are conditional on both runs of a seed finishing."
         )
+    elif test == DUNNETT and len(compared) == 1:
+        lines.append("With one comparison, p and interval are those of the paired t test over seeds.")
     elif test == DUNNETT:
         lines.append(
             "The grid is complete and the paired differences spread alike: one residual is pooled over all conditions "
@@ -125,9 +135,9 @@ def noise(conditions: Sequence[Condition], baseline: Condition, margin: float, m
     return lines
 
 
-def warnings(conditions: Sequence[Condition], test: str) -> list[str]:
+def warnings(conditions: Sequence[Condition], test: str, margin: float) -> list[str]:
     """Chaotic pairing, two modes, few seeds, divergence, tests that disagree."""
-    found = _chaos(conditions)
+    found = _chaos(conditions, margin)
     for condition in conditions:
         c = condition.comparison
         if condition.two_modes:
@@ -169,16 +179,25 @@ def _spread(condition: Condition) -> float:
     return c.sd if c is not None and c.sd is not None else 0.0
 
 
-def _chaos(conditions: Sequence[Condition]) -> list[str]:
-    """One warning for all conditions whose runs do not go along with the baseline's."""
-    chaotic = {c.name: c.comparison.correlation for c in conditions if c.comparison}
-    chaotic = {name: r for name, r in chaotic.items() if r < CHAOTIC}
+def _chaos(conditions: Sequence[Condition], margin: float) -> list[str]:
+    """Conditions whose runs do not go along with the baseline's: those whose noise hides the margin, and calm ones."""
+    unrelated = [c for c in conditions if c.comparison and c.comparison.correlation < CHAOTIC]
+    noisy = [c for c in unrelated if _spread(c) > margin]
+    calm = [c for c in unrelated if c not in noisy]
+    chaotic = {c.name: c.comparison.correlation for c in noisy if c.comparison}
+    found = [
+        f"Pairing gains nothing for {c.name} (r = {number(c.comparison.correlation, 2)} over seeds); its noise is "
+        f"small anyway: the paired differences have a standard deviation of {number(c.comparison.sd)}."
+        for c in calm
+        if c.comparison
+    ]
     if not chaotic:
-        return []
+        return found
     return [
+        *found,
         f"Pairing fails, training is chaotic: r over seeds is below {CHAOTIC} for "
         + "; ".join(f"{name} ({number(r, 2)})" for name, r in chaotic.items())
-        + ". A calmer recipe, such as a longer warm-up, saves more than extra seeds."
+        + ". A calmer recipe, such as a longer warm-up, saves more than extra seeds.",
     ]
 
 

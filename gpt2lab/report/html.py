@@ -110,6 +110,9 @@ def _cell(cell: Cell, heading: str) -> str:
 def _comparison(report: ReportResult) -> str:
     parts = ["<h2>Comparison</h2>", _table(tables.conditions_table(report)), f'<p class="note">{FOOTNOTE} ']
     parts.append(f"{escape(report.speed_up_note)}</p>" if report.speed_up_note else "</p>")
+    sentences = [c.comparison.sentence for c in report.conditions if c.comparison]
+    if len(sentences) > 1:
+        parts.append(f'<ul class="notes">{"".join(f"<li>{escape(text)}</li>" for text in sentences)}</ul>')
     forest = html_svg.forest(report)
     if forest:
         parts += [f"<h2>Difference to {escape(report.baseline)}</h2>", forest]

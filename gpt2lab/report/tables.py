@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from gpt2lab.report.compare import DUNNETT
 from gpt2lab.report.results import Condition, ReportResult
 from gpt2lab.report.words import count, interval_text, number, p_text, signed, speed_up_text
 
@@ -77,6 +78,9 @@ def details_table(report: ReportResult) -> Table:
         c = condition.comparison
         if c is None:
             continue
+        test = (
+            "paired t" if c.test == DUNNETT and len(report.conditions) == 2 else c.test
+        )  # the same for one comparison
         rows.append(
             [
                 Cell(condition.name, condition.name),
@@ -87,7 +91,7 @@ def details_table(report: ReportResult) -> Table:
                 Cell(interval_text(c.equivalence), c.equivalence[0] if c.equivalence else None),
                 Cell(interval_text(c.own_interval), c.own_interval[0] if c.own_interval else None),
                 Cell(p_text(c.sign_flip_p), c.sign_flip_p),
-                Cell(c.test, c.test),
+                Cell(test, test),
             ]
         )
     return Table(headings, rows)

@@ -6,6 +6,11 @@ from gpt2lab.report.results import Condition
 from gpt2lab.statistics.intervals import Interval
 from gpt2lab.statistics.scaling import SpeedUp
 
+METRIC_WORDS = {
+    "val_loss": "validation loss",
+    "val_bits_per_byte": "validation loss",
+    "val_perplexity": "validation perplexity",
+}
 UNITS = {"val_loss": "nats", "val_bits_per_byte": "bits per byte", "val_perplexity": "perplexity"}
 
 FOOTNOTE = "parameters*: without token and position embeddings."
@@ -42,6 +47,11 @@ def interval_text(interval: Interval | None, digits: int = 4) -> str:
 def p_text(p: float | None) -> str:
     """Three digits; ``< 0.001`` below."""
     return "–" if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def p_equals(p: float) -> str:
+    """``p = 0.012`` or ``p < 0.001``, for a sentence."""
+    return f"p {p_text(p)}" if p < 0.001 else f"p = {p_text(p)}"
 
 
 def count(value: float | None) -> str:

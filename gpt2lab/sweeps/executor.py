@@ -136,6 +136,7 @@ class SweepExecutor:
             log.info("%s: completed%s", job.name, _result(self.folder / job.run_dir))
         elif self.stop_signal:
             job.status = STOPPED
+            log.info("%s: stopped%s", job.name, _saved_step(self.folder / job.run_dir))
         else:
             job.status = FAILED
             job.error = _last_error(self.folder / job.run_dir / CONSOLE, status)
@@ -228,6 +229,11 @@ def _summary(run_dir: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return summary
+
+
+def _saved_step(run_dir: Path) -> str:
+    step = _summary(run_dir).get("steps")
+    return f" after step {step}, state saved" if step else ""
 
 
 def _result(run_dir: Path) -> str:
