@@ -54,6 +54,16 @@ def test_known_effects_are_found(tmp_path):
     assert not report.banner
 
 
+def test_the_verdict_of_one_comparison_has_size_interval_and_p(tmp_path):
+    one = analyse(write_sweep(tmp_path / "one", norms=("layernorm",), seeds=3, noise=0.01))
+    mean, interval, p = (getattr(one.conditions[1].comparison, name) for name in ("mean", "interval", "p"))
+    assert one.verdict == (
+        f"{ROPE} is better than {BASELINE}: its validation loss is {-mean:.4f} nats lower (95 % interval "
+        f"{-interval[1]:.4f} to {-interval[0]:.4f}, p = {p:.3f}, 3 paired seeds)."
+    )
+    assert one.banner.startswith("Every comparison is decided")
+
+
 def test_undecided_is_never_called_equal(tmp_path):
     report = analyse(write_sweep(tmp_path / "s", seeds=3, noise=0.05, block=0.01, norms=("layernorm",)))
     assert conditions_of(report)["positions=rope, norm=layernorm"].comparison.verdict == "undecided"
