@@ -138,12 +138,12 @@ def test_a_process_that_raises_ends_the_job(workplace):
 
 NO_NUMBER = """
 gradients = Update._backward
-def poisoned(self, batch):
+def poisoned(self, batch, before_micro_batch):
     poison = None
     if self.world.rank == 1 and poisoned.calls in (2, 5):
         poison = next(self.model.parameters()).register_hook(lambda gradient: gradient * float("nan"))
     poisoned.calls += 1
-    loss = gradients(self, batch)
+    loss = gradients(self, batch, before_micro_batch)
     if poison:
         poison.remove()
     return loss

@@ -7,6 +7,7 @@ Shapes: B sequences, T tokens per sequence.
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,18 @@ from gpt2lab.data.loading.sequences import Batch, Sequences, document_begins, wi
 
 BLOCK = 1_000
 """Consecutive sequences within which a mixture keeps its shares exactly; a share is a multiple of 1/1,000"""
+
+ORDERED_AT_ONCE = 2_048
+"""Sequences whose numbers are computed together, of a split that has so many"""
+
+
+class _Ordered(NamedTuple):
+    """The order of some batches, of all ranks."""
+
+    first: int
+    """step of the first batch"""
+    dataset_N: NDArray[np.int64]
+    sequence_N: NDArray[np.int64]
 
 
 class TrainBatches:
@@ -65,6 +78,8 @@ class TrainBatches:
         self._document_masking = document_masking
         self._random_lengths = random_lengths
         self._rank, self._world_size = rank, world_size
+        self._steps_at_once = max(1, min(ORDERED_AT_ONCE, self.num_sequences) // batch_size)
+        self._ordered = _Ordered(-1, np.empty(0, np.int64), np.empty(0, np.int64))
 
     @property
     def sequence_length(self) -> int:
@@ -88,7 +103,18 @@ class TrainBatches:
 
     def sequence_numbers(self, step: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Dataset of each sequence of batch ``step`` that this rank reads, and its number there: both int64 [B]."""
-        position_B = step * self.batch_size + np.arange(self._rank, self.batch_size, self._world_size, dtype=np.int64)
+        first = step // self._steps_at_once * self._steps_at_once
+        ordered = self._ordered  # read once: another thread may replace it
+        if ordered.first != first:
+            # a permutation of a few numbers takes as long as one of thousands
+            ordered = self._ordered = _Ordered(first, *self._order(first))
+        begin, end = (step - first) * self.batch_size, (step - first + 1) * self.batch_size
+        rows = slice(begin + self._rank, end, self._world_size)
+        return ordered.dataset_N[rows], ordered.sequence_N[rows]
+
+    def _order(self, first: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Dataset and number of each sequence of the batches from ``first`` on, of all ranks, for some batches."""
+        position_B = first * self.batch_size + np.arange(self._steps_at_once * self.batch_size, dtype=np.int64)
         dataset_B, index_B = np.zeros_like(position_B), position_B
         if len(self.datasets) > 1:
             dataset_B, index_B = self._deal(position_B)
@@ -112,12 +138,14 @@ class TrainBatches:
             batch = Batch(
                 np.concatenate([part.inputs_BT for part in parts]), np.concatenate([part.targets_BT for part in parts])
             )
+        if not (self._document_masking or self._random_lengths):
+            return batch
         begins_BT = np.zeros(batch.inputs_BT.shape, dtype=bool)
         if self._document_masking:
             begins_BT |= document_begins(batch, self.datasets[0].stream.eot_id)
         if self._random_lengths:
             begins_BT |= self._random_begins(step)
-        return with_layout(batch, begins_BT) if self._document_masking or self._random_lengths else batch
+        return with_layout(batch, begins_BT)
 
     def _random_begins(self, step: int) -> NDArray[np.bool_]:
         """Where texts of random length begin, [B, T]: lengths uniform on 1 to T, until the sequence is full."""
