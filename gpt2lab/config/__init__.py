@@ -28,6 +28,7 @@ from gpt2lab.config.errors import (
     one_line,
 )
 from gpt2lab.config.evaluation import CorpusConfig, EvalConfig, TasksConfig
+from gpt2lab.config.explain import ExplainJob
 from gpt2lab.config.jobs import EvalJob, ExportJob, PrepareJob, SampleJob, TrainJob
 from gpt2lab.config.model import IGNORE_INDEX, MLPConfig, ModelConfig, NormConfig, PositionsConfig
 from gpt2lab.config.plain import from_dict, to_dict
@@ -48,6 +49,7 @@ __all__ = [
     "DecodingConfig",
     "EvalConfig",
     "EvalJob",
+    "ExplainJob",
     "ExportJob",
     "HubConfig",
     "JsonlFilesConfig",
