@@ -80,7 +80,7 @@ def gpt2lab_command(corpus: str, out: str, workers: int) -> list[str]:
     """``prepare.py`` on the corpus."""
     return [
         sys.executable, str(ROOT / "prepare.py"), "data=jsonl_files", f"data.files=[{corpus}]", "data.name=corpus",
-        f"data.root={out}", "data.val_fraction=0.01", f"prepare.num_workers={workers}",
+        "tokenizer=gpt2", f"data.root={out}", "data.val_fraction=0.01", f"prepare.num_workers={workers}",
     ]  # fmt: skip
 
 

@@ -71,6 +71,17 @@ class Measured(NamedTuple):
     theirs_mib: float
     """peak resident memory of the process"""
     target: float | None
+    cpu_ratio: float
+    """of the units per second of processor time, median over the turns: other jobs on the machine change it less"""
+
+
+class Turn(NamedTuple):
+    """What one side did in its turn."""
+
+    per_second: float
+    per_cpu_second: float
+    mib: float
+    """peak memory"""
 
 
 class Side:
@@ -87,13 +98,13 @@ class Side:
         )  # fmt: skip
         self._read()  # ready
 
-    def turn(self) -> tuple[float, float]:
-        """Do the work once; return units per second and peak memory in MiB."""
+    def turn(self) -> Turn:
+        """Do the work once."""
         assert self.process.stdin is not None
         self.process.stdin.write("\n")
         self.process.stdin.flush()
         result = self._read()
-        return result["units"] / result["seconds"], result["kib"] / 1024
+        return Turn(result["units"] / result["seconds"], result["units"] / result["cpu"], result["kib"] / 1024)
 
     def close(self) -> None:
         """End the process."""
@@ -114,11 +125,16 @@ def work(file: str, worker: str, case: Mapping[str, Any]) -> None:
     run()  # the first time allocates, compiles and fills caches
     print("@{}", flush=True)
     for _ in sys.stdin:
-        started = time.perf_counter()
+        started, cpu_started = time.perf_counter(), _cpu_seconds()
         units = run()
-        print(
-            "@" + json.dumps({"units": units, "seconds": time.perf_counter() - started, "kib": _peak_kib()}), flush=True
-        )
+        seconds, cpu = time.perf_counter() - started, _cpu_seconds() - cpu_started
+        print("@" + json.dumps({"units": units, "seconds": seconds, "cpu": cpu, "kib": _peak_kib()}), flush=True)
+
+
+def _cpu_seconds() -> float:
+    """Processor time of this process and of those that it has started and seen end."""
+    children = os.times()
+    return time.process_time() + children.children_user + children.children_system
 
 
 def _peak_kib() -> float:
@@ -141,12 +157,14 @@ def measure(file: str, pair: Pair, turns: int, threads: int) -> Measured:
     finally:
         for side in sides:
             side.close()
-    ratios = [ours[0] / theirs[0] for ours, theirs in results]
+    ratios = [ours.per_second / theirs.per_second for ours, theirs in results]
     return Measured(
         pair.work, pair.ours, pair.theirs, pair.unit,
-        statistics.median(ours[0] for ours, _ in results), statistics.median(theirs[0] for _, theirs in results),
+        statistics.median(ours.per_second for ours, _ in results),
+        statistics.median(theirs.per_second for _, theirs in results),
         statistics.median(ratios), min(ratios), max(ratios),
-        max(ours[1] for ours, _ in results), max(theirs[1] for _, theirs in results), pair.target,
+        max(ours.mib for ours, _ in results), max(theirs.mib for _, theirs in results), pair.target,
+        statistics.median(ours.per_cpu_second / theirs.per_cpu_second for ours, theirs in results),
     )  # fmt: skip
 
 
@@ -179,26 +197,31 @@ def has_bf16() -> bool:
     return open_runtime(RuntimeConfig(device="cpu")).precision == "bf16"
 
 
-def table(rows: Sequence[Measured], about: Mapping[str, Any], left_out: Sequence[str]) -> str:
+def table(
+    rows: Sequence[Measured], about: Mapping[str, Any], left_out: Sequence[str], failed: Sequence[str] = ()
+) -> str:
     """The results as Markdown."""
     versions = ", ".join(f"{name} {number}" for name, number in about["versions"].items())
     lines = [
         f"{about['cpu']}, {about['cores']} cores, {about['threads']} threads, load {about['load']:.1f} at the start, "
         f"Python {about['python']}, {versions}; {about['date']}",
         "",
-        "| work | ours | theirs | unit/s | ours | theirs | ratio (lowest - highest) | target | memory, MiB | ratio |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "| work | ours | theirs | unit/s | ours | theirs | ratio (lowest - highest) | by CPU time | target "
+        "| memory, MiB | ratio |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
         target = "" if row.target is None else f"{row.target:g} {'met' if row.ratio >= row.target else 'not met'}"
         lines.append(
             f"| {row.work} | {row.ours} | {row.theirs} | {row.unit} | {_short(row.ours_per_second)} "
             f"| {_short(row.theirs_per_second)} | {row.ratio:.2f} ({row.ratio_low:.2f} - {row.ratio_high:.2f}) "
-            f"| {target} "
+            f"| {row.cpu_ratio:.2f} | {target} "
             f"| {row.ours_mib:,.0f} / {row.theirs_mib:,.0f} | {row.ours_mib / row.theirs_mib:.2f} |"
         )
     if left_out:
         lines += ["", f"Left out, because this processor has no bf16 products: {'; '.join(left_out)}."]
+    if failed:
+        lines += ["", f"Failed: {'; '.join(failed)}."]
     return "\n".join(lines) + "\n"
 
 
@@ -232,16 +255,28 @@ def main(arguments: Sequence[str]) -> int:
     given = parser.parse_args(arguments)
     about, rows, bf16 = machine(given.threads), [], has_bf16()
     left_out: list[str] = []
+    failed: list[str] = []
+    name = RESULTS / f"bench_{datetime.now(UTC).strftime('%Y-%m-%d_%H%M')}"
+    RESULTS.mkdir(exist_ok=True)
     for file in [given.only] if given.only else FILES:
         for pair in importlib.import_module(f"benchmarks.{file}").PAIRS:
             if "bf16" in (pair.case.get("precision"), pair.case.get("theirs")) and not bf16:
                 left_out.append(f"{pair.work} ({pair.theirs})")
             elif pair.quick or not given.quick:
                 turns = given.turns or (QUICK_TURNS if given.quick else TURNS)
-                rows.append(measure(file, pair, turns, given.threads))
-                row = rows[-1]
+                try:
+                    row = measure(file, pair, turns, given.threads)
+                except RuntimeError as error:  # the other pairs are measured all the same
+                    print(f"{pair.work}: {error}", file=sys.stderr, flush=True)
+                    failed.append(pair.work)
+                    continue
+                rows.append(row)
+                if not given.check:  # after each pair, so that an interrupted run leaves what it has measured
+                    content = {"machine": about, "rows": [row._asdict() for row in rows]}
+                    name.with_suffix(".json").write_text(json.dumps(content, indent=1) + "\n")
+                    name.with_suffix(".md").write_text(table(rows, about, left_out, failed))
                 print(f"{row.work}: {row.ours} / {row.theirs} = {row.ratio:.2f}", flush=True)
-    print("\n" + table(rows, about, left_out))
+    print("\n" + table(rows, about, left_out, failed))
     if given.check:
         stored = max(RESULTS.glob("bench_*.json"), default=None)
         if stored is None:
@@ -250,10 +285,5 @@ def main(arguments: Sequence[str]) -> int:
         worse = regressions(rows, json.loads(stored.read_text())["rows"])
         print("\n".join(worse) if worse else f"no ratio is below {TOLERANCE} of {stored.name}")
         return 1 if worse else 0
-    name = RESULTS / f"bench_{datetime.now(UTC).strftime('%Y-%m-%d_%H%M')}"
-    RESULTS.mkdir(exist_ok=True)
-    content = {"machine": about, "rows": [row._asdict() for row in rows]}
-    name.with_suffix(".json").write_text(json.dumps(content, indent=1) + "\n")
-    name.with_suffix(".md").write_text(table(rows, about, left_out))
     print(f"written to {name.relative_to(ROOT)}.md and .json")
-    return 0
+    return 1 if failed else 0

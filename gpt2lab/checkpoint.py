@@ -8,9 +8,11 @@ which holds tensors and plain values only, so that ``torch.load(weights_only=Tru
 """
 
 import errno
+import hashlib
 import json
 import logging
 import os
+import pickle
 import shutil
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -24,10 +26,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from gpt2lab.config import UserError, one_line
-from gpt2lab.files import file_sha256, sync, sync_folder
+from gpt2lab.files import apply_umask, file_sha256, parse_json, sync, sync_folder
 
 FORMAT_VERSION = 1
 MANIFEST = "checkpoint.json"
+SELF_HASH = "sha256"
+"""key of the hash over all other values of ``MANIFEST``; older checkpoints have none"""
 
 log = logging.getLogger(__name__)
 
@@ -87,14 +91,15 @@ class CheckpointManager:
         return {name: part.state_dict() for name, part in self.parts.items()}
 
     def _folder_of(self, step: int) -> Path:
-        return self.folder / f"step_{step:08d}"
+        return self.folder / _folder_name(step)
 
     def _write(self, step: int, states: dict[str, dict[str, Any]], *, best: bool) -> None:
         final = self._folder_of(step)
         temporary = final.with_suffix(".tmp")
         self.folder.mkdir(parents=True, exist_ok=True)
         for leftover in self.folder.glob("step_*.tmp"):  # of a process that was killed while it wrote
-            shutil.rmtree(leftover)
+            if _step_of(leftover.stem) is not None and not leftover.is_symlink():
+                shutil.rmtree(leftover)
         needed = sum(map(_tensor_bytes, states.values()))
         try:
             temporary.mkdir()
@@ -109,8 +114,11 @@ class CheckpointManager:
                 "files": {path.name: {"bytes": path.stat().st_size, "sha256": file_sha256(path)} for path in files},
                 **self.description,
             }
+            manifest[SELF_HASH] = _manifest_hash(manifest)
             _write_synced(temporary / MANIFEST, (json.dumps(manifest, indent=2) + "\n").encode())
             # a step saved again (after a resume that started before it) replaces its folder
+            if final.is_symlink():
+                final.unlink()  # what it leads to is the user's
             shutil.rmtree(final, ignore_errors=True)
             temporary.rename(final)
         except (
@@ -148,7 +156,8 @@ class CheckpointManager:
 
     def _prune(self) -> None:
         pinned = {(self.folder / link).resolve() for link in ("last", "best")}
-        for old in list_checkpoints(self.folder)[self.keep :]:
+        own = [checkpoint for checkpoint in list_checkpoints(self.folder) if not checkpoint.is_symlink()]
+        for old in own[self.keep :]:
             if old.resolve() not in pinned:
                 shutil.rmtree(old)
 
@@ -183,8 +192,23 @@ class BackgroundCheckpoints(CheckpointManager):
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
-    """Return the checkpoint folders under ``folder``, newest first, complete or not."""
-    return sorted((path for path in folder.glob("step_*") if path.suffix != ".tmp"), reverse=True)
+    """Return the checkpoint folders under ``folder``, newest first, complete or not.
+
+    A copy under another name, such as step_00000004_keep, is the user's.
+    """
+    steps = {path: _step_of(path.name) for path in folder.glob("step_*") if path.is_dir()}
+    ours = {path: step for path, step in steps.items() if step is not None}
+    return sorted(ours, key=ours.__getitem__, reverse=True)
+
+
+def _step_of(name: str) -> int | None:
+    """The step of a checkpoint folder's name; None if the name is not one of ours."""
+    digits = name.removeprefix("step_")
+    return int(digits) if digits.isdecimal() and name == _folder_name(int(digits)) else None
+
+
+def _folder_name(step: int) -> str:
+    return f"step_{step:08d}"
 
 
 def newest_complete(folder: Path) -> Path | None:
@@ -229,13 +253,32 @@ def read_manifest(checkpoint: Path) -> dict[str, Any]:
     if not path.is_file():
         raise IncompleteCheckpointError(f"{checkpoint} is not a complete checkpoint: it has no {MANIFEST}")
     try:
-        manifest: dict[str, Any] = json.loads(path.read_text())
-        version, _ = int(manifest["format_version"]), dict(manifest["files"])
+        manifest = parse_json(path.read_bytes(), path)
+        version = int(manifest["format_version"])
+        if version > FORMAT_VERSION:
+            raise IncompleteCheckpointError(f"{path} has format {version}, newer than {FORMAT_VERSION}: update gpt2lab")
+        if SELF_HASH in manifest and manifest[SELF_HASH] != _manifest_hash(manifest):
+            raise ValueError("its SHA-256 is not the one written")
+        _check_manifest(manifest)
+    except UserError as error:
+        raise IncompleteCheckpointError(str(error)) from error
     except (ValueError, KeyError, TypeError) as error:
-        raise IncompleteCheckpointError(f"{path} cannot be read: {one_line(error)}") from error
-    if version > FORMAT_VERSION:
-        raise IncompleteCheckpointError(f"{path} has format {version}, newer than {FORMAT_VERSION}: update gpt2lab")
+        raise IncompleteCheckpointError(f"{path}: damaged: {one_line(error)}") from error
     return manifest
+
+
+def _manifest_hash(manifest: dict[str, Any]) -> str:
+    others = {key: value for key, value in manifest.items() if key != SELF_HASH}
+    return hashlib.sha256(json.dumps(others, sort_keys=True).encode()).hexdigest()
+
+
+def _check_manifest(manifest: dict[str, Any]) -> None:
+    """Raise ``ValueError``, ``KeyError`` or ``TypeError`` unless the step and the files are as they are written."""
+    if not isinstance(manifest["step"], int):
+        raise TypeError("its step is no whole number")
+    for name, file in dict(manifest["files"]).items():
+        if Path(name).name != name or not isinstance(file["bytes"], int) or not isinstance(file["sha256"], str):
+            raise ValueError(f"its entry of {name} is not one of a file beside it")
 
 
 def read_part(checkpoint: Path, manifest: dict[str, Any], name: str) -> dict[str, Any]:
@@ -250,7 +293,7 @@ def read_part(checkpoint: Path, manifest: dict[str, Any], name: str) -> dict[str
         if f"{name}.pt" in manifest["files"]:
             state: dict[str, Any] = torch.load(checkpoint / f"{name}.pt", map_location="cpu", weights_only=True)
             return state
-    except (SafetensorError, RuntimeError, EOFError) as error:
+    except (SafetensorError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError, KeyError) as error:
         raise IncompleteCheckpointError(f"{checkpoint}: {name} cannot be read: {one_line(error)}") from error
     raise UserError(f"{checkpoint} holds {', '.join(manifest['files'])}: no {name} to load")
 
@@ -283,6 +326,7 @@ def _write_part(folder: Path, name: str, state: dict[str, Any]) -> Path:
     if all(isinstance(value, Tensor) for value in state.values()):
         path = folder / f"{name}.safetensors"
         save_file({key: value.detach().cpu().contiguous() for key, value in state.items()}, path)
+        apply_umask(path)
     else:
         path = folder / f"{name}.pt"
         torch.save(state, path)

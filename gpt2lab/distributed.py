@@ -1,15 +1,14 @@
 """Several processes as one run: their ranks, their collectives, and how they are started.
 
-    torchrun, or launch() for runtime.num_processes=N -> N processes -> open_world() in each -> World
+    torchrun, or gpt2lab.cli.launching for runtime.num_processes=N -> N processes -> open_world() in each -> World
 
 The main process alone writes files (run directory, metrics, checkpoints); the others receive what they need from it
 through ``World.on_main``. A GPU is bound to its process by ``gpt2lab.runtime.open_runtime``, after validation.
 """
 
-import logging
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -17,16 +16,11 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 from torch import distributed as dist
-from torch.distributed.elastic.multiprocessing.api import SignalException
-from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-from torch.distributed.run import main as torchrun
 from torch.nn.parallel import DistributedDataParallel
-
-from gpt2lab.config import RankFailedError
 
 TIMEOUT = timedelta(days=2)
 """how long the other processes wait for rank 0, which may have a large corpus to tokenize first; when a process dies,
-torchrun ends the others at once, so a long time costs nothing"""
+the launcher ends the others at once, so a long time costs nothing"""
 
 Value = TypeVar("Value")
 
@@ -79,12 +73,12 @@ class World:
 
 
 def is_launched() -> bool:
-    """Whether torchrun or ``launch`` started this process."""
+    """Whether torchrun or ``gpt2lab.cli.launching`` started this process."""
     return "RANK" in os.environ and "WORLD_SIZE" in os.environ
 
 
 def open_world() -> World:
-    """Join the other processes, if torchrun or ``launch`` started any."""
+    """Join the other processes, if torchrun or ``gpt2lab.cli.launching`` started any."""
     if not is_launched():
         return World()
     world = World(*(int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")))
@@ -98,24 +92,3 @@ def close_world() -> None:
     """Leave, after a run that ended well; after a failure the others may not answer any more."""
     if dist.is_initialized():
         dist.destroy_process_group()
-
-
-def launch(num_processes: int, command: Sequence[str]) -> None:
-    """Run ``command`` (a script or ``--module NAME``, and its arguments) in several processes on this machine.
-
-    Raises:
-        RankFailedError: one of them failed, which ends all.
-    """
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # the process that failed says why
-    try:
-        torchrun(["--standalone", f"--nproc-per-node={num_processes}", *command])
-    except ChildFailedError as error:
-        rank, failure = error.get_first_failure()
-        raise RankFailedError(
-            f"process {rank} of {num_processes} ended with status {failure.exitcode}; its message is above",
-            abs(failure.exitcode),
-        ) from error
-    except SignalException as error:
-        raise RankFailedError(
-            f"stopped by {error.sigval.name}; all processes have ended", 128 + error.sigval
-        ) from error

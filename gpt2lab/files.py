@@ -3,10 +3,16 @@
 import hashlib
 import json
 import os
+import shutil
+import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
-from gpt2lab.config import UserError
+from gpt2lab.config import UserError, one_line
+
+UMASK = os.umask(0o077)
+os.umask(UMASK)
 
 
 def file_sha256(path: Path) -> str:
@@ -30,6 +36,85 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file, or replace it at once: whatever happens, there is the old content or the new one.
+
+    Raises:
+        UserError: there is no room, or the file cannot be written there.
+    """
+    path = path.resolve()  # a link stays one
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path}: is no file; expected the name of a file")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            file.write(content)
+            sync(file)
+        temporary.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise not_written(path, len(content), error) from error
+
+
+def write_text(path: Path, content: str) -> None:
+    """``write_bytes`` of a text in UTF-8."""
+    write_bytes(path, content.encode("utf-8", "surrogatepass"))
+
+
+def append_text(path: Path, content: str) -> None:
+    """Add to a file; what a full disk cuts off is removed again. Raises ``UserError`` as ``write_bytes`` does."""
+    try:
+        with path.open("ab", buffering=0) as file:  # what a buffer holds would be written at its end once more
+            end, left = file.seek(0, os.SEEK_END), memoryview(content.encode("utf-8", "surrogatepass"))
+            try:
+                while left:
+                    left = left[file.write(left) :]
+            except OSError:
+                file.truncate(end)
+                raise
+    except OSError as error:
+        raise not_written(path, len(content), error) from error
+
+
+def not_written(path: Path, needed: int, error: Exception) -> UserError:
+    """The error line for a file that could not be written."""
+    reason = getattr(error, "strerror", None) or one_line(error)
+    return UserError(
+        f"{path}: not written ({reason}); it needs {needed:,} bytes, the disk has {free_bytes(path):,} free; expected "
+        "a place that can be written; make room and type the command again"
+    )
+
+
+def free_bytes(path: Path) -> int:
+    """Free bytes of the disk that ``path`` is, or will be, on."""
+    return shutil.disk_usage(_existing(path)).free
+
+
+def check_writable(path: Path, key: str) -> None:
+    """Raise ``UserError`` unless a file or folder can be made at ``path``, the value of ``key``; before the work."""
+    parent = _existing(path.absolute().parent)
+    if not parent.is_dir():
+        raise UserError(f"{key}={path}: {parent} is a file; expected a folder there; try another {key}")
+    try:
+        with tempfile.TemporaryFile(dir=parent):
+            pass
+    except OSError as error:
+        raise UserError(f"{key}={path}: nothing can be written there ({error.strerror}); try another {key}") from error
+
+
+def apply_umask(path: Path) -> None:
+    """Give a file the permissions of any new file; safetensors makes its files readable by their owner only."""
+    path.chmod(0o666 & ~UMASK)
+
+
+def _existing(path: Path) -> Path:
+    """``path``, or the nearest folder above it that is there."""
+    path = path.absolute()
+    return next(place for place in (path, *path.parents) if place.exists())
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON file that holds an object.
 
@@ -38,10 +123,19 @@ def read_json(path: Path) -> dict[str, Any]:
     """
     if not path.is_file():
         raise UserError(f"{path} is missing: a Hugging Face directory has it beside its safetensors files")
+    return parse_json(path.read_bytes(), path)
+
+
+def parse_json(content: bytes | str, where: Path) -> dict[str, Any]:
+    """The JSON object that a file or a line of it holds.
+
+    Raises:
+        UserError: it holds something else, is no UTF-8, or is nested too deep.
+    """
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path}: expected JSON: {error}") from error
+        values = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{where}: damaged: expected JSON: {one_line(error)}") from error
     if not isinstance(values, dict):
-        raise UserError(f"{path}: expected a JSON object, found {type(values).__name__}")
+        raise UserError(f"{where}: damaged: expected a JSON object, found {type(values).__name__}")
     return values

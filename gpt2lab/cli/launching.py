@@ -1,8 +1,27 @@
-"""How this process starts gpt2lab again: the processes of a job, and the jobs of a sweep."""
+"""How this process starts gpt2lab again: the processes of a job, and the jobs of a sweep.
 
-import importlib
+``python -m`` imports from the current folder first, where a file ``numpy.py`` beside a text would be executed. ``-P``
+prevents that, unless the user typed ``python -m`` and may have gpt2lab there.
+"""
+
+import ctypes
+import os
+import platform
+import signal
+import socket
+import subprocess
 import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+
+from gpt2lab.config import STOP_SIGNALS, RankFailedError, stop_signals
+
+PR_SET_PDEATHSIG = 1
+POLL_SECONDS = 0.05
+GRACE_SECONDS = 5.0
+"""how long the other processes have to end when one has failed"""
 
 
 def is_script(program: str) -> bool:
@@ -12,7 +31,10 @@ def is_script(program: str) -> bool:
 
 def python_arguments(name: str, program: str) -> list[str]:
     """Arguments on which Python runs the command ``name`` again, as ``program`` did."""
-    return [program] if is_script(program) else ["-m", "gpt2lab.cli", name]
+    if is_script(program):
+        return [program]
+    is_module = Path(program).name == "__main__.py"  # python -m gpt2lab.cli
+    return [*([] if is_module else ["-P"]), "-m", "gpt2lab.cli", name]
 
 
 def typed_command(name: str, program: str) -> list[str]:
@@ -21,6 +43,89 @@ def typed_command(name: str, program: str) -> list[str]:
 
 
 def launch_processes(num_processes: int, name: str, arguments: list[str]) -> None:
-    """Run ``name`` in several processes on this machine; a ``RankFailedError`` if one of them fails."""
-    launch = importlib.import_module("gpt2lab.distributed").launch  # torch: not before it is needed
-    launch(num_processes, [*python_arguments(name, sys.argv[0]), *arguments])
+    """Run ``name`` in several processes on this machine and wait for them.
+
+    Stop signals are passed on, so that the processes save and end. When one fails the others are ended, and all end
+    when this process is killed.
+
+    Raises:
+        RankFailedError: a process failed or was stopped; the message is empty if the process has told why.
+    """
+    command = [sys.executable, *python_arguments(name, sys.argv[0]), *arguments]
+    ranks = [_start(command, environment) for environment in _rank_environments(num_processes)]
+    with _passing_signals_on(ranks):
+        rank, status = _wait(ranks)
+    if status < 0:
+        raise RankFailedError(
+            f"process {rank} of {num_processes} was killed by {signal.Signals(-status).name}, by you or for lack of "
+            "memory: type the command again with resume=auto",
+            128 - status,
+        )
+    if status:
+        raise RankFailedError("", status)
+
+
+def _rank_environments(num_processes: int) -> list[Mapping[str, str]]:
+    """The variables by which torch.distributed finds the other processes, for each rank."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]  # free now
+    common = dict(os.environ) | {
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "WORLD_SIZE": str(num_processes),
+        "LOCAL_WORLD_SIZE": str(num_processes),
+    }
+    common.setdefault("OMP_NUM_THREADS", "1")
+    return [common | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(num_processes)]
+
+
+def _start(command: Sequence[str], environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    """Start a process in a session of its own: signals of the terminal come from this process alone, and once."""
+    die_with_parent = _death_signal() if platform.system() == "Linux" else None
+    return subprocess.Popen(command, env=environment, start_new_session=True, preexec_fn=die_with_parent)
+
+
+def _death_signal() -> Callable[[], None]:
+    """A function that makes its process die with this one, however this one ends."""
+    prctl, parent = ctypes.CDLL(None).prctl, os.getpid()
+
+    def die_with_parent() -> None:
+        prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # it has ended already
+            os._exit(1)
+
+    return die_with_parent
+
+
+@contextmanager
+def _passing_signals_on(ranks: Sequence[subprocess.Popen[bytes]]) -> Iterator[None]:
+    """Within the block, stop signals reach ``ranks`` instead of ending this process."""
+    before = {number: signal.signal(number, lambda number, frame: _send(ranks, number)) for number in stop_signals()}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _wait(ranks: Sequence[subprocess.Popen[bytes]]) -> tuple[int, int]:
+    """Wait until all have ended; return rank and status of the first that failed, (0, 0) if none did."""
+    orderly = {0, *(128 + number for number in STOP_SIGNALS)}  # one that was stopped leaves the saving to rank 0
+    first: tuple[int, int] | None = None
+    deadline = float("inf")
+    while any(rank.poll() is None for rank in ranks):
+        failed = [(number, rank.returncode) for number, rank in enumerate(ranks) if rank.returncode]
+        first = first or next(iter(failed), None)
+        if deadline == float("inf") and any(status not in orderly for _, status in failed):
+            deadline = time.monotonic() + GRACE_SECONDS
+            _send(ranks, signal.SIGTERM)
+        elif time.monotonic() > deadline:
+            _send(ranks, signal.SIGKILL)
+        time.sleep(POLL_SECONDS)
+    return first or next(((number, rank.returncode) for number, rank in enumerate(ranks) if rank.returncode), (0, 0))
+
+
+def _send(ranks: Sequence[subprocess.Popen[bytes]], number: int) -> None:
+    for rank in ranks:
+        rank.send_signal(number)  # does nothing to one that has ended

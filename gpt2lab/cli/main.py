@@ -6,6 +6,7 @@ A mistake of the user's is one line and exit status 2. Commands are imported whe
 and mistakes in the configuration do not wait for torch.
 """
 
+import errno
 import importlib
 import logging
 import os
@@ -20,7 +21,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from gpt2lab.cli.compose import CONFIG_DIR, explain_override, literal_text, refuse_removals, to_job
-from gpt2lab.cli.console import open_console, print_error, print_own_error
+from gpt2lab.cli.console import open_console, print_error, print_own_error, protect_streams
 from gpt2lab.cli.help import help_page
 from gpt2lab.cli.launching import launch_processes, typed_command
 from gpt2lab.cli.rerun import is_rerun, job_from_record
@@ -39,6 +40,7 @@ COMMANDS = {
 
 USER_ERROR_STATUS = 2
 INTERRUPTED_STATUS = 130
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 MULTIRUN = {"-m", "--multirun"}
 
 
@@ -59,6 +61,7 @@ def main() -> NoReturn:
 
 def run_command(name: str) -> NoReturn:
     """Run the command ``name`` on the arguments of this process, and exit."""
+    protect_streams(text_on_stdout=name == "sample")
     if {"-h", "--help"} & set(sys.argv[1:]):
         print(help_page(name, min(shutil.get_terminal_size().columns, 120)))
         sys.exit(0)
@@ -70,7 +73,8 @@ def run_command(name: str) -> NoReturn:
         print_own_error(one_line(error))
         status = USER_ERROR_STATUS
     except RankFailedError as error:
-        print_error(str(error))
+        if str(error):
+            print_error(str(error))
         status = error.status
     except StoppedError as error:
         print_error(str(error))
@@ -79,9 +83,9 @@ def run_command(name: str) -> NoReturn:
         print_error("interrupted")
         status = INTERRUPTED_STATUS
     except OSError as error:
-        if error.filename is None:  # not about a file: a defect of gpt2lab, which needs its traceback
+        if error.filename is None and error.errno not in DISK_ERRORS:  # a defect of gpt2lab, which needs its traceback
             raise
-        print_own_error(f"{error.filename}: {error.strerror}")
+        print_own_error(f"{error.filename or 'a file'}: {error.strerror}; expected a file that can be read or written")
         status = USER_ERROR_STATUS
     sys.exit(status)
 
@@ -119,10 +123,12 @@ def run_job(name: str) -> int:
 
     try:
         hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=name)(task)()
-        for error in errors:
-            raise error
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, ValueError) as error:  # ValueError: a group that is set to null
         raise explain_override(error, name) from error
+    for raised in errors:
+        if isinstance(raised, HydraException | OmegaConfBaseException):
+            raise explain_override(raised, name) from raised
+        raise raised
     return 0
 
 

@@ -27,6 +27,11 @@ def explain(error: BaseException, keys: Sequence[str], groups: Sequence[str]) ->
 
     if found := re.search(r"UserError raised while resolving interpolation: (.+?) full_key: ", text):
         return found[1]
+    if found := re.search(r"LexerNoViableAltException: (\S+)", text):
+        key, _, value = found[1].partition("=")
+        return f'{found[1]}: a value with such characters needs quotes; expected {key}="..."; try \'{key}="{value}"\''
+    if "Config group override must be a string or a list" in text:
+        return "a group is set to null or a number; expected the name of one of its files; try model=gpt2_nano"
     inner = re.search(r"Key '([^']+)' not in '(\w+)'", text)
     overridden = re.search(r"Could not override '([^']+)'", text)
     if inner and overridden and overridden[1].rpartition(".")[2] != inner[1] and hasattr(config, inner[2]):

@@ -10,11 +10,11 @@ from typing import Any
 from gpt2lab.config import EvalConfig, EvalJob, UserError, to_dict
 from gpt2lab.evaluation.comparison import Comparison, compare, comparison_part
 from gpt2lab.evaluation.parts import evaluate_parts, settings_of
-from gpt2lab.evaluation.record import evaluation_id, keep_documents, keep_evaluations, read_evaluations
+from gpt2lab.evaluation.record import evaluation_id, keep_documents, keep_evaluations, read_documents, read_evaluations
 from gpt2lab.evaluation.results import PartResult
 from gpt2lab.evaluation.table import format_number, render_parts, render_table
 from gpt2lab.evaluation.text_model import TextModel, open_text_model
-from gpt2lab.files import file_sha256
+from gpt2lab.files import check_writable, file_sha256, write_text
 from gpt2lab.report.evaluation_plots import PLOTS
 from gpt2lab.runs import COMPLETED, Hardware, environment, read_run
 from gpt2lab.runs.layout import CHECKPOINTS, DOCUMENTS, EVALUATION, LAST, SWEEP
@@ -43,7 +43,7 @@ def evaluate(job: EvalJob, *, command: Sequence[str] | None = None) -> list[Eval
     Raises:
         UserError: a model, text or setting cannot be had, or the record in the way is damaged.
     """
-    runtime = open_evaluation_runtime(job)
+    runtime = open_runtime(job.runtime)
     runs = sweep_runs(Path(job.checkpoint)) if job.checkpoint and is_sweep(Path(job.checkpoint)) else []
     if not runs:
         return [_evaluate_one(job, runtime, command)]
@@ -56,12 +56,17 @@ def evaluate(job: EvalJob, *, command: Sequence[str] | None = None) -> list[Eval
     return results
 
 
-def open_evaluation_runtime(job: EvalJob) -> Runtime:
-    """``runtime.precision=auto`` is float32 on a CPU: bfloat16 there changes the fourth digit of a perplexity."""
-    runtime = open_runtime(job.runtime)
-    if job.runtime.precision == "auto" and runtime.device.type == "cpu":
-        return dataclasses.replace(runtime, precision="fp32")
-    return runtime
+def open_for_evaluation(where: str | None, job: EvalJob, runtime: Runtime) -> TextModel:
+    """Open the model with the precision that its scores are taken in.
+
+    ``runtime.precision=auto`` is float32 for pretrained models, whose published values are of float32, and on a CPU:
+    bfloat16 changes the fourth digit of a perplexity. A run of gpt2lab on a GPU is scored as it was trained.
+    """
+    loaded = open_text_model(where, runtime)
+    is_float32 = runtime.device.type == "cpu" or loaded.source.trained_on is None
+    if job.runtime.precision == "auto" and is_float32:
+        return dataclasses.replace(loaded, runtime=dataclasses.replace(runtime, precision="fp32"))
+    return loaded
 
 
 def is_sweep(folder: Path) -> bool:
@@ -88,9 +93,13 @@ def sweep_runs(folder: Path) -> list[Path]:
 
 
 def _evaluate_one(job: EvalJob, runtime: Runtime, command: Sequence[str] | None) -> EvaluationResult:
-    loaded = open_text_model(job.checkpoint, runtime)
+    loaded = open_for_evaluation(job.checkpoint, job, runtime)
     out = Path(job.out) if job.out else loaded.source.results / EVALUATION
-    read_evaluations(out)  # a damaged record is an error before the work, not after it
+    check_writable(out, "out")
+    if out.exists() and not out.is_file():
+        raise UserError(f"out={out}: is no file; expected the name of a file; try out={out / EVALUATION}")
+    read_evaluations(out)  # a damaged record, or another file, is an error before the work, not after it
+    read_documents(out.parent / DOCUMENTS)
     name = loaded.source.describe()
     log.info(name)
     parts = evaluate_parts(loaded, job.eval)
@@ -105,7 +114,7 @@ def _evaluate_one(job: EvalJob, runtime: Runtime, command: Sequence[str] | None)
 def _compare(job: EvalJob, parts: dict[str, PartResult], runtime: Runtime) -> Comparison:
     """Score the baseline on the same documents."""
     ours = parts["perplexity"].documents
-    baseline = open_text_model(job.baseline, runtime)
+    baseline = open_for_evaluation(job.baseline, job, runtime)
     theirs = evaluate_parts(baseline, dataclasses.replace(job.eval, parts=["perplexity"]))["perplexity"].documents
     assert ours is not None
     assert theirs is not None
@@ -143,7 +152,7 @@ def _write(
             lines = [{**shared, **line} for line in part.documents.to_lines()]
             keep_documents(out.parent / DOCUMENTS, identity, lines)
         for file, text in part.files.items():
-            (out.parent / f"{identity}.{file}").write_text(text, encoding="utf-8")
+            write_text(out.parent / f"{identity}.{file}", text)
         if name in PLOTS:
             PLOTS[name](part.to_dict(), out.parent, identity, loaded.source.describe())
     keep_evaluations(out, entries)

@@ -28,7 +28,7 @@ def sample(job: SampleJob, *, command: Sequence[str] | None = None) -> list[Cont
     Raises:
         UserError: there is no such model or prompt file.
     """
-    show = choose(FORMATS, job.format, "format")
+    show = choose(OUTPUT_FORMATS, job.format, "format")
     prompt = read_prompt(job)
     runtime = open_runtime(job.runtime)
     loaded = open_model(job.checkpoint, runtime.device)
@@ -82,11 +82,18 @@ def draw(job: SampleJob, prompt: str, loaded: LoadedModel, runtime: Runtime) -> 
         yield Continuation(row, tokenizer, sampling.max_new_tokens, job.stop)
 
 
+def printable(text: str) -> str:
+    """``text`` for standard output: on a terminal, control characters are shown as escapes instead of obeyed."""
+    if not sys.stdout.isatty():
+        return text
+    return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)
+
+
 def show_text(number: int, prompt: str, continuation: Continuation) -> None:
     """Print the prompt and its continuation, while it is drawn."""
-    print(prompt, end="", flush=True)
+    print(printable(prompt), end="", flush=True)
     for part in continuation:
-        print(part, end="", flush=True)
+        print(printable(part), end="", flush=True)
     print(flush=True)
 
 
@@ -103,4 +110,4 @@ def show_json(number: int, prompt: str, continuation: Continuation) -> None:
     print(json.dumps(values, ensure_ascii=False), flush=True)
 
 
-FORMATS: dict[str, Callable[[int, str, Continuation], None]] = {"text": show_text, "jsonl": show_json}
+OUTPUT_FORMATS: dict[str, Callable[[int, str, Continuation], None]] = {"text": show_text, "jsonl": show_json}

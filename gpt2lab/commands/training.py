@@ -16,7 +16,7 @@ from gpt2lab.tokenizers import load_tokenizer, open_tokenizer
 from gpt2lab.training.build import build_model, build_trainer
 from gpt2lab.training.console import closing_table, header, warn_about_size
 from gpt2lab.training.estimates import estimate
-from gpt2lab.training.resume import find_start, resume
+from gpt2lab.training.resume import find_start, resume_training
 from gpt2lab.training.trainer import TrainingResult
 from gpt2lab.weights import load_weights
 
@@ -49,7 +49,7 @@ def train(job: TrainJob, *, command: Sequence[str] | None = None) -> TrainingRes
     run_dir = world.on_main(lambda: (start.run_dir or new_run_dir()).resolve())
     trainer = build_trainer(job, model, tokenizer, folder, manifest, run_dir, runtime, world, plot=plot_loss)
     if start.checkpoint:
-        resume(trainer, job, start.checkpoint, manifest)
+        resume_training(trainer, job, start.checkpoint, manifest)
 
     world.on_main(lambda: open_run_dir(run_dir, resolved_config(job, runtime), command, hardware_of(runtime)))
     if world.is_main:

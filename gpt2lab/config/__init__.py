@@ -18,6 +18,7 @@ from gpt2lab.config.data import (
     TextFilesConfig,
 )
 from gpt2lab.config.errors import (
+    STOP_SIGNALS,
     RankFailedError,
     StoppedError,
     UserError,
@@ -26,6 +27,7 @@ from gpt2lab.config.errors import (
     choose,
     did_you_mean,
     one_line,
+    stop_signals,
 )
 from gpt2lab.config.evaluation import CorpusConfig, EvalConfig, TasksConfig
 from gpt2lab.config.explain import ExplainJob
@@ -43,6 +45,7 @@ from gpt2lab.config.training import LoggerConfig, OptimizerConfig, SamplesConfig
 __all__ = [
     "DATA_SOURCES",
     "IGNORE_INDEX",
+    "STOP_SIGNALS",
     "ContextConfig",
     "CorpusConfig",
     "DataConfig",
@@ -87,5 +90,6 @@ __all__ = [
     "did_you_mean",
     "from_dict",
     "one_line",
+    "stop_signals",
     "to_dict",
 ]

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gpt2lab.config.errors import UserError, check, choose, did_you_mean
+from gpt2lab.config.errors import MOST_PROCESSES, UserError, check, choose, did_you_mean
 
 
 @dataclass
@@ -242,6 +242,6 @@ class PrepareConfig:
     def __post_init__(self) -> None:
         check(self.shard_tokens >= 1, "prepare.shard_tokens", self.shard_tokens, "a whole number of at least 1")
         check(
-            self.num_workers is None or self.num_workers >= 0,
-            "prepare.num_workers", self.num_workers, "a whole number of at least 0, or null",
+            self.num_workers is None or 0 <= self.num_workers <= MOST_PROCESSES,
+            "prepare.num_workers", self.num_workers, f"a whole number from 0 to {MOST_PROCESSES}, or null",
         )  # fmt: skip

@@ -1,14 +1,28 @@
 """What a user is told about a wrong value, and the checks that tell it."""
 
 import difflib
+import signal
 import typing
 from typing import TypeVar
 
 Choice = TypeVar("Choice")
 
+MOST_PROCESSES = 1024
+"""that are started on one machine"""
+
 
 class UserError(ValueError):
     """A mistake the user can mend: the message is one line with the value, what was expected and what to type."""
+
+
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
+"""ask a run to save and end: kill, Ctrl-C, SLURM's warning, a closed terminal"""
+
+
+def stop_signals() -> list[signal.Signals]:
+    """``STOP_SIGNALS`` without SIGHUP where it is ignored, as under nohup."""
+    ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    return [number for number in STOP_SIGNALS if not (ignored and number == signal.SIGHUP)]
 
 
 class StoppedError(Exception):
@@ -36,13 +50,13 @@ def choose(registry: typing.Mapping[str, Choice], name: str, key: str) -> Choice
 
 def check_name(name: str, known: typing.Collection[str], key: str) -> None:
     """Raise ``UserError`` unless ``name``, the value of ``key``, is one of ``known``."""
-    if name not in known:
+    if not isinstance(name, str) or name not in known:
         raise UserError(f"{key}={name}: expected one of {', '.join(known)}{did_you_mean(name, known)}")
 
 
 def did_you_mean(name: str, known: typing.Iterable[str]) -> str:
     """The end of an error line: the nearest known spelling, or nothing."""
-    nearest = difflib.get_close_matches(name, list(known), n=1)
+    nearest = difflib.get_close_matches(str(name), list(known), n=1)
     return f"; did you mean {nearest[0]}?" if nearest else ""
 
 

@@ -12,10 +12,10 @@ class CorpusConfig:
 
     name: str = "validation_split"
     """for messages and eval.json"""
-    form: str = "validation_split"
+    format: str = "validation_split"
     """how it is read: validation_split | text | lines | wikitext | documents"""
     file: str | None = None
-    """a file here, of the same form as the Hub's data; null: the Hub"""
+    """a file here, in the same format as the Hub's data; null: the Hub"""
     hub_path: str | None = None
     """ORG/NAME; null: it is on no Hub that can be read, and has to be given as a file"""
     hub_subset: str | None = None
@@ -23,7 +23,7 @@ class CorpusConfig:
     hub_revision: str | None = None
     """commit, branch or tag of the data set; null: its newest"""
     hub_split: str = "test"
-    """part of the data set"""
+    """part of the data set, or the part that the file holds"""
     column: str = "text"
     """field of a row that holds the text"""
     detokenizer: str = "none"
@@ -52,7 +52,8 @@ class TasksConfig:
     lm_eval: list[str] = field(default_factory=list)
     """tasks of lm-evaluation-harness, by its names, run through it on this model"""
     folder: str | None = None
-    """a folder with NAME.jsonl for tasks that are not to come from the Hub, and YAML files of further lm_eval tasks"""
+    """a folder with NAME.jsonl for tasks that are not to come from the Hub, and YAML files of further lm_eval tasks;
+    a line ``!function`` in one runs the Python file it names"""
     limit: int | None = None
     """take the first questions only; null: all"""
     batch_size: int = 16
@@ -73,7 +74,7 @@ class EvalConfig:
     parts: list[str] = field(default_factory=lambda: ["perplexity"])
     """perplexity | tasks | sample_quality | context, in the order of the table"""
     protocol: str = "stream"
-    """of the perplexity: stream | huggingface | lm_eval | gpt2_paper (docs/evaluation.md)"""
+    """of the perplexity: stream | huggingface | lm_eval | gpt2_paper | gpt2_paper_without_line_ends"""
     text_file: str | None = None
     """a UTF-8 text to score, short for eval/corpus=text_file eval.corpus.file=FILE"""
     stride: int | None = None

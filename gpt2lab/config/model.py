@@ -5,6 +5,8 @@ from dataclasses import dataclass, field, fields
 
 from gpt2lab.config.errors import UserError, check, check_divides
 
+LARGEST_SIZE = 10_000_000
+"""of each number in ``ModelConfig``; a larger one is a mistake, and takes hours to find out"""
 IGNORE_INDEX = -100
 """a target with this id is not scored, and not counted in a mean; ``torch.nn.functional.cross_entropy`` agrees"""
 
@@ -59,7 +61,12 @@ class MLPConfig:
 
     def __post_init__(self) -> None:
         expected = "a whole number of at least 1, or null"
-        check(self.hidden_dim is None or self.hidden_dim >= 1, "model.mlp.hidden_dim", self.hidden_dim, expected)
+        check(
+            self.hidden_dim is None or 1 <= self.hidden_dim <= LARGEST_SIZE,
+            "model.mlp.hidden_dim",
+            self.hidden_dim,
+            expected,
+        )
 
 
 @dataclass
@@ -94,7 +101,8 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         for key in ("n_layer", "n_head", "n_embd", "block_size", "vocab_size", "vocab_multiple_of"):
-            check(getattr(self, key) >= 1, f"model.{key}", getattr(self, key), "a whole number of at least 1")
+            possible = 1 <= getattr(self, key) <= LARGEST_SIZE
+            check(possible, f"model.{key}", getattr(self, key), f"a whole number of at least 1 up to {LARGEST_SIZE}")
         check(0 <= self.dropout < 1, "model.dropout", self.dropout, "a probability, 0 <= dropout < 1")
         check_divides("model.n_head", self.n_head, "model.n_embd", self.n_embd)
         if self.n_kv_head is not None:

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from gpt2lab.config.errors import UserError, check
 
-FACTS = ("data", "tokens", "validation", "protocol", "precision", "device", "commit")
+FACT_NAMES = ("data", "tokens", "validation", "protocol", "precision", "device", "commit")
 """what must be equal for two runs to be compared"""
 
 
@@ -35,4 +35,4 @@ class ReportJob:
             raise UserError(f"sweep and runs: {given} given; expected one: type sweep=runs/sweeps/NAME or runs=[A,B]")
         check(self.margin > 0, "margin", self.margin, "a number above 0, in units of the metric")
         for name in self.allow:
-            check(name in FACTS, "allow", name, " | ".join(FACTS))
+            check(name in FACT_NAMES, "allow", name, " | ".join(FACT_NAMES))

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from gpt2lab.config.errors import UserError, check
+from gpt2lab.config.errors import MOST_PROCESSES, UserError, check
 
 
 @dataclass
@@ -31,7 +31,8 @@ class RuntimeConfig:
     def __post_init__(self) -> None:
         formats = ("auto", "fp32", "bf16", "fp16")
         check(self.precision in formats, "runtime.precision", self.precision, "auto, fp32, bf16 or fp16")
-        check(self.num_processes >= 1, "runtime.num_processes", self.num_processes, "a whole number of at least 1")
+        possible = 1 <= self.num_processes <= MOST_PROCESSES
+        check(possible, "runtime.num_processes", self.num_processes, f"a whole number from 1 to {MOST_PROCESSES}")
         if self.num_processes > 1 and self.device.startswith("cuda:"):
             raise UserError(
                 f"runtime.device={self.device}: {self.num_processes} processes cannot share one GPU; expected "

@@ -35,12 +35,10 @@ class SampleQualityConfig:
     """a checkpoint, Hugging Face directory or name whose perplexity is taken; null: the model itself"""
     mauve_seeds: int = 0
     """k-means runs that MAUVE is averaged over (needs pip install 'gpt2lab[mauve]'); 0: no MAUVE"""
-    resamples: int = 1000
-    """bootstrap draws of an interval"""
     batch_size: int = 16
     """rows that are decoded or scored together; the results do not depend on it"""
     seed: int = 0
-    """of the prompts chosen, the samples, and the bootstrap"""
+    """of the prompts chosen and the samples"""
 
     def __post_init__(self) -> None:
         check(
@@ -54,7 +52,7 @@ class SampleQualityConfig:
         if twice is not None:
             raise UserError(f"eval.sample_quality.decoding has {twice} twice: expected each setting once")
         check(self.num_prompts >= 2, "eval.sample_quality.num_prompts", self.num_prompts, "at least 2, to be compared")
-        for key in ("prompt_tokens", "new_tokens", "resamples", "batch_size"):
+        for key in ("prompt_tokens", "new_tokens", "batch_size"):
             check(
                 getattr(self, key) >= 1,
                 f"eval.sample_quality.{key}",

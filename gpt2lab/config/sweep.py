@@ -5,7 +5,7 @@ from typing import Any
 
 from gpt2lab.config.errors import UserError, check
 
-LAUNCHERS = ("local", "ray", "slurm")
+LAUNCHER_NAMES = ("local", "ray", "slurm")
 
 
 @dataclass
@@ -42,7 +42,7 @@ class SweepConfig:
             self.name is None or (self.name not in ("", ".", "..") and "/" not in self.name),
             "sweep.name", self.name, "a folder name, without /",
         )  # fmt: skip
-        check(self.launcher in LAUNCHERS, "sweep.launcher", self.launcher, f"one of {', '.join(LAUNCHERS)}")
+        check(self.launcher in LAUNCHER_NAMES, "sweep.launcher", self.launcher, f"one of {', '.join(LAUNCHER_NAMES)}")
         check(self.parallel >= 1, "sweep.parallel", self.parallel, "a whole number of at least 1")
         check(self.launcher == "ray" or not self.ray, "sweep.ray", self.ray, "nothing without sweep.launcher=ray")
         check(

@@ -5,7 +5,15 @@ from pathlib import Path
 from gpt2lab.config import DataConfig, PrepareConfig, UserError
 from gpt2lab.config.data import MixtureConfig
 from gpt2lab.data.loading.mixture import open_mixture
-from gpt2lab.data.manifest import Manifest, TextTokenizer, TrainableTokenizer, load_manifest, token_dtype, verify
+from gpt2lab.data.manifest import (
+    Manifest,
+    TextTokenizer,
+    TrainableTokenizer,
+    is_dataset,
+    load_manifest,
+    token_dtype,
+    verify,
+)
 from gpt2lab.data.preparation.build import build_dataset, hidden_folders, locked, restore_predecessor
 from gpt2lab.data.preparation.command_line import prepare_command
 from gpt2lab.data.sources import Source, open_source
@@ -44,7 +52,17 @@ def prepare(data: DataConfig, settings: PrepareConfig, tokenizer: TextTokenizer 
             raise UserError(
                 f"{folder}: exists already: add prepare.overwrite=true to replace it, or give another data.name"
             )
+        check_overwritable(folder)
         return build_dataset(folder, source, settings, tokenizer)
+
+
+def check_overwritable(folder: Path) -> None:
+    """Raise ``UserError`` if ``prepare.overwrite`` would delete something that is no prepared dataset."""
+    if folder.exists() and not (folder.is_dir() and is_dataset(folder)):
+        raise UserError(
+            f"prepare.overwrite=true: {folder} is no prepared dataset, and would be deleted; move it away, or give "
+            "another data.name"
+        )
 
 
 def open_or_prepare(data: DataConfig, tokenizer: TextTokenizer | TrainableTokenizer) -> tuple[Path, Manifest]:

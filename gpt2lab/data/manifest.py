@@ -7,6 +7,7 @@ preparing; ``load_manifest`` refuses an incomplete dataset, ``verify`` also one 
 import dataclasses
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpt2lab.config import UserError
-from gpt2lab.files import file_sha256, sync
+from gpt2lab.files import file_sha256, parse_json, sync
 
 FORMAT = "gpt2lab token shards"
 VERSION = 3
@@ -24,6 +25,7 @@ SPLITS = ("train", "val")
 STARTS_DTYPE = np.dtype("<i8")
 END_OF_TEXT_RULE = "before each document"
 SPLIT_RULE = "val if the first 8 bytes of SHA-256(document in UTF-8), big-endian, are below val_fraction * 2**64"
+OWN_FILE = re.compile(r"manifest\.json|tokenizer\w*\.json|(train|val)_\d+(\.starts)?\.npy")
 HOW_TO_FIX = "prepare it again with prepare.overwrite=true"
 
 
@@ -140,6 +142,11 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
         sync(file)
 
 
+def is_dataset(folder: Path) -> bool:
+    """Whether a folder was written by ``prepare``, damaged or not: it holds files of such names and no others."""
+    return all(OWN_FILE.fullmatch(path.name) and path.is_file() for path in folder.iterdir())
+
+
 def load_manifest(folder: Path, tokenizer: TextTokenizer | TrainableTokenizer | None = None) -> Manifest:
     """The manifest of a prepared dataset whose files all have the right size.
 
@@ -156,7 +163,7 @@ def load_manifest(folder: Path, tokenizer: TextTokenizer | TrainableTokenizer | 
             f"{folder}: expected a prepared dataset, found no manifest.json: run python prepare.py for it first"
         )
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = parse_json(path.read_bytes(), path)
         version = values["version"] if values["format"] == FORMAT else None
     except (ValueError, KeyError, TypeError):
         version = None
@@ -191,10 +198,17 @@ def parse_manifest(path: Path, values: dict[str, Any]) -> Manifest:
         consistent = (
             tuple(splits) == SPLITS
             and sums == [(split.tokens, split.documents) for split in splits.values()]
+            and all(
+                Path(name).name == name and name not in ("", "..")  # nothing outside the folder is read
+                for split in splits.values()
+                for shard in split.shards
+                for name in (shard.file, shard.starts_file)
+            )
+            and all(Path(name).name == name for name in manifest.tokenizer_files)
             and manifest.dtype == token_dtype(manifest.vocab_size).name
             and manifest.fingerprint == dataset_fingerprint(manifest.tokenizer_fingerprint, splits)
         )
-    except (TypeError, KeyError, AttributeError) as error:
+    except (TypeError, KeyError, AttributeError, ValueError) as error:
         raise UserError(f"{path}: not a complete manifest ({error}): {HOW_TO_FIX}") from None
     if not consistent:
         raise UserError(f"{path}: its totals, dtype or fingerprint do not follow from its shards: {HOW_TO_FIX}")
@@ -220,7 +234,7 @@ def check_npy(path: Path, dtype: np.dtype[Any], length: int) -> None:
         try:
             np.lib.format.read_magic(file)
             shape, _, found = np.lib.format.read_array_header_1_0(file)
-        except ValueError:
+        except (ValueError, SyntaxError, EOFError, TypeError, OverflowError, RecursionError, MemoryError):
             raise UserError(f"{path}: not a .npy file: {HOW_TO_FIX}") from None
         expected = file.tell() + length * dtype.itemsize
     if (shape, found) != ((length,), dtype):

@@ -12,7 +12,7 @@ import numpy as np
 
 from gpt2lab.config import UserError
 from gpt2lab.evaluation.results import DocumentScores, PartResult, TableRow
-from gpt2lab.statistics.intervals import Interval, ratio_difference_interval
+from gpt2lab.statistics.intervals import Interval, describe_document_interval, ratio_difference_interval
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,8 @@ class Comparison:
     nats_per_token: float | None
     """None: the models' tokens differ"""
     nats_per_token_interval: Interval | None
+    interval: str
+    """how the intervals are computed, and whether the documents are too few"""
     verdict: str
     """better | worse | undecided"""
 
@@ -59,6 +61,7 @@ def compare(scores: DocumentScores, baseline: DocumentScores, name: str) -> Comp
         bits_per_byte_interval=None if by_byte is None else (by_byte[0] / in_bits, by_byte[1] / in_bits),
         nats_per_token=float(difference_D.sum() / scores.tokens_D.sum()) if same_tokens else None,
         nats_per_token_interval=by_token,
+        interval=describe_document_interval(len(difference_D)),
         verdict=_verdict(by_byte),
     )
 

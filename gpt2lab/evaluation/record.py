@@ -5,12 +5,12 @@ An evaluation is known by its part, model, text and settings. Running it again r
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from gpt2lab.config import UserError
+from gpt2lab.files import parse_json, write_text
 
 SCHEMA_VERSION = 1
 UNIMPORTANT = ("batch_size",)
@@ -36,9 +36,10 @@ def read_evaluations(path: Path) -> list[Entry]:
     if not path.is_file():
         return []
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(path.read_bytes(), path)
         version, entries = content["schema_version"], content["evaluations"]
-    except (ValueError, KeyError, TypeError):
+        assert all(isinstance(entry["id"], str) for entry in entries)
+    except (UserError, KeyError, TypeError, AssertionError):
         raise UserError(f"{path}: expected the record of evaluations; move the file away, or type out=FILE") from None
     if version != SCHEMA_VERSION:
         raise UserError(f"{path}: schema_version {version}, expected {SCHEMA_VERSION}; type out=FILE for a new file")
@@ -52,26 +53,30 @@ def keep_evaluations(path: Path, entries: Iterable[Entry]) -> None:
     ids = {entry["id"] for entry in new}
     kept = [entry for entry in read_evaluations(path) if entry["id"] not in ids]
     content = {"schema_version": SCHEMA_VERSION, "evaluations": [*kept, *new]}
-    _replace(path, json.dumps(content, indent=2) + "\n")
+    write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+def read_documents(path: Path) -> list[str]:
+    """The lines of a ``documents.jsonl``; none where there is no file. Raises ``UserError`` if it is another file."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    except UnicodeDecodeError:
+        lines = [""]
+    if not all(line.startswith('{"evaluation"') for line in lines):
+        raise UserError(f"{path}: expected scores of documents, one JSON object a line; move the file away")
+    return lines
 
 
 def keep_documents(path: Path, evaluation: str, lines: Iterable[dict[str, Any]]) -> None:
     """Put the scores of an evaluation's documents into ``documents.jsonl``; those of other evaluations stay."""
-    kept = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    kept = read_documents(path)
     mark = json.dumps({"evaluation": evaluation})[:-1]
     kept = [line for line in kept if not line.startswith(mark)]
     new = [json.dumps({"evaluation": evaluation, **line}) for line in lines]
-    _replace(path, "".join(f"{line}\n" for line in [*kept, *new]))
+    write_text(path, "".join(f"{line}\n" for line in [*kept, *new]))
 
 
 def _without(settings: Any, names: tuple[str, ...]) -> Any:
     if not isinstance(settings, dict):
         return settings
     return {key: _without(value, names) for key, value in settings.items() if key not in names}
-
-
-def _replace(path: Path, content: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(content, encoding="utf-8")
-    temporary.replace(path)

@@ -1,5 +1,7 @@
 """Typed results of an evaluation. They become plain values only where ``eval.json`` is written."""
 
+import json
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -62,3 +64,8 @@ class PartResult:
     def to_dict(self) -> dict[str, Any]:
         """Metrics and protocol, as ``eval.json`` has them."""
         return {**self.metrics, "protocol": self.protocol} if self.protocol else dict(self.metrics)
+
+
+def as_json_lines(lines: Iterable[Mapping[str, Any]]) -> str:
+    """One JSON object per line."""
+    return "".join(json.dumps(line, default=str) + "\n" for line in lines)

@@ -8,7 +8,7 @@ Legend: B = windows of a batch, T = tokens of a window, N = scored targets of a 
 """
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
@@ -17,14 +17,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
-from tqdm import tqdm
 
 from gpt2lab.config import UserError
 from gpt2lab.data import Batch
 from gpt2lab.evaluation.device_batches import as_tensors
+from gpt2lab.evaluation.readings import Reading, hidden_states, window_readings
 from gpt2lab.evaluation.windows import Window, sliding_windows
 from gpt2lab.model import GPT, IGNORE_INDEX, evaluation_mode
-from gpt2lab.model.layout import contiguous
 from gpt2lab.runtime import Runtime
 
 GREEDY_LOGITS = 2**24
@@ -130,9 +129,10 @@ def score_tokens(
     *,
     first_position: int = 0,
 ) -> NDArray[np.float32]:
-    """Nats of each token of a text, float32 [n]; 0 where no window scores it. Arguments as in ``score_windows``."""
+    """Nats of each token of a text, float32 [n]; 0 where no window scores it. Arguments as in ``window_readings``."""
     nll_n = np.zeros(len(tokens), np.float32)
-    for where_N, hidden_NC, targets_N in hidden_windows(model, tokens, windows, runtime, batch_size, first_position):
+    readings = window_readings(tokens, windows, batch_size, first_position)
+    for where_N, hidden_NC, targets_N in hidden_states(model, readings, runtime):
         with full_precision(hidden_NC):
             nll_n[where_N] = model.nll(hidden_NC.float(), targets_N).cpu().numpy()
     return nll_n
@@ -140,64 +140,18 @@ def score_tokens(
 
 @torch.inference_mode()
 def score_greedy(
-    model: GPT, tokens: NDArray[np.integer], windows: list[Window], runtime: Runtime, batch_size: int
+    model: GPT, readings: Iterable[Reading], n_targets: int, runtime: Runtime
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """``score_tokens``, and whether each scored token is the most likely one at its place, bool [n]."""
-    nll_n, greedy_n = np.zeros(len(tokens), np.float32), np.zeros(len(tokens), np.bool_)
+    """Nats of each target, and whether it is the most likely token at its place, [n_targets] each."""
+    nll_n, greedy_n = np.zeros(n_targets, np.float32), np.zeros(n_targets, np.bool_)
     rows = max(1, GREEDY_LOGITS // model.config.padded_vocab_size)
-    for where_N, hidden_NC, targets_N in hidden_windows(model, tokens, windows, runtime, batch_size):
+    for where_N, hidden_NC, targets_N in hidden_states(model, readings, runtime):
         with full_precision(hidden_NC):
             parts = zip(hidden_NC.float().split(rows), targets_N.split(rows), strict=True)
             scores = [_nll_and_greedy(model.logits(hidden_GC), targets_G) for hidden_GC, targets_G in parts]
         nll_n[where_N] = torch.cat([nll_G for nll_G, _ in scores]).cpu().numpy()
         greedy_n[where_N] = torch.cat([greedy_G for _, greedy_G in scores]).cpu().numpy()
     return nll_n, greedy_n
-
-
-@torch.inference_mode()
-def hidden_windows(
-    model: GPT,
-    tokens: NDArray[np.integer],
-    windows: list[Window],
-    runtime: Runtime,
-    batch_size: int,
-    first_position: int = 0,
-) -> Iterator[tuple[NDArray[np.int64], Tensor, Tensor]]:
-    """The one forward loop of the evaluation: windows of a text -> the hidden states that predict its scored tokens.
-
-    Windows of similar length share a batch, the longest first. Only the states of scored positions are returned, so
-    context and padding never reach the output head. No two windows may score the same token.
-
-    Args:
-        model: used without dropout.
-        tokens: ids of the text, [n].
-        windows: parts of it that are read at once.
-        runtime: device and precision of the forward pass.
-        batch_size: windows per forward pass.
-        first_position: position of the first token of each window.
-
-    Yields:
-        For each batch the indices of the scored tokens [N], their hidden states [N, C], and their ids [N].
-
-    Raises:
-        UserError: ids that are not in the model's vocabulary.
-    """
-    if int(tokens.max()) >= model.config.vocab_size:
-        raise UserError(
-            f"the text has token id {int(tokens.max())}, the model ids below {model.config.vocab_size}: it was made "
-            "with another tokenizer; encode it with the model's own"
-        )
-    ordered = sorted(windows, key=lambda window: window.begin - window.end)
-    batches = [ordered[first : first + batch_size] for first in range(0, len(ordered), batch_size)]
-    with evaluation_mode(model):
-        for batch in tqdm(batches, "scoring", unit="batch", leave=False, disable=None):
-            inputs_BT, rows_N, columns_N = (torch.from_numpy(ids).to(runtime.device) for ids in _padded(tokens, batch))
-            where_N = np.concatenate([np.arange(window.first_scored, window.end) for window in batch])
-            targets_N = torch.from_numpy(tokens[where_N].astype(np.int64)).to(runtime.device)
-            layout = contiguous(first_position, inputs_BT.shape[1], runtime.device) if first_position else None
-            with runtime.autocast():
-                hidden_NC = model.hidden(inputs_BT, layout=layout)[rows_N, columns_N]
-            yield where_N, hidden_NC, targets_N
 
 
 def full_precision(hidden: Tensor) -> AbstractContextManager[object]:
@@ -249,16 +203,3 @@ def check_stride(stride: int, context: int) -> None:
 def bounded_exp(exponent: float) -> float:
     """exp, and infinity where float64 ends."""
     return math.exp(exponent) if exponent < LARGEST_EXPONENT else math.inf
-
-
-def _padded(
-    tokens: NDArray[np.integer], windows: list[Window]
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Inputs of some windows, [B, T], padded on the right, where padding reaches no scored token; and the row and the
-    column from which each scored target is predicted, [N] each."""
-    inputs_BT = np.zeros((len(windows), max(window.end - 1 - window.begin for window in windows)), np.int64)
-    for row, window in enumerate(windows):
-        inputs_BT[row, : window.end - 1 - window.begin] = tokens[window.begin : window.end - 1]
-    rows_N = np.repeat(np.arange(len(windows)), [window.end - window.first_scored for window in windows])
-    columns = [np.arange(window.first_scored - 1, window.end - 1) - window.begin for window in windows]
-    return inputs_BT, rows_N, np.concatenate(columns)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from gpt2lab.generation.cache import SlotCache
-from gpt2lab.generation.weights import decoding_copy, decoding_head, decoding_runtime
+from gpt2lab.generation.prepared import prepare_for_decoding
 from gpt2lab.model import GPT, Layout
 from gpt2lab.model.gpt import Cache
 from gpt2lab.runtime import Runtime
@@ -22,11 +22,9 @@ class Decoder:
     """Reads ``slots`` texts with one cache. All methods return float32 logits [rows, V] on the device."""
 
     def __init__(self, model: GPT, runtime: Runtime, slots: int, capacity: int) -> None:
-        runtime = decoding_runtime(runtime, model.config, slots)
-        self.runtime, self.slots, self.vocab_size = runtime, slots, model.config.vocab_size
-        self.model = decoding_copy(model, runtime, slots)
-        self.head = decoding_head(model.head_PC, runtime, slots)
-        self.cache = SlotCache(model.config, slots, capacity, runtime.device, runtime.dtype)
+        self.runtime, self.model, self.head = prepare_for_decoding(model, runtime, slots)
+        self.slots, self.vocab_size = slots, model.config.vocab_size
+        self.cache = SlotCache(model.config, slots, capacity, self.runtime.device, self.runtime.dtype)
         self.graphs: dict[int, _StepGraph] = {}
 
     def read_prompts(self, slots: Sequence[int], prompts: Sequence[Sequence[int]]) -> Tensor:

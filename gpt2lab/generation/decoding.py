@@ -3,7 +3,7 @@
 1. Prompts wait in a queue, the shortest first; each of ``batch_size`` slots takes one.
 2. The model reads the new prompts together, then one token per slot and step, with a cache of keys and values.
 3. From the logits and a random number of the row's own stream follows the next token.
-4. A row ends at end-of-text or at the limit, and its slot takes the next prompt.
+4. A row ends at end-of-text, at the limit or when the caller says so, and its slot takes the next prompt.
 
 Each new token sees the last ``block_size`` tokens of its row. A row that has outgrown the context is read anew for
 every token: a sliding window moves each token to another position, so what learned and sinusoidal positions have put
@@ -12,7 +12,7 @@ what they read from tokens that have left the window. Reading anew makes a token
 tokens, as in training and evaluation.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -21,7 +21,7 @@ from torch import Generator, Tensor
 from gpt2lab.config import SamplingConfig, UserError
 from gpt2lab.generation.decoder import Decoder
 from gpt2lab.generation.filters import NOT_FINITE, next_tokens
-from gpt2lab.model import GPT, evaluation_mode
+from gpt2lab.model import GPT
 from gpt2lab.runtime import Runtime, stream_seed
 
 
@@ -48,6 +48,7 @@ def generate_stream(
     eot_id: int,
     runtime: Runtime,
     first_row: int = 0,
+    ended: Container[int] = (),
 ) -> Iterator[tuple[int, int]]:
     """Yield (row, new id) as they are drawn, one token of each row in the batch at a time.
 
@@ -61,6 +62,7 @@ def generate_stream(
         eot_id: ends a row, and is not yielded.
         runtime: device and precision.
         first_row: number of the first prompt, for callers that draw one row at a time.
+        ended: rows that need no more tokens; the caller may add to it while it iterates.
 
     Raises:
         UserError: an empty prompt, or logits that are NaN or infinite.
@@ -76,22 +78,21 @@ def generate_stream(
     ]  # the next one is the last
     slots = min(len(prompts), sampling.batch_size)
     capacity = min(block_size, max(map(len, prompts)) + sampling.max_new_tokens)
-    with evaluation_mode(model):
-        decoder = Decoder(model, runtime, slots, capacity)
-        rows: dict[int, _Row] = {}  # by slot
-        while waiting or rows:
-            free = [slot for slot in range(slots) if slot not in rows]
-            starting = {slot: waiting.pop() for slot in free[: len(waiting)]}
-            rows = dict(sorted({**rows, **starting}.items()))
-            logits_RV = _next_logits(decoder, rows, starting, block_size)
-            for slot, token in zip(list(rows), _choose(logits_RV, rows.values(), sampling), strict=True):
-                row = rows[slot]
-                row.tokens.append(token)
-                row.n_new += 1
-                if token != eot_id:
-                    yield row.number, token
-                if token == eot_id or row.n_new == sampling.max_new_tokens:
-                    del rows[slot]
+    decoder = Decoder(model, runtime, slots, capacity)
+    rows: dict[int, _Row] = {}  # by slot
+    while waiting or rows:
+        free = [slot for slot in range(slots) if slot not in rows]
+        starting = {slot: waiting.pop() for slot in free[: len(waiting)]}
+        rows = dict(sorted({**rows, **starting}.items()))
+        logits_RV = _next_logits(decoder, rows, starting, block_size)
+        for slot, token in zip(list(rows), _choose(logits_RV, rows.values(), sampling), strict=True):
+            row = rows[slot]
+            row.tokens.append(token)
+            row.n_new += 1
+            if token != eot_id:
+                yield row.number, token
+            if token == eot_id or row.n_new == sampling.max_new_tokens or row.number in ended:
+                del rows[slot]
 
 
 @dataclass

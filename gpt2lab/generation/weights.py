@@ -19,6 +19,8 @@ from gpt2lab.runtime import Runtime
 SMALL_PRODUCT = 400_000
 """multiplications below which a CPU is faster without oneDNN, whose calls take 14 microseconds (docs/speed.md)"""
 
+Head = Callable[[Tensor], Tensor]
+
 
 def decoding_runtime(runtime: Runtime, config: ModelConfig, batch_size: int) -> Runtime:
     """The precision to decode in: float32 on a CPU if the products are too small for bf16 to be faster."""
@@ -27,7 +29,7 @@ def decoding_runtime(runtime: Runtime, config: ModelConfig, batch_size: int) -> 
 
 
 def decoding_copy(model: GPT, runtime: Runtime, batch_size: int) -> GPT:
-    """A model that computes what ``model`` does under ``runtime.autocast()``, with the linear layers prepared.
+    """What ``model`` computes under ``runtime.autocast()``, without dropout, as a model with prepared linear layers.
 
     Embeddings, norms, the head and all other tensors are those of ``model``, not copies.
     """
@@ -37,10 +39,10 @@ def decoding_copy(model: GPT, runtime: Runtime, batch_size: int) -> GPT:
             if isinstance(module, nn.Linear):
                 replacements[id(module)] = _prepared(module, runtime, batch_size)
     # deepcopy keeps the objects that it finds in this memo
-    return copy.deepcopy(model, replacements)
+    return copy.deepcopy(model, replacements).eval()
 
 
-def decoding_head(weight_PC: Tensor, runtime: Runtime, batch_size: int) -> Callable[[Tensor], Tensor]:
+def decoding_head(weight_PC: Tensor, runtime: Runtime, batch_size: int) -> Head:
     """The product of hidden states [B, C] with the head, as float32 logits [B, P]."""
     weight_PC = weight_PC.detach()
     if runtime.device.type == "cuda" and runtime.dtype != torch.float32:

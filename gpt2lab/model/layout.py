@@ -2,7 +2,8 @@
 
     positions and segments of the new tokens and of all tokens seen -> attention mask
 
-Left-padded prompts and documents packed into one row are the same case: a token attends within its own segment.
+Left-padded prompts and documents packed into one row are the same case: a token attends within its own segment. Texts
+with a common beginning can share it in one row: it is a segment that all later tokens attend to.
 
 Legend: B = batch (or 1), T = new tokens, S = tokens seen (cached and new), H = heads (or 1).
 """
@@ -12,6 +13,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+SHARED = -1
+"""the segment that the later tokens of all segments attend to"""
+
 
 class Layout(NamedTuple):
     """Positions and segments of the tokens of a batch."""
@@ -19,7 +23,11 @@ class Layout(NamedTuple):
     pos_BT: Tensor
     """int64, counted from 0 within a segment"""
     segment_BT: Tensor | None = None
-    """int64; a token attends only to its own segment. None: all tokens are one segment"""
+    """int64; a token attends only to its own segment and to SHARED. None: all tokens are one segment"""
+
+    def to(self, device: torch.device) -> "Layout":
+        """The layout on ``device``."""
+        return Layout(self.pos_BT.to(device), None if self.segment_BT is None else self.segment_BT.to(device))
 
     def then(self, new: "Layout") -> "Layout":
         """The layout of these tokens followed by ``new`` ones; both have segments or neither has."""
@@ -62,7 +70,8 @@ def attention_mask(new: Layout, seen: Layout, bias_BHTS: Tensor | None) -> Tenso
         return None
     allowed_BHTS = causal_mask(T, S - T, new.pos_BT.device)[None, None]
     if new.segment_BT is not None and seen.segment_BT is not None:
-        allowed_BHTS = allowed_BHTS & (new.segment_BT[:, None, :, None] == seen.segment_BT[:, None, None, :])
+        own_BHTS = new.segment_BT[:, None, :, None] == seen.segment_BT[:, None, None, :]
+        allowed_BHTS = allowed_BHTS & (own_BHTS | (seen.segment_BT == SHARED)[:, None, None, :])
     return allowed_BHTS if bias_BHTS is None else bias_BHTS.masked_fill(~allowed_BHTS, -torch.inf)
 
 

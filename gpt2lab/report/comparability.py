@@ -29,11 +29,16 @@ def facts_of(run: LoadedRun) -> dict[str, str]:
     gpu = environment.get("gpu")
     device = str(config.get("runtime.device", "unknown"))
     commit = str(environment.get("git_commit") or "unknown")[:12]
-    windows = [summary.get("val_tokens"), config.get("training.sequence_length") or config.get("model.block_size")]
+    targets = summary.get("val_tokens")
+    windows = (
+        f"{targets} tokens, windows of {config.get('training.sequence_length') or config.get('model.block_size')}, "
+        f"packing={config.get('data.packing', 'windows')}, "
+        f"document_masking={str(config.get('data.document_masking', False)).lower()}"
+    )
     return {
         "data": str(summary.get("data_fingerprint") or config.get("data.name") or "unknown"),
         "tokens": str(summary.get("tokens", "unknown")),
-        "validation": "unknown" if windows[0] is None else f"{windows[0]} tokens, windows of {windows[1]}",
+        "validation": "unknown" if targets is None else windows,
         "protocol": str(summary.get("protocol", "fixed windows")),
         "precision": str(summary.get("precision") or config.get("runtime.precision", "unknown")),
         "device": str(gpu) if gpu and device != "cpu" else "cpu" if device in ("cpu", "auto") else device,

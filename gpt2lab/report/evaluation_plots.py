@@ -7,6 +7,8 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
+from gpt2lab.report.figure_files import save_figure
+
 Interval = Sequence[float] | None
 
 
@@ -120,5 +122,4 @@ def _open_figure(height: float = 4.5) -> tuple[Figure, Any]:
 
 
 def _save(figure: Figure, path: Path) -> Path:
-    figure.savefig(path, dpi=150)
-    return path
+    return save_figure(figure, path, dpi=150)

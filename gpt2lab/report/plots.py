@@ -8,6 +8,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
+from gpt2lab.report.figure_files import save_figure
 from gpt2lab.report.results import Array, Condition, ReportResult
 from gpt2lab.report.words import UNITS
 
@@ -34,9 +35,8 @@ def write_plots(report: ReportResult, folder: Path) -> list[Path]:
             figure = draw(report)
             if figure is None:
                 continue
-            figure.savefig(folder / f"{name}.png", dpi=150)
-            figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
-            written.append(folder / f"{name}.png")
+            written.append(save_figure(figure, folder / f"{name}.png", dpi=150))
+            save_figure(figure, folder / f"{name}.svg", metadata={"Date": None})
     return written
 
 

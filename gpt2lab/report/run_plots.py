@@ -4,6 +4,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from gpt2lab.report.figure_files import save_figure
 from gpt2lab.runs import read_lines
 from gpt2lab.runs.layout import LOSS_PLOT, METRICS
 
@@ -20,6 +21,4 @@ def plot_loss(run_dir: Path) -> list[Path]:
     axes.set_ylabel("loss (nats a token)")
     axes.grid(alpha=0.3)
     axes.legend()
-    path = run_dir / LOSS_PLOT
-    figure.savefig(path, dpi=150)
-    return [path]
+    return [save_figure(figure, run_dir / LOSS_PLOT, dpi=150)]

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from gpt2lab.files import write_text
 from gpt2lab.report.html import as_html
 from gpt2lab.report.plots import write_plots
 from gpt2lab.report.results import ReportResult
@@ -19,6 +20,6 @@ def write_report(report: ReportResult, folder: Path) -> list[Path]:
         "table.tex": as_latex(report),
     }
     for name, text in texts.items():
-        (folder / name).write_text(text, encoding="utf-8")
+        write_text(folder / name, text)
     report.files = [*(folder / name for name in texts), *plots]
     return report.files

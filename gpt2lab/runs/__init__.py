@@ -1,6 +1,14 @@
 """The run directory: names of its files, readers and writers, lock, provenance. Imports neither torch nor Hydra."""
 
-from gpt2lab.runs.directory import lock_directory, log_into, new_run_dir, open_run_dir
+from gpt2lab.runs.directory import (
+    check_can_start_again,
+    check_not_foreign,
+    check_unused,
+    lock_directory,
+    log_into,
+    new_run_dir,
+    open_run_dir,
+)
 from gpt2lab.runs.provenance import Hardware, environment, git
 from gpt2lab.runs.records import (
     COMPLETED,
@@ -21,6 +29,9 @@ __all__ = [
     "Hardware",
     "RunRecord",
     "append_lines",
+    "check_can_start_again",
+    "check_not_foreign",
+    "check_unused",
     "environment",
     "git",
     "lock_directory",

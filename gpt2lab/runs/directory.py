@@ -13,9 +13,13 @@ from typing import Any
 import yaml
 
 from gpt2lab.config import UserError
-from gpt2lab.runs.layout import CONFIG, ENVIRONMENT, LOG, RUNS
+from gpt2lab.files import write_text
+from gpt2lab.runs.layout import CONFIG, CONSOLE, ENVIRONMENT, LOG, METRICS, RUNS
 from gpt2lab.runs.provenance import Hardware, environment
-from gpt2lab.runs.records import write_json
+from gpt2lab.runs.records import COMPLETED, STOPPED, free_name, read_summary, write_json
+
+LOST_AND_FOUND = "lost+found"
+"""a folder that a new disk has"""
 
 _LOCKED: set[Path] = set()
 """directories that this process has locked"""
@@ -42,9 +46,41 @@ def open_run_dir(run_dir: Path, config: dict[str, Any], command: Sequence[str] |
     """
     run_dir.mkdir(parents=True, exist_ok=True)
     lock_directory(run_dir)
-    (_free(run_dir / CONFIG)).write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
-    write_json(_free(run_dir / ENVIRONMENT), environment(command, hardware))
+    write_json(free_name(run_dir / ENVIRONMENT), environment(command, hardware))
+    write_text(free_name(run_dir / CONFIG), yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
     log_into(run_dir / LOG)
+
+
+def check_unused(run_dir: Path) -> None:
+    """Raise ``UserError`` if a run in ``run_dir`` would replace files of the user's or the record of another run."""
+    check_not_foreign(run_dir)
+    if (run_dir / METRICS).exists():
+        raise _has_record(run_dir)
+
+
+def check_can_start_again(run_dir: Path) -> None:
+    """Raise ``UserError`` unless ``run_dir`` is new, or of a run that ended before its first checkpoint."""
+    check_not_foreign(run_dir)
+    if read_summary(run_dir).get("status") in (COMPLETED, STOPPED):  # both end with a checkpoint
+        raise _has_record(run_dir)
+
+
+def check_not_foreign(run_dir: Path) -> None:
+    """Raise ``UserError`` if ``run_dir`` holds files, and is no run directory."""
+    names = sorted(path.name for path in run_dir.glob("*")) if run_dir.is_dir() else []
+    foreign = [name for name in names if name not in (CONSOLE, LOST_AND_FOUND) and not name.startswith(".")]
+    if foreign and ENVIRONMENT not in names:
+        raise UserError(
+            f"run_dir={run_dir}: holds {', '.join(foreign[:3])}, which no run has written; expected a new or empty "
+            f"folder; try run_dir={run_dir / 'run'}"
+        )
+
+
+def _has_record(run_dir: Path) -> UserError:
+    return UserError(
+        f"run_dir={run_dir}: holds the record of a run ({METRICS}), but no checkpoint to continue from; expected a new "
+        f"folder; try run_dir={run_dir}_2"
+    )
 
 
 def lock_directory(folder: Path) -> None:
@@ -70,20 +106,10 @@ def log_into(path: Path) -> None:
     for handler in [h for h in root.handlers if isinstance(h, logging.FileHandler)]:
         root.removeHandler(handler)
         handler.close()
-    file_handler = logging.FileHandler(path)
+    file_handler = logging.FileHandler(path, encoding="utf-8")
     file_handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     for early in [h for h in root.handlers if isinstance(h, MemoryHandler)]:
         early.setTarget(file_handler)
         early.flush()
         root.removeHandler(early)
     root.addHandler(file_handler)
-
-
-def _free(path: Path) -> Path:
-    """``path``, or the first of its numbered names that no file has."""
-    number = 2
-    free = path
-    while free.exists():
-        free = path.with_name(f"{path.stem}.{number}{path.suffix}")
-        number += 1
-    return free

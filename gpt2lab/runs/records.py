@@ -12,7 +12,8 @@ from typing import Any
 
 import yaml
 
-from gpt2lab.config import UserError
+from gpt2lab.config import UserError, one_line
+from gpt2lab.files import append_text, parse_json, write_text
 from gpt2lab.runs.layout import CHECKPOINTS, CONFIG, ENVIRONMENT, LAST, METRICS, RUNS, SUMMARY, SWEEP
 
 log = logging.getLogger(__name__)
@@ -21,7 +22,7 @@ Line = dict[str, Any]
 
 SCHEMA_VERSION = 1
 """of ``summary.json``"""
-COMPLETED = "completed"
+COMPLETED, STOPPED = "completed", "stopped"
 
 
 @dataclass(frozen=True)
@@ -54,10 +55,12 @@ def read_run(folder: Path) -> RunRecord:
     if not config_file.is_file():
         raise UserError(f"{folder}: no {CONFIG} in it; expected a run directory, such as runs/DAY/TIME-ID")
     try:
-        config = yaml.safe_load(config_file.read_text())
-        environment, summary = (_read_json(folder / name) for name in (ENVIRONMENT, SUMMARY))
-    except (ValueError, yaml.YAMLError) as error:
-        raise UserError(f"{folder}: cannot be read: {' '.join(str(error).split())}") from error
+        config = yaml.safe_load(config_file.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
+        raise UserError(f"{config_file}: damaged: cannot be read: {one_line(error)}") from error
+    if not isinstance(config, dict):
+        raise UserError(f"{config_file}: damaged: expected the configuration of a run")
+    environment, summary = (_read_json(folder / name) for name in (ENVIRONMENT, SUMMARY))
     metrics, damaged = _parse_lines(folder / METRICS)
     return RunRecord(folder, config, environment, summary, metrics, damaged)
 
@@ -69,24 +72,48 @@ def read_lines(path: Path) -> list[Line]:
 
 def append_lines(path: Path, lines: Sequence[Line]) -> None:
     """Add lines to a file of JSON lines; NaN and infinity are a ``ValueError``, since JSON has neither."""
-    with path.open("a") as file:
-        file.writelines(json.dumps(line, allow_nan=False) + "\n" for line in lines)
+    append_text(path, _to_text(lines))
 
 
 def rewind_lines(path: Path, step: int) -> None:
-    """Drop the lines after ``step``, and a damaged last one."""
-    if path.exists():
-        temporary = path.with_suffix(".tmp")
-        temporary.unlink(missing_ok=True)
-        append_lines(temporary, [line for line in read_lines(path) if line["step"] <= step])
-        temporary.replace(path)
+    """Drop the lines after ``step``, and damaged ones.
+
+    The record of a start that left no checkpoint to continue from is kept, under a numbered name.
+    """
+    if not path.exists():
+        return
+    if step == 0 and path.stat().st_size:
+        earlier = free_name(path)
+        path.rename(earlier)
+        log.warning("%s: the record of an earlier start is kept as %s", path, earlier.name)
+        return
+    lines, damaged = _parse_lines(path)
+    if damaged:
+        log.warning("%s: %d damaged lines are left out", path, damaged)
+    write_text(path, _to_text([line for line in lines if isinstance(line.get("step"), int) and line["step"] <= step]))
+
+
+def free_name(path: Path) -> Path:
+    """``path``, or the first of its numbered names that no file has."""
+    number = 2
+    free = path
+    while free.exists():
+        free = path.with_name(f"{path.stem}.{number}{path.suffix}")
+        number += 1
+    return free
 
 
 def write_json(path: Path, values: dict[str, Any]) -> None:
     """Replace a JSON file at once, so that a reader never sees half of it."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(json.dumps(values, indent=2) + "\n")
-    temporary.replace(path)
+    write_text(path, json.dumps(values, indent=2) + "\n")
+
+
+def read_summary(run_dir: Path) -> dict[str, Any]:
+    """The content of ``summary.json``; empty if it is missing or damaged."""
+    try:
+        return _read_json(run_dir / SUMMARY)
+    except UserError:
+        return {}
 
 
 def newest_run(runs: Path = Path(RUNS)) -> Path | None:
@@ -97,7 +124,7 @@ def newest_run(runs: Path = Path(RUNS)) -> Path | None:
     """
     every = _runs_by_age(runs)
     folders = [folder for folder in every if not _is_in_sweep(folder, runs)]
-    completed = [folder for folder in folders if _status(folder) == COMPLETED]
+    completed = [folder for folder in folders if read_summary(folder).get("status") == COMPLETED]
     chosen = next(iter(completed or folders), None)
     if chosen is None:
         if every:
@@ -121,32 +148,27 @@ def _runs_by_age(runs: Path) -> list[Path]:
     return [link.parent.parent for link in sorted(links, key=lambda link: link.lstat().st_mtime, reverse=True)]
 
 
-def _status(folder: Path) -> object:
-    try:
-        return _read_json(folder / SUMMARY).get("status")
-    except ValueError:  # damaged
-        return None
-
-
 def _is_in_sweep(folder: Path, runs: Path) -> bool:
     parents = folder.relative_to(runs).parents
     return any((runs / parent / SWEEP).is_file() for parent in parents)
 
 
 def _parse_lines(path: Path) -> tuple[list[Line], int]:
+    """The objects of a file of JSON lines, and the number of its damaged lines."""
     lines: list[Line] = []
     damaged = 0
     if path.exists():
-        for text in path.read_text(errors="replace").splitlines():
+        for content in path.read_bytes().splitlines():
             try:
-                lines.append(json.loads(text))
-            except ValueError:
+                lines.append(parse_json(content, path))
+            except UserError:
                 damaged += 1
     return lines, damaged
 
 
+def _to_text(lines: Sequence[Line]) -> str:
+    return "".join(json.dumps(line, allow_nan=False) + "\n" for line in lines)
+
+
 def _read_json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    values: dict[str, Any] = json.loads(path.read_text())
-    return values
+    return parse_json(path.read_bytes(), path) if path.is_file() else {}

@@ -7,7 +7,6 @@ Legend: D = documents (or any other independent units).
 """
 
 import math
-from collections.abc import Callable
 from statistics import NormalDist
 
 import numpy as np
@@ -18,31 +17,25 @@ Interval = tuple[float, float]
 Array = NDArray[np.float64]
 
 Z95 = NormalDist().inv_cdf(0.975)
+FEW_DOCUMENTS = 60
+"""below it, fewer than some 90 % of nominal 95 % intervals hold the true value (docs/statistics.md)"""
 
 
-def ratio_interval(nll_D: Array, units_D: NDArray[np.integer]) -> Interval | None:
-    """95 % interval of sum(nll) / sum(units) over documents [D], by the delta method (Cochran 1977, section 6.4).
-
-    The residuals nll_d - ratio x units_d sum to 0; their spread over the mean of the units is that of the ratio. The
-    formula relies on the central limit theorem: below some 60 documents the interval is too narrow, and
-    ``ratio_jackknife_interval`` is closer. None for a single document.
-    """
-    documents = len(nll_D)
-    total = units_D.sum()
-    if documents < 2 or not total:
-        return None
-    ratio = nll_D.sum() / total
-    residuals_D = nll_D - ratio * units_D
-    error = math.sqrt(documents / (documents - 1) * float((residuals_D**2).sum())) / total
-    return float(ratio - Z95 * error), float(ratio + Z95 * error)
+def describe_document_interval(documents: int) -> str:
+    """How an interval over documents is computed, and whether they are too few, for tables and records."""
+    if documents < 2:
+        return "none: one document says nothing of others"
+    described = f"95 %, jackknife over {documents:,} documents, t with {documents - 1:,} degrees of freedom"
+    return described + ("" if documents >= FEW_DOCUMENTS else f"; too narrow, since documents < {FEW_DOCUMENTS}")
 
 
 def ratio_jackknife_interval(nll_D: Array, units_D: NDArray[np.integer], confidence: float = 0.95) -> Interval | None:
     """Interval of sum(nll) / sum(units) over documents [D]: jackknife variance, t with D - 1 degrees of freedom.
 
     variance = (D - 1) / D x sum over d of (ratio without document d - their mean)^2 (Tukey 1958; Miller 1974). A few
-    long documents that carry most of the ratio widen this interval, where the delta method stays too narrow. None for
-    a single document or where one document has all units.
+    long documents that carry most of the ratio widen this interval, where the delta method (Cochran 1977, section 6.4)
+    stays far too narrow; with few documents this one is somewhat too narrow. None for a single document or where one
+    document has all units.
     """
     documents = len(nll_D)
     total = units_D.sum()
@@ -84,26 +77,3 @@ def t_interval(values: Array, confidence: float = 0.95) -> Interval | None:
         return None
     half = float(stats.t.ppf((1 + confidence) / 2, len(values) - 1)) * error
     return float(values.mean() - half), float(values.mean() + half)
-
-
-def bootstrap_interval(
-    statistic: Callable[[NDArray[np.int64]], float], n: int, draws: int = 2000, seed: int = 0, confidence: float = 0.95
-) -> Interval | None:
-    """Percentile bootstrap interval (Efron and Tibshirani 1993, section 13.3).
-
-    Args:
-        statistic: the value on the units of these indices [n]; NaN where it is undefined.
-        n: number of independent units, drawn with replacement.
-
-    Returns:
-        None for fewer than two units, or where more than half of the draws are NaN.
-    """
-    if n < 2:
-        return None
-    rng = np.random.default_rng(seed)
-    values = np.array([statistic(rng.integers(n, size=n)) for _ in range(draws)])
-    finite = values[~np.isnan(values)]
-    if len(finite) < draws / 2:
-        return None
-    low, high = np.quantile(finite, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return float(low), float(high)

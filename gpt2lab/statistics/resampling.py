@@ -1,10 +1,9 @@
-"""Bootstrap and jackknife intervals over a set of texts.
+"""The jackknife for statistics that count what texts share, such as self-BLEU and distinct-n.
 
-Sums over texts are bootstrapped. Statistics that count what texts share, such as self-BLEU and distinct-n, are not: a
-text drawn twice would be its own copy, which raises self-BLEU and lowers distinct-n. The jackknife leaves texts out and
-makes no copies.
+A bootstrap would draw a text twice; it would be its own copy, which raises self-BLEU and lowers distinct-n. The
+jackknife leaves texts out and makes no copies.
 
-Legend: S = texts, R = bootstrap draws, G = groups of texts.
+Legend: S = texts, G = groups of texts.
 """
 
 import math
@@ -13,8 +12,9 @@ from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
 
-from gpt2lab.statistics.intervals import Z95, Interval
+from gpt2lab.statistics.intervals import Interval
 
 Item = TypeVar("Item")
 
@@ -22,35 +22,31 @@ GROUPS = 32
 """groups that the jackknife leaves out in turn"""
 
 
-def draw_weights(n_texts: int, resamples: int, seed: int) -> NDArray[np.int64]:
-    """How often each text is in each bootstrap draw, [R, S]; every row sums to S."""
-    return np.random.default_rng(seed).multinomial(n_texts, np.full(n_texts, 1 / n_texts), size=resamples)
-
-
-def bootstrap_ratio(
-    numerator_S: NDArray[np.float64], denominator_S: NDArray[np.float64], weights_RS: NDArray[np.int64]
+def jackknife(
+    statistic: Callable[[Sequence[Item]], float], items: Sequence[Item], document_S: NDArray[np.integer]
 ) -> Interval | None:
-    """95 % percentile interval of sum(numerator) / sum(denominator) (Efron and Tibshirani 1993, section 13.3).
+    """95 % interval with the variance of the statistic when one group of documents is left out at a time.
 
-    None where no draw has a denominator above 0.
+    (G - 1) / G x sum of (statistic without group g - their mean)^2 over G groups, t with G - 1 degrees of freedom
+    (Shao and Tu 1995, section 2.3). The texts of one document are in one group: they are not independent. Document i
+    of those that have a text is in group i mod G.
+
+    Args:
+        statistic: of a list of texts.
+        items: the texts.
+        document_S: number of the document that each is from.
+
+    Returns:
+        None for texts of a single document, or where the statistic is NaN.
     """
-    total_R = weights_RS @ denominator_S
-    ratio_R = (weights_RS @ numerator_S)[total_R > 0] / total_R[total_R > 0]
-    if not len(ratio_R):
+    _, rank_S = np.unique(document_S, return_inverse=True)
+    groups = min(GROUPS, int(rank_S.max()) + 1)
+    if groups < 2:
         return None
-    low, high = np.quantile(ratio_R, [0.025, 0.975])
-    return float(low), float(high)
-
-
-def jackknife(statistic: Callable[[Sequence[Item]], float], items: Sequence[Item]) -> Interval | None:
-    """95 % normal interval with the variance of the statistic when one group of items is left out at a time.
-
-    (G - 1) / G x sum of (statistic without group g - their mean)^2 over G groups, where group i holds the items i,
-    i + G, i + 2G, ... (Shao and Tu 1995, section 2.3; with as many groups as items it is Tukey's jackknife). None where
-    the statistic is NaN.
-    """
-    groups = min(GROUPS, len(items))
-    without_G = np.array([statistic([item for i, item in enumerate(items) if i % groups != g]) for g in range(groups)])
+    group_S = rank_S % groups
+    without_G = np.array(
+        [statistic([item for item, own in zip(items, group_S, strict=True) if own != g]) for g in range(groups)]
+    )
     error = math.sqrt((groups - 1) / groups * ((without_G - without_G.mean()) ** 2).sum())
-    value = statistic(items)
-    return None if math.isnan(error) or math.isnan(value) else (value - Z95 * error, value + Z95 * error)
+    half, value = float(stats.t.ppf(0.975, groups - 1)) * error, statistic(items)
+    return None if math.isnan(half) or math.isnan(value) else (value - half, value + half)

@@ -109,7 +109,7 @@ def build_trainer(
 
     def references() -> list[Reference]:
         streams = [sequences.stream for sequences in batches.datasets]
-        return [unigram(manifest), bigram(streams, windows.sequences.stream, manifest)]
+        return [unigram(manifest), bigram(streams, windows.sequences.parts, manifest)]
 
     return Trainer(
         model=model,

@@ -23,7 +23,7 @@ def adamw(
     return {"adamw": _adamw(list(model.named_parameters()), config, lr)}
 
 
-def muon(
+def muon_and_adamw(
     model: nn.Module, config: OptimizerConfig, lr: float, dtype: torch.dtype = torch.float32
 ) -> dict[str, Optimizer]:
     """Muon for the matrices of the blocks, AdamW for embeddings, head and vectors. Jordan et al. 2024.
@@ -48,7 +48,7 @@ def muon(
 
 OPTIMIZERS: dict[str, Callable[[nn.Module, OptimizerConfig, float, torch.dtype], dict[str, Optimizer]]] = {
     "adamw": adamw,
-    "muon": muon,
+    "muon": muon_and_adamw,
 }
 
 

@@ -34,18 +34,21 @@ def unigram(manifest: Manifest) -> Reference:
     return _reference("unigram", manifest.splits["val"].unigram_entropy, manifest)
 
 
-def bigram(train: Sequence[TokenStream], val: TokenStream, manifest: Manifest) -> Reference:
+def bigram(train: Sequence[TokenStream], val: Sequence[tuple[TokenStream, float]], manifest: Manifest) -> Reference:
     """A Witten-Bell bigram model of the training split; of large sets only the first tokens are counted.
 
     Args:
         train: the training tokens of each prepared dataset; each gives an equal part of those counted.
-        val: the validation tokens.
-        manifest: of the prepared dataset that ``val`` belongs to.
+        val: the validation tokens of each prepared dataset, and its share of the loss.
+        manifest: of the prepared dataset or mixture that ``val`` belongs to.
     """
     share = MAX_TRAIN_TOKENS // len(train)
     counted = np.concatenate([stream.read(0, min(share, len(stream))) for stream in train])
-    scored = val.read(0, min(MAX_VAL_TOKENS, len(val)))
-    return _reference("bigram", witten_bell_loss(counted, scored, manifest.vocab_size), manifest)
+    loss = 0.0
+    for stream, weight in val:
+        scored = stream.read(0, min(MAX_VAL_TOKENS // len(val), len(stream)))
+        loss += weight * witten_bell_loss(counted, scored, manifest.vocab_size)
+    return _reference("bigram", loss, manifest)
 
 
 def witten_bell_loss(train_N: NDArray[np.integer], val_M: NDArray[np.integer], vocab_size: int) -> float:

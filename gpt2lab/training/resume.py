@@ -8,7 +8,7 @@ from typing import Any
 from gpt2lab.checkpoint import list_checkpoints, newest_complete, read_manifest
 from gpt2lab.config import ModelConfig, TrainJob, UserError, from_dict, to_dict
 from gpt2lab.data import Manifest
-from gpt2lab.runs import newest_started_run
+from gpt2lab.runs import check_can_start_again, check_not_foreign, check_unused, newest_started_run
 from gpt2lab.runs.layout import CHECKPOINTS
 from gpt2lab.training.trainer import Trainer
 from gpt2lab.weights import find_checkpoint
@@ -78,6 +78,8 @@ def find_start(job: TrainJob, run_dir: Path | None) -> Start:
             raise UserError(
                 f"run_dir={run_dir} holds checkpoints: add resume=auto to continue that run, or name another folder"
             )
+        if run_dir:
+            check_unused(run_dir)
         return Start(run_dir, None)
     if job.resume == "auto":
         candidate = run_dir or newest_started_run()
@@ -85,6 +87,8 @@ def find_start(job: TrainJob, run_dir: Path | None) -> Start:
     checkpoint = find_checkpoint(job.resume, "resume")
     own = checkpoint.parent.parent
     run_dir = run_dir or own
+    if run_dir.resolve() != own:
+        check_not_foreign(run_dir)
     newest = next(iter(list_checkpoints(run_dir / CHECKPOINTS)), checkpoint)
     if newest.resolve() != checkpoint and (run_dir.resolve() != own or newest.name > checkpoint.name):
         raise UserError(
@@ -101,11 +105,12 @@ def _newest_start(run_dir: Path) -> Start:
             f"{run_dir}: none of its checkpoints can be used (see above): name another run_dir to start anew"
         )
     if complete is None:
+        check_can_start_again(run_dir)
         log.info("resume=auto: no checkpoint in %s yet, starting at step 0", run_dir)
     return Start(run_dir, complete)
 
 
-def resume(trainer: Trainer, job: TrainJob, checkpoint: Path, manifest: Manifest) -> None:
+def resume_training(trainer: Trainer, job: TrainJob, checkpoint: Path, manifest: Manifest) -> None:
     """Restore the state of a checkpoint in a freshly built trainer.
 
     Raises:

@@ -7,10 +7,8 @@ from pathlib import Path
 
 import torch
 
-from gpt2lab.config import StoppedError
+from gpt2lab.config import StoppedError, stop_signals
 from gpt2lab.distributed import World
-
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 
 
 def stopped_error(number: int, step: int, run_dir: Path) -> StoppedError:
@@ -42,7 +40,7 @@ class StopSignals:
                 raise KeyboardInterrupt
             self.received = number
 
-        before = {number: signal.signal(number, remember) for number in STOP_SIGNALS}
+        before = {number: signal.signal(number, remember) for number in stop_signals()}
         try:
             yield
         finally:

@@ -20,7 +20,7 @@ from torch.nn.utils import get_total_norm
 from tqdm import tqdm
 
 from gpt2lab.checkpoint import CheckpointManager
-from gpt2lab.config import StoppedError, TrainingConfig
+from gpt2lab.config import StoppedError, TrainingConfig, UserError
 from gpt2lab.data import TrainBatches
 from gpt2lab.distributed import World
 from gpt2lab.evaluation.device_batches import TensorBatch
@@ -99,7 +99,7 @@ class Trainer:
         """Train from ``state.step`` to ``total_steps``; open and close the run's metrics, loggers and summary.
 
         Raises:
-            StoppedError: a process received SIGTERM, SIGINT or SIGUSR1; the state is saved.
+            StoppedError: a process received SIGTERM, SIGINT, SIGUSR1 or SIGHUP; the state is saved.
             UserError: the loss or gradient was non-finite too often in a row; the weights are those of the last good
                 step.
         """
@@ -143,6 +143,11 @@ class Trainer:
                 self.checkpoints.wait()
                 raise stopped_error(request.args[0], self.state.step, self.plan.run_dir) from None
             self.checkpoints.wait()
+        if 0 < self.state.step == self.state.skipped_steps:
+            raise UserError(
+                f"all {self.state.step} steps were skipped, because loss or gradients were non-finite: the weights are "
+                "those of the start; try a lower optimizer.lr"
+            )
         return validation or self._score()
 
     def _advance(self, bar: "tqdm[Any]") -> None:

@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from gpt2lab.config import ModelConfig, UserError
+from gpt2lab.files import apply_umask, check_writable, not_written
 from gpt2lab.model import GPT
 from gpt2lab.tokenizers import Tokenizer
 from gpt2lab.weights.architectures import ARCHITECTURES, Architecture
@@ -28,6 +30,7 @@ def check_free(folder: Path) -> None:
         return
     if folder.exists():
         raise UserError(f"out={folder} is there already: name a folder that is yet to be made")
+    check_writable(folder, "out")
 
 
 def save_pretrained(model: GPT, tokenizer: Tokenizer, folder: str | Path) -> str:
@@ -40,8 +43,8 @@ def save_pretrained(model: GPT, tokenizer: Tokenizer, folder: str | Path) -> str
     folder = Path(folder).resolve()
     check_free(folder)
     temporary = folder.with_name(f"{folder.name}.{secrets.token_hex(3)}.tmp")
-    temporary.mkdir(parents=True)
     try:
+        temporary.mkdir(parents=True)
         special = {"bos_token_id": tokenizer.bos_id, "eos_token_id": tokenizer.eot_id}
         settings = architecture.config_json(model) | special
         _write_json(temporary / "config.json", settings)
@@ -51,11 +54,14 @@ def save_pretrained(model: GPT, tokenizer: Tokenizer, folder: str | Path) -> str
             for name, mapped in architecture.parameter_map(model).items()
         }
         save_file(tensors, temporary / SINGLE, metadata={"format": "pt"})
+        apply_umask(temporary / SINGLE)
         write_tokenizer(tokenizer, temporary, model.config.block_size)
         temporary.rename(folder)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
+    except (OSError, SafetensorError) as error:
+        needed = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
+        raise not_written(folder, needed, error) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)  # after the rename there is none
     return str(settings["architectures"][0])
 
 

@@ -126,6 +126,11 @@ def _checked_tensors(source: StoredModel) -> dict[str, StoredTensor]:
     layout = source.format
     where = source.files[0] if len(source.files) == 1 else source.folder
     tensors = open_tensors(source.files, layout)
+    if source.config.n_layer > len(tensors):  # before a model of a billion layers is built
+        raise UserError(
+            f"{where}: has {len(tensors)} tensors, but its settings say {source.config.n_layer} layers: expected the "
+            "file that belongs to the settings"
+        )
     if source.config.tie_head and layout.HEAD in tensors:
         # one matrix under two names: some files have it twice, some under either name
         head = tensors.pop(layout.HEAD)

@@ -25,7 +25,7 @@ UNPICKLING = (
     "reading one runs whatever code it holds; where you trust it, convert it with transformers: "
     "AutoModelForCausalLM.from_pretrained(FOLDER).save_pretrained(NEW_FOLDER)"
 )
-FORMATS = ("F64", "F32", "F16", "BF16")
+FLOAT_DTYPES = ("F64", "F32", "F16", "BF16")
 
 
 class StoredTensor(NamedTuple):
@@ -47,9 +47,9 @@ class StoredTensor(NamedTuple):
         Raises:
             UserError: its dtype is not floating point.
         """
-        if self.slices.get_dtype() not in FORMATS:
+        if self.slices.get_dtype() not in FLOAT_DTYPES:
             raise UserError(
-                f"{self.path}: tensor {self.name} is {self.slices.get_dtype()}: expected {' or '.join(FORMATS)}"
+                f"{self.path}: tensor {self.name} is {self.slices.get_dtype()}: expected {' or '.join(FLOAT_DTYPES)}"
             )
         tensor: Tensor = self.slices[:rows] if rows is not None else self.slices[:]
         return tensor

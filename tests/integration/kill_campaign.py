@@ -1,8 +1,9 @@
-"""SIGKILL at random moments: python -m tests.integration.kill_campaign [--kills 50] [--seed 0]
+"""Kills and signals at random moments: python -m tests.integration.kill_campaign [--kills 50] [--seed 0]
 
-A run is killed again and again, in steps, in evaluations and while it saves, as one process and as two (which save in
-the background), and started again with ``resume=auto``; in the end its weights, optimizer state and losses must be
-those of a run left alone.
+A run is ended again and again, in steps, in evaluations and while it saves, as one process and as two (which save in
+the background): all its processes are killed, or the launcher alone, or the launcher gets SIGUSR1. No process may
+outlive the launcher. The run is started again with ``resume=auto``; in the end its weights, optimizer state and losses
+must be those of a run left alone.
 """
 
 import argparse
@@ -55,13 +56,16 @@ def campaign(folder: Path, processes: int, steps: int, kills: int, seed: int) ->
                 saving = any((killed / "checkpoints").glob("*.tmp"))
                 last = (read_lines(killed / "metrics.jsonl") or [{}])[-1]
                 if process.poll() is None:
-                    kill_all(killed)
+                    way = moments.choice(WAYS)
+                    way(process, killed)
                     evaluating = last.get("step", 1) % 10 == 0 and "val_loss" not in last
-                    met["a save" if saving else "an evaluation" if evaluating else "a step"] += 1
+                    moment = "a save" if saving else "an evaluation" if evaluating else "a step"
+                    met[f"{way.__name__} in {moment}"] += 1
             status = process.wait()
+        wait_for_the_end_of(killed)
         if status == 0:
             break
-        assert status == -signal.SIGKILL, (folder / "stderr.txt").read_text()
+        assert status in (-signal.SIGKILL, -signal.SIGUSR1, 128 + signal.SIGUSR1), (folder / "stderr.txt").read_text()
     compare(straight, killed)
     return met
 
@@ -81,12 +85,42 @@ def wait_for_a_new_step(run_dir: Path, process: subprocess.Popen[bytes]) -> bool
     return False
 
 
-def kill_all(run_dir: Path) -> None:
-    """SIGKILL to the launcher and the processes it started: all that name the run's folder."""
+def kill_all(process: subprocess.Popen[bytes], run_dir: Path) -> None:
+    """SIGKILL to the launcher and the processes it started."""
+    for pid in processes_of(run_dir):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def kill_launcher(process: subprocess.Popen[bytes], run_dir: Path) -> None:
+    """SIGKILL to the process that was started, alone."""
+    process.kill()
+
+
+def send_sigusr1(process: subprocess.Popen[bytes], run_dir: Path) -> None:
+    """SLURM's warning."""
+    process.send_signal(signal.SIGUSR1)
+
+
+WAYS = (kill_all, kill_launcher, send_sigusr1)
+
+
+def processes_of(run_dir: Path) -> list[int]:
+    """All processes that name the run's folder in their command line."""
+    found = []
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):  # gone meanwhile
             if f"run_dir={run_dir}".encode() in (folder / "cmdline").read_bytes().split(b"\0"):
-                os.kill(int(folder.name), signal.SIGKILL)
+                found.append(int(folder.name))
+    return found
+
+
+def wait_for_the_end_of(run_dir: Path) -> None:
+    """Wait until no process of the run is left; an orphan is an ``AssertionError``."""
+    deadline = time.monotonic() + 20
+    while left := processes_of(run_dir):
+        assert time.monotonic() < deadline, f"orphans: {left}"
+        time.sleep(0.02)
 
 
 def compare(straight: Path, killed: Path) -> None:
@@ -112,7 +146,7 @@ def main() -> None:
         for processes in (1, 2):
             kills = arguments.kills // 2
             met = campaign(Path(folder), processes, steps=40 * kills, kills=kills, seed=arguments.seed)
-            what = ", ".join(f"{count} in {name}" for name, count in met.items())
+            what = ", ".join(f"{count} {name}" for name, count in met.items())
             print(f"{processes} process(es): {met.total()} kills ({what}); bit-equal to the run left alone", flush=True)
 
 

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -196,7 +197,8 @@ def test_a_signal_to_one_process_in_evaluation_saves_and_ends(run, workplace):
 
 
 @pytest.mark.parametrize(
-    ("processes", "number", "status"), [(1, signal.SIGTERM, 143), (1, signal.SIGUSR1, 138), (2, signal.SIGTERM, 143)]
+    ("processes", "number", "status"),
+    [(1, signal.SIGTERM, 143), (1, signal.SIGHUP, 129), (2, signal.SIGTERM, 143), (2, signal.SIGUSR1, 138)],
 )
 def test_a_signal_saves_and_ends(workplace, processes, number, status):
     """Then the run goes on and ends as one that was never stopped."""
@@ -218,3 +220,38 @@ def test_a_signal_saves_and_ends(workplace, processes, number, status):
     run_in(workplace, "train.py", *settings, "run_dir=run", "resume=auto")
     straight = weights(workplace / "straight")
     assert all(torch.equal(weights(workplace / "run")[name], tensor) for name, tensor in straight.items())
+
+
+def test_processes_die_with_the_launcher(workplace):
+    command = [sys.executable, ROOT / "train.py", *SETTINGS, "training.max_steps=100_000", "run_dir=run"]
+    launcher = subprocess.Popen([*command, "runtime.num_processes=2"], cwd=workplace, env=ONE_THREAD)
+    metrics = workplace / "run" / "metrics.jsonl"
+    while not (metrics.exists() and len(metrics.read_text().splitlines()) > 5):
+        time.sleep(0.02)
+    ranks = children(launcher.pid)
+    assert len(ranks) == 2
+    launcher.kill()
+    launcher.wait()
+    deadline = time.monotonic() + 10
+    while any(is_running(rank) for rank in ranks):
+        assert time.monotonic() < deadline, "orphans"
+        time.sleep(0.05)
+
+
+def children(parent):
+    return [int(pid) for pid in Path(f"/proc/{parent}/task/{parent}/children").read_text().split()]
+
+
+def is_running(pid):
+    """Whether a process is there and is no zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_two_processes_print_a_mistake_once(workplace):
+    command = [sys.executable, ROOT / "train.py", *SETTINGS, "runtime.num_processes=2", "data.files=[missing.txt]"]
+    result = subprocess.run(command, cwd=workplace, env=ONE_THREAD, capture_output=True, text=True, check=False)
+    assert result.returncode == 2
+    assert result.stderr.count("error") == 1, result.stderr

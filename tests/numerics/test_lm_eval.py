@@ -17,12 +17,14 @@ import yaml
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 
+from gpt2lab.cli import lm_eval as command
 from gpt2lab.config import CorpusConfig, EvalConfig, ModelConfig, TasksConfig, UserError
 from gpt2lab.evaluation.perplexity.evaluate import evaluate_perplexity
 from gpt2lab.evaluation.tasks.evaluate import evaluate_tasks
 from gpt2lab.evaluation.tasks.lm_eval import as_lm, run_lm_eval
 from gpt2lab.evaluation.tasks.tasks import HellaSwag
 from gpt2lab.evaluation.text_model import TextModel
+from gpt2lab.generation.decoder import Decoder
 from gpt2lab.model import GPT
 from gpt2lab.runtime import Runtime
 from gpt2lab.tokenizers import load_tokenizer
@@ -112,7 +114,7 @@ def expected(folder, theirs):
 
 def test_perplexity(folder, subject, expected):
     corpus = CorpusConfig(
-        name="pages", form="documents", file=str(folder / "wikitext.jsonl"), column="page", detokenizer="wikitext"
+        name="pages", format="documents", file=str(folder / "wikitext.jsonl"), column="page", detokenizer="wikitext"
     )
     for batch_size in (1, 4):
         figures = evaluate_perplexity(
@@ -207,3 +209,30 @@ def test_generation(subject, theirs):
         *(re.split(f"{re.escape(stop)}|{re.escape(later)}", text)[0] for text in texts),
     ]
     assert ours.generate_until(stopped) == theirs.generate_until(stopped)
+
+
+def test_generation_ends_at_the_stop_string(subject, monkeypatch):
+    """Not at the limit: a step more than the tokens of the text would be one too many."""
+    steps, step = [], Decoder.step
+    monkeypatch.setattr(Decoder, "step", lambda decoder, *given: steps.append(1) or step(decoder, *given))
+    ours = as_lm(subject, batch_size=2)
+    (free,) = ours.generate_until([Instance("generate_until", {}, ("The", {"max_gen_toks": 8}), 0)])
+    assert len(steps) == 8 - 1
+    steps.clear()
+    ids = subject.tokenizer.encode(free)
+    until = {"max_gen_toks": 8, "until": [subject.tokenizer.decode(ids[2:3])]}
+    ours.generate_until([Instance("generate_until", {}, ("The", until), 0)])
+    assert len(steps) <= 2
+
+
+def test_the_harness_command_opens_our_model(folder, expected, monkeypatch, capsys):
+    monkeypatch.setattr(
+        lm_eval.tasks, "TaskManager", partial(lm_eval.tasks.TaskManager, include_defaults=False)
+    )  # its 14,683 own tasks take nine seconds to list
+    arguments = f"--model gpt2lab --model_args checkpoint={folder}/model,device=cpu --tasks local_hellaswag "
+    monkeypatch.setattr("sys.argv", ["lm_eval", *arguments.split(), "--include_path", str(folder), "--batch_size", "3"])
+    command.main()
+    lines = [line.split("|") for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
+    found = {cells[5].strip(): float(cells[7]) for cells in lines[2:]}
+    assert found["acc"] == pytest.approx(expected["hellaswag"]["acc,none"], abs=6e-4)
+    assert found["acc_norm"] == pytest.approx(expected["hellaswag"]["acc_norm,none"], abs=6e-4)

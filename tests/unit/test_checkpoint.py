@@ -3,6 +3,7 @@
 import errno
 import json
 import logging
+import shutil
 import threading
 from types import SimpleNamespace
 
@@ -14,6 +15,7 @@ from gpt2lab.checkpoint import (
     BackgroundCheckpoints,
     CheckpointManager,
     IncompleteCheckpointError,
+    list_checkpoints,
     newest_complete,
     verify_checkpoint,
 )
@@ -48,6 +50,7 @@ def test_round_trip_in_files_that_hold_no_code(tmp_path):
     assert torch.equal(fresh.parts["model"].state["w"], torch.arange(6.0).view(2, 3))
     assert fresh.parts["progress"].state["step"] == 3
     assert (tmp_path / "last").resolve() == folder
+    assert {path.stat().st_mode for path in folder.iterdir()} == {(folder / "checkpoint.json").stat().st_mode}
     assert json.loads((folder / "checkpoint.json").read_text())["config"] == {"x": 1}
 
 
@@ -73,16 +76,43 @@ def newer(folder):
     (folder / "checkpoint.json").write_text(json.dumps(values | {"format_version": 99}))
 
 
+def replace_manifest(content):
+    return lambda folder: (folder / "checkpoint.json").write_bytes(content)
+
+
+def flip_manifest(folder):
+    content = (folder / "checkpoint.json").read_text()
+    (folder / "checkpoint.json").write_text(content.replace('"x": 1', '"x": 3'))
+
+
+def of_types(**values):
+    def change(folder):
+        manifest = json.loads((folder / "checkpoint.json").read_text()) | values
+        del manifest["sha256"]  # as an older checkpoint, which has none
+        (folder / "checkpoint.json").write_text(json.dumps(manifest))
+
+    return change
+
+
 @pytest.mark.parametrize(
     ("damage", "reason"),
     [
+        (flip_manifest, "checkpoint.json: damaged: its SHA-256"),
+        (replace_manifest(b"[" * 100_000), "checkpoint.json: damaged"),
+        (replace_manifest(b"\xff\xfe"), "checkpoint.json: damaged"),
+        (replace_manifest(b"[1]"), "checkpoint.json: damaged"),
+        (of_types(step="3"), "checkpoint.json: damaged: its step"),
+        (of_types(files=[1]), "checkpoint.json: damaged"),
+        (of_types(files={"model.safetensors": 3}), "checkpoint.json: damaged"),
+        (of_types(files={"/etc/passwd": {"bytes": 1, "sha256": ""}}), "checkpoint.json: damaged"),
+        (of_types(format_version=None), "checkpoint.json: damaged"),
         (truncate, "model.safetensors has .* bytes"),
         (flip, "progress.pt: its SHA-256"),
         (lambda folder: (folder / "progress.pt").unlink(), "progress.pt is missing"),
         (lambda folder: (folder / "checkpoint.json").unlink(), "has no checkpoint.json"),
-        (lambda folder: (folder / "checkpoint.json").write_text("{"), "checkpoint.json cannot be read"),
-        (lambda folder: (folder / "checkpoint.json").write_text('{"format_version": 1}'), "cannot be read: 'files'"),
-        (lambda folder: (folder / "checkpoint.json").write_text("[]"), "checkpoint.json cannot be read"),
+        (lambda folder: (folder / "checkpoint.json").write_text("{"), "checkpoint.json: damaged"),
+        (lambda folder: (folder / "checkpoint.json").write_text('{"format_version": 1}'), "damaged: 'step'"),
+        (lambda folder: (folder / "checkpoint.json").write_text("[]"), "checkpoint.json: damaged"),
         (newer, "format 99, newer than 1"),
     ],
 )
@@ -144,6 +174,24 @@ def test_the_newest_and_the_best_are_kept(tmp_path):
     assert sorted(path.name for path in tmp_path.glob("step_*")) == ["step_00000002", "step_00000005", "step_00000006"]
     assert (tmp_path / "best").resolve().name == "step_00000002"
     assert (tmp_path / "last").resolve().name == "step_00000006"
+
+
+def test_what_has_another_name_or_is_a_link_is_the_users(tmp_path):
+    """Copies are neither listed nor pruned, take no one's slot, and what a link leads to stays."""
+    folder, elsewhere = tmp_path / "checkpoints", tmp_path / "elsewhere"
+    saved = manager(folder, keep=1)
+    shutil.copytree(saved.save(1, best=False), folder / "step_00000001_keep")
+    (folder / "step_notes.txt").write_text("good ones")
+    (folder / "step_1").mkdir()
+    saved.save(2, best=False).rename(elsewhere)
+    (folder / "step_00000002").symlink_to(elsewhere)
+    assert [path.name for path in list_checkpoints(folder)] == ["step_00000002"]
+    saved.save(3, best=False)
+    saved.save(2, best=False)
+    assert (folder / "step_00000001_keep" / "model.safetensors").exists()
+    assert (folder / "step_notes.txt").exists()
+    verify_checkpoint(elsewhere)
+    assert not (folder / "step_00000002").is_symlink()
 
 
 def test_writing_in_the_background_keeps_the_state_of_its_step(tmp_path, monkeypatch):

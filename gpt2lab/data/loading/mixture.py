@@ -1,21 +1,22 @@
 """Opens the splits of a prepared dataset, or of a mixture of several, for training.
 
-A mixture is one manifest over the shards of its datasets. Its validation split is theirs, one after the other; its
-training batches take from each dataset the share that ``data.mixture`` gives it.
+A mixture is one manifest over the shards of its datasets. Training and validation take from each dataset the share that
+``data.mixture`` gives it, whatever its size.
 """
 
 import dataclasses
 import hashlib
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gpt2lab.config import DataConfig, UserError, choose
 from gpt2lab.config.data import MixtureConfig
 from gpt2lab.data.loading.batches import BLOCK, TrainBatches, ValidationBatches
-from gpt2lab.data.loading.sequences import PACKINGS
+from gpt2lab.data.loading.sequences import PACKINGS, Batch, Sequences
 from gpt2lab.data.loading.stream import TokenStream
 from gpt2lab.data.manifest import SPLITS, Manifest, Shard, Split, TextTokenizer, TrainableTokenizer, load_manifest
 
@@ -48,7 +49,7 @@ def open_mixture(data: MixtureConfig, tokenizer: TextTokenizer | TrainableTokeni
         splits={split: join_splits(manifests, split, tokenizer.name) for split in SPLITS},
         fingerprint=hashlib.sha256("\n".join(identity).encode()).hexdigest(),
     )
-    val = dataclasses.replace(mixture.splits["val"], unigram_entropy=unigram_entropy(root, mixture, "val"))
+    val = dataclasses.replace(mixture.splits["val"], unigram_entropy=unigram_entropy(root, manifests, shares))
     return root, dataclasses.replace(mixture, splits=mixture.splits | {"val": val})
 
 
@@ -69,15 +70,18 @@ def join_splits(manifests: Mapping[str, Manifest], name: str, tokenizer: str) ->
     )
 
 
-def unigram_entropy(folder: Path, manifest: Manifest, split: str) -> float:
-    """Nats per token of the token frequencies of a split."""
-    counts_V = np.zeros(manifest.vocab_size, dtype=np.int64)
-    stream = TokenStream(folder, manifest, split)
-    for begin in range(0, len(stream), COUNTED_AT_ONCE):
-        tokens = stream.read(begin, min(begin + COUNTED_AT_ONCE, len(stream)))
-        counts_V += np.bincount(tokens, minlength=len(counts_V))
-    frequencies = counts_V[counts_V > 0] / counts_V.sum()
-    return float(-(frequencies * np.log(frequencies)).sum())
+def unigram_entropy(root: Path, manifests: Mapping[str, Manifest], shares: Sequence[int]) -> float:
+    """Nats per token of the token frequencies of the datasets' validation splits, each with its share."""
+    frequencies_V = np.zeros(next(iter(manifests.values())).vocab_size)
+    for (name, manifest), share in zip(manifests.items(), shares, strict=True):
+        counts_V = np.zeros(len(frequencies_V), dtype=np.int64)
+        stream = TokenStream(root / name / manifest.tokenizer, manifest, "val")
+        for begin in range(0, len(stream), COUNTED_AT_ONCE):
+            tokens = stream.read(begin, min(begin + COUNTED_AT_ONCE, len(stream)))
+            counts_V += np.bincount(tokens, minlength=len(counts_V))
+        frequencies_V += share / BLOCK * counts_V / counts_V.sum()
+    seen = frequencies_V[frequencies_V > 0]
+    return float(-(seen * np.log(seen)).sum())
 
 
 def shares_of(weights: Mapping[str, float]) -> list[int]:
@@ -89,6 +93,43 @@ def shares_of(weights: Mapping[str, float]) -> list[int]:
         name, weight = min(weights.items(), key=lambda item: item[1])
         raise UserError(f"data.mixture.{name}={weight}: expected at least a share of {total / BLOCK}, or leave it out")
     return shares
+
+
+def mixture_streams(data: MixtureConfig, root: Path, manifest: Manifest, split: str) -> list[TokenStream]:
+    """The split of each dataset of a mixture."""
+    folders = [root / name / manifest.tokenizer for name in data.mixture]
+    return [TokenStream(folder, load_manifest(folder), split) for folder in folders]
+
+
+class SharedSequences(Sequences):
+    """Sequences of several datasets in given shares, as one list: as many as the scarcest dataset allows.
+
+    Those of each dataset stand together and are spread evenly over its split, so an evenly spread selection of the list
+    keeps the shares.
+    """
+
+    def __init__(self, stream: TokenStream, datasets: Sequence[Sequences], shares: Sequence[int]) -> None:
+        super().__init__(stream, datasets[0].sequence_length)
+        self._datasets, self._shares = datasets, shares
+        total = min(len(dataset) * BLOCK // share for dataset, share in zip(datasets, shares, strict=True))
+        counts = [max(1, total * share // BLOCK) for share in shares]
+        self._dataset_n = np.repeat(np.arange(len(datasets)), counts)
+        self._number_n = np.concatenate(
+            [np.arange(count) * len(dataset) // count for dataset, count in zip(datasets, counts, strict=True)]
+        )
+
+    @property
+    def parts(self) -> list[tuple[TokenStream, float]]:
+        """See ``Sequences.parts``."""
+        return [(own.stream, share / BLOCK) for own, share in zip(self._datasets, self._shares, strict=True)]
+
+    def __len__(self) -> int:
+        return len(self._number_n)
+
+    def read(self, sequence_B: NDArray[np.int64]) -> Batch:
+        """See ``Sequences.read``."""
+        rows = [self._datasets[self._dataset_n[i]].read(self._number_n[i : i + 1]) for i in sequence_B.tolist()]
+        return Batch(np.concatenate([row.inputs_BT for row in rows]), np.concatenate([row.targets_BT for row in rows]))
 
 
 def train_batches(
@@ -108,9 +149,7 @@ def train_batches(
     """
     make_sequences = choose(PACKINGS, data.packing, "data.packing")
     if isinstance(data, MixtureConfig):
-        folders = [folder / name / manifest.tokenizer for name in data.mixture]
-        streams = [TokenStream(path, load_manifest(path), "train") for path in folders]
-        shares = shares_of(data.mixture)
+        streams, shares = mixture_streams(data, folder, manifest, "train"), shares_of(data.mixture)
     else:
         streams, shares = [TokenStream(folder, manifest, "train")], [BLOCK]
     return TrainBatches(
@@ -130,5 +169,10 @@ def validation_batches(
 ) -> ValidationBatches:
     """The validation sequences of a dataset that ``open_or_prepare`` opened, made as the training sequences are."""
     make_sequences = choose(PACKINGS, data.packing, "data.packing")
-    sequences = make_sequences(TokenStream(folder, manifest, "val"), sequence_length)
+    stream = TokenStream(folder, manifest, "val")
+    if isinstance(data, MixtureConfig):
+        datasets = [make_sequences(own, sequence_length) for own in mixture_streams(data, folder, manifest, "val")]
+        sequences: Sequences = SharedSequences(stream, datasets, shares_of(data.mixture))
+    else:
+        sequences = make_sequences(stream, sequence_length)
     return ValidationBatches(sequences, max_tokens, document_masking=data.document_masking)

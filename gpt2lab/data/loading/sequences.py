@@ -39,6 +39,11 @@ class Sequences(ABC):
         self.stream = stream
         self.sequence_length = sequence_length
 
+    @property
+    def parts(self) -> list[tuple[TokenStream, float]]:
+        """The streams that the sequences are from, with the share of each."""
+        return [(self.stream, 1.0)]
+
     @abstractmethod
     def __len__(self) -> int:
         """Sequences of the split, at least 1."""

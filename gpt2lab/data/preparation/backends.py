@@ -163,7 +163,12 @@ class WorkerProcess:
         self._tokenize: ChunkTokenizer | None = tokenize
         search_path = os.pathsep.join(path or os.getcwd() for path in sys.path)  # noqa: PTH109
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "gpt2lab.data.preparation.worker"],
+            [
+                sys.executable,
+                "-P",
+                "-m",
+                "gpt2lab.data.preparation.worker",
+            ],  # -P: nothing in the current folder is imported
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=os.environ | {"PYTHONPATH": search_path, "OMP_NUM_THREADS": "1"},

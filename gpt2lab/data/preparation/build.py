@@ -44,7 +44,7 @@ from gpt2lab.data.preparation.tokenization import ChunkTokenizer, TokenizedChunk
 from gpt2lab.data.preparation.training_text import training_documents
 from gpt2lab.data.sources import Problem, Source
 from gpt2lab.data.sources.base import CHUNK_BYTES, stop_or_skip
-from gpt2lab.files import file_sha256, sync, sync_folder
+from gpt2lab.files import file_sha256, not_written, sync, sync_folder
 
 log = logging.getLogger(__name__)
 
@@ -136,6 +136,10 @@ def build_dataset(
         if folder.exists():
             folder.rename(old)
         new.rename(folder)
+    except OSError as error:
+        if error.filename is not None:  # a file of the source
+            raise
+        raise not_written(new, source.size_bytes(), error) from error
     finally:
         if not work.progress_file.exists():  # there is nothing to resume from
             shutil.rmtree(new, ignore_errors=True)

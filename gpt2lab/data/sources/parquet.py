@@ -59,7 +59,7 @@ class RowRanges:
             yield chunk.problem
             return
         (span,) = chunk.spans
-        if self._reader is None or self._reader.path != span.path or self._reader.row > span.begin:
+        if self._reader is None or self._reader.path != span.path or not self._reader.reaches(span.begin):
             self._reader = RowReader(span.path, self._column, span.begin)
         yield from self._reader.read(span.begin, span.end)
 
@@ -74,7 +74,8 @@ class RowReader:
         file = open_parquet(Path(path))
         self.path = path
         self._column = column
-        ends = list(itertools.accumulate(file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)))
+        rows_of_groups = (file.metadata.row_group(i).num_rows for i in range(file.num_row_groups))
+        self._ends = ends = list(itertools.accumulate(rows_of_groups))
         group = bisect.bisect_right(ends, row)
         self.row = ends[group - 1] if group else 0
         self._batches = itertools.chain.from_iterable(
@@ -82,6 +83,10 @@ class RowReader:
             for number in range(group, len(ends))
         )
         self._values: list[Any] = []
+
+    def reaches(self, row: int) -> bool:
+        """Whether ``row`` is ahead in the same row group; one in between may be damaged, and is another worker's."""
+        return self.row <= row and bisect.bisect_right(self._ends, self.row) == bisect.bisect_right(self._ends, row)
 
     def read(self, begin: int, end: int) -> Iterator[str | Problem]:
         """The documents of the rows [begin, end); damaged data is one ``Problem`` in place of the rest."""
@@ -138,6 +143,5 @@ def open_parquet(path: Path) -> Any:
         raise UserError(f"{path}: the package pyarrow is not installed: type pip install pyarrow") from None
     try:
         return pyarrow.parquet.ParquetFile(path)
-    except pyarrow.ArrowInvalid as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"{path}: expected a Parquet file ({reason}): fetch or write it again") from None
+    except Exception as error:  # pyarrow raises many kinds for damaged data
+        raise UserError(f"{path}: expected a Parquet file ({one_line(error)}): fetch or write it again") from None

@@ -7,28 +7,45 @@
 Documents stand in a row with end-of-text between them, as in training, so a long context reaches into earlier ones;
 the results say for which share of the targets it does not.
 
-Legend: W = windows, L = inputs of a window, S = scored targets of a window, B = windows of a batch.
+Blocks of one document are not independent, so intervals are over documents. Ratios to the reference are several
+comparisons, so their intervals hold together (Bonferroni).
+
+Legend: W = windows, L = inputs of a window, S = scored targets of a window, B = windows of a batch, D = documents.
 """
 
 import logging
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gpt2lab.config import ContextConfig, UserError
 from gpt2lab.evaluation.corpora.tokenized import TokenizedCorpus
+from gpt2lab.evaluation.few_documents import warn_of_few_documents
 from gpt2lab.evaluation.results import PartResult, TableRow
 from gpt2lab.evaluation.scoring import bounded_exp, describe_precision, score_tokens
 from gpt2lab.evaluation.text_model import TextModel
 from gpt2lab.evaluation.windows import Window
-from gpt2lab.statistics.intervals import mean_interval
+from gpt2lab.statistics.intervals import Interval, describe_document_interval, ratio_jackknife_interval
 
 log = logging.getLogger(__name__)
 
 BINS_OF_DOUBLING = 2
 """positions are put together to so many bins from any number of tokens to twice as many"""
+
+
+class Scores(NamedTuple):
+    """Nats of the scored targets of some windows, [W, S], and the document that each target is of."""
+
+    nll_WS: NDArray[np.float32]
+    document_WS: NDArray[np.int64]
+
+    def interval(self, values_WS: NDArray[np.floating], confidence: float = 0.95) -> Interval | None:
+        """Of the mean of values of these targets, over documents; None where all are of one document."""
+        _, number_N = np.unique(self.document_WS, return_inverse=True)
+        sums_D = np.bincount(number_N.ravel(), values_WS.ravel()).astype(np.float64)
+        return ratio_jackknife_interval(sums_D, np.bincount(number_N.ravel()), confidence)
 
 
 def evaluate_context(loaded: TextModel, config: ContextConfig, corpus: TokenizedCorpus) -> PartResult:
@@ -49,20 +66,27 @@ def evaluate_context(loaded: TextModel, config: ContextConfig, corpus: Tokenized
         log.info("contexts above %d tokens are left out: %s", longest, reason)
 
     ends_W = _block_ends(len(tokens_n), longest, config)
-    by_context = {
-        length: _nll(loaded, config, tokens_n, ends_W, length, config.block_tokens, offset=0) for length in contexts
-    }
+    document_n = corpus.document_numbers()
+    blocks_WS = _targets(document_n, ends_W, config.block_tokens)
+    documents = len(np.unique(blocks_WS))
+    warn_of_few_documents(documents, "context")
+
+    def score_blocks(length: int, offset: int = 0) -> Scores:
+        nll_WS = _nll(loaded, config, tokens_n, ends_W, length, config.block_tokens, offset=offset)
+        return Scores(nll_WS, blocks_WS)
+
+    by_context = {length: score_blocks(length) for length in contexts}
     reference = min(trained, longest)
     width = max(config.block_tokens, reference // 2)
     offsets = sorted({round(offset * trained) for offset in config.offsets} | {0})
-    by_offset = {
-        offset: _nll(loaded, config, tokens_n, ends_W, width, config.block_tokens, offset=offset)
-        for offset in offsets
-        if limit is None or offset + width <= limit
-    }
+    by_offset = {offset: score_blocks(width, offset) for offset in offsets if limit is None or offset + width <= limit}
     n_windows = min(config.position_windows, (len(tokens_n) - 1) // longest)
     window_ends_W = np.linspace(longest + 1, len(tokens_n), n_windows).astype(np.int64)
-    by_position_WL = _nll(loaded, config, tokens_n, window_ends_W, longest, longest, offset=0)
+    by_position = Scores(
+        _nll(loaded, config, tokens_n, window_ends_W, longest, longest, offset=0),
+        _targets(document_n, window_ends_W, longest),
+    )
+    confidence = {name: 1 - 0.05 / max(1, len(scores) - 1) for name, scores in (("c", by_context), ("o", by_offset))}
 
     metrics: dict[str, Any] = {
         "trained_context": trained,
@@ -71,13 +95,15 @@ def evaluate_context(loaded: TextModel, config: ContextConfig, corpus: Tokenized
         "ends_at": limit,
         "by_context": {
             str(length): {
-                **_summary(nll_WS, by_context[reference]),
+                **_summary(scores, by_context[reference], confidence["c"]),
                 "share_within_document": _share_within_document(tokens_n, ends_W, length, loaded.tokenizer.eot_id),
             }
-            for length, nll_WS in by_context.items()
+            for length, scores in by_context.items()
         },
-        "by_position": [_bin(by_position_WL, first, last) for first, last in _bins(longest, trained)],
-        "by_offset": {str(offset): _summary(nll_WS, by_offset[0]) for offset, nll_WS in by_offset.items()},
+        "by_position": [_bin(by_position, first, last) for first, last in _bins(longest, trained)],
+        "by_offset": {
+            str(offset): _summary(scores, by_offset[0], confidence["o"]) for offset, scores in by_offset.items()
+        },
     }
     protocol = {
         **corpus.description,
@@ -88,7 +114,10 @@ def evaluate_context(loaded: TextModel, config: ContextConfig, corpus: Tokenized
         "shifted_window": width,
         "position_windows": n_windows,
         "left_out": [length for length in asked if length not in contexts],
-        "interval": "95 %, mean of blocks (windows for by_position), normal; ratios are of paired blocks",
+        "documents": documents,
+        "interval": describe_document_interval(documents),
+        "ratio_interval": f"of paired documents; those of {len(by_context) - 1} contexts hold together (Bonferroni), "
+        f"and those of {len(by_offset) - 1} offsets",
         "precision": describe_precision(loaded.runtime),
     }
     title = f"Use of context: trained on {trained} tokens, positions {positions}"
@@ -131,20 +160,25 @@ def _nll(
     return np.stack([nll_n[window.first_scored : window.end] for window in windows])
 
 
-def _summary(nll_WS: NDArray[np.float32], reference_WS: NDArray[np.float32]) -> dict[str, Any]:
+def _targets(document_n: NDArray[np.int64], ends_W: NDArray[np.int64], scored: int) -> NDArray[np.int64]:
+    """The document of each of the last ``scored`` targets of windows that end there, [W, S]."""
+    return document_n[ends_W[:, None] + np.arange(-scored, 0)]
+
+
+def _summary(scores: Scores, reference: Scores, confidence: float) -> dict[str, Any]:
     """Perplexity of the blocks, and how it compares with the reference's on the same targets."""
-    loss_W, reference_W = (nll.mean(axis=1, dtype=np.float64) for nll in (nll_WS, reference_WS))
+    difference_WS = scores.nll_WS.astype(np.float64) - reference.nll_WS
+    loss = float(scores.nll_WS.mean(dtype=np.float64))
     return {
-        "loss": float(loss_W.mean()),
-        "token_perplexity": bounded_exp(float(loss_W.mean())),
-        "interval": _exp_interval(loss_W),
-        "ratio": bounded_exp(float((loss_W - reference_W).mean())),
-        "ratio_interval": _exp_interval(loss_W - reference_W),
+        "loss": loss,
+        "token_perplexity": bounded_exp(loss),
+        "interval": _exp(scores.interval(scores.nll_WS)),
+        "ratio": bounded_exp(float(difference_WS.mean())),
+        "ratio_interval": _exp(scores.interval(difference_WS, confidence)),
     }
 
 
-def _exp_interval(loss_W: NDArray[np.float64]) -> tuple[float, float] | None:
-    bounds = mean_interval(loss_W)
+def _exp(bounds: Interval | None) -> Interval | None:
     return None if bounds is None else (bounded_exp(bounds[0]), bounded_exp(bounds[1]))
 
 
@@ -155,9 +189,10 @@ def _bins(longest: int, trained: int) -> list[tuple[int, int]]:
     return [(first, end - 1) for first, end in pairwise(edges) if end <= longest]
 
 
-def _bin(nll_WL: NDArray[np.float32], first: int, last: int) -> dict[str, Any]:
-    loss_W = nll_WL[:, first : last + 1].mean(axis=1, dtype=np.float64)
-    return {"first": first, "last": last, "loss": float(loss_W.mean()), "interval": mean_interval(loss_W)}
+def _bin(scores: Scores, first: int, last: int) -> dict[str, Any]:
+    part = Scores(scores.nll_WS[:, first : last + 1], scores.document_WS[:, first : last + 1])
+    loss = float(part.nll_WS.mean(dtype=np.float64))
+    return {"first": first, "last": last, "loss": loss, "interval": part.interval(part.nll_WS)}
 
 
 def _share_within_document(tokens_n: NDArray[np.int64], ends_W: NDArray[np.int64], length: int, eot_id: int) -> float:

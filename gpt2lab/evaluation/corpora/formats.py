@@ -2,7 +2,7 @@
 
     file | Hub | the run's validation split -> rows as the Hub gives them -> documents
 
-A new form is a class here, an entry of ``FORMATS``, and a YAML file under ``configs/eval/corpus/``.
+A new format is a class here, an entry of ``CORPUS_FORMATS``, and a YAML file under ``configs/eval/corpus/``.
 """
 
 import hashlib
@@ -73,7 +73,11 @@ class ValidationSplit(Format):
         for part in np.split(tokens, np.flatnonzero(tokens == tokenizer.eot_id))[1:]:
             text = tokenizer.decode(part[1:].tolist())
             documents.append(Document(text, [text], part[1:]))
-        description = {"text": f"validation split of {folder}", "data_fingerprint": manifest.fingerprint}
+        description = {
+            "text": f"validation split of {folder}",
+            "split": "val",
+            "data_fingerprint": manifest.fingerprint,
+        }
         return Corpus(documents, "\n\n", description)
 
 
@@ -106,7 +110,8 @@ class TextRows(Format):
         if not documents:
             raise UserError(f"{description['text']}: expected text, there is none")
         digest = hashlib.sha256("\0".join(document.text for document in documents).encode("utf-8"))
-        return Corpus(documents, self.separator, {**description, "sha256": digest.hexdigest()})
+        described = {**description, "split": config.hub_split, "sha256": digest.hexdigest()}
+        return Corpus(documents, self.separator, described)
 
     def rows_of(self, text: str) -> list[str]:
         """A file's text as the rows that the Hub has of it."""
@@ -167,7 +172,7 @@ class WikiText(TextRows):
         return merged.startswith("= ") and merged.endswith(" =")
 
 
-FORMATS: dict[str, type[Format]] = {
+CORPUS_FORMATS: dict[str, type[Format]] = {
     "validation_split": ValidationSplit,
     "text": TextRows,
     "documents": TextRows,
@@ -180,10 +185,10 @@ def open_corpus(config: CorpusConfig, loaded: TextModel) -> Corpus:
     """The corpus that ``config`` names.
 
     Raises:
-        UserError: an unknown form or detokenizer, or it cannot be had, with where to put which file.
+        UserError: an unknown format or detokenizer, or it cannot be had, with where to put which file.
     """
     choose(DETOKENIZERS, config.detokenizer, "eval.corpus.detokenizer")
-    return choose(FORMATS, config.form, "eval.corpus.form")().read(config, loaded)
+    return choose(CORPUS_FORMATS, config.format, "eval.corpus.format")().read(config, loaded)
 
 
 def _is_text(value: object) -> bool:
@@ -194,5 +199,5 @@ def _is_text(value: object) -> bool:
 def chosen_corpus(config: EvalConfig) -> CorpusConfig:
     """The corpus that an evaluation is on: ``text_file`` where it is given, else ``corpus``."""
     if config.text_file:
-        return CorpusConfig(name="text_file", form="text", file=config.text_file)
+        return CorpusConfig(name="text_file", format="text", file=config.text_file)
     return config.corpus

@@ -25,6 +25,10 @@ class TokenizedCorpus(NamedTuple):
         parts = [part for document in self.documents for part in ([tokenizer.eot_id], document)]
         return np.concatenate(parts).astype(np.int64)
 
+    def document_numbers(self) -> NDArray[np.int64]:
+        """The document that each token of ``stream`` is of, an end-of-text being of the one that follows; int64 [n]."""
+        return np.repeat(np.arange(len(self.documents)), [1 + len(document) for document in self.documents])
+
 
 def tokenized_corpus(loaded: TextModel, config: EvalConfig) -> TokenizedCorpus:
     """The documents of ``eval.corpus`` or ``eval.text_file``, by the model's tokenizer.

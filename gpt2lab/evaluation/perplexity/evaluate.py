@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 from gpt2lab.config import EvalConfig, choose
 from gpt2lab.evaluation.corpora.detokenize import DETOKENIZERS
 from gpt2lab.evaluation.corpora.formats import chosen_corpus, open_corpus
-from gpt2lab.evaluation.perplexity.protocols import PROTOCOLS, Plan
+from gpt2lab.evaluation.few_documents import warn_of_few_documents
+from gpt2lab.evaluation.perplexity.protocols import PROTOCOLS, ScoringPlan, count_line_ends, count_words
 from gpt2lab.evaluation.published import find_published
 from gpt2lab.evaluation.results import DocumentScores, PartResult, TableRow
 from gpt2lab.evaluation.scoring import Perplexity, bounded_exp, describe_precision, score_tokens
 from gpt2lab.evaluation.text_model import TextModel
 from gpt2lab.evaluation.windows import scored_tokens
-from gpt2lab.statistics.intervals import ratio_jackknife_interval
+from gpt2lab.statistics.intervals import describe_document_interval, ratio_jackknife_interval
 
 TABLE = ("token_perplexity", "word_perplexity", "byte_perplexity", "bits_per_byte")
 
@@ -58,9 +59,12 @@ def evaluate_perplexity(loaded: TextModel, config: EvalConfig) -> PartResult:
         "detokenizer": corpus_config.detokenizer,
         **plan.protocol,
         "precision": describe_precision(loaded.runtime),
-        "interval": "95 %, jackknife over documents, t with one degree of freedom less than documents",
+        "text_words": int(count_words(corpus).sum()),
+        "text_line_ends": int(count_line_ends(corpus).sum()),
+        "interval": describe_document_interval(len(plan.bytes_D)),
     }
-    published = find_published(loaded.source, corpus_config.name, config.protocol, plan.protocol.get("stride"))
+    warn_of_few_documents(len(plan.bytes_D), "perplexity")
+    published = find_published(loaded.source, described)
     rows = [
         TableRow(name, metrics[name], intervals.get(name), *published.get(name, ()))
         for name in TABLE
@@ -70,7 +74,7 @@ def evaluate_perplexity(loaded: TextModel, config: EvalConfig) -> PartResult:
     return PartResult(title, metrics, rows, described, document_scores(plan, nll_n))
 
 
-def document_scores(plan: Plan, nll_n: NDArray[np.float32]) -> DocumentScores:
+def document_scores(plan: ScoringPlan, nll_n: NDArray[np.float32]) -> DocumentScores:
     """The sums of each document of a plan whose tokens cost ``nll_n`` nats."""
     documents = len(plan.bytes_D)
     scored_n = scored_tokens(len(plan.tokens_n), plan.windows)
@@ -82,7 +86,7 @@ def document_scores(plan: Plan, nll_n: NDArray[np.float32]) -> DocumentScores:
     )
 
 
-def summarise(plan: Plan, nll_n: NDArray[np.float32]) -> tuple[Perplexity, dict[str, tuple[float, float]]]:
+def summarise(plan: ScoringPlan, nll_n: NDArray[np.float32]) -> tuple[Perplexity, dict[str, tuple[float, float]]]:
     """The metrics of a plan whose tokens cost ``nll_n`` nats, and 95 % intervals where there are several documents."""
     scores = document_scores(plan, nll_n)
     words = None if scores.words_D is None else int(scores.words_D.sum())

@@ -22,9 +22,13 @@ from gpt2lab.tokenizers import Tokenizer
 
 Ids = NDArray[np.int64]
 
+LINE_ENDS = "white space and line ends"
+WHITE_SPACE = "white space"
+LM_EVAL_WORDS = r"re.split(\s+)"
+
 
 @dataclass(frozen=True)
-class Plan:
+class ScoringPlan:
     """What goes through the model, which tokens are scored, and the units by document."""
 
     tokens_n: Ids
@@ -39,13 +43,13 @@ class Plan:
     """how it was made, for ``eval.json``"""
 
 
-class Protocol(ABC):
+class ScoringProtocol(ABC):
     """A way of taking a perplexity."""
 
     @abstractmethod
     def plan(
         self, corpus: Corpus, tokenizer: Tokenizer, context: int, stride: int | None, detokenize: Callable[[str], str]
-    ) -> Plan:
+    ) -> ScoringPlan:
         """Lay out a corpus for the model.
 
         Args:
@@ -60,7 +64,7 @@ class Protocol(ABC):
         """
 
 
-class Stream(Protocol):
+class Stream(ScoringProtocol):
     """All documents in order, an end-of-text before each, which are scored like other tokens but for the first.
 
     This is what gpt2lab's models are trained on, and the protocol of the validation loss, with every token scored.
@@ -68,8 +72,8 @@ class Stream(Protocol):
 
     def plan(
         self, corpus: Corpus, tokenizer: Tokenizer, context: int, stride: int | None, detokenize: Callable[[str], str]
-    ) -> Plan:
-        """See ``Protocol.plan``; the text is taken as it is. Stride: the context, unless it is given."""
+    ) -> ScoringPlan:
+        """See ``ScoringProtocol.plan``; the text is taken as it is. Stride: the context, unless it is given."""
         stride = context if stride is None else stride
         check_stride(stride, context)
         encoded = [
@@ -81,17 +85,17 @@ class Stream(Protocol):
         tokens_n = np.concatenate([part for ids_n, _ in encoded for part in ([tokenizer.bos_id], ids_n)])
         lengths_n = np.concatenate([part for _, lengths_n in encoded for part in ([0], lengths_n)])
         document_n = np.repeat(np.arange(len(encoded)), [1 + len(ids_n) for ids_n, _ in encoded])
-        return Plan(
+        return ScoringPlan(
             tokens_n.astype(np.int64),
             list(sliding_windows(len(tokens_n), context, stride)),
             document_n,
             _bytes(lengths_n, document_n, len(encoded)),
-            _words(corpus),
-            {"stride": stride, "prefix": "end-of-text", "detokenizer": "none"},
+            count_words(corpus),
+            {"stride": stride, "prefix": "end-of-text", "detokenizer": "none", "words_by": WHITE_SPACE},
         )
 
 
-class HuggingFace(Protocol):
+class HuggingFace(ScoringProtocol):
     """The page "Perplexity of fixed-length models" of transformers' documentation: rows joined by blank lines.
 
     Nothing stands before the text, so its first token is not scored; with a stride as long as the context neither is
@@ -101,8 +105,8 @@ class HuggingFace(Protocol):
 
     def plan(
         self, corpus: Corpus, tokenizer: Tokenizer, context: int, stride: int | None, detokenize: Callable[[str], str]
-    ) -> Plan:
-        """See ``Protocol.plan``; the text is taken as it is. Stride: half the context, as in the page's code."""
+    ) -> ScoringPlan:
+        """See ``ScoringProtocol.plan``; the text is taken as it is. Stride: half the context, as in the page's code."""
         stride = max(1, context // 2) if stride is None else stride
         check_stride(stride, context)
         rows = ["\n\n".join(document.rows) for document in corpus.documents]
@@ -110,7 +114,7 @@ class HuggingFace(Protocol):
         document_n = _documents(lengths_n, rows, "\n\n")
         windows = list(page_windows(len(tokens_n), context, stride))
         scored_n = scored_tokens(len(tokens_n), windows)
-        return Plan(
+        return ScoringPlan(
             tokens_n,
             windows,
             document_n,
@@ -120,7 +124,7 @@ class HuggingFace(Protocol):
         )
 
 
-class LMEval(Protocol):
+class LMEval(ScoringProtocol):
     """``loglikelihood_rolling`` of lm-evaluation-harness: each document by itself, from an end-of-text on.
 
     Windows are disjoint; each but the first has one token of context, the last reaches back to be full. The text is
@@ -129,8 +133,8 @@ class LMEval(Protocol):
 
     def plan(
         self, corpus: Corpus, tokenizer: Tokenizer, context: int, stride: int | None, detokenize: Callable[[str], str]
-    ) -> Plan:
-        """See ``Protocol.plan``; there is no stride."""
+    ) -> ScoringPlan:
+        """See ``ScoringProtocol.plan``; there is no stride."""
         if stride not in (None, context):
             raise UserError(f"eval.stride={stride}: protocol lm_eval has windows of its own; leave eval.stride out")
         ids = [[tokenizer.bos_id, *tokenizer.encode(detokenize(document.text))] for document in corpus.documents]
@@ -140,29 +144,36 @@ class LMEval(Protocol):
             for start, document in zip(starts, ids, strict=False)
             for window in sliding_windows(len(document), context, context)
         ]
-        return Plan(
+        return ScoringPlan(
             np.concatenate(ids).astype(np.int64),
             windows,
             np.repeat(np.arange(len(ids)), list(map(len, ids))),
             np.array([len(document.text.encode("utf-8")) for document in corpus.documents]),
             np.array([len(re.split(r"\s+", document.text)) for document in corpus.documents]),
-            {"prefix": "end-of-text", "windows": "get_rolling_token_windows, context_len 1"},
+            {
+                "prefix": "end-of-text",
+                "windows": "get_rolling_token_windows, context_len 1",
+                "words_by": LM_EVAL_WORDS,
+            },
         )
 
 
-class GPT2Paper(Protocol):
+class GPT2Paper(ScoringProtocol):
     """Radford et al. 2019, section 3.1, as far as it is known: detokenised text, likelihood a word of the original.
 
     The whole corpus is one text after an end-of-text. exp(nll / words), where words are what white space divides before
-    detokenising. OpenAI published neither its detokenizers nor the stride; 32 is what Radford named later.
+    detokenising, and each line end is one more, as in the papers that GPT-2 is compared with: Penn Treebank's test
+    split has 82,430 words with its 3,761 line ends and 78,669 without. ``GPT2PaperWithoutLineEnds`` leaves them out.
+    OpenAI published neither its detokenizers nor the stride; 32 is what Radford named later.
     """
 
     stride = 32
+    words_by = LINE_ENDS
 
     def plan(
         self, corpus: Corpus, tokenizer: Tokenizer, context: int, stride: int | None, detokenize: Callable[[str], str]
-    ) -> Plan:
-        """See ``Protocol.plan``. Stride: 32, unless it is given."""
+    ) -> ScoringPlan:
+        """See ``ScoringProtocol.plan``. Stride: 32, unless it is given."""
         stride = min(self.stride, context) if stride is None else stride
         check_stride(stride, context)
         texts = [detokenize(document.text) for document in corpus.documents]
@@ -170,26 +181,41 @@ class GPT2Paper(Protocol):
         tokens_n = np.array([tokenizer.bos_id, *ids_n], dtype=np.int64)
         bytes_D = np.array([len((document.text + corpus.separator).encode("utf-8")) for document in corpus.documents])
         bytes_D[-1] -= len(corpus.separator.encode("utf-8"))
-        return Plan(
+        return ScoringPlan(
             tokens_n,
             list(sliding_windows(len(tokens_n), context, stride)),
             _documents(np.array([0, *lengths_n]), texts, corpus.separator),
             bytes_D,
-            _words(corpus),
-            {"stride": stride, "prefix": "end-of-text"},
+            count_words(corpus) + (count_line_ends(corpus) if self.words_by == LINE_ENDS else 0),
+            {"stride": stride, "prefix": "end-of-text", "words_by": self.words_by},
         )
 
 
-PROTOCOLS: dict[str, type[Protocol]] = {
+class GPT2PaperWithoutLineEnds(GPT2Paper):
+    """``GPT2Paper``, but line ends are no words: for texts whose lines were wrapped, and for comparison."""
+
+    words_by = WHITE_SPACE
+
+
+PROTOCOLS: dict[str, type[ScoringProtocol]] = {
     "stream": Stream,
     "huggingface": HuggingFace,
     "lm_eval": LMEval,
     "gpt2_paper": GPT2Paper,
+    "gpt2_paper_without_line_ends": GPT2PaperWithoutLineEnds,
 }
 
 
-def _words(corpus: Corpus) -> Ids:
+def count_words(corpus: Corpus) -> Ids:
+    """What white space divides, by document."""
     return np.array([len(document.text.split()) for document in corpus.documents])
+
+
+def count_line_ends(corpus: Corpus) -> Ids:
+    """Lines by document; blank ones count, and so does a last one that is not ended."""
+    return np.array(
+        [sum(row.count("\n") + (not row.endswith("\n")) for row in document.rows) for document in corpus.documents]
+    )
 
 
 def _bytes(lengths_n: Ids, document_n: Ids, documents: int) -> Ids:

@@ -8,8 +8,11 @@ import json
 import logging
 from typing import Any
 
+import numpy as np
+
 from gpt2lab.config import DecodingConfig, SampleQualityConfig, SamplingConfig
 from gpt2lab.evaluation.corpora.tokenized import TokenizedCorpus
+from gpt2lab.evaluation.few_documents import warn_of_few_documents
 from gpt2lab.evaluation.results import PartResult, TableRow
 from gpt2lab.evaluation.sample_quality.mauve import PAPER_TEXTS, mauve_figures, require_mauve
 from gpt2lab.evaluation.sample_quality.metrics import BLEU_ORDER, Continuations, measure
@@ -19,8 +22,7 @@ from gpt2lab.evaluation.scoring import describe_precision
 from gpt2lab.evaluation.table import render_table
 from gpt2lab.evaluation.text_model import TextModel
 from gpt2lab.generation import generate
-from gpt2lab.runtime import stream_seed
-from gpt2lab.statistics.resampling import draw_weights
+from gpt2lab.statistics.intervals import describe_document_interval
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +57,8 @@ def evaluate_sample_quality(loaded: TextModel, config: SampleQualityConfig, corp
     scorer.require_room(config.prompt_tokens + config.new_tokens)
     prompts = choose_prompts(corpus.documents, config)
     human = _scored(scorer, prompts, prompts.human, config)
-    weights_RS = draw_weights(len(prompts.human), config.resamples, stream_seed("bootstrap", config.seed))
+    document_S = np.array(prompts.documents)
+    warn_of_few_documents(len(set(prompts.documents)), "sample_quality")
 
     texts = _as_lines("human", loaded, prompts, human)
     settings: dict[str, Any] = {}
@@ -69,14 +72,14 @@ def evaluate_sample_quality(loaded: TextModel, config: SampleQualityConfig, corp
         texts += _as_lines(decoding.label, loaded, prompts, drawn)
         lengths = [min(len(ours), len(theirs)) for ours, theirs in zip(drawn.texts, human.texts, strict=True)]
         pair = {"samples": drawn.cut(lengths), "human_of_equal_lengths": human.cut(lengths)}
-        settings[decoding.label] = {name: measure(side, weights_RS) for name, side in pair.items()}
+        settings[decoding.label] = {name: measure(side, document_S) for name, side in pair.items()}
         if config.mauve_seeds:
             states = {name: scorer.last_states(prompts.prompts, side.texts) for name, side in pair.items()}
             settings[decoding.label]["mauve"] = mauve_figures(
                 states["human_of_equal_lengths"], states["samples"], config.mauve_seeds
             )
-    metrics = {"settings": settings, "human": measure(human, weights_RS)}
-    protocol = _protocol(config, scorer, loaded, corpus)
+    metrics = {"settings": settings, "human": measure(human, document_S)}
+    protocol = _protocol(config, scorer, loaded, corpus, len(set(prompts.documents)))
     title = f"Quality of samples: {config.num_prompts} prompts, up to {config.new_tokens} tokens each"
     files = {"samples.jsonl": texts, "table.md": as_markdown(metrics)}
     return PartResult(title, metrics, _rows(metrics), protocol, files=files, table=_as_text(metrics))
@@ -129,6 +132,7 @@ def _as_lines(setting: str, loaded: TextModel, prompts: Prompts, continuations: 
         {
             "setting": setting,
             "prompt_number": number,
+            "document": prompts.documents[number],
             "prompt": decode(prompts.prompts[number]),
             "text": decode(text),
             "tokens": len(text),
@@ -143,7 +147,7 @@ def _as_lines(setting: str, loaded: TextModel, prompts: Prompts, continuations: 
 
 
 def _protocol(
-    config: SampleQualityConfig, scorer: Scorer, loaded: TextModel, corpus: TokenizedCorpus
+    config: SampleQualityConfig, scorer: Scorer, loaded: TextModel, corpus: TokenizedCorpus, documents: int
 ) -> dict[str, Any]:
     return {
         **corpus.description,
@@ -154,8 +158,7 @@ def _protocol(
         "seed": config.seed,
         "scorer": scorer.name,
         "lengths": "sample and human text of a prompt are both cut to the shorter of the two",
-        "interval": f"95 %: bootstrap over prompts, {config.resamples} draws; "
-        "distinct_n, self_bleu and zipf: jackknife over prompts",
+        "interval": describe_document_interval(documents),
         "mauve": f"mauve-text on the scorer's hidden states; the paper has {PAPER_TEXTS} texts"
         if config.mauve_seeds
         else "not asked for: eval.sample_quality.mauve_seeds=5",

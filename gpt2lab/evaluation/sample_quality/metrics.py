@@ -1,8 +1,8 @@
 """All metrics of a set of continuations, each with a 95 % interval.
 
-    texts, nats of their tokens -> sums a text -> bootstrap;  statistics of the whole set -> jackknife
+    texts, nats of their tokens -> sums of each document; statistics of the whole set -> jackknife over documents
 
-Legend: S = texts, R = bootstrap draws.
+Legend: S = texts, D = documents that the prompts are from.
 """
 
 import math
@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from gpt2lab.evaluation.sample_quality.diversity import distinct_n, self_bleu, zipf_coefficient
 from gpt2lab.evaluation.sample_quality.repetition import ends_in_loop, longest_loop, rep_n
 from gpt2lab.evaluation.scoring import bounded_exp
-from gpt2lab.statistics.resampling import bootstrap_ratio, jackknife
+from gpt2lab.statistics.intervals import Interval, ratio_jackknife_interval
+from gpt2lab.statistics.resampling import jackknife
 
 BLEU_ORDER = 4
 SET_STATISTICS: dict[str, Callable[[Sequence[Sequence[int]]], float]] = {
@@ -44,8 +45,20 @@ class Continuations:
         return replace(self, texts=texts, nll=[nll[:length] for nll, length in zip(self.nll, lengths, strict=True)])
 
 
-def measure(these: Continuations, weights_RS: NDArray[np.int64]) -> dict[str, Any]:
-    """The metrics by name, and ``intervals``; None where one is undefined, as for texts without a token."""
+def measure(these: Continuations, document_S: NDArray[np.integer]) -> dict[str, Any]:
+    """The metrics by name, and ``intervals``; None where one is undefined, as for texts without a token.
+
+    Args:
+        these: one text per prompt.
+        document_S: number of the document that each prompt is from.
+    """
+    _, rank_S = np.unique(document_S, return_inverse=True)
+
+    def interval(numerator_S: NDArray[np.float64], denominator_S: NDArray[np.float64]) -> Interval | None:
+        """Of a ratio of sums, over documents."""
+        numerator_D = np.bincount(rank_S, numerator_S).astype(np.float64)
+        return ratio_jackknife_interval(numerator_D, np.rint(np.bincount(rank_S, denominator_S)).astype(np.int64))
+
     lengths_S = np.array([len(text) for text in these.texts], np.float64)
     ones_S = np.ones(len(these.texts))
     nll_S = np.array([nll.astype(np.float64).sum() for nll in these.nll])
@@ -63,14 +76,14 @@ def measure(these: Continuations, weights_RS: NDArray[np.int64]) -> dict[str, An
     intervals: dict[str, Any] = {}
     total_tokens = lengths_S.sum()
     metrics["perplexity"] = bounded_exp(nll_S.sum() / total_tokens) if total_tokens else None
-    bounds = bootstrap_ratio(nll_S, lengths_S, weights_RS)
+    bounds = interval(nll_S, lengths_S)
     intervals["perplexity"] = None if bounds is None else [bounded_exp(bound) for bound in bounds]
     for name, (numerator_S, denominator_S) in sums.items():
         total = denominator_S.sum()
         metrics[name] = float(numerator_S.sum() / total) if total else None
-        intervals[name] = bootstrap_ratio(numerator_S, denominator_S, weights_RS)
+        intervals[name] = interval(numerator_S, denominator_S)
     for name, statistic in SET_STATISTICS.items():
         value = statistic(these.texts)
         metrics[name] = None if math.isnan(value) else value
-        intervals[name] = jackknife(statistic, these.texts)
+        intervals[name] = jackknife(statistic, these.texts, document_S)
     return {**metrics, "intervals": intervals}

@@ -16,6 +16,8 @@ class Prompts(NamedTuple):
     prompts: list[list[int]]
     human: list[list[int]]
     """what follows each: ``new_tokens``, or fewer where the document ends"""
+    documents: list[int]
+    """number of the document that each is from"""
 
 
 def choose_prompts(documents: Sequence[NDArray[np.integer]], config: SampleQualityConfig) -> Prompts:
@@ -28,9 +30,11 @@ def choose_prompts(documents: Sequence[NDArray[np.integer]], config: SampleQuali
     """
     length = config.prompt_tokens + config.new_tokens
     stretches = [
-        document[first : first + length] for document in documents for first in range(0, len(document), length)
+        (number, document[first : first + length])
+        for number, document in enumerate(documents)
+        for first in range(0, len(document), length)
     ]
-    usable = [stretch for stretch in stretches if len(stretch) > config.prompt_tokens]
+    usable = [(number, stretch) for number, stretch in stretches if len(stretch) > config.prompt_tokens]
     if len(usable) < config.num_prompts:
         raise UserError(
             f"eval.sample_quality.num_prompts={config.num_prompts}: the text has room for {len(usable)} prompts of "
@@ -38,5 +42,10 @@ def choose_prompts(documents: Sequence[NDArray[np.integer]], config: SampleQuali
             "name a longer text, eval.text_file=FILE"
         )
     rng = np.random.default_rng(stream_seed("prompts", config.seed))
-    chosen = [usable[i].tolist() for i in np.sort(rng.choice(len(usable), config.num_prompts, replace=False))]
-    return Prompts([ids[: config.prompt_tokens] for ids in chosen], [ids[config.prompt_tokens :] for ids in chosen])
+    chosen = [usable[i] for i in np.sort(rng.choice(len(usable), config.num_prompts, replace=False))]
+    ids_of = [stretch.tolist() for _, stretch in chosen]
+    return Prompts(
+        [ids[: config.prompt_tokens] for ids in ids_of],
+        [ids[config.prompt_tokens :] for ids in ids_of],
+        [number for number, _ in chosen],
+    )

@@ -1,5 +1,7 @@
-"""Metrics of zero-shot tasks: rows -> requests -> likelihoods -> means with standard errors ."""
+"""Metrics of zero-shot tasks: rows -> requests -> likelihoods -> scores of each question -> means, standard errors."""
 
+import hashlib
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -10,10 +12,10 @@ from numpy.typing import NDArray
 from gpt2lab.config import EvalConfig, TasksConfig, UserError, choose
 from gpt2lab.evaluation.corpora.reading import Example, fetch_rows, read_json_lines
 from gpt2lab.evaluation.published import find_published_task
-from gpt2lab.evaluation.results import PartResult, TableRow
+from gpt2lab.evaluation.results import PartResult, TableRow, as_json_lines
 from gpt2lab.evaluation.scoring import bounded_exp
 from gpt2lab.evaluation.tasks.likelihoods import score_requests
-from gpt2lab.evaluation.tasks.lm_eval import run_lm_eval
+from gpt2lab.evaluation.tasks.lm_eval import QUESTIONS_FILE, run_lm_eval
 from gpt2lab.evaluation.tasks.tasks import TASKS, Task
 from gpt2lab.evaluation.text_model import TextModel
 from gpt2lab.statistics.intervals import mean_error, mean_interval
@@ -34,7 +36,9 @@ def evaluate_tasks(loaded: TextModel, config: EvalConfig) -> PartResult:
     if settings.lm_eval:
         parts.append(run_lm_eval(loaded, settings))
     metrics = {name: values for part in parts for name, values in part.metrics.items()}
-    return PartResult("Zero-shot tasks", metrics, [row for part in parts for row in part.rows])
+    questions = "".join(part.files[QUESTIONS_FILE] for part in parts)
+    rows = [row for part in parts for row in part.rows]
+    return PartResult("Zero-shot tasks", metrics, rows, files={QUESTIONS_FILE: questions})
 
 
 def read_questions(name: str, task: Task, settings: TasksConfig) -> list[Example]:
@@ -69,15 +73,21 @@ def _score(loaded: TextModel, name: str, task: Task, rows: list[Example], settin
             raise UserError(f"{name}: question {number}: {error}") from None
     likelihoods = iter(score_requests(loaded, [r for of_row in requests for r in of_row], settings.batch_size))
     scores = [task.scores(row, [next(likelihoods) for _ in of_row]) for row, of_row in zip(rows, requests, strict=True)]
-    metrics: dict[str, Any] = {"questions": len(rows), "limit": settings.limit, "source": _source(name, task, settings)}
+    metrics: dict[str, Any] = {
+        "questions": len(rows),
+        "limit": settings.limit,
+        "source": _source(name, task, settings),
+        "sha256": hashlib.sha256(json.dumps([[row[f] for f in task.fields] for row in rows]).encode()).hexdigest(),
+    }
     table = []
-    published = {} if settings.limit else find_published_task(loaded.source, name)
+    published = find_published_task(loaded.source, name, len(rows))
     for figure in scores[0]:
         values = np.array([score[figure] for score in scores])
         label, value, stderr, interval = _summarise(figure, values)
         metrics |= {label: value, f"{label}_stderr": stderr}
         table.append(TableRow(f"{name} {label}", value, interval, *published.get(label, ())))
-    return PartResult(name, {name: metrics}, table)
+    lines = [{"task": name, "question": number, **score} for number, score in enumerate(scores)]
+    return PartResult(name, {name: metrics}, table, files={QUESTIONS_FILE: as_json_lines(lines)})
 
 
 def _summarise(figure: str, values: NDArray[np.float64]) -> tuple[str, float, float | None, tuple[float, float] | None]:

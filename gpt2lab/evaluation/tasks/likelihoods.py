@@ -1,18 +1,21 @@
 """How likely a model finds one text after another: the questions of zero-shot tasks.
 
-context, continuation -> ids -> batches of like length -> log-likelihood and greedy match of the continuation
+context, continuation -> ids -> rows by context -> batches of like length -> log-likelihood and greedy match of each
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+import torch
 
 from gpt2lab.config import UserError
+from gpt2lab.evaluation.readings import Ids, Reading, progress
 from gpt2lab.evaluation.scoring import score_greedy
 from gpt2lab.evaluation.text_model import TextModel
-from gpt2lab.evaluation.windows import Window
+from gpt2lab.model import Layout
+from gpt2lab.model.layout import SHARED
 from gpt2lab.tokenizers import Tokenizer
 
 
@@ -73,32 +76,84 @@ def score_requests(loaded: TextModel, requests: Sequence[Request], batch_size: i
 def score_encoded(loaded: TextModel, requests: Sequence[EncodedRequest], batch_size: int) -> list[Likelihood]:
     """``score_requests`` on ids. Contexts that are too long lose their beginning.
 
-    Requests of similar length share a batch, the longest first; padding is on the right,
-    where no token sees it.
+    Requests with the same context are one row, in which the context is read once. Rows of similar length share a
+    batch, the longest first.
 
     Raises:
         UserError: a continuation that is empty, or longer than the model's context.
     """
-    context = loaded.source.context
+    limit = loaded.source.context
     for request in requests:
-        if not 1 <= len(request.continuation) <= context:
+        if not 1 <= len(request.continuation) <= limit:
             raise UserError(
-                f"a continuation of {len(request.continuation)} tokens: expected 1 to {context}, the model's context"
+                f"a continuation of {len(request.continuation)} tokens: expected 1 to {limit}, the model's context"
             )
-    if not requests:
-        return []
-    rows = [(request.context + request.continuation)[-context - 1 :] for request in requests]
-    ends = np.cumsum([len(row) for row in rows]).tolist()
-    windows = [
-        Window(end - len(row), end, end - len(request.continuation))
-        for row, end, request in zip(rows, ends, requests, strict=True)
+    ends = np.cumsum([len(request.continuation) for request in requests]).tolist()
+    wholes = [
+        _Continuation(np.arange(end - len(request.continuation), end), request.continuation)
+        for end, request in zip(ends, requests, strict=True)
     ]
-    tokens_n = np.concatenate(rows).astype(np.int64)
-    nll_n, greedy_n = score_greedy(loaded.model, tokens_n, windows, loaded.runtime, batch_size)
+    readings = _readings(_questions(requests, wholes, limit), batch_size)
+    nll_n, greedy_n = score_greedy(loaded.model, readings, ends[-1] if ends else 0, loaded.runtime)
     return [
-        Likelihood(
-            -float(nll_n[window.first_scored : window.end].sum(dtype=np.float64)),
-            greedy_n[window.first_scored : window.end].tolist(),
-        )
-        for window in windows
+        Likelihood(-float(nll_n[whole.where].sum(dtype=np.float64)), greedy_n[whole.where].tolist()) for whole in wholes
     ]
+
+
+class _Continuation(NamedTuple):
+    where: Ids
+    """of its tokens in the result"""
+    tokens: list[int]
+
+
+class _Question(NamedTuple):
+    """A row: a context and the continuations that are read after it."""
+
+    context: tuple[int, ...]
+    continuations: list[_Continuation]
+
+    @property
+    def length(self) -> int:
+        """Tokens to read: the last one of a continuation is a target only."""
+        return len(self.context) + sum(len(continuation.tokens) - 1 for continuation in self.continuations)
+
+
+def _questions(requests: Sequence[EncodedRequest], wholes: list[_Continuation], limit: int) -> list[_Question]:
+    """Continuations by their context, as much of it as fits before them, in rows of up to ``limit`` tokens."""
+    rows: list[_Question] = []
+    open_rows: dict[tuple[int, ...], _Question] = {}
+    for request, whole in zip(requests, wholes, strict=True):
+        context = tuple(request.context[-(limit + 1 - len(whole.tokens)) :])
+        row = open_rows.get(context)
+        if row is None or row.length + len(whole.tokens) - 1 > limit:
+            row = open_rows[context] = _Question(context, [])
+            rows.append(row)
+        row.continuations.append(whole)
+    return rows
+
+
+def _readings(questions: list[_Question], batch_size: int) -> Iterator[Reading]:
+    ordered = sorted(questions, key=lambda question: -question.length)
+    for first in progress(range(0, len(ordered), batch_size)):
+        yield _reading(ordered[first : first + batch_size])
+
+
+def _reading(questions: list[_Question]) -> Reading:
+    """Context, first continuation, second continuation, ... in a row; each continues at the end of the context."""
+    shape = len(questions), questions[0].length
+    inputs_BT, pos_BT, segment_BT = (np.zeros(shape, np.int64) for _ in range(3))
+    rows, columns, targets, where = [], [], [], []
+    for row, (context, continuations) in enumerate(questions):
+        end = len(context)
+        inputs_BT[row, :end], pos_BT[row, :end], segment_BT[row, :end] = context, np.arange(end), SHARED
+        for number, continuation in enumerate(continuations, start=1):
+            begin, end = end, end + len(continuation.tokens) - 1
+            inputs_BT[row, begin:end], segment_BT[row, begin:end] = continuation.tokens[:-1], number
+            pos_BT[row, begin:end] = np.arange(len(context), len(context) + end - begin)
+            rows.append(np.full(len(continuation.tokens), row))
+            columns.append(np.array([len(context) - 1, *range(begin, end)]))
+            targets.append(np.array(continuation.tokens))
+            where.append(continuation.where)
+    shared = any(len(question.continuations) > 1 for question in questions)
+    layout = Layout(torch.from_numpy(pos_BT), torch.from_numpy(segment_BT)) if shared else None
+    return Reading(inputs_BT, layout, *(np.concatenate(parts) for parts in (rows, columns, targets, where)))

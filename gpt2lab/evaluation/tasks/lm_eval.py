@@ -3,7 +3,8 @@
     names of lm_eval's tasks -> its requests -> ``HarnessModel`` -> its metrics
 
 Needs ``pip install 'gpt2lab[lm-eval]'``, which is imported only when a task of it is asked for. To use the model with
-lm_eval's own functions: ``lm_eval.simple_evaluate(as_lm(loaded, batch_size=16), tasks=[...])``.
+lm_eval's own functions: ``lm_eval.simple_evaluate(as_lm(loaded, batch_size=16), tasks=[...])``; with its own command:
+``gpt2lab.cli.lm_eval``.
 """
 
 import importlib.metadata
@@ -13,13 +14,15 @@ from collections.abc import Sequence
 from typing import Any
 
 from gpt2lab.config import SamplingConfig, TasksConfig, UserError, one_line
-from gpt2lab.evaluation.results import PartResult, TableRow
+from gpt2lab.evaluation.results import PartResult, TableRow, as_json_lines
 from gpt2lab.evaluation.tasks.likelihoods import EncodedRequest, Request, score_encoded, score_requests
 from gpt2lab.evaluation.text_model import TextModel
 from gpt2lab.evaluation.windows import sliding_windows
 from gpt2lab.generation import generate_stream
 from gpt2lab.statistics.intervals import Z95
 
+QUESTIONS_FILE = "questions.jsonl"
+"""scores of each question, beside eval.json"""
 MAX_NEW_TOKENS = 256
 """where a task does not say; lm_eval's own default"""
 STOP_WINDOW = 32
@@ -93,30 +96,18 @@ class HarnessModel:
         return self._generate(prompts, sampling, [stops] if isinstance(stops, str) else stops)
 
     def _generate(self, prompts: list[list[int]], sampling: SamplingConfig, stops: list[str]) -> list[str]:
-        """Texts up to the first stop string; a batch ends as soon as each of its texts has one."""
+        """Texts up to the first stop string; a row that has one leaves its place to the next prompt."""
         tokenizer = self.loaded.tokenizer
-        order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i]))
-        texts: dict[int, str] = {}
-        for first in range(0, len(order), self.batch_size):
-            batch = order[first : first + self.batch_size]
-            ids: list[list[int]] = [[] for _ in batch]
-            stopped: set[int] = set()
-            stream = generate_stream(
-                self.loaded.model,
-                [prompts[i] for i in batch],
-                sampling,
-                eot_id=tokenizer.eot_id,
-                runtime=self.loaded.runtime,
-                first_row=first,
-            )
-            for row, token in stream:
-                ids[row].append(token)
-                if row not in stopped and _has_stop(tokenizer.decode(ids[row][-STOP_WINDOW:]), stops):
-                    stopped.add(row)
-                if len(stopped) == len(batch):
-                    break
-            texts |= {i: _until(tokenizer.decode(ids[row]), stops) for row, i in enumerate(batch)}
-        return [texts[i] for i in range(len(prompts))]
+        ids: list[list[int]] = [[] for _ in prompts]
+        stopped: set[int] = set()
+        stream = generate_stream(
+            self.loaded.model, prompts, sampling, eot_id=tokenizer.eot_id, runtime=self.loaded.runtime, ended=stopped
+        )
+        for row, token in stream:
+            ids[row].append(token)
+            if _has_stop(tokenizer.decode(ids[row][-STOP_WINDOW:]), stops):
+                stopped.add(row)
+        return [_until(tokenizer.decode(row), stops) for row in ids]
 
 
 def as_lm(loaded: TextModel, batch_size: int) -> HarnessModel:
@@ -160,7 +151,7 @@ def run_lm_eval(loaded: TextModel, settings: TasksConfig) -> PartResult:
         tasks=settings.lm_eval,
         task_manager=manager,
         limit=settings.limit,
-        log_samples=False,
+        log_samples=True,
         bootstrap_iters=BOOTSTRAP,
     )
     metrics: dict[str, Any] = {"lm_eval": importlib.metadata.version("lm_eval")}
@@ -174,7 +165,12 @@ def run_lm_eval(loaded: TextModel, settings: TasksConfig) -> PartResult:
                 rows.append(
                     TableRow(f"{task} {figure}", value, None if spread is None else (value - spread, value + spread))
                 )
-    return PartResult("lm-evaluation-harness", metrics, rows)
+    lines = [
+        {"task": task, "question": sample["doc_id"], **{name: sample[name] for name in sample["metrics"]}}
+        for task, samples in results["samples"].items()
+        for sample in samples
+    ]
+    return PartResult("lm-evaluation-harness", metrics, rows, files={QUESTIONS_FILE: as_json_lines(lines)})
 
 
 def _plain(key: str) -> str:

@@ -1,5 +1,6 @@
 """Start-up without torch, help, and errors of several processes."""
 
+import os
 import subprocess
 import sys
 
@@ -70,3 +71,34 @@ def test_process_that_is_ended_while_it_waits_prints_nothing(monkeypatch):
             process.wait(timeout=2)
         process.terminate()
         assert process.stderr.read() == ""
+
+
+TALKATIVE = """
+import logging, sys
+from gpt2lab.cli.console import open_console, print_error, protect_streams
+from gpt2lab.runs import log_into
+from pathlib import Path
+from tqdm import tqdm
+protect_streams()
+open_console()
+log_into(Path(sys.argv[1]))
+for _ in tqdm(range(5000), mininterval=0):
+    logging.getLogger("gpt2lab").info("caf\u00e9 %s", "x" * 100)
+print_error("the end")
+raise SystemExit(2)
+"""
+
+
+@pytest.mark.parametrize("redirection", ["| head -1", "> /dev/full 2>&1", ">&- 2>&-", "2>&1 | true"])
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+def test_console_trouble_stops_nothing(tmp_path, redirection, encoding):
+    program, log = tmp_path / "program.py", tmp_path / "log.txt"
+    program.write_text(TALKATIVE)
+    shell = f"set -o pipefail; {sys.executable} {program} {log} {redirection}"
+    settings = os.environ | {"PYTHONIOENCODING": encoding, "PYTHONPATH": str(ROOT)}
+    result = subprocess.run(["bash", "-c", shell], env=settings, capture_output=True, text=True, check=False)
+    assert result.returncode == 2
+    assert "Traceback" not in result.stdout + result.stderr
+    assert "Exception ignored" not in result.stdout + result.stderr
+    assert log.read_text().count("caf\u00e9") == 5000
+    assert log.read_text().endswith("ERROR the end\n")

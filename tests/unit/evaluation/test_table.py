@@ -6,10 +6,10 @@ import pytest
 
 from gpt2lab.config import EvalConfig, UserError
 from gpt2lab.evaluation.parts import PARTS, evaluate_parts
-from gpt2lab.evaluation.published import PERPLEXITIES, TASKS, find_published, find_published_task
+from gpt2lab.evaluation.published import PUBLISHED_TASKS, QUESTIONS, find_published, find_published_task
 from gpt2lab.evaluation.results import PartResult, TableRow
 from gpt2lab.evaluation.table import render_parts
-from gpt2lab.evaluation.tasks.tasks import TASKS as OUR_TASKS
+from gpt2lab.evaluation.tasks.tasks import TASKS
 
 PARTS_RUN = {
     "perplexity": PartResult(
@@ -44,28 +44,52 @@ def test_part_as_plain_values():
     assert PartResult("t", {"a": 1}, []).to_dict() == {"a": 1}
 
 
-def test_published_figures_are_of_one_model_text_and_protocol():
-    def of(checkpoint):
-        return SimpleNamespace(origin={"checkpoint": checkpoint})
+def of(checkpoint):
+    return SimpleNamespace(origin={"checkpoint": checkpoint})
 
-    gpt2 = of("openai-community/gpt2")
-    assert find_published(gpt2, "wikitext2", "huggingface", 1024)["token_perplexity"][0] == 29.94
-    for other in (
-        (of("runs/mine"), "wikitext2", "huggingface", 1024),
-        (gpt2, "wikitext2", "huggingface", 512),
-        (gpt2, "wikitext2", "stream", 1024),
-        (gpt2, "text_file", "huggingface", 1024),
-    ):
-        assert find_published(*other) == {}
-    assert find_published_task(gpt2, "hellaswag")["acc_norm"][0] == 0.3114
-    assert find_published_task(of("x"), "hellaswag") == {}
-    # the paper's table 3, column by column
-    medium = "openai-community/gpt2-medium"
-    assert PERPLEXITIES[medium, "wikitext103", "gpt2_paper", 32]["word_perplexity"][0] == 26.37
-    assert PERPLEXITIES[medium, "ptb", "gpt2_paper", 32]["word_perplexity"][0] == 47.33
-    assert PERPLEXITIES[medium, "enwik8", "gpt2_paper", 32]["bits_per_byte"][0] == 1.01
-    assert TASKS[medium, "cbt_ne"]["acc"][0] == 0.871
-    assert {task for _, task in TASKS} <= set(OUR_TASKS)
+
+GPT2 = of("openai-community/gpt2")
+WIKITEXT = {"corpus": "wikitext2", "split": "test", "text_words": 241_211, "text_line_ends": 4_358}
+HUGGING_FACE = {**WIKITEXT, "protocol": "huggingface", "detokenizer": "none", "stride": 1024}
+LM_EVAL = {**WIKITEXT, "protocol": "lm_eval", "detokenizer": "wikitext"}
+PAPER = {
+    "corpus": "ptb", "split": "test", "text_words": 78_669, "text_line_ends": 3_761, "protocol": "gpt2_paper",
+    "detokenizer": "ptb", "stride": 32, "words_by": "white space and line ends",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("protocol", "metric", "value", "changes"),
+    [
+        (HUGGING_FACE, "token_perplexity", 29.94, {"stride": 512, "detokenizer": "wikitext"}),
+        (LM_EVAL, "word_perplexity", 37.37, {"stride": 32, "detokenizer": "none", "protocol": "stream"}),
+        (PAPER, "word_perplexity", 65.85, {"words_by": "white space", "stride": 1024, "detokenizer": "none"}),
+    ],
+)
+def test_a_published_value_disappears_where_one_condition_differs(protocol, metric, value, changes):
+    assert find_published(GPT2, protocol)[metric][0] == value
+    assert find_published(of("runs/mine"), protocol) == {}
+    wrong = {"split": "validation", "corpus": "text_file", "text_words": 217_646, "text_line_ends": 1}
+    for key, other in {**wrong, **changes}.items():
+        assert find_published(GPT2, {**protocol, key: other}) == {}, key
+
+
+def test_published_value_of_wikitext103_is_of_disjoint_windows():
+    disjoint = {
+        **WIKITEXT, "corpus": "wikitext103", "protocol": "gpt2_paper", "detokenizer": "wikitext", "stride": 1024,
+        "words_by": "white space and line ends",
+    }  # fmt: skip
+    medium = of("openai-community/gpt2-medium")
+    assert find_published(medium, disjoint)["word_perplexity"][0] == 26.37
+    assert find_published(medium, {**disjoint, "stride": 32}) == {}
+    assert find_published(medium, PAPER)["word_perplexity"][0] == 47.33
+
+
+def test_published_values_of_tasks_are_of_whole_sets():
+    assert find_published_task(GPT2, "hellaswag", 10_042)["acc_norm"][0] == 0.3114
+    assert find_published_task(GPT2, "hellaswag", 1_000) == find_published_task(of("x"), "hellaswag", 10_042) == {}
+    assert PUBLISHED_TASKS["openai-community/gpt2-medium", "cbt_ne"]["acc"][0] == 0.871
+    assert {task for _, task in PUBLISHED_TASKS} <= set(QUESTIONS) <= set(TASKS)
 
 
 def test_parts_are_checked_before_any_runs(monkeypatch):

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from gpt2lab.config import ModelConfig, PositionsConfig, RuntimeConfig, SamplingConfig, UserError
-from gpt2lab.generation import generate
+from gpt2lab.generation import generate, generate_stream
+from gpt2lab.generation.decoder import Decoder
 from gpt2lab.model import GPT
 from gpt2lab.runtime import open_runtime
 
@@ -84,3 +85,19 @@ def test_dropout_is_off_and_the_mode_is_left_as_it_was():
 def test_an_empty_prompt_is_refused():
     with pytest.raises(UserError, match="empty prompt"):
         generate(make_model(), [[1], []], SamplingConfig(), eot_id=EOT, runtime=CPU)
+
+
+def test_rows_that_the_caller_ends_take_no_more_steps(monkeypatch):
+    """Three rows in two slots: the first ends after 2 tokens and leaves its slot to the third."""
+    steps, step = [], Decoder.step
+    monkeypatch.setattr(Decoder, "step", lambda decoder, *given: steps.append(1) or step(decoder, *given))
+    model, settings = make_model().eval(), SamplingConfig(temperature=0, max_new_tokens=8, batch_size=2)
+    whole = generate(model, [[1], [2, 3], [4, 5, 6]], settings, eot_id=-1, runtime=CPU)
+    lengths, outputs, ended = [2, 5, 3], [[], [], []], set()
+    steps.clear()
+    for row, token in generate_stream(model, [[1], [2, 3], [4, 5, 6]], settings, eot_id=-1, runtime=CPU, ended=ended):
+        outputs[row].append(token)
+        if len(outputs[row]) == lengths[row]:
+            ended.add(row)
+    assert outputs == [row[:length] for row, length in zip(whole, lengths, strict=True)]
+    assert len(steps) == 4  # each row's first token comes from its prompt, and two rows share a step

@@ -1,6 +1,8 @@
 """gpt2lab.model.init: spreads by kind of weight, the first loss, and what the draw depends on."""
 
+import itertools
 import math
+import re
 
 import pytest
 import torch
@@ -9,6 +11,7 @@ from torch import nn
 from gpt2lab.config import MLPConfig, ModelConfig, NormConfig, PositionsConfig
 from gpt2lab.model.init import init_weights
 from gpt2lab.model.mlp import MLPS
+from gpt2lab.model.norms import NORMS
 from gpt2lab.model.positions import POSITIONS
 from gpt2lab.training.build import build_model
 
@@ -75,6 +78,37 @@ def test_the_draw_depends_on_the_seed_alone(cpu):
     assert torch.equal(torch.get_rng_state(), state_before)
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert not any(torch.equal(first[name], other[name]) for name in first if first[name].ndim == 2)
+
+
+SMALL = {"n_layer": 2, "n_head": 2, "n_embd": 16, "block_size": 8, "vocab_size": 20}
+VARIED = {
+    "positions": (PositionsConfig, POSITIONS),
+    "norm": (NormConfig, NORMS),
+    "mlp": (MLPConfig, MLPS),
+    "tie_head": (bool, [True, ""]),
+    "qk_norm": (bool, [True, ""]),
+    "bias": (bool, [True, ""]),
+}
+
+
+@pytest.mark.parametrize(
+    ("part", "first", "second"),
+    [(part, *pair) for part, (_, names) in VARIED.items() for pair in itertools.combinations(names, 2)],
+)
+def test_equal_initial_tensors_of_every_pair_of_variants(cpu, part, first, second):
+    """All tensors that two variants have in common, by name and shape, are equal; only those of the part differ."""
+    kind = VARIED[part][0]
+    one, other = (build_model(ModelConfig(**SMALL, **{part: kind(v)}), 5, cpu).state_dict() for v in (first, second))
+    common = [name for name in one if name in other and one[name].shape == other[name].shape]
+    equal = [name for name in common if torch.equal(one[name], other[name])]
+    assert len(equal) == len(common)
+    belongs = {
+        "positions": r"positions\.", "norm": r"norm_|_norm", "mlp": r"\.mlp\.", "tie_head": "lm_head",
+        "qk_norm": r"[qk]_norm", "bias": r"\.bias$",
+    }[part]  # fmt: skip
+    others = [name for name in one if not re.search(belongs, name)]
+    assert set(others) <= set(equal)
+    assert len(others) >= 10
 
 
 def test_models_that_differ_in_one_part_start_from_equal_weights_elsewhere(cpu):

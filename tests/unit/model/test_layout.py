@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from gpt2lab.generation.cache import KVCache
 from gpt2lab.model import Layout
-from gpt2lab.model.layout import attention_mask, causal_mask, contiguous, left_padded
+from gpt2lab.model.layout import SHARED, attention_mask, causal_mask, contiguous, left_padded
 from gpt2lab.model.positions import POSITIONS
 from tests.conftest import OPTIONS, make_tiny_model
 
@@ -119,7 +119,7 @@ def test_mask_against_its_definition(data, with_bias, with_segments):
     B, H, past, T = (data.draw(st.integers(low, 4)) for low in (1, 1, 0, 1))
     S = past + T
     segment_BS = torch.tensor(
-        data.draw(st.lists(st.lists(st.integers(0, 2), min_size=S, max_size=S), min_size=B, max_size=B))
+        data.draw(st.lists(st.lists(st.integers(SHARED, 2), min_size=S, max_size=S), min_size=B, max_size=B))
     )
     pos_BS = torch.arange(S).expand(B, S)
     bias_BHTS = torch.randn(B, H, T, S) if with_bias else None
@@ -134,7 +134,7 @@ def test_mask_against_its_definition(data, with_bias, with_segments):
     assert mask.dtype == (torch.float32 if with_bias else torch.bool)
     mask_BHTS = mask.expand(B, H, T, S)
     for b, h, t, s in torch.cartesian_prod(*(torch.arange(n) for n in (B, H, T, S))).view(-1, 4).tolist():
-        allowed = s <= past + t and (not with_segments or segment_BS[b, s] == segment_BS[b, past + t])
+        allowed = s <= past + t and (not with_segments or segment_BS[b, s] in (SHARED, segment_BS[b, past + t]))
         if bias_BHTS is None:
             assert mask_BHTS[b, h, t, s] == allowed
         else:

@@ -6,6 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
+import yaml
 
 from gpt2lab.config import ReportJob, UserError
 from gpt2lab.report.analysis import analyse
@@ -135,6 +136,22 @@ def test_unequal_run_is_shown_apart(tmp_path, change, fact):
     assert report.conditions[1].comparison.seeds == [0, 1, 3, 4]
     key = {"data_fingerprint": "data", "val_tokens": "validation"}.get(next(iter(change)), next(iter(change)))
     assert analyse(folder, allow=[key]).conditions[1].comparison.seeds == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value"),
+    [("data", "packing", "documents"), ("data", "document_masking", True), ("training", "sequence_length", 64)],
+)
+def test_runs_with_other_validation_targets_are_not_compared(tmp_path, section, key, value):
+    folder = write_sweep(tmp_path / "s", norms=("layernorm",))
+    for seed in range(5):
+        file = of(folder, "rope", seed) / "config.yaml"
+        config = yaml.safe_load(file.read_text())
+        config[section][key] = value
+        file.write_text(yaml.safe_dump(config))
+    apart = [run for run in analyse(folder).runs if run.apart]
+    assert len(apart) == 5
+    assert all("the validation windows differ" in run.apart for run in apart)
 
 
 def test_failed_run_is_named_and_not_counted(tmp_path):

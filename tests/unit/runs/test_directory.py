@@ -7,13 +7,31 @@ import pytest
 import yaml
 
 from gpt2lab.config import UserError
-from gpt2lab.runs import Hardware, open_run_dir
+from gpt2lab.runs import (
+    Hardware,
+    append_lines,
+    check_can_start_again,
+    check_unused,
+    open_run_dir,
+    read_lines,
+    rewind_lines,
+    write_json,
+)
 
 CPU = Hardware("cpu", 1)
 HOLD = """
 import sys
 from pathlib import Path
-from gpt2lab.runs import Hardware, open_run_dir
+from gpt2lab.runs import (
+    Hardware,
+    append_lines,
+    check_can_start_again,
+    check_unused,
+    open_run_dir,
+    read_lines,
+    rewind_lines,
+    write_json,
+)
 open_run_dir(Path(sys.argv[1]), {}, None, Hardware("cpu", 1))
 print("held", flush=True)
 sys.stdin.read()
@@ -38,3 +56,38 @@ def test_open_run_dir_keeps_the_records_of_the_first_start(tmp_path):
         subprocess.run(command, stdin=subprocess.DEVNULL, check=True, capture_output=True)
     seeds = [yaml.safe_load((tmp_path / "run" / f"config{n}.yaml").read_text())["seed"] for n in ("", ".2", ".3")]
     assert seeds == [1, 2, 3]
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "summary.json", "book.txt"])
+def test_a_folder_of_the_users_is_no_run_dir(tmp_path, name):
+    (tmp_path / name).write_text("mine: 1")
+    for check in (check_unused, check_can_start_again):
+        with pytest.raises(UserError, match=rf"holds {name}, which no run has written; expected a new or empty folder"):
+            check(tmp_path)
+
+
+def test_a_record_without_its_checkpoints_is_not_replaced(tmp_path):
+    """A run that was killed before its first checkpoint may start again; what it recorded is kept."""
+    open_run_dir(tmp_path, {}, None, CPU)
+    check_unused(tmp_path)
+    append_lines(tmp_path / "metrics.jsonl", [{"step": 1}, {"step": 2}])
+    write_json(tmp_path / "summary.json", {"status": "completed"})
+    for check in (check_unused, check_can_start_again):
+        with pytest.raises(UserError, match=r"holds the record of a run \(metrics.jsonl\), but no checkpoint"):
+            check(tmp_path)
+    write_json(tmp_path / "summary.json", {"status": "running"})
+    check_can_start_again(tmp_path)
+    rewind_lines(tmp_path / "metrics.jsonl", 0)
+    assert not (tmp_path / "metrics.jsonl").exists()
+    assert read_lines(tmp_path / "metrics.2.jsonl") == [{"step": 1}, {"step": 2}]
+
+
+DAMAGED = [b'{"step": 2, "te', b"\xff\xfe", b"3", b"null", b'{"no": "step"}', b"[" * 100_000, b'{"step": "2"}']
+
+
+def test_damaged_lines_are_left_out(tmp_path, caplog):
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(b"\n".join([b'{"step": 1}', *DAMAGED, b'{"step": 2}', b'{"step": 3}']))
+    rewind_lines(path, 2)
+    assert read_lines(path) == [{"step": 1}, {"step": 2}]
+    assert "5 damaged lines are left out" in caplog.text

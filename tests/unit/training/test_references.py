@@ -77,6 +77,6 @@ def test_only_the_first_tokens_of_a_large_set_are_counted(monkeypatch):
 
     split = SimpleNamespace(tokens=1000, bytes=3000, unigram_entropy=1.5)
     manifest = SimpleNamespace(vocab_size=7, splits={"val": split})
-    bigram([Stream(), Stream()], Stream(), manifest)
+    bigram([Stream(), Stream()], [(Stream(), 1.0)], manifest)
     assert asked == [(0, 5), (0, 5), (0, 1000)]
     assert unigram(manifest).score.loss == 1.5

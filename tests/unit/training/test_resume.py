@@ -6,7 +6,7 @@ import pytest
 
 from gpt2lab.checkpoint import newest_complete
 from gpt2lab.config import TrainJob, UserError, to_dict
-from gpt2lab.training.resume import DATA_ORDER_KEYS, PROCESS_KEYS, config_differences, resume
+from gpt2lab.training.resume import DATA_ORDER_KEYS, PROCESS_KEYS, config_differences, resume_training
 
 
 def test_differences_are_values_with_dotted_keys():
@@ -38,9 +38,9 @@ def test_a_changed_setting_is_refused_or_reported(make_trainer, caplog, change, 
     with caplog.at_level(logging.WARNING):
         if refused:
             with pytest.raises(UserError, match=r"training.data_seed=5 \(was None\): the data order would change"):
-                resume(second, second.job, newest_complete(first.checkpoints.folder), second.manifest)
+                resume_training(second, second.job, newest_complete(first.checkpoints.folder), second.manifest)
         else:
-            resume(second, second.job, newest_complete(first.checkpoints.folder), second.manifest)
+            resume_training(second, second.job, newest_complete(first.checkpoints.folder), second.manifest)
             assert "resumed with another setting: training.eval_tokens=320 (was 160)" in caplog.text
             assert second.state.step == 2
             assert second.state.run_id != first.state.run_id  # another run directory, so another run

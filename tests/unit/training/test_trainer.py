@@ -19,7 +19,7 @@ from gpt2lab.model import GPT
 from gpt2lab.runs import read_lines
 from gpt2lab.training.metrics import MetricsLog
 from gpt2lab.training.muon import Muon
-from gpt2lab.training.optimizer import Optimizers, adamw, decay_groups, muon
+from gpt2lab.training.optimizer import Optimizers, adamw, decay_groups, muon_and_adamw
 from gpt2lab.training.schedule import lr_share
 
 TINY = {"n_layer": 2, "n_head": 2, "n_embd": 16, "block_size": 16, "vocab_size": 257}
@@ -121,7 +121,7 @@ def orthogonalised(matrix):
 def test_muon_by_hand():
     model = GPT(ModelConfig(**TINY))
     config = OptimizerConfig(name="muon", momentum=0.9, weight_decay=0.5)
-    optimizers = Optimizers(muon(model, config, lr=0.1))
+    optimizers = Optimizers(muon_and_adamw(model, config, lr=0.1))
     named = dict(model.named_parameters())
     blocks = [
         name
@@ -171,7 +171,7 @@ def test_muon_is_that_of_torch(dtype):
 
 def test_another_optimizers_state_is_refused():
     model = GPT(ModelConfig(**TINY))
-    saved, own = (Optimizers(make(model, OptimizerConfig(), 0.1)) for make in (adamw, muon))
+    saved, own = (Optimizers(make(model, OptimizerConfig(), 0.1)) for make in (adamw, muon_and_adamw))
     with pytest.raises(UserError, match="state is of adamw, this run's optimizer is muon and adamw.*init_from="):
         own.load_state_dict(saved.state_dict())
 

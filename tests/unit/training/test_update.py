@@ -10,7 +10,7 @@ from gpt2lab.model import GPT
 from gpt2lab.runs import read_lines
 from gpt2lab.training.build import prepare_blocks
 from gpt2lab.training.gradients import clip_gradients, gradient_norms
-from gpt2lab.training.optimizer import Optimizers, adamw, muon
+from gpt2lab.training.optimizer import Optimizers, adamw, muon_and_adamw
 
 TINY = {"n_layer": 2, "n_head": 2, "n_embd": 16, "block_size": 16, "vocab_size": 257}
 KEYS = ("step", "loss", "loss_mean", "loss_max", "grad_norm", "val_loss")
@@ -105,14 +105,14 @@ def test_norms_and_clipping_are_those_of_torch():
 def test_only_optimizers_that_read_the_flag_skip_on_the_device():
     model = GPT(ModelConfig(**TINY))
     assert Optimizers(adamw(model, OptimizerConfig(), 0.1)).skips_on_device
-    assert Optimizers(muon(model, OptimizerConfig(name="muon"), 0.1)).skips_on_device
+    assert Optimizers(muon_and_adamw(model, OptimizerConfig(name="muon"), 0.1)).skips_on_device
     assert not Optimizers({"sgd": torch.optim.SGD(model.parameters())}).skips_on_device
 
 
 def test_muon_step_unless_equals_step_or_changes_nothing():
     models = [GPT(ModelConfig(**TINY)) for _ in range(2)]
     models[1].load_state_dict(models[0].state_dict())
-    own, other = (Optimizers(muon(model, OptimizerConfig(name="muon"), 0.1)) for model in models)
+    own, other = (Optimizers(muon_and_adamw(model, OptimizerConfig(name="muon"), 0.1)) for model in models)
     for _ in range(3):
         for a, b in zip(models[0].parameters(), models[1].parameters(), strict=True):
             a.grad = torch.randn_like(a)

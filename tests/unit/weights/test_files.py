@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import time
 
 import pytest
 import torch
@@ -98,6 +99,15 @@ def test_settings_that_are_not_the_files(folder, change, tensor, shapes):
     assert "model.safetensors" in message
     assert tensor in message
     assert all(shape in message for shape in shapes), message
+
+
+@pytest.mark.parametrize("size", [10**6, 10**9, 10**18, 10**30])
+@pytest.mark.parametrize("key", ["n_layer", "n_embd", "n_head", "n_positions", "vocab_size", "n_inner"])
+def test_settings_of_absurd_size_are_refused_at_once(folder, key, size):
+    change_settings(folder, **{key: size})
+    started = time.monotonic()
+    refusal(folder)
+    assert time.monotonic() - started < 2
 
 
 def test_a_tied_head_that_is_another_matrix(folder):

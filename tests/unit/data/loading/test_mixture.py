@@ -53,8 +53,12 @@ def test_a_mixture_is_one_manifest_over_its_sets(mixture):
         expected = [token for place, one in parts for token in tokens(data, one, place, split)]
         assert tokens(data, manifest, folder, split) == expected
         assert manifest.splits[split].tokens == len(expected)
-    frequencies = [count / len(expected) for count in Counter(expected).values()]
-    entropy = -sum(f * math.log(f) for f in frequencies)
+    frequencies = Counter()
+    for (place, one), share in zip(parts, (0.75, 0.25), strict=True):
+        own = tokens(data, one, place, "val")
+        for token, count in Counter(own).items():
+            frequencies[token] += share * count / len(own)
+    entropy = -sum(f * math.log(f) for f in frequencies.values())
     assert manifest.splits["val"].unigram_entropy == pytest.approx(entropy, rel=1e-12)
 
 
@@ -66,6 +70,23 @@ def test_batches_hold_the_shares_of_the_sets(mixture):
     capital = ((inputs >= ord("A")) & (inputs <= ord("Z"))).any(axis=1)
     small = ((inputs >= ord("a")) & (inputs <= ord("z"))).any(axis=1)
     assert (small.sum(), capital.sum(), (small & capital).sum()) == (750, 250, 0)
+
+
+@pytest.mark.parametrize("packing", ["windows", "documents"])
+@pytest.mark.parametrize("max_tokens", [400, 10**6])
+def test_validation_holds_the_shares_of_the_sets_whatever_their_size(mixture, packing, max_tokens):
+    """The sets are of equal size, so windows over both splits in a row would be half of each."""
+    data, _ = mixture
+    data.packing = packing
+    folder, manifest = open_or_prepare(data, BYTES)
+    windows = validation_batches(data, folder, manifest, 20, max_tokens)
+    batch = windows.batch(0, len(windows))
+    capital = ((batch.inputs_BT >= ord("A")) & (batch.inputs_BT <= ord("Z"))).any(axis=1)
+    small = ((batch.inputs_BT >= ord("a")) & (batch.inputs_BT <= ord("z"))).any(axis=1)
+    assert not (small & capital).any()
+    assert len({tuple(row) for row in batch.inputs_BT.tolist()}) > len(windows) / 2
+    assert abs(capital.sum() / len(windows) - 0.25) <= 2 / len(windows)  # a row may hold digits alone
+    assert sum(share for _, share in windows.sequences.parts) == 1
 
 
 def test_the_fingerprint_follows_sets_and_weights(mixture):

@@ -25,6 +25,7 @@ from gpt2lab.data import dataset_folder, load_manifest, open_or_prepare, open_so
 from gpt2lab.data.preparation.duplicates import SeenDocuments
 from gpt2lab.data.sources import Problem, jsonl
 from gpt2lab.data.sources.hub import cached_sha256
+from gpt2lab.data.sources.parquet import RowRanges, row_chunks
 from gpt2lab.tokenizers import load_tokenizer
 
 BYTES = load_tokenizer("bytes")
@@ -213,14 +214,28 @@ def test_bad_parquet_is_named(tmp_path):
         assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("num_workers", [0, 2])
-def test_damaged_parquet_data_is_named_and_counted(tmp_path, num_workers):
+def test_reader_does_not_read_the_row_groups_between_its_chunks(tmp_path):
+    """With several workers, a worker gets every other chunk, and one between them may be damaged."""
     path = write_parquet(tmp_path / "a.parquet", TEXTS, row_group_size=50)
-    group = pq.ParquetFile(path).metadata.row_group(2).column(1)
+    chunks = list(row_chunks(path, "text"))
+    ranges = RowRanges("text")
+    first = list(ranges.read(chunks[0]))
+    damage_row_group(path, 1)
+    assert first + list(ranges.read(chunks[2])) == [*TEXTS[:50], *TEXTS[100:150]]
+
+
+def damage_row_group(path, number):
+    group = pq.ParquetFile(path).metadata.row_group(number).column(1)
     begin = min(group.data_page_offset, group.dictionary_page_offset or group.data_page_offset)
     content = bytearray(path.read_bytes())
     content[begin : begin + group.total_compressed_size] = b"\xff" * group.total_compressed_size
     path.write_bytes(content)
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_damaged_parquet_data_is_named_and_counted(tmp_path, num_workers):
+    path = write_parquet(tmp_path / "a.parquet", TEXTS, row_group_size=50)
+    damage_row_group(path, 2)
     data = ParquetFilesConfig(root=str(tmp_path / "data"), files=[str(path)], val_fraction=0.3)
     with pytest.raises(
         UserError, match=r"a\.parquet: the data is damaged from row 100 on .*data\.on_error=skip"

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 
 from gpt2lab.config import ContextConfig, UserError
 from gpt2lab.evaluation.context.evaluate import evaluate_context
@@ -62,6 +63,34 @@ def test_each_context_scores_the_same_tokens(make_subject):
     assert figures["by_context"]["16"]["ratio_interval"] == (1, 1)
 
 
+def test_intervals_are_over_documents(make_subject):
+    """Against a jackknife written out: the blocks of one document are left out together."""
+    subject = make_subject("rope")
+    result = evaluate_context(subject, config_of(num_blocks=20), TEXT)
+    ends = np.linspace(49, len(STREAM), 20).astype(int)
+    targets = [target for end in ends for target in range(end - 3, end)]
+    document = np.searchsorted(np.cumsum([1 + len(d) for d in TEXT.documents]), targets, side="right")
+    assert len(set(document)) == result.protocol["documents"] == 3
+
+    def losses(length):
+        return np.array([nll_alone(subject.model, end - 1 - length, t) for end in ends for t in range(end - 3, end)])
+
+    difference = losses(4) - losses(16)
+    without = np.array([difference[document != d].mean() for d in range(3)])
+    error = math.sqrt(2 / 3 * ((without - without.mean()) ** 2).sum())
+    half = stats.t.ppf(1 - 0.05 / 2 / 3, 2) * error  # three contexts are compared with the trained one
+    expected = np.exp(difference.mean() + np.array([-half, half]))
+    assert result.metrics["by_context"]["4"]["ratio_interval"] == pytest.approx(expected, rel=1e-3)
+
+
+def test_one_document_has_no_intervals(make_subject):
+    text = TokenizedCorpus([np.random.default_rng(0).integers(97, 110, 200)], {"text": "letters"})
+    result = evaluate_context(make_subject("rope"), config_of(), text)
+    assert result.metrics["by_context"]["4"]["interval"] is None
+    assert result.metrics["by_position"][0]["interval"] is None
+    assert result.protocol["interval"] == "none: one document says nothing of others"
+
+
 def test_loss_by_position(make_subject):
     subject = dataclasses.replace(make_subject("alibi"), source=SimpleNamespace(context=12))
     figures = evaluate_context(subject, config_of(), TEXT).metrics
@@ -102,7 +131,10 @@ def test_learned_positions_say_where_they_end(make_subject, caplog):
     figures = result.metrics
     assert list(figures["by_context"]) == ["4", "8", "16"]
     assert (figures["ends_at"], result.protocol["left_out"]) == (16, [48])
-    assert caplog.messages == ["contexts above 16 tokens are left out: model.positions=learned ends at 16"]
+    assert caplog.messages == [
+        "contexts above 16 tokens are left out: model.positions=learned ends at 16",
+        "context: intervals over 3 documents are too narrow; expected 60 or more (docs/statistics.md)",
+    ]
 
 
 def test_figures_do_not_depend_on_the_batch(make_subject):

@@ -1,4 +1,4 @@
-"""Corpora: what files of each form hold, and what is said when they cannot be had."""
+"""Corpora: what files of each format hold, and what is said when they cannot be had."""
 
 import hashlib
 import json
@@ -12,7 +12,7 @@ from gpt2lab.cli.compose import CONFIG_DIR, compose_config
 from gpt2lab.config import CorpusConfig, EvalConfig, PrepareConfig, TextFilesConfig, UserError
 from gpt2lab.data import prepare
 from gpt2lab.evaluation.corpora.detokenize import DETOKENIZERS
-from gpt2lab.evaluation.corpora.formats import FORMATS, Corpus, Document, open_corpus
+from gpt2lab.evaluation.corpora.formats import CORPUS_FORMATS, Corpus, Document, open_corpus
 from gpt2lab.evaluation.corpora.reading import HubPlace, fetch_rows, read_json_lines, read_text
 from gpt2lab.evaluation.perplexity.protocols import PROTOCOLS
 from gpt2lab.tokenizers import load_tokenizer
@@ -25,9 +25,9 @@ def stream_of(corpus, tokenizer):
     return PROTOCOLS["stream"]().plan(corpus, tokenizer, 1024, None, str)
 
 
-def file_corpus(path, content, form="text", **settings):
+def file_corpus(path, content, format="text", **settings):
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return open_corpus(CorpusConfig(name="it", form=form, file=str(path), **settings), ANYONE)
+    return open_corpus(CorpusConfig(name="it", format=format, file=str(path), **settings), ANYONE)
 
 
 @pytest.mark.parametrize("name", ["gpt2", "bytes"])
@@ -55,7 +55,7 @@ def test_a_file_that_is_no_text(tmp_path, content, message):
     if content is not None:
         (tmp_path / "t.txt").write_bytes(content)
     with pytest.raises(UserError, match=message):
-        open_corpus(CorpusConfig(form="text", file=str(tmp_path / "t.txt")), ANYONE)
+        open_corpus(CorpusConfig(format="text", file=str(tmp_path / "t.txt")), ANYONE)
 
 
 @pytest.mark.parametrize("name", ["gpt2", "bytes"])
@@ -164,7 +164,7 @@ def test_rows_of_the_hub(monkeypatch):
     assert asked == [(("ORG/NAME", "sub"), {"split": "test", "revision": "abc"})]
     with pytest.raises(UserError, match="has no column page, only text, more: do this"):
         fetch_rows(place, ("page",), "do this")
-    corpus = open_corpus(CorpusConfig(name="x", form="documents", hub_path="ORG/NAME"), ANYONE)
+    corpus = open_corpus(CorpusConfig(name="x", format="documents", hub_path="ORG/NAME"), ANYONE)
     assert [document.text for document in corpus.documents] == ["a b", "c"]
 
 
@@ -173,19 +173,19 @@ def test_no_network(monkeypatch):
         raise ConnectionError("no route\nto host")
 
     monkeypatch.setattr(datasets, "load_dataset", fail)
-    config = CorpusConfig(name="x", form="documents", hub_path="ORG/NAME", get="x.txt of Y")
+    config = CorpusConfig(name="x", format="documents", hub_path="ORG/NAME", get="x.txt of Y")
     with pytest.raises(UserError, match="fetch x.txt of Y and type eval.corpus.file=FILE") as error:
         open_corpus(config, ANYONE)
     assert "\n" not in str(error.value)
     with pytest.raises(UserError, match="eval/corpus=enwik8: fetch it and type eval.corpus.file=FILE"):
-        open_corpus(CorpusConfig(name="enwik8", form="text", get="it"), ANYONE)
+        open_corpus(CorpusConfig(name="enwik8", format="text", get="it"), ANYONE)
 
 
 @pytest.mark.parametrize("file", sorted((CONFIG_DIR / "eval" / "corpus").glob("*.yaml")), ids=lambda file: file.stem)
 def test_the_files_of_the_group(file):
     corpus = compose_config("eval", [f"eval/corpus={file.stem}"]).eval.corpus
     assert corpus.name == file.stem
-    assert corpus.form in FORMATS
+    assert corpus.format in CORPUS_FORMATS
     assert corpus.detokenizer in DETOKENIZERS
     assert corpus.get or file.stem in ("text_file", "validation_split")
 

@@ -114,11 +114,23 @@ def test_after_an_end_of_text(reference, model, cpu, name, n, stride):
 
     plan = PROTOCOLS[name]().plan(corpus_of(*documents), BYTES, T, stride, only_ptb_s)
     words = len(documents[0].split()) + len(documents[1].split())
+    if name == "gpt2_paper":
+        words += sum(max(1, len(document.splitlines())) for document in documents)
     for batch_size in (1, 3, 100):
         result, _ = score(model, plan, cpu, batch_size)
         assert result.nll == pytest.approx(nll, rel=1e-5)
         assert (result.tokens, result.words, result.bytes) == (len(ids) - 1, words, units)
         assert result.word_perplexity == pytest.approx(math.exp(nll / words), rel=1e-4)
+
+
+def test_line_ends_are_words_as_the_literature_counts():
+    """Rows as the Hub has them: Penn Treebank's without line ends, WikiText's with them and "" for a blank line."""
+    ptb = Corpus([Document("a b\nc\nd e", ["a b", "c", "d e"])], "\n", {})
+    wikitext = Corpus([Document(" \n = A = \n \n b c \n", ["", " = A = \n", "", " b c \n"])], "\n", {})
+    for corpus, words, line_ends in ((ptb, 5, 3), (wikitext, 5, 4)):
+        for name, expected in (("gpt2_paper", words + line_ends), ("gpt2_paper_without_line_ends", words)):
+            plan = PROTOCOLS[name]().plan(corpus, BYTES, T, None, unchanged)
+            assert plan.words_D.sum() == expected
 
 
 def test_lm_eval(reference, model, cpu):

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from nltk.translate.bleu_score import SmoothingFunction, sentence_bleu
+from scipy import stats
 
 from gpt2lab.config import DecodingConfig, SampleQualityConfig, SamplingConfig, UserError
 from gpt2lab.evaluation.corpora.tokenized import TokenizedCorpus
@@ -25,7 +26,6 @@ from gpt2lab.evaluation.sample_quality.repetition import ends_in_loop, longest_l
 from gpt2lab.evaluation.sample_quality.scorer import open_scorer
 from gpt2lab.evaluation.text_model import TextModel
 from gpt2lab.generation import generate
-from gpt2lab.statistics.resampling import draw_weights
 from gpt2lab.tokenizers import load_tokenizer
 from gpt2lab.tokenizers.bytes import BytesTokenizer
 
@@ -100,15 +100,17 @@ def test_figures_by_hand():
     these = Continuations(
         [[1, 2, 1, 2, 1, 2], [3]], [np.full(6, 0.5, np.float32), np.array([2.0], np.float32)], [False, True]
     )
-    figures = measure(these, draw_weights(2, 10, 0))
+    figures = measure(these, np.array([4, 7]))
     assert figures["perplexity"] == pytest.approx(math.exp(5 / 7))
     assert figures["rep_1"] == pytest.approx((4 / 6 + 0) / 2)
     assert figures["rep_2"] == pytest.approx(3 / 5)  # of the only text that has two tokens
     assert (figures["longest_loop"], figures["share_ending_in_loop"], figures["share_ended"]) == (3, 0.5, 0.5)
-    assert figures["intervals"]["perplexity"] == pytest.approx([math.exp(0.5), math.exp(2)])
+    half = stats.t.ppf(0.975, 1) * 1.5 / 2  # the ratio is 2 without the first document, 0.5 without the second
+    assert figures["intervals"]["perplexity"] == pytest.approx([math.exp(5 / 7 - half), math.exp(5 / 7 + half)])
+    assert set(measure(these, np.array([4, 4]))["intervals"].values()) == {None}
     cut = these.cut([2, 0])
     assert (cut.texts, [len(nll) for nll in cut.nll], cut.ended) == ([[1, 2], []], [2, 0], [False, True])
-    assert measure(cut.cut([0, 0]), draw_weights(2, 10, 0))["perplexity"] is None
+    assert measure(cut.cut([0, 0]), np.array([0, 1]))["perplexity"] is None
 
 
 def test_mauve_is_that_of_the_package():
@@ -140,7 +142,7 @@ def corpus(n_documents=6, length=70):
 
 def config_of(**changes):
     return SampleQualityConfig(**{
-        "decoding": SETTINGS, "num_prompts": 8, "prompt_tokens": 6, "new_tokens": 10, "resamples": 50, "batch_size": 4,
+        "decoding": SETTINGS, "num_prompts": 8, "prompt_tokens": 6, "new_tokens": 10, "batch_size": 4,
     } | changes)  # fmt: skip
 
 
@@ -148,7 +150,7 @@ def test_prompts_are_stretches_of_one_document_and_do_not_overlap():
     text, config = corpus(3, 60), config_of(num_prompts=10)
     chosen = choose_prompts(text.documents, config)
     places = set()
-    for prompt, human in zip(*chosen, strict=True):
+    for prompt, human, own in zip(*chosen, strict=True):
         stretch = [*prompt, *human]
         found = [
             (number, i)
@@ -156,10 +158,11 @@ def test_prompts_are_stretches_of_one_document_and_do_not_overlap():
             for i in range(len(document))
             if document[i : i + len(stretch)].tolist() == stretch
         ]
+        assert own in [number for number, _ in found]
         assert len(prompt) == 6
         assert len(human) == 10 or found[0][1] + len(stretch) == len(text.documents[found[0][0]])
         places |= {(found[0][0], i) for i in range(found[0][1], found[0][1] + len(stretch))}
-    assert len(places) == sum(len(part) for parts in chosen for part in parts)
+    assert len(places) == sum(map(len, chosen.prompts)) + sum(map(len, chosen.human))
     assert choose_prompts(text.documents, config) == chosen
     assert choose_prompts(text.documents, config_of(num_prompts=10, seed=1)) != chosen
 

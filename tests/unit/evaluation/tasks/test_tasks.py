@@ -1,7 +1,9 @@
 """Zero-shot tasks against brute force, hand-made questions, and what is said of malformed ones."""
 
+import dataclasses
 import json
 import math
+from contextlib import contextmanager
 from types import SimpleNamespace
 
 import datasets
@@ -10,6 +12,7 @@ import pytest
 import torch
 
 from gpt2lab.config import EvalConfig, ModelConfig, TasksConfig, UserError
+from gpt2lab.evaluation import published
 from gpt2lab.evaluation.tasks.evaluate import evaluate_tasks, read_questions
 from gpt2lab.evaluation.tasks.likelihoods import (
     EncodedRequest,
@@ -22,7 +25,9 @@ from gpt2lab.evaluation.tasks.likelihoods import (
 from gpt2lab.evaluation.tasks.tasks import TASKS, HellaSwag
 from gpt2lab.evaluation.text_model import TextModel
 from gpt2lab.model import GPT
+from gpt2lab.model.positions import POSITIONS
 from gpt2lab.tokenizers import load_tokenizer
+from tests.conftest import make_tiny_model
 
 CONTEXT = 20
 BYTES = load_tokenizer("bytes")
@@ -79,6 +84,47 @@ def test_what_greedy_decoding_writes_is_greedy(subject):
     assert right.is_greedy
     assert wrong.greedy == [True, True, True, False]
     assert not wrong.is_greedy
+
+
+@contextmanager
+def tokens_read(model):
+    """The rows and columns of each batch that the model reads."""
+    shapes, read = [], model.hidden
+    model.hidden = lambda tokens, **more: shapes.append(tuple(tokens.shape)) or read(tokens, **more)
+    yield shapes
+    del model.hidden
+
+
+@pytest.mark.parametrize("positions", POSITIONS)
+@pytest.mark.parametrize("batch_size", [1, 2, 30])
+def test_a_shared_context_is_read_once_and_changes_no_number(subject, positions, batch_size):
+    """Against each request by itself: contexts that fit, that are cut, and rows too long for all continuations."""
+    model = make_tiny_model(positions=positions, block_size=CONTEXT, vocab_size=257)
+    subject = dataclasses.replace(subject, model=model)
+    texts = [(context, ending) for context in ("", "a b", "eight ch", "x" * 18, "y" * 40) for ending in (
+        " no", "?", " four", "", " longer than all others"[:CONTEXT - 2], " no")]  # fmt: skip
+    requests = [EncodedRequest(BYTES.encode(a) or [256], BYTES.encode(b or "z")) for a, b in texts]
+    requests = [requests[i] for i in np.random.default_rng(0).permutation(len(requests))]
+    alone = [score_encoded(subject, [request], 1)[0] for request in requests]
+    together = score_encoded(subject, requests, batch_size)
+    for one, other in zip(together, alone, strict=True):
+        assert one.log_likelihood == pytest.approx(other.log_likelihood, rel=1e-5)
+        assert one.greedy == other.greedy
+    assert len({round(one.log_likelihood, 2) for one in together}) > 15
+
+
+def test_the_choices_of_a_question_are_one_row(subject):
+    requests = [EncodedRequest(list(range(10)), [choice]) for choice in range(4)]
+    with tokens_read(subject.model) as shapes:
+        score_encoded(subject, requests, 8)
+    assert shapes == [(1, 10)]
+    longer = [EncodedRequest(request.context, [*request.continuation, 7, 8]) for request in requests]
+    with tokens_read(subject.model) as shapes:
+        score_encoded(subject, [*longer, EncodedRequest([1], [2, 3])], 8)
+    assert shapes == [(2, 10 + 4 * 2)]
+    with tokens_read(subject.model) as shapes:  # 14 + 3 x 2 tokens are the model's context
+        score_encoded(subject, [EncodedRequest([*one.context, 1, 2, 3, 4], one.continuation) for one in longer], 8)
+    assert shapes == [(2, CONTEXT)]
 
 
 def test_space_goes_to_the_continuation():
@@ -143,7 +189,8 @@ def settings_of(folder, **settings):
     return EvalConfig(parts=["tasks"], tasks=TasksConfig(folder=str(folder), **settings))
 
 
-def test_figures_of_a_task(subject, tmp_path):
+def test_figures_of_a_task(subject, tmp_path, monkeypatch):
+    monkeypatch.setitem(published.QUESTIONS, "lambada_openai", 9)
     rows = [{"text": f"a text {i} and word{i}"} for i in range(9)]
     (tmp_path / "lambada_openai.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     for limit, used in ((None, rows), (4, rows[:4]), (1, rows[:1])):
@@ -154,6 +201,9 @@ def test_figures_of_a_task(subject, tmp_path):
             context, _, word = row["text"].rpartition(" ")
             log_p.append(brute_force(subject.model, BYTES.encode(context), BYTES.encode(" " + word))[0])
         assert figures["questions"] == len(used)
+        lines = [json.loads(line) for line in section.files["questions.jsonl"].splitlines()]
+        assert [(line["task"], line["question"]) for line in lines] == [("lambada_openai", i) for i in range(len(used))]
+        assert [line["log_likelihood"] for line in lines] == pytest.approx(log_p, rel=1e-5)
         assert figures["perplexity"] == pytest.approx(math.exp(-np.mean(log_p)), rel=1e-5)
         by_name = {row.label: row for row in section.rows}
         row = by_name["lambada_openai perplexity"]

@@ -1,0 +1,57 @@
+"""lm-evaluation-harness's own command with gpt2lab's models, for its options (few-shot, logged samples, ...).
+
+    python -m gpt2lab.cli.lm_eval --model gpt2lab --model_args checkpoint=runs/... --tasks hellaswag --batch_size 16
+
+The harness has no entry points for models, so this module registers ours and then starts it.
+"""
+
+from typing import Any
+
+from lm_eval._cli import HarnessCLI
+from lm_eval.api.model import LM
+from lm_eval.api.registry import register_model
+from lm_eval.utils import setup_logging, simple_parse_args_string
+
+from gpt2lab.commands.evaluation import open_for_evaluation
+from gpt2lab.config import EvalJob, RuntimeConfig, UserError
+from gpt2lab.evaluation.tasks.lm_eval import HarnessModel
+from gpt2lab.runtime import open_runtime
+
+BATCH_SIZE = 16
+"""where --batch_size is left out or auto"""
+
+
+class CommandModel(HarnessModel):
+    """A model opened from what follows --model_args: checkpoint=, device= and precision=."""
+
+    @classmethod
+    def create_from_arg_string(cls, arg_string: str, additional_config: dict[str, Any] | None = None) -> "CommandModel":
+        """See ``lm_eval.api.model.LM``."""
+        return cls.create_from_arg_obj(simple_parse_args_string(arg_string), additional_config)
+
+    @classmethod
+    def create_from_arg_obj(
+        cls, arg_dict: dict[str, Any], additional_config: dict[str, Any] | None = None
+    ) -> "CommandModel":
+        """See ``lm_eval.api.model.LM``."""
+        options = {key: value for key, value in (additional_config or {}).items() if value is not None}
+        if unknown := arg_dict.keys() - {"checkpoint", "device", "precision"}:
+            raise UserError(f"--model_args {min(unknown)}=: expected checkpoint=, device= or precision=")
+        device = arg_dict.get("device", options.get("device", "auto"))
+        job = EvalJob(runtime=RuntimeConfig(device=device, precision=arg_dict.get("precision", "auto")))
+        batch_size = str(options.get("batch_size", BATCH_SIZE))
+        loaded = open_for_evaluation(arg_dict.get("checkpoint"), job, open_runtime(job.runtime))
+        return cls(loaded, int(batch_size) if batch_size.isdigit() else BATCH_SIZE)
+
+
+def main() -> None:
+    """Run lm_eval's command line."""
+    LM.register(HarnessModel)
+    register_model("gpt2lab")(CommandModel)
+    setup_logging()
+    command = HarnessCLI()
+    command.execute(command.parse_args())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,104 @@
+"""What goes through the model at once, and the one forward loop of the evaluation.
+
+    tokens, windows -> readings -> hidden states of the scored tokens
+
+Legend: B = texts of a batch, T = tokens of a text, N = scored targets of a batch, C = n_embd, n = tokens of a text.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from tqdm import tqdm
+
+from gpt2lab.config import UserError
+from gpt2lab.evaluation.windows import Window
+from gpt2lab.model import GPT, Layout, evaluation_mode
+from gpt2lab.model.layout import contiguous
+from gpt2lab.runtime import Runtime
+
+Ids = NDArray[np.int64]
+
+
+class Reading(NamedTuple):
+    """A batch of texts, and which of their tokens are scored."""
+
+    inputs_BT: Ids
+    """padded on the right, where padding reaches no scored token"""
+    layout: Layout | None
+    """None: each row is one text"""
+    rows_N: Ids
+    columns_N: Ids
+    """the input after which each target comes"""
+    targets_N: Ids
+    where_N: Ids
+    """index of each target in the result"""
+
+
+class Scored(NamedTuple):
+    """The hidden states that predict the scored tokens of a reading, on the device."""
+
+    where_N: Ids
+    hidden_NC: Tensor
+    targets_N: Tensor
+
+
+def window_readings(
+    tokens: NDArray[np.integer], windows: list[Window], batch_size: int, first_position: int = 0
+) -> Iterator[Reading]:
+    """Windows of a text, those of similar length in one batch, the longest first.
+
+    Args:
+        tokens: ids of the text, [n].
+        windows: parts of it that are read at once; no two may score the same token.
+        batch_size: windows per reading.
+        first_position: position of the first token of each window.
+    """
+    ordered = sorted(windows, key=lambda window: window.begin - window.end)
+    for first in progress(range(0, len(ordered), batch_size)):
+        batch = ordered[first : first + batch_size]
+        inputs_BT = np.zeros((len(batch), max(window.end - 1 - window.begin for window in batch)), np.int64)
+        for row, window in enumerate(batch):
+            inputs_BT[row, : window.end - 1 - window.begin] = tokens[window.begin : window.end - 1]
+        where_N = np.concatenate([np.arange(window.first_scored, window.end) for window in batch])
+        scored = [window.end - window.first_scored for window in batch]
+        columns_N = where_N - 1 - np.repeat([window.begin for window in batch], scored)
+        layout = contiguous(first_position, inputs_BT.shape[1], torch.device("cpu")) if first_position else None
+        rows_N = np.repeat(np.arange(len(batch)), scored)
+        yield Reading(inputs_BT, layout, rows_N, columns_N, tokens[where_N].astype(np.int64), where_N)
+
+
+@torch.inference_mode()
+def hidden_states(model: GPT, readings: Iterable[Reading], runtime: Runtime) -> Iterator[Scored]:
+    """Read each batch, without dropout. Context and padding never reach the output head.
+
+    Raises:
+        UserError: ids that are not in the model's vocabulary.
+    """
+    with evaluation_mode(model):
+        for reading in readings:
+            _check_ids(max(int(reading.inputs_BT.max()), int(reading.targets_N.max())), model)
+            inputs_BT, rows_N, columns_N, targets_N = (
+                torch.from_numpy(ids).to(runtime.device)
+                for ids in (reading.inputs_BT, reading.rows_N, reading.columns_N, reading.targets_N)
+            )
+            layout = reading.layout.to(runtime.device) if reading.layout is not None else None
+            with runtime.autocast():
+                hidden_NC = model.hidden(inputs_BT, layout=layout)[rows_N, columns_N]
+            yield Scored(reading.where_N, hidden_NC, targets_N)
+
+
+def progress(batches: range) -> "tqdm[int]":
+    """Show on a terminal how many batches are left."""
+    return tqdm(batches, "scoring", unit="batch", leave=False, disable=None)
+
+
+def _check_ids(largest: int, model: GPT) -> None:
+    if largest >= model.config.vocab_size:
+        raise UserError(
+            f"the text has token id {largest}, the model ids below {model.config.vocab_size}: it was made with another "
+            "tokenizer; encode it with the model's own"
+        )

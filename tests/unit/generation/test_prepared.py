@@ -1,0 +1,122 @@
+"""gpt2lab.generation.prepared: weights are prepared once, and never used after a change."""
+
+import copy
+import gc
+import weakref
+
+import pytest
+import torch
+
+from gpt2lab.config import SamplingConfig
+from gpt2lab.generation import generate, prepared, weights
+from gpt2lab.runtime import Runtime
+from tests.conftest import make_tiny_model
+
+CPU = Runtime(torch.device("cpu"), "fp32")
+PROMPTS = [[1, 2, 3], [4]]
+
+
+@pytest.fixture
+def preparations(monkeypatch):
+    """The models that were prepared, in order, with the kernels of large ones."""
+    monkeypatch.setattr(weights, "SMALL_PRODUCT", 0)
+    seen, prepare = [], prepared.decoding_copy
+    monkeypatch.setattr(prepared, "decoding_copy", lambda model, *rest: seen.append(id(model)) or prepare(model, *rest))
+    return seen
+
+
+def texts_of(model):
+    return generate(model, PROMPTS, SamplingConfig(max_new_tokens=8, seed=3), eot_id=-1, runtime=CPU)
+
+
+def texts_of_a_new_model(model):
+    """The same from a model that has these weights and was never asked before."""
+    fresh = copy.deepcopy(model)
+    fresh._forward_hooks.clear()
+    return texts_of(fresh)
+
+
+def test_an_unchanged_model_is_prepared_once(preparations):
+    model = make_tiny_model()
+    assert texts_of(model) == texts_of(model)
+    assert len(preparations) == 1
+    generate(model, PROMPTS[:1], SamplingConfig(max_new_tokens=2), eot_id=-1, runtime=CPU)  # one row: other kernels
+    assert len(preparations) == 2
+
+
+def adamw_step(model):
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.3, fused=True)
+    model.loss(torch.randint(31, (2, 8)), torch.randint(31, (2, 8))).backward()
+    optimizer.step()
+
+
+def through_data(model):
+    for parameter in model.parameters():
+        parameter.data.copy_(torch.randn_like(parameter))
+
+
+def in_inference_mode(model):
+    with torch.inference_mode():
+        model.blocks[1].mlp.c_fc.weight.mul_(-1)
+
+
+def exchanged_rows(model):
+    """The sum of the bits stays."""
+    with torch.no_grad():
+        model.blocks[0].attn.c_proj.weight.copy_(model.blocks[0].attn.c_proj.weight.flip(0))
+
+
+def another_parameter(model):
+    model.wte.weight = torch.nn.Parameter(torch.randn_like(model.wte.weight))
+
+
+def another_module(model):
+    model.blocks[0] = make_tiny_model(seed=5).blocks[0]
+
+
+def loaded(model):
+    model.load_state_dict({name: torch.randn_like(values) for name, values in model.state_dict().items()})
+
+
+CHANGES = [adamw_step, through_data, in_inference_mode, exchanged_rows, another_parameter, another_module, loaded]
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
+@pytest.mark.parametrize("tie_head", [True, False])
+def test_changed_weights_are_used(preparations, change, tie_head):
+    model = make_tiny_model(tie_head=tie_head)
+    before = texts_of(model)
+    change(model)
+    after = texts_of(model)
+    assert len(preparations) == 2
+    assert after == texts_of_a_new_model(model)
+    assert after != before
+
+
+def test_sampling_between_steps_of_training_sees_each_step(preparations):
+    model = make_tiny_model().train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.1)
+    for _ in range(3):
+        assert texts_of(model) == texts_of_a_new_model(model)
+        assert model.training
+        assert model not in prepared._KEPT  # which would be memory for nothing
+        model.loss(torch.randint(31, (2, 8)), torch.randint(31, (2, 8))).backward()
+        optimizer.step()
+
+
+def test_hooks_take_effect(preparations):
+    model = make_tiny_model()
+    before = texts_of(model)
+    handle = model.blocks[0].mlp.register_forward_hook(lambda module, inputs, output: output * -3)
+    assert texts_of(model) != before
+    handle.remove()
+    assert texts_of(model) == before
+
+
+def test_prepared_weights_go_with_the_model(preparations):
+    model = make_tiny_model()
+    texts_of(model)
+    kept = weakref.ref(prepared._KEPT[model][1].model)
+    del model
+    gc.collect()
+    assert kept() is None
