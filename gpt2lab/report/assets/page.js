@@ -2,7 +2,9 @@
 (() => {
   const data = JSON.parse(document.getElementById("data").textContent);
   const hidden = new Set();
-  const state = { loss: "val", show: "conditions" };
+  // One validation at the end makes no curve.
+  const validated = data.grids.val.tokens && data.grids.val.tokens.length > 1;
+  const state = { loss: validated ? "val" : "train", show: "conditions" };
   const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   const colour = (c) => css(`--c${c % 8}`);
   const dash = (c) => [[], [7, 4], [2, 3], [10, 3, 2, 3]][Math.floor(c / 8) % 4];
@@ -149,6 +151,10 @@
   }
 
   document.querySelectorAll(".switch").forEach((group) => {
+    group.querySelectorAll("button").forEach((button) => {
+      button.setAttribute("aria-pressed", String(button.dataset.value === state[group.dataset.key]));
+      if (button.dataset.value === "val") button.disabled = !validated;
+    });
     group.querySelectorAll("button").forEach((button) => button.addEventListener("click", () => {
       state[group.dataset.key] = button.dataset.value;
       group.querySelectorAll("button").forEach((b) => b.setAttribute("aria-pressed", String(b === button)));
@@ -175,6 +181,11 @@
 
   drawAll();
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
-  let waiting;
-  addEventListener("resize", () => { clearTimeout(waiting); waiting = setTimeout(drawAll, 120); });
+  const charts = document.querySelector(".charts");
+  let waiting, drawnWidth = charts && charts.clientWidth;
+  if (charts) new ResizeObserver(() => {
+    if (charts.clientWidth === drawnWidth) return;
+    drawnWidth = charts.clientWidth;
+    clearTimeout(waiting); waiting = setTimeout(drawAll, 120);
+  }).observe(charts);
 })();
