@@ -23,6 +23,7 @@ from gpt2lab.config import (
     DATA_SOURCES,
     DataConfig,
     EvalJob,
+    ExplainJob,
     ExportJob,
     PrepareJob,
     ReportJob,
@@ -41,6 +42,7 @@ JOBS: dict[str, type] = {
     "sample": SampleJob,
     "export": ExportJob,
     "report": ReportJob,
+    "explain": ExplainJob,
 }
 """commands whose configuration Hydra composes"""
 

@@ -45,6 +45,10 @@ MAIN_KEYS: dict[str, dict[str, list[str]]] = {
     },
     "export": {"what": ["checkpoint", "out"]},
     "report": {"what": ["sweep", "runs", "out"], "how": ["baseline", "metric", "margin", "allow", "wandb"]},
+    "explain": {
+        "what": ["checkpoint", "prompt", "max_tokens", "steps", "seed"],
+        "how": ["sampling.temperature", "sampling.top_k", "sampling.top_p", "runtime.device", "plots", "out"],
+    },
 }
 """keys that ``--help`` shows, by heading; a slash names a group of configs/"""
 

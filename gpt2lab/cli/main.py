@@ -34,6 +34,7 @@ COMMANDS = {
     "sample": ("gpt2lab.commands.sampling", "sample"),
     "export": ("gpt2lab.commands.exporting", "export"),
     "report": ("gpt2lab.commands.reporting", "report"),
+    "explain": ("gpt2lab.commands.explaining", "explain"),
 }
 """module and function of each command"""
 

@@ -13,16 +13,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gpt2lab.commands.evaluation import evaluate
+    from gpt2lab.commands.explaining import explain
     from gpt2lab.commands.exporting import export
     from gpt2lab.commands.preparation import prepare
     from gpt2lab.commands.reporting import report
     from gpt2lab.commands.sampling import sample
     from gpt2lab.commands.training import train
 
-__all__ = ["evaluate", "export", "prepare", "report", "sample", "train"]
+__all__ = ["evaluate", "explain", "export", "prepare", "report", "sample", "train"]
 
 _MODULES = {
     "evaluate": "evaluation",
+    "explain": "explaining",
     "export": "exporting",
     "prepare": "preparation",
     "report": "reporting",

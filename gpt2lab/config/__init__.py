@@ -30,6 +30,7 @@ from gpt2lab.config.errors import (
     stop_signals,
 )
 from gpt2lab.config.evaluation import CorpusConfig, EvalConfig, TasksConfig
+from gpt2lab.config.explain import ExplainJob
 from gpt2lab.config.jobs import EvalJob, ExportJob, PrepareJob, SampleJob, TrainJob
 from gpt2lab.config.model import IGNORE_INDEX, MLPConfig, ModelConfig, NormConfig, PositionsConfig
 from gpt2lab.config.plain import from_dict, to_dict
@@ -51,6 +52,7 @@ __all__ = [
     "DecodingConfig",
     "EvalConfig",
     "EvalJob",
+    "ExplainJob",
     "ExportJob",
     "HubConfig",
     "JsonlFilesConfig",

@@ -1,0 +1,80 @@
+"""``explain.html`` in headless Chromium: no error, no request, nothing of the prompt runs, sliders are right."""
+
+import pytest
+import torch
+
+from gpt2lab.config import DecodingConfig
+from gpt2lab.explain.explanation import explain_prompt
+from gpt2lab.explain.page import as_html
+from gpt2lab.explain.plots import write_plots
+from gpt2lab.generation.filters import sampling_probs
+from gpt2lab.tokenizers import load_tokenizer
+from tests.unit.report.browser import drive, find_browser
+
+needs_browser = pytest.mark.skipif(find_browser() is None, reason="no Chromium: apt-get install chromium")
+NASTY = "<script>document.title='run'</script></script><img src=x onerror=alert(1)>\x07\u202e日本 🦊"
+
+
+def explained(tiny_model, prompt, tokenizer="bytes", **settings):
+    tokenizer = load_tokenizer(tokenizer)
+    model = tiny_model(vocab_size=tokenizer.vocab_size, block_size=128, **settings)
+    return explain_prompt(model, tokenizer, prompt, DecodingConfig(), steps=3, max_tokens=100, seed=0)
+
+
+@needs_browser
+@pytest.mark.parametrize("positions", ["learned", "rope", "alibi", "none"])
+@pytest.mark.parametrize("prompt", [NASTY, "", "x" * 300])
+def test_page_opens_and_runs_nothing_of_the_prompt(positions, prompt, tiny_model, tmp_path):
+    path = tmp_path / "page.html"
+    path.write_text(as_html(explained(tiny_model, prompt, positions=positions), "a test"), encoding="utf-8")
+
+    async def task(page):
+        for width in (1400, 400):
+            await page.open(path, width)
+            wider = await page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+            assert wider <= 0, f"the page scrolls sideways at {width} pixels"
+        return page.errors, page.requests, await page.evaluate("document.title")
+
+    errors, requests, title = drive(task, tmp_path / "profile")
+    assert errors == []
+    assert {address for address in requests if not address.startswith("data:")} == {path.resolve().as_uri()}
+    assert title.startswith("One forward pass")
+
+
+@needs_browser
+@pytest.mark.parametrize("tokenizer", ["bytes", "gpt2"])
+def test_sliders_give_sampling_probs(tokenizer, tiny_model, tmp_path):
+    explanation = explained(tiny_model, "The fox", tokenizer)
+    path = tmp_path / "page.html"
+    path.write_text(as_html(explanation, "a test"), encoding="utf-8")
+    cases = [(1, None, None), (0.5, None, 0.9), (1.7, 40, None), (1, 7, 0.5), (0, None, None), (2, 3000, 0.95)]
+
+    async def task(page):
+        await page.open(path)
+        js = [str(list(case)).replace("None", "null") for case in cases]
+        return [await page.evaluate(f"probabilities(1, ...{case})") for case in js]
+
+    logits_BV = explanation.steps[1].logits_V[None]
+    order_V = logits_BV[0].sort(descending=True, stable=True).indices
+    for (temperature, top_k, top_p), found in zip(cases, drive(task, tmp_path / "profile"), strict=True):
+        expected_V = sampling_probs(logits_BV, DecodingConfig(temperature, top_k, top_p))[0]
+        n = min(256, len(expected_V))
+        torch.testing.assert_close(
+            torch.tensor(found["probs"][:n], dtype=torch.float32), expected_V[order_V[:n]], rtol=2e-3, atol=1e-6
+        )
+        kept = int((expected_V > 0).sum())
+        assert abs(sum(found["kept"]) - kept) <= max(1, kept // 100)
+
+
+def test_prompt_longer_than_the_page_is_read_from_its_end(tiny_model):
+    explanation = explained(tiny_model, "y" * 50 + "x" * 100)
+    assert explanation.n_left_out == 50
+    assert bytes(explanation.trace.ids_T.tolist()) == b"x" * 100
+
+
+def test_plots(tiny_model, tmp_path):
+    paths = write_plots(explained(tiny_model, "a $x$ b"), tmp_path / "page.html")
+    assert [path.name for path in paths] == [
+        "page.attention_01.png", "page.attention_02.png", "page.logit_lens.png", "page.residual_norms.png",
+    ]  # fmt: skip
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in paths)
