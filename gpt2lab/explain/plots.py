@@ -8,6 +8,8 @@ from gpt2lab.explain.explanation import Explanation
 from gpt2lab.explain.token_text import label, token_texts
 
 DPI = 200
+LONGEST = 9
+"""characters of a token in a cell of the logit lens"""
 
 
 def write_plots(explanation: Explanation, page: Path) -> list[Path]:
@@ -53,7 +55,15 @@ def _lens(explanation: Explanation, names: list[str]) -> Figure:
         for t in range(T):
             text = _plain(label(explanation.tokenizer.decode_bytes([int(lens.ids_LTN[level, t, 0])])))
             colour = "white" if probs_LT[level, t] > 0.6 else "black"
-            axes.text(t, level, text[:9], ha="center", va="center", fontsize=7, color=colour)
+            axes.text(
+                t,
+                level,
+                text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…",
+                ha="center",
+                va="center",
+                fontsize=7,
+                color=colour,
+            )
     axes.set_xticks(range(T), names, rotation=60, fontsize=8)
     axes.set_yticks(range(L), ["embedding", *(f"block {i}" for i in range(1, L))], fontsize=8)
     figure.colorbar(image, label="probability of the most likely token")

@@ -1,5 +1,7 @@
 """``explain.html`` in headless Chromium: no error, no request, nothing of the prompt runs, sliders are right."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -64,6 +66,27 @@ def test_sliders_give_sampling_probs(tokenizer, tiny_model, tmp_path):
         )
         kept = int((expected_V > 0).sum())
         assert abs(sum(found["kept"]) - kept) <= max(1, kept // 100)
+
+
+CHECKS = Path(__file__).with_name("accessibility.js").read_text()
+
+
+@needs_browser
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_control_has_a_name_and_every_text_enough_contrast(scheme, tiny_model, tmp_path):
+    path = tmp_path / "page.html"
+    path.write_text(as_html(explained(tiny_model, "The fox"), "a test"), encoding="utf-8")
+
+    async def task(page):
+        await page.open(path, scheme=scheme)
+        await page.evaluate(CHECKS)
+        return await page.evaluate("controls()"), await page.evaluate("contrasts()")
+
+    controls, contrasts = drive(task, tmp_path / "profile")
+    assert len(controls) > 30
+    assert [control for control, focusable, name in controls if focusable < 0 or not name] == []
+    assert len(contrasts) > 100
+    assert {text: ratio for text, ratio in contrasts if ratio < 4.5} == {}  # WCAG 2.2, level AA
 
 
 def test_prompt_longer_than_the_page_is_read_from_its_end(tiny_model):
