@@ -9,7 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gpt2lab.config.errors import MOST_PROCESSES, UserError, check, choose, did_you_mean
+from gpt2lab.config.errors import MOST_PROCESSES, UserError, check, check_name, choose, did_you_mean
+
+PACKING_NAMES = ("windows", "documents")
+"""the keys of gpt2lab.data.loading.sequences.PACKINGS"""
+BACKEND_NAMES = ("local", "ray")
+"""the keys of gpt2lab.data.preparation.backends.BACKENDS"""
 
 
 @dataclass
@@ -23,7 +28,7 @@ class DataConfig:
     root: str = "data"
     """folder of all prepared datasets"""
     packing: str = "windows"
-    """a key of gpt2lab.data.loading.sequences.PACKINGS: windows of the token stream, or whole documents and padding"""
+    """windows (of the token stream) | documents (whole ones, and padding)"""
     document_masking: bool = False
     """tokens attend to their own document only, and positions restart with each document"""
     random_lengths: bool = False
@@ -32,6 +37,7 @@ class DataConfig:
     def __post_init__(self) -> None:
         is_folder_name = self.name not in ("", ".", "..") and "/" not in self.name
         check(is_folder_name, "data.name", self.name, "a folder name")
+        check_name(self.packing, PACKING_NAMES, "data.packing")
         expected = choose(DATA_SOURCES, self.source, "data")
         check(
             isinstance(self, expected), "data.source", self.source,
@@ -234,11 +240,12 @@ class PrepareConfig:
     overwrite: bool = False
     """replace an existing dataset"""
     backend: str = "local"
-    """a key of gpt2lab.data.preparation.backends.BACKENDS"""
+    """local (processes on this machine) | ray (a Ray cluster)"""
     num_workers: int | None = None
     """processes that tokenize; null: one per CPU, or none for a small source; 0: only this process"""
 
     def __post_init__(self) -> None:
+        check_name(self.backend, BACKEND_NAMES, "prepare.backend")
         check(self.shard_tokens >= 1, "prepare.shard_tokens", self.shard_tokens, "a whole number of at least 1")
         check(
             self.num_workers is None or 0 <= self.num_workers <= MOST_PROCESSES,
