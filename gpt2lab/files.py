@@ -36,6 +36,13 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def write_synced(path: Path, content: bytes) -> None:
+    """Write a file in place; it is on the disk when this returns. Raises ``OSError``."""
+    with path.open("wb") as file:
+        file.write(content)
+        sync(file)
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a file, or replace it at once: whatever happens, there is the old content or the new one.
 
@@ -48,9 +55,7 @@ def write_bytes(path: Path, content: bytes) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            file.write(content)
-            sync(file)
+        write_synced(temporary, content)
         temporary.replace(path)
     except OSError as error:
         with suppress(OSError):

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpt2lab.config import UserError
-from gpt2lab.files import file_sha256, parse_json, sync
+from gpt2lab.files import file_sha256, parse_json, write_synced
 
 FORMAT = "gpt2lab token shards"
 VERSION = 3
@@ -136,10 +136,8 @@ def dataset_fingerprint(tokenizer_fingerprint: str, splits: dict[str, Split]) ->
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write ``manifest.json``, which makes ``folder`` a prepared dataset."""
-    with (folder / "manifest.json").open("w", encoding="utf-8", newline="\n") as file:
-        json.dump(dataclasses.asdict(manifest), file, indent=2, ensure_ascii=False)
-        file.write("\n")
-        sync(file)
+    content = json.dumps(dataclasses.asdict(manifest), indent=2, ensure_ascii=False) + "\n"
+    write_synced(folder / "manifest.json", content.encode())
 
 
 def is_dataset(folder: Path) -> bool:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from gpt2lab.config import UserError, one_line
 from gpt2lab.config.tokenizer import TOKENIZER_JSON, find_tokenizer_json
-from gpt2lab.files import read_json, sync
+from gpt2lab.files import read_json, write_synced
 from gpt2lab.tokenizers.base import Tokenizer, replace_surrogates
 from gpt2lab.tokenizers.byte_level import TiktokenEncoder, as_json
 from gpt2lab.tokenizers.tokenizer_json import (
@@ -95,9 +95,7 @@ class HuggingFaceTokenizer(Tokenizer):
         """Write the tokenizer's files into ``folder``, the same bytes each time; return their paths."""
         paths = [folder / name for name in self._files]
         for path, content in zip(paths, self._files.values(), strict=True):
-            with path.open("w", encoding="utf-8", newline="") as file:
-                file.write(content)
-                sync(file)
+            write_synced(path, content.encode())
         return paths
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -64,7 +64,7 @@ def test_a_full_disk_stops_the_run_and_leaves_what_was_saved(workplace):
     """A disk of 2 MB in memory, with room for a few checkpoints."""
     permitted = subprocess.run(["unshare", "--user", "--map-root-user", "--mount", "true"], check=False).returncode == 0
     if not permitted:
-        pytest.skip("this machine lets nobody mount a disk; tests/unit/test_checkpoint.py raises the error instead")
+        pytest.skip("this machine lets nobody mount a disk; tests/unit/checkpoint raises the error instead")
     disk, kept = workplace / "disk", workplace / "kept"
     disk.mkdir()
     kept.mkdir()

@@ -44,7 +44,7 @@ from gpt2lab.data.preparation.tokenization import ChunkTokenizer, TokenizedChunk
 from gpt2lab.data.preparation.training_text import training_documents
 from gpt2lab.data.sources import Problem, Source
 from gpt2lab.data.sources.base import CHUNK_BYTES, stop_or_skip
-from gpt2lab.files import file_sha256, not_written, sync, sync_folder
+from gpt2lab.files import file_sha256, not_written, sync_folder, write_synced
 
 log = logging.getLogger(__name__)
 
@@ -283,8 +283,6 @@ class Preparation:
             "writers": {split: writer.state() for split, writer in self._writers.items()},
         }
         new = self.progress_file.with_suffix(".tmp")
-        with new.open("w", encoding="utf-8") as file:
-            file.write(json.dumps(state))  # json.dump takes ten times as long
-            sync(file)
+        write_synced(new, json.dumps(state).encode())
         new.replace(self.progress_file)
         sync_folder(self.progress_file.parent)

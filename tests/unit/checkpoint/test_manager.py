@@ -19,6 +19,7 @@ from gpt2lab.checkpoint import (
     newest_complete,
     verify_checkpoint,
 )
+from gpt2lab.checkpoint.parts import write_part
 from gpt2lab.config import UserError
 
 
@@ -37,13 +38,18 @@ class Part:
 
 def manager(folder, keep=2):
     parts = {"model": Part(w=torch.arange(6.0).view(2, 3)), "progress": Part(step=3, names=["a"], t=torch.ones(2))}
-    return CheckpointManager(folder, parts, {"config": {"x": 1}}, keep)
+    return CheckpointManager(folder, parts, {"config": {"x": 1}}, keep, {"tokenizer.json": "{}"})
 
 
 def test_round_trip_in_files_that_hold_no_code(tmp_path):
     saved = manager(tmp_path)
     folder = saved.save(3, best=False)
-    assert {path.name for path in folder.iterdir()} == {"model.safetensors", "progress.pt", "checkpoint.json"}
+    assert {path.name for path in folder.iterdir()} == {
+        "model.safetensors",
+        "progress.pt",
+        "tokenizer.json",
+        "checkpoint.json",
+    }
     assert torch.load(folder / "progress.pt", weights_only=True)["names"] == ["a"]
     fresh = CheckpointManager(tmp_path, {"model": Part(), "progress": Part()}, {}, 2)
     fresh.load(folder)
@@ -141,9 +147,10 @@ def raise_as_safetensors_does(*_):
 @pytest.mark.parametrize(
     ("function", "full"),
     [
-        ("save_file", raise_as_safetensors_does),
-        ("_write_synced", raise_no_space),
-        ("shutil.disk_usage", lambda path: SimpleNamespace(free=31)),
+        ("parts.save_file", raise_as_safetensors_does),
+        ("manager.write_synced", raise_no_space),
+        ("manifest.write_synced", raise_no_space),
+        ("manager.shutil.disk_usage", lambda path: SimpleNamespace(free=31)),
     ],
 )
 def test_a_full_disk_leaves_the_earlier_checkpoints(tmp_path, monkeypatch, function, full):
@@ -196,15 +203,15 @@ def test_what_has_another_name_or_is_a_link_is_the_users(tmp_path):
 
 def test_writing_in_the_background_keeps_the_state_of_its_step(tmp_path, monkeypatch):
     """Training goes on while the files are held up; what is written is the state from before."""
-    import gpt2lab.checkpoint
-
     weight, momentum, go_on = torch.zeros(3), [torch.zeros(2)], threading.Event()
     parts = {"model": Part(w=weight), "optimizer": Part(state=momentum, step=1)}
     saved = BackgroundCheckpoints(tmp_path, parts, {}, keep=2)
-    write = gpt2lab.checkpoint._write_part
-    monkeypatch.setattr(
-        gpt2lab.checkpoint, "_write_part", lambda *arguments: (go_on.wait(timeout=30), write(*arguments))[1]
-    )
+
+    def write_when_allowed(*arguments):
+        go_on.wait(timeout=30)
+        return write_part(*arguments)
+
+    monkeypatch.setattr("gpt2lab.checkpoint.manager.write_part", write_when_allowed)
     folder = saved.save(1, best=True)
     assert not folder.exists()
     weight += 1
@@ -223,7 +230,7 @@ def test_writing_in_the_background_keeps_the_state_of_its_step(tmp_path, monkeyp
 @pytest.mark.parametrize("after", ["save", "wait"])
 def test_a_full_disk_in_the_background_is_said_at_the_next_call(tmp_path, monkeypatch, after):
     saved = BackgroundCheckpoints(tmp_path, {"model": Part(w=torch.zeros(3))}, {}, keep=2)
-    monkeypatch.setattr("gpt2lab.checkpoint._write_synced", raise_no_space)
+    monkeypatch.setattr("gpt2lab.checkpoint.manifest.write_synced", raise_no_space)
     saved.save(1, best=False)
     with pytest.raises(UserError, match="step 1 was not written"):
         saved.save(2, best=False) if after == "save" else saved.wait()

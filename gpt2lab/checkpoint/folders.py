@@ -1,0 +1,49 @@
+"""The folders of a run's checkpoints: their names, the links to two of them, and the newest that is complete."""
+
+import logging
+from pathlib import Path
+
+from gpt2lab.checkpoint.manifest import IncompleteCheckpointError, verify_checkpoint
+
+log = logging.getLogger(__name__)
+
+
+def folder_name(step: int) -> str:
+    """Return the name of the checkpoint folder of a step."""
+    return f"step_{step:08d}"
+
+
+def step_of(name: str) -> int | None:
+    """Return the step in the name of a checkpoint folder; None if the name is not one of ours."""
+    digits = name.removeprefix("step_")
+    return int(digits) if digits.isdecimal() and name == folder_name(int(digits)) else None
+
+
+def list_checkpoints(folder: Path) -> list[Path]:
+    """Return the checkpoint folders under ``folder``, newest first, complete or not.
+
+    A copy under another name, such as step_00000004_keep, is the user's.
+    """
+    steps = {path: step_of(path.name) for path in folder.glob("step_*") if path.is_dir()}
+    ours = {path: step for path, step in steps.items() if step is not None}
+    return sorted(ours, key=ours.__getitem__, reverse=True)
+
+
+def newest_complete(folder: Path) -> Path | None:
+    """Return the newest checkpoint under ``folder`` that verifies; log why newer ones do not."""
+    for checkpoint in list_checkpoints(folder):
+        try:
+            verify_checkpoint(checkpoint)
+        except IncompleteCheckpointError as error:
+            log.warning("skipped %s", error)
+        else:
+            return checkpoint
+    return None
+
+
+def point_link(link: Path, target: Path) -> None:
+    """Make ``link`` point to ``target``, in the same folder, at once."""
+    temporary = link.with_suffix(".tmp")
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(target.name)
+    temporary.replace(link)
