@@ -15,6 +15,7 @@ from typing import Any, Protocol, TypeVar
 
 from gpt2lab.config import UserError, not_installed
 from gpt2lab.config.sweep import SweepConfig
+from gpt2lab.processes import signal_at_parents_end
 
 Item = TypeVar("Item")
 
@@ -91,6 +92,7 @@ class LocalJob:
                 stderr=subprocess.STDOUT,
                 env=dict(environment),
                 start_new_session=True,
+                preexec_fn=signal_at_parents_end(signal.SIGTERM),  # a job whose sweep was killed saves and ends
             )
         if hasattr(os, "sched_setaffinity"):
             try:
