@@ -14,9 +14,8 @@ from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch import distributed as dist
-from torch.nn.parallel import DistributedDataParallel
 
 TIMEOUT = timedelta(days=2)
 """how long the other processes wait for rank 0, which may have a large corpus to tokenize first; when a process dies,
@@ -61,15 +60,6 @@ class World:
         if not succeeded:
             sys.exit(1)
         return value
-
-    def wrap_ddp(self, module: nn.Module) -> nn.Module:
-        """Wrap ``module`` in DDP if there are several processes; all of them start from rank 0's weights."""
-        if self.size == 1:
-            return module
-        on_gpu = next(module.parameters()).is_cuda
-        return DistributedDataParallel(
-            module, device_ids=[self.local_rank] if on_gpu else None, gradient_as_bucket_view=True
-        )
 
 
 def is_launched() -> bool:

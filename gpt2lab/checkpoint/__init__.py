@@ -9,7 +9,7 @@
 """
 
 from gpt2lab.checkpoint.folders import list_checkpoints, newest_complete
-from gpt2lab.checkpoint.manager import BackgroundCheckpoints, CheckpointManager
+from gpt2lab.checkpoint.manager import BackgroundCheckpoints, CheckpointManager, UnwrittenCheckpoints
 from gpt2lab.checkpoint.manifest import MANIFEST, IncompleteCheckpointError, read_manifest, verify_checkpoint
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "BackgroundCheckpoints",
     "CheckpointManager",
     "IncompleteCheckpointError",
+    "UnwrittenCheckpoints",
     "list_checkpoints",
     "newest_complete",
     "read_manifest",

@@ -136,6 +136,16 @@ class BackgroundCheckpoints(CheckpointManager):
             pending.result()
 
 
+@dataclass
+class UnwrittenCheckpoints(CheckpointManager):
+    """Of a process that writes no files: it takes part where a state is gathered from all processes."""
+
+    def save(self, step: int, *, best: bool) -> Path:
+        """Gather the states and drop them; return the folder that the main process writes."""
+        self._states()
+        return self._folder_of(step)
+
+
 def _replace(final: Path, temporary: Path) -> None:
     """Give a folder its final name. A step that is saved again, after a resume from before it, replaces its folder."""
     if final.is_symlink():

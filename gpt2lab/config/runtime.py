@@ -25,12 +25,15 @@ class RuntimeConfig:
     """use only kernels whose results are bitwise reproducible; on a GPU some are slower, and one that has none fails"""
     profile: bool = False
     """leave a Chrome trace of a few steps in ``profile/`` of the run directory (training)"""
+    parallel: str = "ddp"
+    """ddp (each process has the whole model) | fsdp (each has a share of weights, gradients and moments) (training)"""
     num_processes: int = 1
     """processes to start on this machine, each with its share of every batch; under torchrun leave it at 1"""
 
     def __post_init__(self) -> None:
         formats = ("auto", "fp32", "bf16", "fp16")
         check(self.precision in formats, "runtime.precision", self.precision, "auto, fp32, bf16 or fp16")
+        check(self.parallel in ("ddp", "fsdp"), "runtime.parallel", self.parallel, "ddp or fsdp")
         possible = 1 <= self.num_processes <= MOST_PROCESSES
         check(possible, "runtime.num_processes", self.num_processes, f"a whole number from 1 to {MOST_PROCESSES}")
         if self.num_processes > 1 and self.device.startswith("cuda:"):

@@ -8,7 +8,7 @@ import torch
 from torch import Generator, nn
 from torch.utils.checkpoint import checkpoint
 
-from gpt2lab.checkpoint import BackgroundCheckpoints, CheckpointManager
+from gpt2lab.checkpoint import BackgroundCheckpoints, CheckpointManager, UnwrittenCheckpoints
 from gpt2lab.config import ModelConfig, RuntimeConfig, TrainJob, choose, to_dict
 from gpt2lab.data import Manifest, Prefetcher, TrainBatches, train_batches, validation_batches
 from gpt2lab.distributed import World
@@ -23,6 +23,7 @@ from gpt2lab.training.loss_scale import LossScale
 from gpt2lab.training.memory import MODEL_ADVICE, explaining_out_of_memory
 from gpt2lab.training.metrics import MetricsLog
 from gpt2lab.training.optimizer import OPTIMIZERS, Optimizers
+from gpt2lab.training.parallel import make_parallel
 from gpt2lab.training.plan import RunPlan
 from gpt2lab.training.profiler import Profiler, TracingProfiler
 from gpt2lab.training.references import Reference, bigram, unigram
@@ -102,10 +103,13 @@ def build_trainer(
     plan = make_plan(job, model, batches, manifest, run_dir, runtime, world)
     prepare_blocks(model.blocks, job.runtime)
 
+    parallel = make_parallel(job.runtime.parallel, world)
+    parallel.shard(model, runtime)
     make_optimizer = choose(OPTIMIZERS, job.optimizer.name, "optimizer.name")
     optimizer = Optimizers(make_optimizer(model, job.optimizer, job.peak_lr, runtime.dtype))
     state = TrainState(LossScale(runtime))
-    make_checkpoints = BackgroundCheckpoints if job.runtime.background_checkpoints else CheckpointManager
+    writer = BackgroundCheckpoints if job.runtime.background_checkpoints else CheckpointManager
+    make_checkpoints = writer if world.is_main else UnwrittenCheckpoints
     peak = peak_flops(runtime.device, runtime.precision)
 
     def references() -> list[Reference]:
@@ -114,7 +118,7 @@ def build_trainer(
 
     return Trainer(
         model=model,
-        update=Update(model, optimizer, state, job.training, micro_batch_size, job.seed, runtime, world),
+        update=Update(model, optimizer, state, job.training, micro_batch_size, job.seed, runtime, parallel),
         lr_share=lr_share(job.schedule, plan.total_steps),
         batches=batches,
         load=Prefetcher(lambda step: as_tensors(batches.batch(step), runtime)),
@@ -123,7 +127,7 @@ def build_trainer(
         evaluate_tasks=make_task_evaluator(job, model, tokenizer, run_dir, runtime),
         checkpoints=make_checkpoints(
             run_dir / CHECKPOINTS,
-            {"model": model, "optimizer": optimizer, "train_state": state},
+            {**parallel.state_parts(model, optimizer), "train_state": state},
             {"config": to_dict(job), "data_fingerprint": manifest.fingerprint, "precision": runtime.precision},
             job.training.keep_checkpoints,
             tokenizer.files,
@@ -136,7 +140,7 @@ def build_trainer(
         runtime=runtime,
         settings=job.training,
         total_steps=plan.total_steps,
-        world=world,
+        parallel=parallel,
         references=references,
         plot=plot,
     )

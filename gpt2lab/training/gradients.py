@@ -1,11 +1,10 @@
 """The norm of the gradient, which parameters are non-finite in it, and clipping; without waiting for a GPU."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
-from torch.nn.utils import clip_grads_with_norm_
+from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -24,19 +23,25 @@ class GradientNorms:
         return [name for name, norm in zip(self.names, self.norms.tolist(), strict=True) if not _is_finite(norm)]
 
 
-def gradient_norms(named_parameters: Iterable[tuple[str, nn.Parameter]]) -> GradientNorms:
-    """Norms of the gradients, computed as ``torch.nn.utils.get_total_norm`` does, of all parameters together."""
-    with_gradient = [(name, parameter.grad) for name, parameter in named_parameters if parameter.grad is not None]
-    norms = torch.stack(torch._foreach_norm([gradient for _, gradient in with_gradient]))
-    return GradientNorms([name for name, _ in with_gradient], norms, torch.linalg.vector_norm(norms))
+def gradient_norms(gradients: Mapping[str, Tensor], norms_of: Callable[[Sequence[Tensor]], Tensor]) -> GradientNorms:
+    """Norms of named gradients, computed as ``torch.nn.utils.get_total_norm`` does.
 
-
-def clip_gradients(parameters: Iterable[nn.Parameter], max_norm: float, total: Tensor) -> None:
-    """Scale the gradients so that their total norm is at most ``max_norm``; a non-finite one leaves them as they are.
-
-    The evidence of a non-finite gradient is kept this way: one NaN would otherwise make all gradients NaN.
+    Args:
+        gradients: by the names of their parameters.
+        norms_of: the L2 norm of each tensor, over all processes where the tensors are split.
     """
-    clip_grads_with_norm_(parameters, max_norm, torch.where(total.isfinite(), total, 0.0))
+    norms = norms_of(list(gradients.values()))
+    return GradientNorms(list(gradients), norms, torch.linalg.vector_norm(norms))
+
+
+def clip_gradients(gradients: Sequence[Tensor], max_norm: float, total: Tensor) -> None:
+    """Scale gradients, or the parts of them that this process has, so that their total norm is at most ``max_norm``.
+
+    The rule is that of ``torch.nn.utils.clip_grad_norm_``. A non-finite total leaves the gradients as they are: they
+    are evidence, and one NaN would otherwise make all of them NaN.
+    """
+    finite_total = torch.where(total.isfinite(), total, 0.0)
+    torch._foreach_mul_(list(gradients), (max_norm / (finite_total + 1e-6)).clamp(max=1.0))
 
 
 def _is_finite(norm: float) -> bool:

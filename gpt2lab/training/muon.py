@@ -2,7 +2,7 @@
 
 The rule and the state are those of ``torch.optim.Muon``. What differs: matrices of one shape are orthogonalized
 together, in a dtype that is chosen (PyTorch's is always bfloat16, which a processor without bf16 products emulates
-slowly), and a step can be skipped on the device.
+slowly), a step can be skipped on the device, and of matrices that FSDP has split each process updates its rows.
 
 Legend: M = matrices of one shape, R x C = their shape.
 """
@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
+
+from gpt2lab.training.sharding import own_part, split_like, whole_of_part
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 """of the Newton-Schulz step, chosen for the steepest rise from 0 (Jordan et al. 2024)"""
@@ -57,24 +59,28 @@ class Muon(Optimizer):
                 self._step(matrices, group["lr"], group["weight_decay"], group["momentum"])
 
     def _step(self, matrices: list[Tensor], lr: float, weight_decay: float, momentum: float) -> None:
-        grads: list[Tensor] = [matrix.grad for matrix in matrices if matrix.grad is not None]
         for matrix in matrices:
             if not self.state[matrix]:
                 self.state[matrix]["momentum_buffer"] = torch.zeros_like(matrix)
-        buffers = [self.state[matrix]["momentum_buffer"] for matrix in matrices]
+        parts = [own_part(matrix) for matrix in matrices]
+        grads = [own_part(matrix.grad) for matrix in matrices if matrix.grad is not None]
+        buffers = [own_part(self.state[matrix]["momentum_buffer"]) for matrix in matrices]
         scale_RC = lr * 0.2 * math.sqrt(max(matrices[0].shape))
         if self.found_inf is None:
-            torch._foreach_mul_(matrices, 1 - lr * weight_decay)
+            torch._foreach_mul_(parts, 1 - lr * weight_decay)
         else:
             # with its own buffer as gradient a matrix keeps its momentum, and its update is multiplied by 0
             grads = [torch.where(self.found_inf > 0, buffer, grad) for buffer, grad in zip(buffers, grads, strict=True)]
-            torch._foreach_mul_(matrices, 1 - lr * weight_decay * (1 - self.found_inf))
+            torch._foreach_mul_(parts, 1 - lr * weight_decay * (1 - self.found_inf))
         torch._foreach_lerp_(buffers, grads, 1 - momentum)
-        update_MRC = orthogonalize(torch.stack(torch._foreach_lerp(grads, buffers, momentum)).to(self.dtype))
+        points = torch._foreach_lerp(grads, buffers, momentum)
+        point_MRC = torch.stack([whole_of_part(point, like) for point, like in zip(points, matrices, strict=True)])
+        update_MRC = orthogonalize(point_MRC.to(self.dtype))
         update_MRC = update_MRC.to(matrices[0].dtype).mul_(-scale_RC)
         if self.found_inf is not None:
             update_MRC *= 1 - self.found_inf
-        torch._foreach_add_(matrices, update_MRC.unbind())
+        updates = [own_part(split_like(update, like)) for update, like in zip(update_MRC, matrices, strict=True)]
+        torch._foreach_add_(parts, updates)
 
 
 def orthogonalize(matrices_MRC: Tensor) -> Tensor:

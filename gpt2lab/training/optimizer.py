@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from torch.optim import AdamW, Optimizer
 
 from gpt2lab.config import OptimizerConfig, UserError
@@ -90,8 +91,9 @@ class Optimizers:
 
     @property
     def skips_on_device(self) -> bool:
-        """Whether ``step_unless`` works: every part is an optimizer that reads a flag on the device."""
-        return all(part.defaults.get("fused") or isinstance(part, Muon) for part in self.parts.values())
+        """Whether ``step_unless`` works: every part reads a flag on the device, and no parameter is split by FSDP."""
+        split = any(isinstance(p, DTensor) for group in self.groups for p in group["params"])
+        return not split and all(part.defaults.get("fused") or isinstance(part, Muon) for part in self.parts.values())
 
     def step(self) -> None:
         """Update the parameters from their gradients."""

@@ -5,7 +5,7 @@ takes the same steps with and without these evaluations.
 """
 
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from gpt2lab.config import EvalConfig, TasksConfig, TrainingConfig, TrainJob, UserError
@@ -44,17 +44,18 @@ class TaskEvaluator:
         """Whether there is nothing to score."""
         return not self.texts and not self.tasks.names
 
-    def __call__(self) -> dict[str, float]:
-        """The metrics as ``metrics.jsonl`` has them: ``tasks/NAME/METRIC``, ``val/TEXT/loss``, ..., also shown."""
+    def __call__(self, model: GPT) -> dict[str, float]:
+        """Metrics of a model as ``metrics.jsonl`` has them: ``tasks/NAME/METRIC``, ``val/TEXT/loss``, ..., also shown."""
+        loaded = replace(self.loaded, model=model)
         metrics: dict[str, float] = {}
         for name, plan in self.texts.items():
-            nll_n = score_tokens(self.loaded.model, plan.tokens_n, plan.windows, self.loaded.runtime, self.batch_size)
+            nll_n = score_tokens(model, plan.tokens_n, plan.windows, loaded.runtime, self.batch_size)
             score, _ = summarise(plan, nll_n)
             metrics[f"val/{name}/loss"] = score.loss
             metrics[f"val/{name}/perplexity"] = score.token_perplexity
             metrics[f"val/{name}/bits_per_byte"] = score.bits_per_byte
         if self.tasks.names:
-            rows = evaluate_tasks(self.loaded, EvalConfig(tasks=self.tasks)).rows
+            rows = evaluate_tasks(loaded, EvalConfig(tasks=self.tasks)).rows
             metrics |= {f"tasks/{row.label.replace(' ', '/')}": row.value for row in rows}
         shown = (f"{name} {value:.4f}" for name, value in metrics.items() if not name.endswith("/perplexity"))
         log.info("             %s", "  ".join(shown))

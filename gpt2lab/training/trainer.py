@@ -16,18 +16,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.nn.utils import get_total_norm
 from tqdm import tqdm
 
 from gpt2lab.checkpoint import CheckpointManager
 from gpt2lab.config import StoppedError, TrainingConfig, UserError
 from gpt2lab.data import TrainBatches
-from gpt2lab.distributed import World
 from gpt2lab.evaluation.device_batches import TensorBatch
 from gpt2lab.evaluation.scoring import Perplexity
 from gpt2lab.model import GPT
 from gpt2lab.runtime import Runtime
 from gpt2lab.training.metrics import MetricsLog, peak_memory_bytes
+from gpt2lab.training.parallel import OneProcess
 from gpt2lab.training.plan import RunPlan
 from gpt2lab.training.profiler import Profiler
 from gpt2lab.training.references import Reference
@@ -83,7 +82,7 @@ class Trainer:
     runtime: Runtime
     settings: TrainingConfig
     total_steps: int
-    world: World
+    parallel: OneProcess
     references: Callable[[], Sequence[Reference]] = lambda: ()
     """counts tokens for the reference losses, at the end"""
     plot: Callable[[Path], Sequence[Path]] = no_plots
@@ -95,6 +94,7 @@ class Trainer:
     """of the step whose metrics are still to be read"""
 
     def __post_init__(self) -> None:
+        self.world = self.parallel.world
         self.signals = StopSignals(self.world)
 
     def run(self) -> TrainingResult:
@@ -150,7 +150,10 @@ class Trainer:
                 f"all {self.state.step} steps were skipped, because loss or gradients were non-finite: the weights are "
                 "those of the start; try a lower optimizer.lr"
             )
-        return validation or self._score()
+        if validation is None:
+            with self.parallel.whole_model(self.model) as model:
+                validation = self._score(model)
+        return validation
 
     def _advance(self, bar: "tqdm[Any]") -> None:
         """Take a step, and log it if a line is scheduled for it."""
@@ -173,7 +176,7 @@ class Trainer:
             self._log(
                 **self._read_pending().to_dict(),
                 **self.state.losses.take(),
-                param_norm=get_total_norm([p.detach() for p in self.model.parameters()]).item(),
+                param_norm=self._parameter_norm(),
                 **self.throughput.take(),
                 train_seconds=round(self.state.train_seconds, 3),
                 memory_bytes=peak_memory_bytes(self.runtime.device),
@@ -203,24 +206,21 @@ class Trainer:
         validation, best = None, False
         if self.state.validation_pending or self._is_scheduled(self.settings.eval_every):
             self.state.validation_pending = True
-            validation = self._validate()
-            self._evaluate_tasks()
-            self.state.validation_pending = False
+            with self.parallel.whole_model(self.model) as model:
+                validation = self._validate(model)
+                self._evaluate_tasks(model)
+                self.state.validation_pending = False
+                self._draw_samples(model)
             best = validation.loss < self.state.best_val_loss
             if best:
                 self.state.best_val_loss, self.state.best_step = validation.loss, self.state.step
-            every = self.sampler.config.every
-            if every and self._is_scheduled(every * self.settings.eval_every) and self.world.is_main:
-                with torch.compiler.set_stance("force_eager"):
-                    samples = self.sampler(self.model)
-                self.metrics.write_samples(self.state.step, samples)
         if best or self._is_scheduled(self.settings.checkpoint_every):
             self._save(best=best)
         return validation
 
-    def _validate(self) -> Perplexity:
+    def _validate(self, model: GPT) -> Perplexity:
         started = time.perf_counter()
-        result = self._score(before_batch=self.signals.check)
+        result = self._score(model, before_batch=self.signals.check)
         self.state.wall_seconds += time.perf_counter() - started
         self._log(val_loss=result.loss, val_perplexity=result.token_perplexity, val_bits_per_byte=result.bits_per_byte)
         log.info(
@@ -229,32 +229,45 @@ class Trainer:
         )  # fmt: skip
         return result
 
-    def _evaluate_tasks(self) -> None:
+    def _evaluate_tasks(self, model: GPT) -> None:
         """Score tasks and further texts, if they are scheduled after this validation; one process does it for all."""
         every = self.evaluate_tasks.every * self.settings.eval_every
         if self.evaluate_tasks.is_off or not self._is_scheduled(every) or not self.world.is_main:
             return
         started = time.perf_counter()
         with torch.compiler.set_stance("force_eager"):
-            metrics = self.evaluate_tasks()
+            metrics = self.evaluate_tasks(model)
         self.state.wall_seconds += time.perf_counter() - started
         self._log(**metrics)
 
-    def _score(self, before_batch: Callable[[], None] = lambda: None) -> Perplexity:
+    def _draw_samples(self, model: GPT) -> None:
+        """Generate text, if it is scheduled after this validation; one process does it for all."""
+        every = self.sampler.config.every * self.settings.eval_every
+        if not every or not self._is_scheduled(every) or not self.world.is_main:
+            return
+        with torch.compiler.set_stance("force_eager"):
+            samples = self.sampler(model)
+        self.metrics.write_samples(self.state.step, samples)
+
+    def _score(self, model: GPT, before_batch: Callable[[], None] = lambda: None) -> Perplexity:
         """Validation without compiled code: batches and texts of other shapes would make it compile again."""
         with torch.compiler.set_stance("force_eager"):
-            return self.validator(self.model, before_batch=before_batch)
+            return self.validator(model, before_batch=before_batch)
 
     def _save(self, *, best: bool) -> None:
         if self.pending is not None:
             self._read_pending()
-        if self.world.is_main:
-            self.checkpoints.save(self.state.step, best=best)
+        self.checkpoints.save(self.state.step, best=best)
         self.saved_step = self.state.step
 
     def _is_scheduled(self, every: int) -> bool:
         """Whether something done every ``every`` steps (0: at the end only) is done after this step."""
         return self.state.step == self.total_steps or (every > 0 and self.state.step % every == 0)
+
+    def _parameter_norm(self) -> float:
+        """L2 norm of all parameters as one vector."""
+        norms = self.parallel.norms([parameter.detach() for parameter in self.model.parameters()])
+        return torch.linalg.vector_norm(norms).item()
 
     def _log(self, **metrics: float) -> None:
         if self.world.is_main:

@@ -13,21 +13,21 @@ step later.
 import logging
 import math
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
 from gpt2lab.config import TrainingConfig, UserError
-from gpt2lab.distributed import World
 from gpt2lab.evaluation.device_batches import TensorBatch
 from gpt2lab.model import GPT, Layout
 from gpt2lab.runtime import Runtime, stream_seed
 from gpt2lab.training.gradients import GradientNorms, clip_gradients, gradient_norms
 from gpt2lab.training.memory import MODEL_ADVICE, explaining_out_of_memory, smaller_micro_batch
 from gpt2lab.training.optimizer import Optimizers
+from gpt2lab.training.parallel import OneProcess
+from gpt2lab.training.sharding import own_part
 from gpt2lab.training.state import TrainState
 
 log = logging.getLogger(__name__)
@@ -92,7 +92,7 @@ class Update:
         micro_batch_size: sequences of a forward pass.
         seed: of dropout.
         runtime: device and precision.
-        world: the processes of the run.
+        parallel: how the processes of the run share the work.
     """
 
     def __init__(
@@ -104,13 +104,13 @@ class Update:
         micro_batch_size: int,
         seed: int,
         runtime: Runtime,
-        world: World,
+        parallel: OneProcess,
     ) -> None:
         self.model, self.optimizer, self.state = model, optimizer, state
         self.settings, self.micro_batch_size, self.seed = settings, micro_batch_size, seed
-        self.runtime, self.world = runtime, world
+        self.runtime, self.parallel, self.world = runtime, parallel, parallel.world
         self.loss_scale = state.loss_scale
-        self.loss = world.wrap_ddp(SummedLoss(model, settings.z_loss))
+        self.loss = parallel.wrap(SummedLoss(model, settings.z_loss))
         self.reads_late = runtime.device.type == "cuda" and optimizer.skips_on_device
         """metrics are read after the next step is queued; else before the optimizer steps"""
 
@@ -138,8 +138,10 @@ class Update:
             loss = self._backward(batch, before_micro_batch)
         for optimizer in self.optimizer.parts.values():
             self.loss_scale.unscale_(optimizer)
-        norms = gradient_norms(self.model.named_parameters())
-        clip_gradients(self.model.parameters(), self.settings.grad_clip or math.inf, norms.total)
+        gradients = {name: p.grad for name, p in self.model.named_parameters() if p.grad is not None}
+        norms = gradient_norms(gradients, self.parallel.norms)
+        own_parts = [own_part(gradient) for gradient in gradients.values()]
+        clip_gradients(own_parts, self.settings.grad_clip or math.inf, norms.total)
         result = StepResult(step, loss, norms, self.optimizer.groups[0]["lr"])
         with explaining_out_of_memory("the optimizer's step", MODEL_ADVICE):
             if self.reads_late:
@@ -186,14 +188,10 @@ class Update:
         micro_batches = list(batch.split(self.micro_batch_size))
         for number, micro_batch in enumerate(micro_batches, start=1):
             before_micro_batch()
-            with self._no_sync() if number < len(micro_batches) else nullcontext():
+            with self.parallel.accumulating(self.loss) if number < len(micro_batches) else nullcontext():
                 with self.runtime.autocast():
                     objective, nll = self.loss(*micro_batch)
-                # the mean over the global batch, times the number of processes, by which DDP divides the gradients
+                # the mean over the global batch, times the number of processes, by which their average divides
                 self.loss_scale.scale(objective * world.size / scored).backward()
             loss += nll.detach() / scored
         return world.sum(loss)
-
-    def _no_sync(self) -> AbstractContextManager[None]:
-        """Accumulate gradients without averaging them over processes, which the last micro-batch does."""
-        return self.loss.no_sync() if isinstance(self.loss, DistributedDataParallel) else nullcontext()

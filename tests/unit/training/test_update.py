@@ -11,6 +11,7 @@ from gpt2lab.runs import read_lines
 from gpt2lab.training.build import prepare_blocks
 from gpt2lab.training.gradients import clip_gradients, gradient_norms
 from gpt2lab.training.optimizer import Optimizers, adamw, muon_and_adamw
+from gpt2lab.training.parallel import OneProcess
 
 TINY = {"n_layer": 2, "n_head": 2, "n_embd": 16, "block_size": 16, "vocab_size": 257}
 KEYS = ("step", "loss", "loss_mean", "loss_max", "grad_norm", "val_loss")
@@ -94,8 +95,9 @@ def test_norms_and_clipping_are_those_of_torch():
     for own, other in zip(models[0].parameters(), models[1].parameters(), strict=True):
         own.grad = torch.randn_like(own)
         other.grad = own.grad.clone()
-    norms = gradient_norms(models[0].named_parameters())
-    clip_gradients(models[0].parameters(), 0.5, norms.total)
+    gradients = {name: parameter.grad for name, parameter in models[0].named_parameters()}
+    norms = gradient_norms(gradients, OneProcess().norms)
+    clip_gradients(list(gradients.values()), 0.5, norms.total)
     assert norms.total == torch.nn.utils.clip_grad_norm_(models[1].parameters(), 0.5)
     assert norms.nonfinite() == []
     for own, other in zip(models[0].parameters(), models[1].parameters(), strict=True):

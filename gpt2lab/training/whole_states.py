@@ -1,0 +1,85 @@
+"""Checkpoint states of a model and an optimizer whose tensors FSDP has split: those of a run without FSDP.
+
+So any number of processes resumes from them, with FSDP or without.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+from torch.optim import Optimizer
+
+from gpt2lab.training.optimizer import Optimizers
+from gpt2lab.training.sharding import own_part, split_like, whole
+
+
+class WholeModelState:
+    """The state of a model with split parameters, saved and loaded as that of a model without.
+
+    Args:
+        model: its parameters may be split.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+
+    def state_dict(self) -> dict[str, Any]:
+        """Whole tensors on the CPU, one after the other; every process must call it."""
+        return {name: whole(tensor.detach()).cpu() for name, tensor in self.model.state_dict().items()}
+
+    @torch.no_grad()
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take this process's rows of each tensor; ``ValueError`` if names or shapes differ."""
+        own = self.model.state_dict()
+        if differing := sorted(own.keys() ^ state.keys()):
+            raise ValueError(f"the names {', '.join(differing)} do not match")
+        for name, tensor in own.items():
+            if state[name].shape != tensor.shape:
+                raise ValueError(f"{name} has shape {tuple(state[name].shape)}, expected {tuple(tensor.shape)}")
+            own_part(tensor).copy_(own_part(split_like(state[name], tensor)))
+
+
+class WholeOptimizerState:
+    """The same for the optimizers of split parameters.
+
+    Args:
+        optimizers: of the model's parameters.
+    """
+
+    def __init__(self, optimizers: Optimizers) -> None:
+        self.optimizers = optimizers
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state with whole moments on the CPU; every process must call it."""
+        states = self.optimizers.state_dict()
+        for part in states.values():
+            part["state"] = {
+                number: {
+                    name: whole(value).cpu() if isinstance(value, DTensor) else value for name, value in of.items()
+                }
+                for number, of in part["state"].items()
+            }
+        return states
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Split each moment as its parameter and load the result; errors are those of ``Optimizers``."""
+        parts = self.optimizers.parts
+        self.optimizers.load_state_dict(
+            {name: _split_moments(saved, parts[name]) if name in parts else saved for name, saved in state.items()}
+        )
+
+
+def _split_moments(saved: dict[str, Any], optimizer: Optimizer) -> dict[str, Any]:
+    parameters: Iterable[Tensor] = (p for group in optimizer.param_groups for p in group["params"])
+    states = {
+        number: {
+            name: split_like(value, parameter)
+            if isinstance(value, Tensor) and value.shape == parameter.shape
+            else value
+            for name, value in saved["state"].get(number, {}).items()
+        }
+        for number, parameter in enumerate(parameters)
+    }
+    return saved | {"state": {number: state for number, state in states.items() if state}}
