@@ -128,7 +128,8 @@ def check_variants(values: dict[str, Any]) -> None:
         node: Any = values
         for part in (*parents, last):
             node = node.get(part, {})
-        if "name" in node and node["name"] not in (known := variants_of(group)):
+        is_own_class = group.startswith("model/") and ":" in str(node.get("name"))  # MODULE:CLASS, imported later
+        if "name" in node and not is_own_class and node["name"] not in (known := variants_of(group)):
             key = f"{group.replace('/', '.')}.name"
             raise UserError(
                 f"{key}={node['name']}: expected one of {', '.join(known)}{did_you_mean(str(node['name']), known)}"

@@ -16,7 +16,7 @@ class PositionsConfig:
     """How the model encodes the positions of tokens."""
 
     name: str = "learned"
-    """learned | rope | sinusoidal | alibi | none: a key of gpt2lab.model.positions.POSITIONS"""
+    """learned | rope | sinusoidal | alibi | none: a key of gpt2lab.model.positions.POSITIONS, or MODULE:CLASS"""
     rope_theta: float = 10_000.0
     """base of the rotation frequencies (rope only; Su et al. 2021, section 3.2.2)"""
     rope_fraction: float = 1.0
@@ -42,7 +42,7 @@ class NormConfig:
     """The normalization before attention, before the MLP and before the head."""
 
     name: str = "layernorm"
-    """layernorm | rmsnorm: a key of gpt2lab.model.norms.NORMS"""
+    """layernorm | rmsnorm: a key of gpt2lab.model.norms.NORMS, or MODULE:CLASS"""
     eps: float = 1e-5
     """added to the variance (layernorm) or mean square (rmsnorm)"""
 
@@ -55,7 +55,7 @@ class MLPConfig:
     """The MLP of a block."""
 
     name: str = "gelu"
-    """gelu | gelu_erf | silu | swiglu | relu2: a key of gpt2lab.model.mlp.MLPS"""
+    """gelu | gelu_erf | silu | swiglu | relu2: a key of gpt2lab.model.mlp.MLPS, or MODULE:CLASS"""
     hidden_dim: int | None = None
     """width of the hidden layer; null: 4 n_embd, for swiglu 8/3 n_embd rounded up to a multiple of 8"""
 

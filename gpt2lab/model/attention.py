@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gpt2lab.config import ModelConfig, choose
+from gpt2lab.config import ModelConfig
 from gpt2lab.model.norms import NORMS
+from gpt2lab.model.variants import find_variant
 
 
 class LayerCache(Protocol):
@@ -121,7 +122,7 @@ class Attention(nn.Module):
         self.heads = (config.n_head, config.kv_heads, config.kv_heads)
         self.head_dim = config.head_dim
         self.c_attn = nn.Linear(config.n_embd, sum(self.heads) * config.head_dim, bias=config.bias)
-        norm = choose(NORMS, config.norm.name, "model.norm.name")
+        norm = find_variant(NORMS, config.norm.name, "model.norm.name")
         self.q_norm = norm(config.head_dim, config) if config.qk_norm else nn.Identity()
         self.k_norm = norm(config.head_dim, config) if config.qk_norm else nn.Identity()
         self.attend = CausalAttention(config.dropout)

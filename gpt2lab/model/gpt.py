@@ -13,7 +13,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from gpt2lab.config import IGNORE_INDEX, ModelConfig, UserError, choose
+from gpt2lab.config import IGNORE_INDEX, ModelConfig, UserError
 from gpt2lab.model.attention import Attention, AttentionContext, LayerCache
 from gpt2lab.model.head import head_logits
 from gpt2lab.model.init import init_weights
@@ -21,7 +21,8 @@ from gpt2lab.model.layout import Layout, attention_mask, contiguous
 from gpt2lab.model.loss import objective_sum, target_nll
 from gpt2lab.model.mlp import MLPS
 from gpt2lab.model.norms import NORMS
-from gpt2lab.model.positions import POSITIONS
+from gpt2lab.model.positions import POSITIONS, Positions
+from gpt2lab.model.variants import find_variant
 
 
 class Cache(Protocol):
@@ -47,11 +48,11 @@ class Block(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        norm = choose(NORMS, config.norm.name, "model.norm.name")
+        norm = find_variant(NORMS, config.norm.name, "model.norm.name")
         self.norm_1 = norm(config.n_embd, config)
         self.attn = Attention(config)
         self.norm_2 = norm(config.n_embd, config)
-        self.mlp = choose(MLPS, config.mlp.name, "model.mlp.name")(config)
+        self.mlp = find_variant(MLPS, config.mlp.name, "model.mlp.name")(config)
 
     def forward(self, x_BTC: Tensor, context: AttentionContext, cache: LayerCache | None) -> Tensor:
         """[B, T, C] to [B, T, C]."""
@@ -66,10 +67,10 @@ class GPT(nn.Module):
         super().__init__()
         self.config = config
         self.wte = nn.Embedding(config.padded_vocab_size, config.n_embd)
-        self.positions = choose(POSITIONS, config.positions.name, "model.positions.name")(config)
+        self.positions = find_variant(POSITIONS, config.positions.name, "model.positions.name", Positions)(config)
         self.dropout = nn.Dropout(config.dropout)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layer))
-        self.norm_f = choose(NORMS, config.norm.name, "model.norm.name")(config.n_embd, config)
+        self.norm_f = find_variant(NORMS, config.norm.name, "model.norm.name")(config.n_embd, config)
         self.lm_head = None if config.tie_head else nn.Linear(config.n_embd, config.padded_vocab_size, bias=False)
         init_weights(self, config.n_layer)
 

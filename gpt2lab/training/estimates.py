@@ -25,23 +25,25 @@ class Estimate:
 
 def estimate(plan: RunPlan, config: RuntimeConfig, runtime: Runtime) -> Estimate:
     """Time and memory of the run."""
-    return Estimate(
-        seconds(plan, runtime), memory_bytes(plan, activation_checkpointing=config.activation_checkpointing)
-    )
+    return Estimate(seconds(plan, runtime), memory_bytes(plan, config))
 
 
-def memory_bytes(plan: RunPlan, *, activation_checkpointing: bool) -> int:
+def memory_bytes(plan: RunPlan, config: RuntimeConfig) -> int:
     """Memory of one process for training, in bytes: weights, gradients, AdamW's moments, and kept activations.
 
     A block keeps about 34 bytes per token and channel in 16 bits (Korthikanti et al. 2022, section 4.1, without the
     scores, which fused attention does not keep), twice as much in float32; with activation checkpointing only its
-    float32 input, and the activations of one block at a time.
+    float32 input, and the activations of one block at a time. With FSDP a process has its share of weights, gradients
+    and moments while it trains, and all weights beside its shares of weights and moments while it validates.
     """
     channels = plan.sequence_length * plan.micro_batch_size * plan.model.n_embd
     block = channels * (68 if plan.precision == "fp32" else 34)
     layers = plan.model.n_layer
-    activations = channels * 4 * layers + block if activation_checkpointing else block * layers
-    return 16 * plan.parameters + activations
+    activations = channels * 4 * layers + block if config.activation_checkpointing else block * layers
+    shares = plan.processes if config.parallel == "fsdp" else 1
+    state = 16 * plan.parameters // shares
+    validating = (12 * plan.parameters) // shares + 4 * plan.parameters if shares > 1 else 0
+    return max(state + activations, validating)
 
 
 def seconds(plan: RunPlan, runtime: Runtime) -> float:

@@ -45,7 +45,7 @@ class TaskEvaluator:
         return not self.texts and not self.tasks.names
 
     def __call__(self, model: GPT) -> dict[str, float]:
-        """Metrics of a model as ``metrics.jsonl`` has them: ``tasks/NAME/METRIC``, ``val/TEXT/loss``, ..., also shown."""
+        """Scores of a model as ``metrics.jsonl`` has them: ``tasks/NAME/METRIC``, ``val/TEXT/loss``, ...; shown too."""
         loaded = replace(self.loaded, model=model)
         metrics: dict[str, float] = {}
         for name, plan in self.texts.items():

@@ -85,6 +85,40 @@ def test_the_page_works_as_it_is_written(copy):
     assert any(f"test_formula[{name}-" in line for line in passed)
 
 
+def test_a_class_in_a_file_of_the_users_trains_and_is_loaded_again(workplace):
+    page = read_blocks((ROOT / "docs" / "add_a_variant.md").read_text())
+    (own,) = [block for block in page if block[:2] == ("create", "my_variants.py")]
+    (workplace / "elsewhere").mkdir()
+    apply_block(workplace / "elsewhere", *own)
+    environment = ONE_THREAD | {"PYTHONPATH": str(workplace / "elsewhere")}
+
+    def run(script, *arguments):
+        command = [sys.executable, ROOT / script, *arguments]
+        return subprocess.run(command, cwd=workplace, env=environment, capture_output=True, text=True, check=False)
+
+    own_norm = "model.norm.name=my_variants:CenteredNorm"
+    trained = run("train.py", *TINY, own_norm, "training.max_steps=2", "run_dir=own")
+    assert trained.returncode == 0, trained.stderr
+    assert "norm my_variants:CenteredNorm" in trained.stdout
+    scored = run("eval.py", "checkpoint=own")
+    assert scored.returncode == 0, scored.stderr
+    evaluated = json.loads((workplace / "own" / "eval.json").read_text())
+    summary = json.loads((workplace / "own" / "summary.json").read_text())
+    assert "CenteredNorm" in (workplace / "own" / "config.yaml").read_text()
+    assert evaluated["perplexity"]["bits_per_byte"] == pytest.approx(summary["val_bits_per_byte"], rel=0.05)
+    # the working folder is not searched, so that a model from elsewhere brings no code
+    shutil.copy(workplace / "elsewhere" / "my_variants.py", workplace / "own")
+    missing = subprocess.run(
+        [sys.executable, ROOT / "sample.py", "checkpoint=."],
+        cwd=workplace / "own", env=ONE_THREAD, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert missing.returncode == 2
+    assert "there is no module my_variants on Python's path" in missing.stderr
+    refused = run("export.py", "checkpoint=own", "out=exported")
+    assert refused.returncode == 2
+    assert "my_variants:CenteredNorm" in refused.stderr
+
+
 @pytest.mark.parametrize(
     ("action", "texts", "expected"),
     [("append", ["c\n"], "a\nb\nc\n"), ("replace", ["a\n", "A\n"], "A\nb\n"), ("replace", ["b\n", ""], "a\n")],
