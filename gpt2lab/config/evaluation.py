@@ -48,14 +48,14 @@ class TasksConfig:
     """Which zero-shot tasks, and where their questions are."""
 
     names: list[str] = field(default_factory=list)
-    """gpt2lab's own: lambada_openai, lambada_standard, hellaswag, cbt_cn, cbt_ne"""
+    """gpt2lab's own: lambada_openai, lambada_standard, hellaswag, cbt_cn, cbt_ne, blimp"""
     lm_eval: list[str] = field(default_factory=list)
     """tasks of lm-evaluation-harness, by its names, run through it on this model"""
     folder: str | None = None
     """a folder with NAME.jsonl for tasks that are not to come from the Hub, and YAML files of further lm_eval tasks;
     a line ``!function`` in one runs the Python file it names"""
     limit: int | None = None
-    """take the first questions only; null: all"""
+    """take the first questions only, of each part of blimp; null: all"""
     batch_size: int = 16
     """questions a forward pass; the results do not depend on it"""
 

@@ -13,7 +13,7 @@ SCHEDULE_NAMES = ("cosine", "linear", "wsd", "constant")
 LOGGER_NAMES = ("wandb", "tensorboard")
 """the keys of gpt2lab.training.loggers.LOGGERS"""
 
-TASK_NAMES = ("lambada_openai", "lambada_standard", "hellaswag", "cbt_cn", "cbt_ne")
+TASK_NAMES = ("lambada_openai", "lambada_standard", "hellaswag", "cbt_cn", "cbt_ne", "blimp")
 """the keys of gpt2lab.evaluation.tasks.tasks.TASKS"""
 
 

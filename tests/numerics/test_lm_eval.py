@@ -20,6 +20,7 @@ from lm_eval.models.huggingface import HFLM
 from gpt2lab.cli import lm_eval as command
 from gpt2lab.config import CorpusConfig, EvalConfig, ModelConfig, TasksConfig, UserError
 from gpt2lab.evaluation.perplexity.evaluate import evaluate_perplexity
+from gpt2lab.evaluation.tasks.blimp import PARADIGMS
 from gpt2lab.evaluation.tasks.evaluate import evaluate_tasks
 from gpt2lab.evaluation.tasks.lm_eval import as_lm, run_lm_eval
 from gpt2lab.evaluation.tasks.tasks import HellaSwag
@@ -59,6 +60,15 @@ PASSAGES = [
 ]
 
 
+WORDS = ("the cat", "a man", "some dogs", "the teachers", "Mary", "people", "my friend", "this house")
+PAIRS = [
+    {"sentence_good": f"Who did {w} see?", "sentence_bad": f"Who did see {w}?", "linguistics_term": term, "UID": part}
+    for part, term in (("island", "island_effects"), ("binding", "binding"))
+    for w in (WORDS if part == "island" else WORDS[::-1][:7])
+]
+PAIRS.append({"sentence_good": "A tie.", "sentence_bad": "A tie.", "linguistics_term": "binding", "UID": "binding"})
+
+
 def tasks_of(folder):
     """lm_eval's own task files, reading local files."""
     theirs = Path(lm_eval.__file__).parent / "tasks"
@@ -66,6 +76,8 @@ def tasks_of(folder):
         ("wikitext", "wikitext/wikitext.yaml", "test", [{"page": page} for page in PAGES]),
         ("hellaswag", "hellaswag/hellaswag.yaml", "validation", QUESTIONS),
         ("lambada_openai", "lambada/lambada_openai.yaml", "test", PASSAGES),
+        ("blimp/island", "blimp/_template_yaml", "validation", [pair for pair in PAIRS if pair["UID"] == "island"]),
+        ("blimp/binding", "blimp/_template_yaml", "validation", [pair for pair in PAIRS if pair["UID"] == "binding"]),
     ):
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
         elsewhere = ("dataset_", "training_split", "validation_split", "test_split")
@@ -73,6 +85,9 @@ def tasks_of(folder):
         files = json.dumps({"data_files": {split: str(folder / f"{name}.jsonl")}, "cache_dir": str(folder)})
         local = ["dataset_path: json", f"dataset_kwargs: {files}", f"{split}_split: {split}"]
         (folder / f"{name}.yaml").write_text("\n".join([*kept, *local]).replace(f"task: {name}", f"task: local_{name}"))
+    for part in ("island", "binding"):
+        file = folder / "blimp" / f"{part}.yaml"
+        file.write_text(f"task: local_blimp_{part}\n{file.read_text()}")
     shutil.copy(theirs / "wikitext" / "preprocess_wikitext.py", folder)
     shutil.copy(theirs / "hellaswag" / "utils.py", folder)
 
@@ -81,6 +96,7 @@ def tasks_of(folder):
 def folder(tmp_path_factory):
     """Task files, questions, and an exported model."""
     place = tmp_path_factory.mktemp("lm_eval")
+    (place / "blimp").mkdir()
     tasks_of(place)
     torch.manual_seed(0)
     model = GPT(ModelConfig(n_layer=2, n_head=2, n_embd=32, block_size=CONTEXT, vocab_size=50_257))
@@ -107,7 +123,7 @@ def theirs(folder):
 def expected(folder, theirs):
     """What lm_eval makes of it."""
     manager = lm_eval.tasks.TaskManager(include_path=folder, include_defaults=False)
-    names = ["local_wikitext", "local_hellaswag", "local_lambada_openai"]
+    names = ["local_wikitext", "local_hellaswag", "local_lambada_openai", "local_blimp_island", "local_blimp_binding"]
     results = lm_eval.simple_evaluate(theirs, tasks=names, task_manager=manager, bootstrap_iters=0)
     return {name.removeprefix("local_"): values for name, values in results["results"].items()}
 
@@ -131,6 +147,28 @@ def test_multiple_choice(folder, subject, expected):
         if isinstance(theirs, float):
             assert figures["hellaswag"][name] == pytest.approx(theirs, abs=1e-9)
     assert 0 < figures["hellaswag"]["acc"] < 1
+
+
+def test_minimal_pairs(folder, subject, expected):
+    result = evaluate_tasks(subject, EvalConfig(tasks=TasksConfig(names=["blimp"], folder=str(folder))))
+    metrics = result.metrics["blimp"]
+    theirs = {part: expected[f"blimp_{part}"]["acc,none"] * 8 for part in ("island", "binding")}
+    ties = 1  # of the binding part, which lm_eval counts as right
+    assert metrics["acc island_effects"] * 8 == pytest.approx(theirs["island"])
+    assert metrics["acc binding"] * 8 == pytest.approx(theirs["binding"] - ties)
+    assert metrics["acc"] * 16 == pytest.approx(sum(theirs.values()) - ties)
+    assert 0 < metrics["acc"] < 1
+    assert [row.label for row in result.rows] == ["blimp acc", "blimp acc binding", "blimp acc island_effects"]
+    assert all(row.interval is not None for row in result.rows)
+    limited = evaluate_tasks(subject, EvalConfig(tasks=TasksConfig(names=["blimp"], folder=str(folder), limit=3)))
+    assert limited.metrics["blimp"]["questions"] == 6
+
+
+def test_blimp_has_the_parts_that_lm_eval_has():
+    files = (Path(lm_eval.__file__).parent / "tasks" / "blimp").glob("*.yaml")
+    theirs = [line.split()[1] for file in files for line in file.read_text().splitlines() if "dataset_name" in line]
+    assert sorted(PARADIGMS) == sorted(theirs)
+    assert len(set(PARADIGMS)) == 67
 
 
 def test_questions_are_asked_in_the_same_words(folder):

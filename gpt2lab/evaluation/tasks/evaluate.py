@@ -42,26 +42,34 @@ def evaluate_tasks(loaded: TextModel, config: EvalConfig) -> PartResult:
 
 
 def read_questions(name: str, task: Task, settings: TasksConfig) -> list[Example]:
-    """The rows of a task: NAME.jsonl in ``eval.tasks.folder`` if it is there, else the Hub's.
+    """The rows of a task: those of its files in ``eval.tasks.folder`` if there are any, else the Hub's.
 
     Raises:
         UserError: they cannot be had, or one lacks a field or has one of another kind.
     """
-    file = Path(settings.folder) / f"{name}.jsonl" if settings.folder else None
     fields = tuple(task.fields)
-    if file is not None and file.is_file():
-        where, rows = str(file), read_json_lines(file, fields, settings.limit)
+    if files := _files(name, task, settings):
+        parts = {str(file): read_json_lines(file, fields, settings.limit) for file in files}
     else:
         instead = (
-            f'put its questions into FOLDER/{name}.jsonl, a line {{"{fields[0]}": ...}} each '
+            f'put its questions into {task.files_in_words(name)}, a line {{"{fields[0]}": ...}} each '
             f"({', '.join(fields)}), and type eval.tasks.folder=FOLDER"
         )
-        where, rows = task.hub.path, fetch_rows(task.hub, fields, instead, settings.limit)
-    for number, row in enumerate(rows, 1):
-        for field, kind in task.fields.items():
-            if not isinstance(row[field], kind):
-                raise UserError(f"{where}: question {number}: {field} is {row[field]!r:.40}, expected {kind.__name__}")
-    return rows
+        parts = {
+            "/".join(filter(None, place[:2])): fetch_rows(place, fields, instead, settings.limit)
+            for place in task.places()
+        }
+    for where, rows in parts.items():
+        for number, row in enumerate(rows, 1):
+            _check_kinds(row, task, f"{where}: question {number}")
+    return [row for rows in parts.values() for row in rows]
+
+
+def _check_kinds(row: Example, task: Task, where: str) -> None:
+    """Raise ``UserError`` for a field that holds a value of another kind than the task reads."""
+    for field, kind in task.fields.items():
+        if not isinstance(row[field], kind):
+            raise UserError(f"{where}: {field} is {row[field]!r:.40}, expected {kind.__name__}")
 
 
 def _score(loaded: TextModel, name: str, task: Task, rows: list[Example], settings: TasksConfig) -> PartResult:
@@ -81,8 +89,8 @@ def _score(loaded: TextModel, name: str, task: Task, rows: list[Example], settin
     }
     table = []
     published = find_published_task(loaded.source, name, len(rows))
-    for figure in scores[0]:
-        values = np.array([score[figure] for score in scores])
+    for figure in dict.fromkeys(figure for score in scores for figure in score):
+        values = np.array([score[figure] for score in scores if figure in score])
         label, value, stderr, interval = _summarise(figure, values)
         metrics |= {label: value, f"{label}_stderr": stderr}
         table.append(TableRow(f"{name} {label}", value, interval, *published.get(label, ())))
@@ -100,6 +108,10 @@ def _summarise(figure: str, values: NDArray[np.float64]) -> tuple[str, float, fl
     return "perplexity", value, scaled, interval and (bounded_exp(-interval[1]), bounded_exp(-interval[0]))
 
 
+def _files(name: str, task: Task, settings: TasksConfig) -> list[Path]:
+    return task.files(Path(settings.folder), name) if settings.folder else []
+
+
 def _source(name: str, task: Task, settings: TasksConfig) -> Any:
-    file = Path(settings.folder) / f"{name}.jsonl" if settings.folder else None
-    return str(file) if file is not None and file.is_file() else task.hub.describe()
+    files = _files(name, task, settings)
+    return ", ".join(map(str, files)) if files else task.hub.describe()

@@ -8,6 +8,7 @@ be compared with. A new task is a class here and an entry of ``TASKS``.
 
 import re
 from abc import ABC, abstractmethod
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -15,6 +16,7 @@ import numpy as np
 from gpt2lab.config import UserError
 from gpt2lab.evaluation.corpora.detokenize import detokenize_cbt
 from gpt2lab.evaluation.corpora.reading import Example, HubPlace
+from gpt2lab.evaluation.tasks.blimp import PARADIGMS
 from gpt2lab.evaluation.tasks.likelihoods import Likelihood, Request
 
 Scores = dict[str, float]
@@ -26,6 +28,19 @@ class Task(ABC):
     hub: ClassVar[HubPlace]
     fields: ClassVar[dict[str, type]]
     """of a row, that the task reads, and what each holds"""
+
+    def places(self) -> list[HubPlace]:
+        """Where the questions are on the Hub."""
+        return [self.hub]
+
+    def files(self, folder: Path, name: str) -> list[Path]:
+        """Those in ``folder`` with the questions of the task, which is called ``name``; none: the Hub has them."""
+        file = folder / f"{name}.jsonl"
+        return [file] if file.is_file() else []
+
+    def files_in_words(self, name: str) -> str:
+        """Where ``files`` looks, for messages."""
+        return f"FOLDER/{name}.jsonl"
 
     @abstractmethod
     def requests(self, row: Example) -> list[Request]:
@@ -144,12 +159,45 @@ class NamedEntities(ChildrensBookTest):
     hub: ClassVar = HubPlace("cam-cst/cbt", "NE", None, "validation")
 
 
+class Blimp(Task):
+    """Which of two sentences is grammatical (Warstadt et al. 2020): the likelier one; a tie counts as wrong.
+
+    ``acc`` is over all pairs, ``acc PHENOMENON`` over those of one phenomenon. A limit is of each of the 67 parts.
+    """
+
+    hub: ClassVar = HubPlace("nyu-mll/blimp", None, None, "train")
+    fields: ClassVar = {"sentence_good": str, "sentence_bad": str, "linguistics_term": str}
+
+    def places(self) -> list[HubPlace]:
+        """One for each part."""
+        return [self.hub._replace(subset=paradigm) for paradigm in PARADIGMS]
+
+    def files(self, folder: Path, name: str) -> list[Path]:
+        """The files of the folder ``name``, as in the ``data`` folder of BLiMP's repository."""
+        return sorted((folder / name).glob("*.jsonl"))
+
+    def files_in_words(self, name: str) -> str:
+        """See ``Task.files_in_words``."""
+        return f"FOLDER/{name}/PART.jsonl"
+
+    def requests(self, row: Example) -> list[Request]:
+        """See ``Task.requests``."""
+        return [Request("", row["sentence_good"]), Request("", row["sentence_bad"])]
+
+    def scores(self, row: Example, likelihoods: list[Likelihood]) -> Scores:
+        """See ``Task.scores``."""
+        good, bad = likelihoods
+        right = float(good.log_likelihood > bad.log_likelihood)
+        return {"acc": right, f"acc {row['linguistics_term']}": right}
+
+
 TASKS: dict[str, type[Task]] = {
     "lambada_openai": LambadaOpenAI,
     "lambada_standard": LambadaStandard,
     "hellaswag": HellaSwag,
     "cbt_cn": CommonNouns,
     "cbt_ne": NamedEntities,
+    "blimp": Blimp,
 }
 
 

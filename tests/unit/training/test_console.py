@@ -5,6 +5,7 @@ import logging
 
 import pytest
 
+from gpt2lab.config import RuntimeConfig
 from gpt2lab.evaluation.scoring import Perplexity
 from gpt2lab.training.console import closing_table, header, readable_bytes, readable_time, warn_about_size
 from gpt2lab.training.estimates import Estimate, memory_bytes, seconds
@@ -65,10 +66,16 @@ def test_readable_bytes():
 
 def test_memory_estimate_by_hand(plan):
     channels, parameters = 16 * 2 * 16, 16 * plan.parameters
-    assert memory_bytes(plan, activation_checkpointing=False) == parameters + 2 * 68 * channels
-    assert memory_bytes(plan, activation_checkpointing=True) == parameters + (2 * 4 + 68) * channels
+    assert memory_bytes(plan, RuntimeConfig()) == parameters + 2 * 68 * channels
+    assert memory_bytes(plan, RuntimeConfig(activation_checkpointing=True)) == parameters + (2 * 4 + 68) * channels
+    # with FSDP half of weights, gradients and moments; in validation all weights beside half of the moments and weights
+    sharded = dataclasses.replace(plan, processes=2)
+    assert memory_bytes(sharded, RuntimeConfig(parallel="fsdp")) == max(
+        parameters // 2 + 2 * 68 * channels, (12 // 2 + 4) * plan.parameters
+    )
+    assert memory_bytes(sharded, RuntimeConfig()) == parameters + 2 * 68 * channels
     half = dataclasses.replace(plan, precision="bf16")
-    assert memory_bytes(half, activation_checkpointing=False) == parameters + 2 * 34 * channels
+    assert memory_bytes(half, RuntimeConfig()) == parameters + 2 * 34 * channels
 
 
 def test_time_estimate_is_proportional_to_the_work(plan, monkeypatch, make_trainer):
