@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from gpt2lab.config import ExportJob, UserError
+from gpt2lab.evaluation.model_card import model_card
 from gpt2lab.weights import check_free, open_model, save_pretrained
 
 log = logging.getLogger(__name__)
@@ -24,6 +25,7 @@ def export(job: ExportJob, *, command: Sequence[str] | None = None) -> Path:
     check_free(out)
     checkpoint = open_model(job.checkpoint, torch.device("cpu"))
     log.info(checkpoint.source.describe())
-    architecture = save_pretrained(checkpoint.model, checkpoint.tokenizer, out)
+    card = model_card(checkpoint.source, out.name, checkpoint.model.num_parameters())
+    architecture = save_pretrained(checkpoint.model, checkpoint.tokenizer, out, card)
     log.info("written to %s: %s.from_pretrained(%r) opens it", out, architecture, str(out))
     return out

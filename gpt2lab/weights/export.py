@@ -1,7 +1,7 @@
 """Writes a model as a directory that ``transformers`` loads.
 
 model -> the architecture that has all its settings -> FOLDER.<id>.tmp/ (config.json, generation_config.json,
-model.safetensors, the tokenizer's files) -> rename -> FOLDER/
+model.safetensors, the tokenizer's files, README.md) -> rename -> FOLDER/
 """
 
 import json
@@ -22,6 +22,7 @@ from gpt2lab.weights.architectures import ARCHITECTURES, Architecture
 from gpt2lab.weights.safetensors_files import SINGLE
 
 TOKENIZER_CONFIG = "tokenizer_config.json"
+README = "README.md"
 
 
 def check_free(folder: Path) -> None:
@@ -33,8 +34,14 @@ def check_free(folder: Path) -> None:
     check_writable(folder, "out")
 
 
-def save_pretrained(model: GPT, tokenizer: Tokenizer, folder: str | Path) -> str:
+def save_pretrained(model: GPT, tokenizer: Tokenizer, folder: str | Path, card: str | None = None) -> str:
     """Write ``folder``; return the name of the architecture. Padding rows of the vocabulary are left out.
+
+    Args:
+        model: its weights.
+        tokenizer: that its ids are of.
+        folder: a new one.
+        card: the text of README.md; None: no such file.
 
     Raises:
         UserError: no architecture has all of the model's settings, or ``folder`` is there already.
@@ -56,6 +63,8 @@ def save_pretrained(model: GPT, tokenizer: Tokenizer, folder: str | Path) -> str
         save_file(tensors, temporary / SINGLE, metadata={"format": "pt"})
         apply_umask(temporary / SINGLE)
         write_tokenizer(tokenizer, temporary, model.config.block_size)
+        if card is not None:
+            (temporary / README).write_text(card, encoding="utf-8")
         temporary.rename(folder)
     except (OSError, SafetensorError) as error:
         needed = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())

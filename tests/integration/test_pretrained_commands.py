@@ -3,23 +3,50 @@
 import json
 
 import pytest
+from huggingface_hub import ModelCard
 
 from tests.integration.conftest import TINY
 
 
+def check_card(workplace):
+    """The model card is read by the Hub's client and holds the run's own numbers, and no path of this machine."""
+    card = ModelCard.load(workplace / "exported" / "README.md")
+    assert card.data.to_dict() == {
+        "license": "unknown", "library_name": "transformers", "pipeline_tag": "text-generation",
+    }  # fmt: skip
+    summary = json.loads((workplace / "runs" / "trained" / "summary.json").read_text())
+    evaluated = json.loads((workplace / "runs" / "trained" / "eval.json").read_text())["evaluations"][-1]
+    for line in (
+        f"| val_loss | {summary['val_loss']:.5g} |",
+        f"| bits_per_byte of text.txt, protocol stream | {evaluated['bits_per_byte']:.5g} |",
+        f"| SHA-256 of the prepared data | {summary['data_fingerprint']} |",
+        "| corpus | library |",
+        "| steps | 2 |",
+        "| tokens trained on | 2,048 |",
+        "| optimizer | adamw |",
+        "| seed | 1337 |",
+    ):
+        assert f"\n{line}\n" in card.text
+    assert f"{summary['parameters']:,} parameters" in card.text
+    assert str(workplace) not in card.content
+
+
 def test_export_then_evaluate_sample_and_train(run, trained, workplace):
+    (workplace / "text.txt").write_text("import argparse\n\nparser = argparse.ArgumentParser()\n")
+    run("eval.py", "checkpoint=runs/trained", "eval.text_file=text.txt")
     shown = run("export.py", "checkpoint=runs/trained", "out=exported").stdout
     assert "GPT2LMHeadModel" in shown
     written = {
         "config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json",
+        "README.md",
     }  # fmt: skip
     assert {path.name for path in (workplace / "exported").iterdir()} == written
+    check_card(workplace)
 
-    (workplace / "text.txt").write_text("import argparse\n\nparser = argparse.ArgumentParser()\n")
-    run("eval.py", "checkpoint=runs/trained", "eval.text_file=text.txt", "out=run.json")
     run("eval.py", "checkpoint=exported", "eval.text_file=text.txt")
     of_run, of_export = (
-        json.loads((workplace / name).read_text())["evaluations"][-1] for name in ("run.json", "eval.json")
+        json.loads((workplace / name).read_text())["evaluations"][-1]
+        for name in ("runs/trained/eval.json", "eval.json")
     )
     assert of_export["checkpoint"] == str((workplace / "exported").resolve())
     assert "step" not in of_export

@@ -1,0 +1,113 @@
+"""The README.md of an exported model, which the Hugging Face Hub shows: where it comes from and what it scores.
+
+It is made of the run's own files. No path of this machine is in it. What gpt2lab cannot know, the licence, is left to
+the user.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from gpt2lab.checkpoint import read_manifest
+from gpt2lab.evaluation.record import read_evaluations
+from gpt2lab.runs.layout import EVALUATION
+from gpt2lab.runs.records import read_summary
+from gpt2lab.weights import StoredModel
+
+FRONT_MATTER = """\
+---
+license: unknown
+library_name: transformers
+pipeline_tag: text-generation
+---
+"""
+RECIPE = (
+    ("optimizer", "optimizer.name"),
+    ("peak learning rate", "optimizer.lr"),
+    ("weight decay", "optimizer.weight_decay"),
+    ("schedule", "schedule.name"),
+    ("tokens in a batch", "training.batch_tokens"),
+    ("gradient clipping", "training.grad_clip"),
+    ("dropout", "model.dropout"),
+    ("seed", "seed"),
+)
+"""rows of the table and the settings they show"""
+VALIDATION = ("val_loss", "val_perplexity", "val_bits_per_byte", "val_tokens")
+SCORES = ("token_perplexity", "word_perplexity", "byte_perplexity", "bits_per_byte")
+"""metrics of a perplexity in ``eval.json``"""
+
+
+def model_card(source: StoredModel, name: str, parameters: int) -> str:
+    """The text of the file.
+
+    Args:
+        source: the model that is exported.
+        name: of the exported folder.
+        parameters: number of the model's parameters.
+    """
+    config = source.config
+    shape = (
+        f"{parameters:,} parameters: {config.n_layer} blocks, {config.n_head} heads, width {config.n_embd}, context "
+        f"{config.block_size:,} tokens, positions {config.positions.name}, norm {config.norm.name}, MLP "
+        f"{config.mlp.name}."
+    )
+    parts = [FRONT_MATTER, f"# {name}\n", f"A language model written by gpt2lab. {shape}\n"]
+    parts += _of_run(source) if source.trained_on else ["Its weights were not trained by gpt2lab.\n"]
+    licence = (
+        "Not stated. The licence of the training text may bind; replace `unknown` in the first lines of this file."
+    )
+    return "\n".join([*parts, "## Licence\n", f"{licence}\n"])
+
+
+def _of_run(source: StoredModel) -> list[str]:
+    """Data, recipe and evaluation of a run of gpt2lab."""
+    assert source.trained_on is not None
+    settings = read_manifest(source.folder)["config"]
+    summary = read_summary(source.results)
+    step, batch_tokens = int(source.origin["step"]), settings["training"]["batch_tokens"]
+    data = [
+        ("corpus", source.trained_on.data.name),
+        ("tokenizer", settings["tokenizer"]["name"]),
+        ("SHA-256 of the prepared data", source.trained_on.fingerprint),
+        ("tokens trained on", f"{step * batch_tokens:,}"),
+    ]
+    recipe = [("steps", f"{step:,}"), *((label, _value(settings, key)) for label, key in RECIPE)]
+    of_last_step = summary.get("steps") == step  # the summary is of the last step, which may not be this checkpoint's
+    scores = [(key, _short(summary[key])) for key in VALIDATION if of_last_step and key in summary]
+    return [
+        "## Data\n", _table(data), "## Recipe\n", _table(recipe),
+        "## Evaluation\n", _table([*scores, *_evaluations(source)]) or "Not evaluated.\n",
+    ]  # fmt: skip
+
+
+def _evaluations(source: StoredModel) -> list[tuple[str, str]]:
+    """What ``eval.json`` has of this checkpoint: perplexities by text and protocol, and accuracies of tasks."""
+    rows = []
+    for entry in read_evaluations(source.results / EVALUATION):
+        if entry.get("step") != source.origin["step"]:
+            continue
+        protocol = entry.get("protocol", {})
+        label = f"{Path(str(protocol.get('corpus', ''))).name}, protocol {protocol.get('protocol')}"
+        rows += [(f"{key} of {label}", _short(entry[key])) for key in SCORES if isinstance(entry.get(key), float)]
+        if entry["part"] == "tasks":
+            accuracies = {name: task["acc"] for name, task in entry.items() if isinstance(task, dict) and "acc" in task}
+            rows += [(f"acc of {name}", _short(value)) for name, value in accuracies.items()]
+    return rows
+
+
+def _value(settings: dict[str, Any], key: str) -> str:
+    """The setting under a dotted key."""
+    node: Any = settings
+    for part in key.split("."):
+        node = node.get(part, {})
+    return "automatic" if node is None else str(node)
+
+
+def _short(number: float) -> str:
+    return f"{number:,}" if isinstance(number, int) else f"{number:.5g}"
+
+
+def _table(rows: Iterable[tuple[str, str]]) -> str:
+    """A table of Markdown; empty if there are no rows."""
+    lines = [f"| {label} | {value} |" for label, value in rows]
+    return "\n".join(["| | |", "|---|---|", *lines, ""]) if lines else ""
