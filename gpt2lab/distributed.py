@@ -62,6 +62,10 @@ class World:
         return value
 
 
+ALONE = World()
+"""of work that one process does by itself, whether there are others or not"""
+
+
 def is_launched() -> bool:
     """Whether torchrun or ``gpt2lab.cli.launching`` started this process."""
     return "RANK" in os.environ and "WORLD_SIZE" in os.environ

@@ -25,7 +25,7 @@ from gpt2lab.cli.console import open_console, print_error, print_own_error, prot
 from gpt2lab.cli.help import help_page
 from gpt2lab.cli.launching import launch_processes, typed_command
 from gpt2lab.cli.rerun import is_rerun, job_from_record
-from gpt2lab.config import RankFailedError, StoppedError, TrainJob, UserError, did_you_mean, one_line
+from gpt2lab.config import EvalJob, RankFailedError, StoppedError, TrainJob, UserError, did_you_mean, one_line
 
 COMMANDS = {
     "train": ("gpt2lab.commands.training", "train"),
@@ -134,7 +134,7 @@ def run_job(name: str) -> int:
 
 def run_composed(name: str, job: Any, command: Sequence[str]) -> None:
     """Run a job: here, or in as many processes as it asks for."""
-    if isinstance(job, TrainJob) and job.runtime.num_processes > 1 and "RANK" not in os.environ:
+    if isinstance(job, TrainJob | EvalJob) and job.runtime.num_processes > 1 and "RANK" not in os.environ:
         launch_processes(job.runtime.num_processes, name, sys.argv[1:])
         return
     module, function = COMMANDS[name]

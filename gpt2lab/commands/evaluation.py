@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gpt2lab.config import EvalConfig, EvalJob, UserError, to_dict
+from gpt2lab.distributed import ALONE, World, close_world, open_world
 from gpt2lab.evaluation.comparison import Comparison, compare, comparison_part
 from gpt2lab.evaluation.parts import evaluate_parts, settings_of
 from gpt2lab.evaluation.record import evaluation_id, keep_documents, keep_evaluations, read_documents, read_evaluations
@@ -44,26 +45,36 @@ def evaluate(job: EvalJob, *, command: Sequence[str] | None = None) -> list[Eval
     Raises:
         UserError: a model, text or setting cannot be had, or the record in the way is damaged.
     """
-    runtime = open_runtime(job.runtime)
+    world = open_world()
+    runtime = open_runtime(job.runtime, world.local_rank, world.local_size)
+    results = _evaluate_all(job, runtime, world, command)
+    close_world()
+    return results
+
+
+def _evaluate_all(
+    job: EvalJob, runtime: Runtime, world: World, command: Sequence[str] | None
+) -> list[EvaluationResult]:
+    """Evaluate one model or the runs of a sweep; the processes of ``world`` share each of them."""
     runs = sweep_runs(Path(job.checkpoint)) if job.checkpoint and is_sweep(Path(job.checkpoint)) else []
     if not runs:
-        return [_evaluate_one(job, runtime, command)]
+        return [_evaluate_one(job, runtime, world, command)]
     if job.out is not None:
         raise UserError(
             f"out={job.out}: the runs of a sweep keep their evaluations in their own folders; leave out away"
         )
-    results = [_evaluate_one(dataclasses.replace(job, checkpoint=str(run)), runtime, command) for run in runs]
+    results = [_evaluate_one(dataclasses.replace(job, checkpoint=str(run)), runtime, world, command) for run in runs]
     log.info("\n%s\n", _sweep_table(runs, results))
     return results
 
 
-def open_for_evaluation(where: str | None, job: EvalJob, runtime: Runtime) -> TextModel:
+def open_for_evaluation(where: str | None, job: EvalJob, runtime: Runtime, world: World = ALONE) -> TextModel:
     """Open the model with the precision that its scores are taken in.
 
     ``runtime.precision=auto`` is float32 for pretrained models, whose published values are of float32, and on a CPU:
     bfloat16 changes the fourth digit of a perplexity. A run of gpt2lab on a GPU is scored as it was trained.
     """
-    loaded = open_text_model(where, runtime)
+    loaded = open_text_model(where, runtime, world)
     is_float32 = runtime.device.type == "cpu" or loaded.source.trained_on is None
     if job.runtime.precision == "auto" and is_float32:
         return dataclasses.replace(loaded, runtime=dataclasses.replace(runtime, precision="fp32"))
@@ -93,8 +104,8 @@ def sweep_runs(folder: Path) -> list[Path]:
     return completed
 
 
-def _evaluate_one(job: EvalJob, runtime: Runtime, command: Sequence[str] | None) -> EvaluationResult:
-    loaded = open_for_evaluation(job.checkpoint, job, runtime)
+def _evaluate_one(job: EvalJob, runtime: Runtime, world: World, command: Sequence[str] | None) -> EvaluationResult:
+    loaded = open_for_evaluation(job.checkpoint, job, runtime, world)
     out = Path(job.out) if job.out else loaded.source.results / EVALUATION
     check_writable(out, "out")
     if out.exists() and not out.is_file():
@@ -104,19 +115,20 @@ def _evaluate_one(job: EvalJob, runtime: Runtime, command: Sequence[str] | None)
     name = loaded.source.describe()
     log.info(name)
     parts = evaluate_parts(loaded, job.eval)
-    comparison = _compare(job, parts, runtime) if job.baseline else None
+    comparison = _compare(job, parts, runtime, world) if job.baseline else None
     shown = parts if comparison is None else {**parts, "comparison": comparison_part(comparison)}
     log.info("\n%s\n", render_parts(shown))
-    _write(job, loaded, parts, comparison, out, command)
-    log.info("written to %s", out)
-    log_evaluation(loaded.source.results, dashboard_metrics(parts, job.eval), loaded.source.origin.get("step"))
+    if world.is_main:
+        _write(job, loaded, parts, comparison, out, command)
+        log.info("written to %s", out)
+        log_evaluation(loaded.source.results, dashboard_metrics(parts, job.eval), loaded.source.origin.get("step"))
     return EvaluationResult(name, out, parts, comparison)
 
 
-def _compare(job: EvalJob, parts: dict[str, PartResult], runtime: Runtime) -> Comparison:
+def _compare(job: EvalJob, parts: dict[str, PartResult], runtime: Runtime, world: World) -> Comparison:
     """Score the baseline on the same documents."""
     ours = parts["perplexity"].documents
-    baseline = open_for_evaluation(job.baseline, job, runtime)
+    baseline = open_for_evaluation(job.baseline, job, runtime, world)
     theirs = evaluate_parts(baseline, dataclasses.replace(job.eval, parts=["perplexity"]))["perplexity"].documents
     assert ours is not None
     assert theirs is not None

@@ -124,7 +124,8 @@ class PrepareJob:
 
 def check_one_process(runtime: RuntimeConfig) -> None:
     """Raise ``UserError`` where several processes are asked of a command that works in one."""
-    check(runtime.num_processes == 1, "runtime.num_processes", runtime.num_processes, "1: only train.py takes several")
+    expected = "1: only train.py and eval.py take several"
+    check(runtime.num_processes == 1, "runtime.num_processes", runtime.num_processes, expected)
 
 
 @dataclass
@@ -141,7 +142,6 @@ class EvalJob:
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
 
     def __post_init__(self) -> None:
-        check_one_process(self.runtime)
         if self.baseline is not None and "perplexity" not in self.eval.parts:
             raise UserError(
                 f"baseline={self.baseline} and eval.parts=[{','.join(self.eval.parts)}]: models are compared by "

@@ -5,6 +5,7 @@
 Legend: B = texts of a batch, T = tokens of a text, N = scored targets of a batch, C = n_embd, n = tokens of a text.
 """
 
+import os
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
@@ -92,8 +93,9 @@ def hidden_states(model: GPT, readings: Iterable[Reading], runtime: Runtime) -> 
 
 
 def progress(batches: range) -> "tqdm[int]":
-    """Show on a terminal how many batches are left."""
-    return tqdm(batches, "scoring", unit="batch", leave=False, disable=None)
+    """Show on a terminal how many batches are left; one process shows it for all."""
+    hidden = None if os.environ.get("RANK", "0") == "0" else True  # None: shown on a terminal only
+    return tqdm(batches, "scoring", unit="batch", leave=False, disable=hidden)
 
 
 def _check_ids(largest: int, model: GPT) -> None:

@@ -8,9 +8,10 @@ Legend: B = windows of a batch, T = tokens of a window, N = scored targets of a 
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from torch.nn import functional as F
 
 from gpt2lab.config import UserError
 from gpt2lab.data import Batch
+from gpt2lab.distributed import ALONE, World
 from gpt2lab.evaluation.device_batches import as_tensors
 from gpt2lab.evaluation.readings import Reading, hidden_states, window_readings
 from gpt2lab.evaluation.windows import Window, sliding_windows
@@ -128,30 +130,45 @@ def score_tokens(
     batch_size: int,
     *,
     first_position: int = 0,
+    world: World = ALONE,
 ) -> NDArray[np.float32]:
-    """Nats of each token of a text, float32 [n]; 0 where no window scores it. Arguments as in ``window_readings``."""
+    """Nats of each token of a text, float32 [n]; 0 where no window scores it. Arguments as in ``window_readings``.
+
+    The processes of ``world`` share the batches. A batch is the same whatever their number, so each score is, too.
+    """
     nll_n = np.zeros(len(tokens), np.float32)
-    readings = window_readings(tokens, windows, batch_size, first_position)
+    readings = own_share(window_readings(tokens, windows, batch_size, first_position), world)
     for where_N, hidden_NC, targets_N in hidden_states(model, readings, runtime):
         with full_precision(hidden_NC):
             nll_n[where_N] = model.nll(hidden_NC.float(), targets_N).cpu().numpy()
+    world.sum(torch.from_numpy(nll_n))  # in place; a score is 0 in all processes but one
     return nll_n
 
 
 @torch.inference_mode()
 def score_greedy(
-    model: GPT, readings: Iterable[Reading], n_targets: int, runtime: Runtime
+    model: GPT, readings: Iterable[Reading], n_targets: int, runtime: Runtime, world: World = ALONE
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Nats of each target, and whether it is the most likely token at its place, [n_targets] each."""
+    """Nats of each target, and whether it is the most likely token at its place, [n_targets] each.
+
+    The processes of ``world`` share the readings.
+    """
     nll_n, greedy_n = np.zeros(n_targets, np.float32), np.zeros(n_targets, np.bool_)
     rows = max(1, GREEDY_LOGITS // model.config.padded_vocab_size)
-    for where_N, hidden_NC, targets_N in hidden_states(model, readings, runtime):
+    for where_N, hidden_NC, targets_N in hidden_states(model, own_share(readings, world), runtime):
         with full_precision(hidden_NC):
             parts = zip(hidden_NC.float().split(rows), targets_N.split(rows), strict=True)
             scores = [_nll_and_greedy(model.logits(hidden_GC), targets_G) for hidden_GC, targets_G in parts]
         nll_n[where_N] = torch.cat([nll_G for nll_G, _ in scores]).cpu().numpy()
         greedy_n[where_N] = torch.cat([greedy_G for _, greedy_G in scores]).cpu().numpy()
+    for scores_n in (nll_n, greedy_n.view(np.uint8)):
+        world.sum(torch.from_numpy(scores_n))
     return nll_n, greedy_n
+
+
+def own_share(readings: Iterable[Reading], world: World) -> Iterator[Reading]:
+    """The readings of this process: every ``world.size``-th."""
+    return islice(readings, world.rank, None, world.size)
 
 
 def full_precision(hidden: Tensor) -> AbstractContextManager[object]:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from gpt2lab.distributed import ALONE, World
 from gpt2lab.model import GPT
 from gpt2lab.runtime import Runtime
 from gpt2lab.tokenizers import Tokenizer
@@ -16,9 +17,11 @@ class TextModel:
     tokenizer: Tokenizer
     source: StoredModel
     runtime: Runtime
+    world: World = ALONE
+    """the processes that share the reading; each gets all scores"""
 
 
-def open_text_model(where: str | None, runtime: Runtime) -> TextModel:
+def open_text_model(where: str | None, runtime: Runtime, world: World = ALONE) -> TextModel:
     """The model that ``checkpoint=where`` names, on the runtime's device; errors as in ``open_model``."""
     opened = open_model(where, runtime.device)
-    return TextModel(opened.model, opened.tokenizer, opened.source, runtime)
+    return TextModel(opened.model, opened.tokenizer, opened.source, runtime, world)

@@ -255,3 +255,59 @@ def test_two_processes_print_a_mistake_once(workplace):
     result = subprocess.run(command, cwd=workplace, env=ONE_THREAD, capture_output=True, text=True, check=False)
     assert result.returncode == 2
     assert result.stderr.count("error") == 1, result.stderr
+
+
+PAIR = {"sentence_good": "A cat sits.", "sentence_bad": "A cat sit.", "linguistics_term": "agreement"}
+EVALUATION = ["eval.parts=[perplexity,tasks,context]", "eval.tasks.names=[blimp]", "eval.tasks.folder=questions"]
+
+
+def test_three_processes_evaluate_as_one(run, trained, workplace):
+    """The same table but for file names, the same scores of documents, the same numbers in eval.json."""
+    (workplace / "questions" / "blimp").mkdir(parents=True)
+    pairs = [{**PAIR, "sentence_bad": PAIR["sentence_bad"] * n} for n in range(1, 40)]
+    (workplace / "questions" / "blimp" / "a.jsonl").write_text("".join(f"{json.dumps(pair)}\n" for pair in pairs))
+    shown = {
+        n: run(
+            "eval.py", "checkpoint=runs/trained", *EVALUATION, "eval.batch_size=2", "eval.context.num_blocks=20",
+            f"out={n}/eval.json", f"runtime.num_processes={n}",
+        ).stdout.replace(f"{n}/", "N/")
+        for n in (1, 3)
+    }  # fmt: skip
+    assert shown[1] == shown[3]
+    assert "bits_per_byte" in shown[1]
+    one, three = (workplace / str(n) for n in (1, 3))
+    assert (one / "documents.jsonl").read_bytes() == (three / "documents.jsonl").read_bytes()
+    entries = [json.loads((folder / "eval.json").read_text())["evaluations"] for folder in (one, three)]
+    for of_one, of_three in zip(*entries, strict=True):
+        differing = {key for key in of_one if of_one[key] != of_three[key]}
+        assert differing <= {"job", "environment"}, differing
+
+
+RAISING_IN_EVALUATION = """
+import os, sys
+from gpt2lab.evaluation import scoring
+hidden_states = scoring.hidden_states
+def raising(*arguments):
+    for number, scored in enumerate(hidden_states(*arguments)):
+        if number == 2 and os.environ["RANK"] == "1":
+            raise RuntimeError("planted on one process")
+        yield scored
+scoring.hidden_states = raising
+sys.argv[0] = "eval.py"
+from gpt2lab.cli.main import run_command
+run_command("eval")
+"""
+
+
+def test_a_process_that_raises_ends_the_evaluation(trained, workplace):
+    (workplace / "planted.py").write_text(RAISING_IN_EVALUATION)
+    started = time.monotonic()
+    result = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "planted.py",
+         "checkpoint=runs/trained", "eval.batch_size=2", "out=failed.json"],
+        cwd=workplace, env=ONE_THREAD | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert result.returncode != 0
+    assert "RuntimeError: planted on one process" in result.stderr
+    assert time.monotonic() - started < 60
+    assert not (workplace / "failed.json").exists()

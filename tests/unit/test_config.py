@@ -198,8 +198,8 @@ def test_every_field_says_what_it_means():
             assert any(described), f"{config.__name__}.{field.name}"
 
 
-@pytest.mark.parametrize("job", [EvalJob, SampleJob])
-def test_only_training_takes_several_processes(job):
-    assert TrainJob(runtime=RuntimeConfig(num_processes=2)).runtime.num_processes == 2
-    with pytest.raises(UserError, match="runtime.num_processes=2: expected 1: only train.py takes several"):
-        job(runtime=RuntimeConfig(num_processes=2))
+def test_only_training_and_evaluation_take_several_processes():
+    for takes_several in (TrainJob, EvalJob):
+        assert takes_several(runtime=RuntimeConfig(num_processes=2)).runtime.num_processes == 2
+    with pytest.raises(UserError, match="runtime.num_processes=2: expected 1: only train.py and eval.py take several"):
+        SampleJob(runtime=RuntimeConfig(num_processes=2))

@@ -156,7 +156,9 @@ def _nll(
     """Nats of the last ``scored`` targets of windows of ``length`` inputs that begin at position ``offset``, [W, S]."""
     windows = [Window(int(end) - 1 - length, int(end), int(end) - scored) for end in ends_W]
     rows = max(1, config.batch_size * loaded.source.context // length)  # fewer windows per batch where they are longer
-    nll_n = score_tokens(loaded.model, tokens_n, windows, loaded.runtime, rows, first_position=offset)
+    nll_n = score_tokens(
+        loaded.model, tokens_n, windows, loaded.runtime, rows, first_position=offset, world=loaded.world
+    )
     return np.stack([nll_n[window.first_scored : window.end] for window in windows])
 
 

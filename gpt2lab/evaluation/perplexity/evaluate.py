@@ -39,7 +39,9 @@ def evaluate_perplexity(loaded: TextModel, config: EvalConfig) -> PartResult:
     plan = protocol.plan(corpus, loaded.tokenizer, context, config.stride, detokenize)
 
     started = time.perf_counter()
-    nll_n = score_tokens(loaded.model, plan.tokens_n, plan.windows, loaded.runtime, config.batch_size)
+    nll_n = score_tokens(
+        loaded.model, plan.tokens_n, plan.windows, loaded.runtime, config.batch_size, world=loaded.world
+    )
     seconds = time.perf_counter() - started
 
     result, intervals = summarise(plan, nll_n)

@@ -94,7 +94,7 @@ def score_encoded(loaded: TextModel, requests: Sequence[EncodedRequest], batch_s
         for end, request in zip(ends, requests, strict=True)
     ]
     readings = _readings(_questions(requests, wholes, limit), batch_size)
-    nll_n, greedy_n = score_greedy(loaded.model, readings, ends[-1] if ends else 0, loaded.runtime)
+    nll_n, greedy_n = score_greedy(loaded.model, readings, ends[-1] if ends else 0, loaded.runtime, loaded.world)
     return [
         Likelihood(-float(nll_n[whole.where].sum(dtype=np.float64)), greedy_n[whole.where].tolist()) for whole in wholes
     ]
