@@ -64,12 +64,13 @@ def test_fsdp_resumed_equals_a_straight_run_bit_for_bit(run, workplace):
 
 MEASURED = """
 import os, sys
+from contextlib import suppress
 from torch.profiler import ProfilerActivity, profile
 from gpt2lab.training.trainer import Trainer
 Trainer._save = lambda self, *, best: None  # rank 0 gathers the state in the host's memory, which is not a GPU's
 sys.argv[0] = "train.py"
 from gpt2lab.cli.main import run_command
-with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler, suppress(SystemExit):
     run_command("train")
 events = [e for e in profiler.profiler.kineto_results.events() if e.name() == "[memory]"]
 peak = total = 0
