@@ -23,7 +23,6 @@ pipeline_tag: text-generation
 """
 RECIPE = (
     ("optimizer", "optimizer.name"),
-    ("peak learning rate", "optimizer.lr"),
     ("weight decay", "optimizer.weight_decay"),
     ("schedule", "schedule.name"),
     ("tokens in a batch", "training.batch_tokens"),
@@ -71,7 +70,8 @@ def _of_run(source: StoredModel) -> list[str]:
         ("SHA-256 of the prepared data", source.trained_on.fingerprint),
         ("tokens trained on", f"{step * batch_tokens:,}"),
     ]
-    recipe = [("steps", f"{step:,}"), *((label, _value(settings, key)) for label, key in RECIPE)]
+    rate = [("peak learning rate", _short(summary["learning_rate"]))] if "learning_rate" in summary else []
+    recipe = [("steps", f"{step:,}"), *rate, *((label, _value(settings, key)) for label, key in RECIPE)]
     of_last_step = summary.get("steps") == step  # the summary is of the last step, which may not be this checkpoint's
     scores = [(key, _short(summary[key])) for key in VALIDATION if of_last_step and key in summary]
     return [
@@ -87,7 +87,8 @@ def _evaluations(source: StoredModel) -> list[tuple[str, str]]:
         if entry.get("step") != source.origin["step"]:
             continue
         protocol = entry.get("protocol", {})
-        label = f"{Path(str(protocol.get('corpus', ''))).name}, protocol {protocol.get('protocol')}"
+        text = entry["job"]["eval"]["text_file"] or protocol.get("corpus")
+        label = f"{Path(str(text)).name}, protocol {protocol.get('protocol')}"
         rows += [(f"{key} of {label}", _short(entry[key])) for key in SCORES if isinstance(entry.get(key), float)]
         if entry["part"] == "tasks":
             accuracies = {name: task["acc"] for name, task in entry.items() if isinstance(task, dict) and "acc" in task}
