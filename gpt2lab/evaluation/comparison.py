@@ -76,7 +76,7 @@ def comparison_part(comparison: Comparison) -> PartResult:
     title = (
         f"Against {comparison.baseline}: {comparison.verdict} (paired over {comparison.documents:,} documents)"
     )  # fmt: skip
-    return PartResult(title, comparison.to_dict(), rows)
+    return PartResult(title, comparison, rows)
 
 
 def _verdict(interval: Interval | None) -> str:

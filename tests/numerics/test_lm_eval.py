@@ -117,20 +117,21 @@ def test_perplexity(folder, subject, expected):
         name="pages", format="documents", file=str(folder / "wikitext.jsonl"), column="page", detokenizer="wikitext"
     )
     for batch_size in (1, 4):
-        figures = evaluate_perplexity(
+        metrics = evaluate_perplexity(
             subject, EvalConfig(protocol="lm_eval", corpus=corpus, batch_size=batch_size)
-        ).metrics
+        ).metrics.to_dict()
         for name in ("word_perplexity", "byte_perplexity", "bits_per_byte"):
-            assert figures[name] == pytest.approx(expected["wikitext"][f"{name},none"], rel=1e-5)
+            assert metrics[name] == pytest.approx(expected["wikitext"][f"{name},none"], rel=1e-5)
 
 
 def test_multiple_choice(folder, subject, expected):
-    figures = evaluate_tasks(subject, EvalConfig(tasks=TasksConfig(names=["hellaswag"], folder=str(folder)))).metrics
+    config = EvalConfig(tasks=TasksConfig(names=["hellaswag"], folder=str(folder)))
+    metrics = evaluate_tasks(subject, config).metrics.to_dict()
     for name in ("acc", "acc_norm", "acc_stderr", "acc_norm_stderr"):
         theirs = expected["hellaswag"].get(f"{name},none")
         if isinstance(theirs, float):
-            assert figures["hellaswag"][name] == pytest.approx(theirs, abs=1e-9)
-    assert 0 < figures["hellaswag"]["acc"] < 1
+            assert metrics["hellaswag"][name] == pytest.approx(theirs, abs=1e-9)
+    assert 0 < metrics["hellaswag"]["acc"] < 1
 
 
 def test_questions_are_asked_in_the_same_words(folder):
@@ -144,13 +145,13 @@ def test_questions_are_asked_in_the_same_words(folder):
 
 
 def test_last_words(folder, subject, expected):
-    figures = evaluate_tasks(
+    metrics = evaluate_tasks(
         subject, EvalConfig(tasks=TasksConfig(names=["lambada_openai"], folder=str(folder)))
-    ).metrics
-    assert figures["lambada_openai"]["perplexity"] == pytest.approx(
+    ).metrics.to_dict()
+    assert metrics["lambada_openai"]["perplexity"] == pytest.approx(
         expected["lambada_openai"]["perplexity,none"], rel=1e-4
     )
-    assert figures["lambada_openai"]["acc"] == expected["lambada_openai"]["acc,none"]
+    assert metrics["lambada_openai"]["acc"] == expected["lambada_openai"]["acc,none"]
 
 
 def test_our_model_under_lm_eval(folder, subject, expected, monkeypatch):
@@ -160,7 +161,7 @@ def test_our_model_under_lm_eval(folder, subject, expected, monkeypatch):
     settings = TasksConfig(lm_eval=["local_wikitext", "local_hellaswag"], folder=str(folder), batch_size=5)
     section = run_lm_eval(subject, settings)
     for task, figure in (("wikitext", "word_perplexity"), ("hellaswag", "acc"), ("hellaswag", "acc_norm")):
-        ours = section.metrics[f"local_{task}"][figure]
+        ours = section.metrics.to_dict()[f"local_{task}"][figure]
         assert ours == pytest.approx(expected[task][f"{figure},none"], rel=1e-4)
     assert {"local_wikitext word_perplexity", "local_hellaswag acc_norm"} <= {row.label for row in section.rows}
     with pytest.raises(UserError, match="lm_eval=no_such_task"):

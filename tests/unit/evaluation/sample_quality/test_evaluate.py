@@ -19,7 +19,7 @@ from gpt2lab.config import DecodingConfig, SampleQualityConfig, SamplingConfig, 
 from gpt2lab.evaluation.corpora.tokenized import TokenizedCorpus
 from gpt2lab.evaluation.sample_quality import evaluate_sample_quality, scorer
 from gpt2lab.evaluation.sample_quality.diversity import distinct_n, self_bleu, zipf_coefficient
-from gpt2lab.evaluation.sample_quality.mauve import mauve_figures
+from gpt2lab.evaluation.sample_quality.mauve import measure_mauve
 from gpt2lab.evaluation.sample_quality.metrics import Continuations, measure
 from gpt2lab.evaluation.sample_quality.prompts import choose_prompts
 from gpt2lab.evaluation.sample_quality.repetition import ends_in_loop, longest_loop, rep_n
@@ -100,29 +100,29 @@ def test_figures_by_hand():
     these = Continuations(
         [[1, 2, 1, 2, 1, 2], [3]], [np.full(6, 0.5, np.float32), np.array([2.0], np.float32)], [False, True]
     )
-    figures = measure(these, np.array([4, 7]))
-    assert figures["perplexity"] == pytest.approx(math.exp(5 / 7))
-    assert figures["rep_1"] == pytest.approx((4 / 6 + 0) / 2)
-    assert figures["rep_2"] == pytest.approx(3 / 5)  # of the only text that has two tokens
-    assert (figures["longest_loop"], figures["share_ending_in_loop"], figures["share_ended"]) == (3, 0.5, 0.5)
+    metrics = measure(these, np.array([4, 7])).to_dict()
+    assert metrics["perplexity"] == pytest.approx(math.exp(5 / 7))
+    assert metrics["rep_1"] == pytest.approx((4 / 6 + 0) / 2)
+    assert metrics["rep_2"] == pytest.approx(3 / 5)  # of the only text that has two tokens
+    assert (metrics["longest_loop"], metrics["share_ending_in_loop"], metrics["share_ended"]) == (3, 0.5, 0.5)
     half = stats.t.ppf(0.975, 1) * 1.5 / 2  # the ratio is 2 without the first document, 0.5 without the second
-    assert figures["intervals"]["perplexity"] == pytest.approx([math.exp(5 / 7 - half), math.exp(5 / 7 + half)])
-    assert set(measure(these, np.array([4, 4]))["intervals"].values()) == {None}
+    assert metrics["intervals"]["perplexity"] == pytest.approx([math.exp(5 / 7 - half), math.exp(5 / 7 + half)])
+    assert set(measure(these, np.array([4, 4])).intervals.values()) == {None}
     cut = these.cut([2, 0])
     assert (cut.texts, [len(nll) for nll in cut.nll], cut.ended) == ([[1, 2], []], [2, 0], [False, True])
-    assert measure(cut.cut([0, 0]), np.array([0, 1]))["perplexity"] is None
+    assert measure(cut.cut([0, 0]), np.array([0, 1])).values["perplexity"] is None
 
 
 def test_mauve_is_that_of_the_package():
     rng = np.random.default_rng(0)
     human_SC, near_SC = (rng.normal(size=(60, 4)).astype(np.float32) for _ in "hn")
     far_SC = near_SC + np.array([6, 0, 0, 0], np.float32)
-    figures = mauve_figures(human_SC, near_SC, 2)
+    found = measure_mauve(human_SC, near_SC, 2)
     expected = [mauve.compute_mauve(p_features=human_SC, q_features=near_SC, seed=seed).mauve for seed in (0, 1)]
-    assert figures["mauve"] == pytest.approx(np.mean(expected))
-    assert figures["mauve_sd_over_seeds"] == pytest.approx(np.std(expected, ddof=1))
-    assert mauve_figures(human_SC, far_SC, 1)["mauve"] < figures["mauve"] / 2
-    assert "5000" in figures["note"]
+    assert found.mauve == pytest.approx(np.mean(expected))
+    assert found.mauve_sd_over_seeds == pytest.approx(np.std(expected, ddof=1))
+    assert measure_mauve(human_SC, far_SC, 1).mauve < found.mauve / 2
+    assert "5000" in found.note
 
 
 def subject_of(model, cpu, tokenizer=BYTES, context=24):
@@ -180,12 +180,12 @@ def test_scores_are_those_of_one_text_at_a_time(subject):
 
 def test_section(subject):
     section = evaluate_sample_quality(subject, config_of(mauve_seeds=1), corpus())
-    assert list(section.metrics["settings"]) == ["greedy", "temperature=1", "top_p=0.5"]
+    assert list(section.metrics.to_dict()["settings"]) == ["greedy", "temperature=1", "top_p=0.5"]
     lines = [json.loads(line) for line in section.files["samples.jsonl"].splitlines()]
     assert [line["setting"] for line in lines] == [
         name for name in ("human", "greedy", "temperature=1", "top_p=0.5") for _ in range(8)
     ]
-    for label, pair in section.metrics["settings"].items():
+    for label, pair in section.metrics.to_dict()["settings"].items():
         ours, theirs = pair["samples"], pair["human_of_equal_lengths"]
         assert ours["tokens"] == theirs["tokens"]
         assert 0 <= pair["mauve"]["mauve"] <= 1
@@ -196,7 +196,7 @@ def test_section(subject):
     # the human text scores as it is, whatever is drawn
     human = [line for line in lines if line["setting"] == "human"]
     nll, tokens = sum(line["nll"] for line in human), sum(line["tokens"] for line in human)
-    assert section.metrics["human"]["perplexity"] == pytest.approx(math.exp(nll / tokens), rel=1e-6)
+    assert section.metrics.to_dict()["human"]["perplexity"] == pytest.approx(math.exp(nll / tokens), rel=1e-6)
 
 
 def test_figures_depend_on_the_seed_and_not_on_the_batch(subject):
@@ -204,14 +204,14 @@ def test_figures_depend_on_the_seed_and_not_on_the_batch(subject):
         evaluate_sample_quality(subject, config_of(**changes), corpus())
         for changes in ({}, {}, {"batch_size": 3}, {"seed": 1})
     )
-    assert json.dumps(first.metrics) == json.dumps(again.metrics)
+    assert first.metrics == again.metrics
     assert first.files == again.files
     texts_of_batch, texts = (
         [json.loads(line)["text"] for line in section.files["samples.jsonl"].splitlines()]
         for section in (other_batch, first)
     )
     assert texts_of_batch == texts
-    assert other_seed.metrics["settings"] != first.metrics["settings"]
+    assert other_seed.metrics.to_dict()["settings"] != first.metrics.to_dict()["settings"]
 
 
 def test_samples_of_the_same_prompts_depend_on_the_seed(subject):
@@ -233,9 +233,9 @@ def test_human_text_is_cut_to_samples_that_end_early(subject):
     ending = BytesTokenizer()
     ending.eot_id = Counter(token for text in drawn for token in text).most_common(1)[0][0]
     section = evaluate_sample_quality(dataclasses.replace(subject, tokenizer=ending), config, corpus())
-    pair = section.metrics["settings"]["temperature=1"]
-    assert pair["samples"]["share_ended"] > 0
-    assert pair["samples"]["tokens"] == pair["human_of_equal_lengths"]["tokens"] < section.metrics["human"]["tokens"]
+    setting = section.metrics.settings["temperature=1"]
+    assert setting.samples.values["share_ended"] > 0
+    assert setting.samples.tokens == setting.human_of_equal_lengths.tokens < section.metrics.human.tokens
 
 
 @pytest.mark.parametrize(

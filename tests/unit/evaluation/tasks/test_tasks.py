@@ -195,27 +195,27 @@ def test_figures_of_a_task(subject, tmp_path, monkeypatch):
     (tmp_path / "lambada_openai.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     for limit, used in ((None, rows), (4, rows[:4]), (1, rows[:1])):
         section = evaluate_tasks(subject, settings_of(tmp_path, names=["lambada_openai"], limit=limit))
-        figures = section.metrics["lambada_openai"]
+        metrics = section.metrics.to_dict()["lambada_openai"]
         log_p = []
         for row in used:
             context, _, word = row["text"].rpartition(" ")
             log_p.append(brute_force(subject.model, BYTES.encode(context), BYTES.encode(" " + word))[0])
-        assert figures["questions"] == len(used)
+        assert metrics["questions"] == len(used)
         lines = [json.loads(line) for line in section.files["questions.jsonl"].splitlines()]
         assert [(line["task"], line["question"]) for line in lines] == [("lambada_openai", i) for i in range(len(used))]
         assert [line["log_likelihood"] for line in lines] == pytest.approx(log_p, rel=1e-5)
-        assert figures["perplexity"] == pytest.approx(math.exp(-np.mean(log_p)), rel=1e-5)
+        assert metrics["perplexity"] == pytest.approx(math.exp(-np.mean(log_p)), rel=1e-5)
         by_name = {row.label: row for row in section.rows}
         row = by_name["lambada_openai perplexity"]
         assert (row.published == 40.0554) == (limit is None)  # of all questions alone
         if len(used) > 1:
             error = np.std(log_p, ddof=1) / math.sqrt(len(used))
-            assert figures["perplexity_stderr"] == pytest.approx(figures["perplexity"] * error, rel=1e-4)
+            assert metrics["perplexity_stderr"] == pytest.approx(metrics["perplexity"] * error, rel=1e-4)
             assert row.interval == pytest.approx(
                 np.exp(-np.mean(log_p) + np.array([-1, 1]) * 1.959964 * error), rel=1e-4
             )
         else:
-            assert figures["perplexity_stderr"] is None
+            assert metrics["perplexity_stderr"] is None
             assert row.interval is None
 
 
