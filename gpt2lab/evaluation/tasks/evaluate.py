@@ -123,9 +123,9 @@ def _score(loaded: TextModel, name: str, task: Task, rows: list[Example], settin
     by_name: dict[str, float | None] = {}
     table = []
     published = find_published_task(loaded.source, name, len(rows))
-    for figure in scores[0]:
-        values = np.array([score[figure] for score in scores])
-        label, value, stderr, interval = _summarise(figure, values)
+    for metric in scores[0]:
+        values = np.array([score[metric] for score in scores])
+        label, value, stderr, interval = _summarise(metric, values)
         by_name |= {label: value, f"{label}_stderr": stderr}
         table.append(TableRow(f"{name} {label}", value, interval, *published.get(label, ())))
     lines = [{"task": name, "question": number, **score} for number, score in enumerate(scores)]
@@ -133,11 +133,11 @@ def _score(loaded: TextModel, name: str, task: Task, rows: list[Example], settin
     return ScoredTask(metrics, table, as_json_lines(lines))
 
 
-def _summarise(figure: str, values: NDArray[np.float64]) -> tuple[str, float, float | None, tuple[float, float] | None]:
+def _summarise(metric: str, values: NDArray[np.float64]) -> tuple[str, float, float | None, tuple[float, float] | None]:
     """Name, value, standard error, 95 % interval: the mean; for nats the perplexity exp(-mean), by the delta method."""
     mean, stderr, interval = float(values.mean()), mean_error(values), mean_interval(values)
-    if figure != "log_likelihood":
-        return figure, mean, stderr, interval
+    if metric != "log_likelihood":
+        return metric, mean, stderr, interval
     value = bounded_exp(-mean)
     scaled = None if stderr is None or math.isinf(value) else value * stderr
     return "perplexity", value, scaled, interval and (bounded_exp(-interval[1]), bounded_exp(-interval[0]))

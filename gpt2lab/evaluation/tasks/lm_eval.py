@@ -177,11 +177,11 @@ def run_lm_eval(loaded: TextModel, settings: TasksConfig) -> HarnessResult:
     for task, raw in results["results"].items():
         values = {_plain(key): value for key, value in raw.items() if "," in key and isinstance(value, int | float)}
         metrics[task] = {**values, "limit": settings.limit, "version": results["versions"].get(task)}
-        for figure, value in values.items():
-            if not figure.endswith("_stderr"):
-                spread = Z95 * values[f"{figure}_stderr"] if f"{figure}_stderr" in values else None
+        for metric, value in values.items():
+            if not metric.endswith("_stderr"):
+                spread = Z95 * values[f"{metric}_stderr"] if f"{metric}_stderr" in values else None
                 rows.append(
-                    TableRow(f"{task} {figure}", value, None if spread is None else (value - spread, value + spread))
+                    TableRow(f"{task} {metric}", value, None if spread is None else (value - spread, value + spread))
                 )
     lines = [
         {"task": task, "question": sample["doc_id"], **{name: sample[name] for name in sample["metrics"]}}
