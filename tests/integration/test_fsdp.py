@@ -9,7 +9,7 @@ import torch
 
 from gpt2lab.runs import read_lines
 from tests.integration.conftest import ONE_THREAD, ROOT, TINY, run_in
-from tests.integration.test_ranks import SETTINGS, figures, weights
+from tests.integration.test_ranks import SETTINGS, values_of, weights
 
 pytestmark = pytest.mark.slow
 FSDP = ["runtime.parallel=fsdp", "runtime.num_processes=2"]
@@ -17,7 +17,7 @@ TEN_STEPS = [
     *SETTINGS, "training.max_steps=10", "training.micro_batch_size=4", "training.eval_every=5",
     "training.checkpoint_every=5", "training.keep_checkpoints=2", "training.grad_clip=0.5", "samples.every=1",
 ]  # fmt: skip
-# two layers of width 32 share 2 x 32 x 257 embedding rows unevenly: 257 is odd
+
 OPTIMIZERS = {"adamw": ["optimizer=adamw", "optimizer.eps=1e-3"], "muon": ["optimizer=muon", "optimizer.eps=1e-3"]}
 
 
@@ -46,8 +46,8 @@ def test_fsdp_trains_as_one_process_and_resumes_anywhere(run, workplace, optimiz
     one = workplace / "one"
     for run_dir in runs:
         for name in ("loss", "grad_norm", "param_norm", "val_loss"):
-            assert len(figures(run_dir, name)) == len(figures(one, name)) >= 2
-            assert figures(run_dir, name) == pytest.approx(figures(one, name), rel=1e-5), (run_dir.name, name)
+            assert len(values_of(run_dir, name)) == len(values_of(one, name)) >= 2
+            assert values_of(run_dir, name) == pytest.approx(values_of(one, name), rel=1e-5), (run_dir.name, name)
         assert weights(run_dir).keys() == weights(one).keys()
         for name, tensor in weights(one).items():
             torch.testing.assert_close(weights(run_dir)[name], tensor, rtol=0, atol=1e-5, msg=f"{run_dir.name} {name}")
@@ -58,7 +58,7 @@ def test_fsdp_resumed_equals_a_straight_run_bit_for_bit(run, workplace):
     settings = [*TEN_STEPS, *OPTIMIZERS["muon"], *FSDP, "model.dropout=0.1"]
     run("train.py", *settings, "run_dir=straight")
     resumed = resume_at_five(workplace, "straight", "resumed", *settings)
-    assert figures(resumed, "loss") == figures(workplace / "straight", "loss")
+    assert values_of(resumed, "loss") == values_of(workplace / "straight", "loss")
     assert all(torch.equal(weights(resumed)[name], t) for name, t in weights(workplace / "straight").items())
 
 
