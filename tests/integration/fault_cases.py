@@ -51,7 +51,7 @@ def make_workplace(folder: Path) -> None:
     run_in(folder, "export.py", "checkpoint=runs/bpe", "out=exported")
     jobs = []
     for seed in (1, 2):
-        run_in(folder, "train.py", *TINY, *settings, f"seed={seed}", f"run_dir=runs/sweeps/study/seed={seed}")
+        run_in(folder, "train.py", *TINY, *settings, f"seed={seed}", f'run_dir="runs/sweeps/study/seed={seed}"')
         jobs.append(JobRecord(f"seed={seed}", "default", [f"seed={seed}"], f"seed={seed}", COMPLETED))
     write_sweep(
         folder / "runs" / "sweeps" / "study", SweepRecord("study", {"seed": ["1", "2"]}, ["1", "2"], [], [], None, jobs)
