@@ -4,21 +4,19 @@
 prevents that, unless the user typed ``python -m`` and may have gpt2lab there.
 """
 
-import ctypes
 import os
-import platform
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from gpt2lab.config import STOP_SIGNALS, RankFailedError, UserError, stop_signals
+from gpt2lab.processes import signal_at_parents_end
 
-PR_SET_PDEATHSIG = 1
 POLL_SECONDS = 0.05
 GRACE_SECONDS = 5.0
 """how long the other processes have to end when one has failed"""
@@ -101,20 +99,8 @@ def _rank_environments(num_processes: int) -> list[Mapping[str, str]]:
 
 def _start(command: Sequence[str], environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
     """Start a process in a session of its own: signals of the terminal come from this process alone, and once."""
-    die_with_parent = _death_signal() if platform.system() == "Linux" else None
-    return subprocess.Popen(command, env=environment, start_new_session=True, preexec_fn=die_with_parent)
-
-
-def _death_signal() -> Callable[[], None]:
-    """A function that makes its process die with this one, however this one ends."""
-    prctl, parent = ctypes.CDLL(None).prctl, os.getpid()
-
-    def die_with_parent() -> None:
-        prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # it has ended already
-            os._exit(1)
-
-    return die_with_parent
+    at_end = signal_at_parents_end(signal.SIGKILL)
+    return subprocess.Popen(command, env=environment, start_new_session=True, preexec_fn=at_end)
 
 
 @contextmanager

@@ -33,7 +33,7 @@ def job_from_record(arguments: Sequence[str]) -> TrainJob:
         UserError: there is no record, it does not fit this version, or an argument does not fit the job.
     """
     given = dict(argument.partition("=")[::2] for argument in arguments)
-    folder = Path(given.pop(FROM))
+    folder = Path(_unquoted(given.pop(FROM)))
     path = folder if folder.is_file() else folder / CONFIG
     if not path.is_file():
         raise UserError(f"{FROM}={folder}: no {CONFIG} there; expected a run directory")
@@ -55,6 +55,11 @@ def job_from_record(arguments: Sequence[str]) -> TrainJob:
     job = from_dict(TrainJob, merged)
     check_variants(merged)
     return job
+
+
+def _unquoted(text: str) -> str:
+    """The text of a value in quotation marks, as Hydra takes one that holds ``=`` or a comma."""
+    return text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"" else text
 
 
 def _replace_groups(values: dict[str, Any], groups: dict[str, str]) -> None:

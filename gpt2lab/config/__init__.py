@@ -26,6 +26,7 @@ from gpt2lab.config.errors import (
     check_divides,
     choose,
     did_you_mean,
+    not_installed,
     one_line,
     stop_signals,
 )
@@ -89,6 +90,7 @@ __all__ = [
     "choose",
     "did_you_mean",
     "from_dict",
+    "not_installed",
     "one_line",
     "stop_signals",
     "to_dict",

@@ -9,7 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gpt2lab.config.errors import MOST_PROCESSES, UserError, check, choose, did_you_mean
+from gpt2lab.config.errors import MOST_PROCESSES, UserError, check, check_name, choose, did_you_mean
+
+PACKING_NAMES = ("windows", "documents")
+"""the keys of gpt2lab.data.loading.sequences.PACKINGS"""
+BACKEND_NAMES = ("local", "ray")
+"""the keys of gpt2lab.data.preparation.backends.BACKENDS"""
 
 
 @dataclass
@@ -23,7 +28,7 @@ class DataConfig:
     root: str = "data"
     """folder of all prepared datasets"""
     packing: str = "windows"
-    """a key of gpt2lab.data.loading.sequences.PACKINGS: windows of the token stream, or whole documents and padding"""
+    """windows (of the token stream) | documents (whole ones, and padding)"""
     document_masking: bool = False
     """tokens attend to their own document only, and positions restart with each document"""
     random_lengths: bool = False
@@ -32,6 +37,7 @@ class DataConfig:
     def __post_init__(self) -> None:
         is_folder_name = self.name not in ("", ".", "..") and "/" not in self.name
         check(is_folder_name, "data.name", self.name, "a folder name")
+        check_name(self.packing, PACKING_NAMES, "data.packing")
         expected = choose(DATA_SOURCES, self.source, "data")
         check(
             isinstance(self, expected), "data.source", self.source,
@@ -54,7 +60,7 @@ class DataConfig:
 class HashSplitConfig(DataConfig):
     """A source whose documents are divided into training and validation split by a hash of their text."""
 
-    val_fraction: float = 0.02
+    val_fraction: float = 0.005
     """share of the documents in the validation split, chosen by a hash of their text"""
     deduplicate: bool = False
     """leave out exact copies of earlier documents"""
@@ -65,19 +71,23 @@ class HashSplitConfig(DataConfig):
 
 
 @dataclass
-class FilesConfig(HashSplitConfig):
-    """A source of files on this machine."""
+class ForeignTextConfig(HashSplitConfig):
+    """A source whose documents were written by others, and may be damaged."""
 
-    files: list[str] = field(default_factory=list)
-    """paths or globs of the source files"""
-    val_fraction: float = 0.005
-    """share of the documents in the validation split, chosen by a hash of their text"""
     on_error: str = "stop"
     """stop | skip: what to do about an unreadable document; skipped ones are counted"""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check(self.on_error in ("stop", "skip"), "data.on_error", self.on_error, "stop or skip")
+
+
+@dataclass
+class FilesConfig(ForeignTextConfig):
+    """A source of files on this machine."""
+
+    files: list[str] = field(default_factory=list)
+    """paths or globs of the source files"""
 
 
 @dataclass
@@ -94,6 +104,7 @@ class PythonStdlibConfig(HashSplitConfig):
 
     source: str = "python_stdlib"
     name: str = "python_stdlib"
+    val_fraction: float = 0.02
 
 
 @dataclass
@@ -103,7 +114,6 @@ class TextFilesConfig(FilesConfig):
     source: str = "text_files"
     name: str = "text_files"
     val_fraction: float = 0.05
-    """share of the documents in the validation split, chosen by a hash of their text"""
     delimiter: str | None = "\n\n"
     """string that separates documents within a file; null: a file is one document"""
     min_document_bytes: int = 4096
@@ -135,7 +145,7 @@ class ParquetFilesConfig(FilesConfig):
 
 
 @dataclass
-class HubConfig(HashSplitConfig):
+class HubConfig(ForeignTextConfig):
     """One split of a dataset on the Hugging Face Hub."""
 
     source: str = "hub"
@@ -158,10 +168,6 @@ class HubConfig(HashSplitConfig):
     """string that separates documents within a row; null: a row is one document, or a part of one"""
     min_document_bytes: int = 0
     """neighbours in a row are joined until they have this length"""
-    val_fraction: float = 0.005
-    """share of the documents in the validation split, chosen by a hash of their text"""
-    on_error: str = "stop"
-    """stop | skip: what to do about an unreadable document; skipped ones are counted"""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -170,7 +176,6 @@ class HubConfig(HashSplitConfig):
             self.hub_revision is not None or Path(self.hub_path).is_dir(), "data.hub_revision", "null",
             f"a commit of {self.hub_path}, so that the text stays the same; its page on the Hub lists them",
         )  # fmt: skip
-        check(self.on_error in ("stop", "skip"), "data.on_error", self.on_error, "stop or skip")
         check_delimiter(self.delimiter, self.min_document_bytes)
         check(
             self.document_start is None or self.delimiter is None, "data.delimiter", repr(self.delimiter),
@@ -235,11 +240,12 @@ class PrepareConfig:
     overwrite: bool = False
     """replace an existing dataset"""
     backend: str = "local"
-    """a key of gpt2lab.data.preparation.backends.BACKENDS"""
+    """local (processes on this machine) | ray (a Ray cluster)"""
     num_workers: int | None = None
     """processes that tokenize; null: one per CPU, or none for a small source; 0: only this process"""
 
     def __post_init__(self) -> None:
+        check_name(self.backend, BACKEND_NAMES, "prepare.backend")
         check(self.shard_tokens >= 1, "prepare.shard_tokens", self.shard_tokens, "a whole number of at least 1")
         check(
             self.num_workers is None or 0 <= self.num_workers <= MOST_PROCESSES,

@@ -54,6 +54,11 @@ def check_name(name: str, known: typing.Collection[str], key: str) -> None:
         raise UserError(f"{key}={name}: expected one of {', '.join(known)}{did_you_mean(name, known)}")
 
 
+def not_installed(setting: str, package: str, requirement: str) -> UserError:
+    """The error line for a package that ``setting`` needs; ``requirement`` is what pip installs it by."""
+    return UserError(f"{setting}: the package {package} is not installed: type pip install {requirement}")
+
+
 def did_you_mean(name: str, known: typing.Iterable[str]) -> str:
     """The end of an error line: the nearest known spelling, or nothing."""
     nearest = difflib.get_close_matches(str(name), list(known), n=1)

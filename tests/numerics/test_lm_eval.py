@@ -168,7 +168,7 @@ def test_our_model_under_lm_eval(folder, subject, expected, monkeypatch):
     broken = yaml.safe_load((folder / "lambada_openai.yaml").read_text())
     broken |= {"task": "broken", "dataset_kwargs": {"data_files": {"test": "/nowhere.jsonl"}}}
     (folder / "broken.yaml").write_text(yaml.safe_dump(broken))
-    with pytest.raises(UserError, match="lm_eval=broken: not loaded"):
+    with pytest.raises(UserError, match="lm_eval=broken: not fetched"):
         run_lm_eval(subject, dataclasses.replace(settings, lm_eval=["broken"]))
 
 

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import IO, Any, Self
 
-from gpt2lab.config import UserError
+from gpt2lab.config import UserError, not_installed
 from gpt2lab.data.preparation.tokenization import ChunkTokenizer, TokenizedChunk
 from gpt2lab.data.sources import Chunk
 
@@ -104,7 +104,7 @@ class RayBackend(Backend):
         try:
             import ray  # noqa: PLC0415
         except ImportError:
-            raise UserError("prepare.backend=ray: the package ray is not installed: type pip install ray") from None
+            raise not_installed("prepare.backend=ray", "ray", "'gpt2lab[ray]'") from None
         self._ray: Any = ray
         self._started = not self._ray.is_initialized()
         if self._started:

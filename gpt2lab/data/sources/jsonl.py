@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from gpt2lab.config import UserError
+from gpt2lab.config import not_installed
 from gpt2lab.config.data import JsonlFilesConfig
 from gpt2lab.data.sources.base import CHUNK_BYTES, Chunk, FileSource, Problem, Span
 
@@ -180,7 +180,7 @@ def zst_blocks(path: Path, raw: IO[bytes]) -> Iterator[bytes]:
     try:
         import zstandard  # noqa: PLC0415
     except ImportError:
-        raise UserError(f"{path}: the package zstandard is not installed: type pip install zstandard") from None
+        raise not_installed(str(path), "zstandard", "zstandard") from None
     frame = None
     while part := raw.read(BLOCK_BYTES // 8):
         while part:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from gpt2lab.config import UserError, one_line
+from gpt2lab.config import UserError, not_installed, one_line
 from gpt2lab.config.data import ParquetFilesConfig
 from gpt2lab.data.sources.base import CHUNK_BYTES, Chunk, FileSource, Problem, Span
 
@@ -140,7 +140,7 @@ def open_parquet(path: Path) -> Any:
         import pyarrow  # noqa: PLC0415
         import pyarrow.parquet  # noqa: PLC0415
     except ImportError:
-        raise UserError(f"{path}: the package pyarrow is not installed: type pip install pyarrow") from None
+        raise not_installed(str(path), "pyarrow", "pyarrow") from None
     try:
         return pyarrow.parquet.ParquetFile(path)
     except Exception as error:  # pyarrow raises many kinds for damaged data

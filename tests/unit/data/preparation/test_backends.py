@@ -85,5 +85,7 @@ def test_unknown_backend_and_missing_ray_are_named(data, monkeypatch):
     with pytest.raises(UserError, match="prepare.backend=rey: expected one of local, ray; did you mean ray"):
         prepare(data, PrepareConfig(backend="rey", num_workers=1), BytesTokenizer())
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(UserError, match="prepare.backend=ray: the package ray is not installed: type pip install ray"):
+    with pytest.raises(
+        UserError, match="prepare.backend=ray: the package ray is not installed: type pip install 'gpt2lab"
+    ):
         prepare(data, PrepareConfig(backend="ray", num_workers=1), BytesTokenizer())

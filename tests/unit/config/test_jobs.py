@@ -15,6 +15,7 @@ from gpt2lab.config import (
     NormConfig,
     OptimizerConfig,
     PositionsConfig,
+    PrepareConfig,
     RuntimeConfig,
     SampleJob,
     SampleQualityConfig,
@@ -28,6 +29,16 @@ from gpt2lab.config import (
     from_dict,
     to_dict,
 )
+from gpt2lab.config.data import BACKEND_NAMES, PACKING_NAMES
+from gpt2lab.config.sweep import LAUNCHER_NAMES
+from gpt2lab.config.training import LOGGER_NAMES, OPTIMIZER_NAMES, SCHEDULE_NAMES, TASK_NAMES
+from gpt2lab.data.loading.sequences import PACKINGS
+from gpt2lab.data.preparation.backends import BACKENDS
+from gpt2lab.evaluation.tasks.tasks import TASKS
+from gpt2lab.sweeps.launchers import LAUNCHERS
+from gpt2lab.training.loggers import LOGGERS
+from gpt2lab.training.optimizer import OPTIMIZERS
+from gpt2lab.training.schedule import SCHEDULES
 
 
 @pytest.mark.parametrize(
@@ -51,6 +62,8 @@ from gpt2lab.config import (
         (lambda: TextFilesConfig(name=".."), ["data.name=..", "folder name"]),
         (lambda: TextFilesConfig(name="a/b"), ["data.name=a/b", "folder name"]),
         (lambda: TextFilesConfig(val_fraction=0), ["data.val_fraction=0", "0 < val_fraction < 1"]),
+        (lambda: TextFilesConfig(packing="window"), ["data.packing=window", "did you mean windows?"]),
+        (lambda: PrepareConfig(backend="rey"), ["prepare.backend=rey", "did you mean ray?"]),
         (lambda: OptimizerConfig(lr=-1.0), ["optimizer.lr=-1.0", "above 0"]),
         (lambda: OptimizerConfig(beta2=1.0), ["optimizer.beta2=1.0", "beta2 < 1"]),
         (lambda: ScheduleConfig(min_lr_ratio=1.5), ["schedule.min_lr_ratio=1.5"]),
@@ -83,6 +96,23 @@ def test_a_wrong_value_names_itself_and_the_mend(build, fragments):
         build()
     assert all(fragment in str(error.value) for fragment in fragments), error.value
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("names", "registry"),
+    [
+        (PACKING_NAMES, PACKINGS),
+        (BACKEND_NAMES, BACKENDS),
+        (OPTIMIZER_NAMES, OPTIMIZERS),
+        (SCHEDULE_NAMES, SCHEDULES),
+        (LOGGER_NAMES, LOGGERS),
+        (TASK_NAMES, TASKS),
+        (LAUNCHER_NAMES, LAUNCHERS),
+    ],
+)
+def test_names_known_to_a_config_are_those_of_the_registry(names, registry):
+    """The configs import no torch, so they repeat the names; a wrong one is refused before any work."""
+    assert names == tuple(registry)
 
 
 def job(**groups):
