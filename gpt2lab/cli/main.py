@@ -132,7 +132,7 @@ def run_job(name: str) -> int:
 
     try:
         hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=name)(task)()
-    except (HydraException, OmegaConfBaseException, ValueError) as error:  # ValueError: a group that is set to null
+    except (HydraException, OmegaConfBaseException, ValueError, TypeError) as error:  # a group set to null or a list
         raise explain_override(error, name) from error
     for raised in errors:
         if isinstance(raised, HydraException | OmegaConfBaseException):

@@ -69,7 +69,7 @@ def explain(error: BaseException, keys: Sequence[str], groups: Sequence[str]) ->
         return explain_unparsable(str(error.override), text)
     if found := re.search(r"LexerNoViableAltException: (\S+)", text):
         return explain_unparsable(found[1], "")
-    if "Config group override must be a string or a list" in text:
+    if "Config group override must be a string or a list" in text or isinstance(error, TypeError):
         return "a group is set to null or a number; expected the name of one of its files; try model=gpt2_nano"
     inner = re.search(r"Key '([^']+)' not in '(\w+)'", text)
     overridden = re.search(r"Could not override '([^']+)'", text)

@@ -150,9 +150,12 @@ class FileSource(Source):
         for key, value in self._recorded_settings().items():
             if recorded.get(key) != value:
                 return f"data.{key}={recorded.get(key)!r} there, data.{key}={value!r} here"
-        files = dict(zip(real_paths(file["path"] for file in recorded["files"]), recorded["files"], strict=True))
+        matched = [str(path) for pattern in self.patterns for path in matches(pattern)]
+        every = list(dict.fromkeys([*matched, *(file["path"] for file in recorded["files"])]))
+        real = dict(zip(every, real_paths(every), strict=True))
+        files = {real[file["path"]]: file for file in recorded["files"]}
         if self.patterns:
-            named = set(real_paths(path for pattern in self.patterns for path in matches(pattern)))
+            named = {real[path] for path in matched}
             if added := sorted(path for path in named - set(files) if not os.path.isdir(path)):  # noqa: PTH112 (fast)
                 return f"it lacks {added[0]}"
             same_patterns = recorded["patterns"] == self.patterns
