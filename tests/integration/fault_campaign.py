@@ -19,7 +19,6 @@ import resource
 import runpy
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -27,7 +26,7 @@ import traceback
 from pathlib import Path
 
 from gpt2lab.cli.main import COMMANDS
-from tests.integration.conftest import FILES, ONE_THREAD, ROOT
+from tests.integration.conftest import FILES, ROOT
 from tests.integration.fault_cases import Case, all_cases, make_workplace
 
 SECONDS = 60
@@ -146,12 +145,6 @@ def main() -> None:
         counts = campaign(cases, workplace, Path(folder))
     print(f"{len(cases)} cases in {time.monotonic() - started:.0f} s: {dict(sorted(counts.items()))}")
     sys.exit(any(name.startswith("FAULT") for name in counts))
-
-
-def run_short(every: int) -> subprocess.CompletedProcess[str]:
-    """The campaign on every n-th case, in a process with one thread, from which processes can be forked."""
-    command = [sys.executable, "-m", "tests.integration.fault_campaign", "--every", str(every)]
-    return subprocess.run(command, cwd=ROOT, env=ONE_THREAD, capture_output=True, text=True, check=False)
 
 
 if __name__ == "__main__":
