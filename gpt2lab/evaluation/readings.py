@@ -72,6 +72,18 @@ def window_readings(
         yield Reading(inputs_BT, layout, rows_N, columns_N, tokens[where_N].astype(np.int64), where_N)
 
 
+def last_token_readings(texts: Sequence[Sequence[int]], batch_size: int) -> Iterator[Reading]:
+    """Texts of which only the hidden state at the last token is wanted; no target is scored."""
+    for first in range(0, len(texts), batch_size):
+        batch = texts[first : first + batch_size]
+        inputs_BT = np.zeros((len(batch), max(map(len, batch))), np.int64)
+        for row, text in enumerate(batch):
+            inputs_BT[row, : len(text)] = text
+        rows_B = np.arange(len(batch))
+        last_B = np.array([len(text) - 1 for text in batch])
+        yield Reading(inputs_BT, None, rows_B, last_B, np.zeros(len(batch), np.int64), first + rows_B)
+
+
 @torch.inference_mode()
 def hidden_states(model: GPT, readings: Iterable[Reading], runtime: Runtime) -> Iterator[Scored]:
     """Read each batch, without dropout. Context and padding never reach the output head.

@@ -26,8 +26,8 @@ class LoadedModel:
     """A model, in evaluation mode, and where it came from."""
 
     model: GPT
-    source: StoredModel
     tokenizer: Tokenizer
+    source: StoredModel
 
 
 def open_model(where: str | None, device: torch.device) -> LoadedModel:
@@ -39,7 +39,7 @@ def open_model(where: str | None, device: torch.device) -> LoadedModel:
     source = find_stored_model(where, "checkpoint")
     tokenizer = source.tokenizer()
     config = dataclasses.replace(source.config, vocab_size=tokenizer.vocab_size)
-    return LoadedModel(_read_model(source, config, device), source, tokenizer)
+    return LoadedModel(_read_model(source, config, device), tokenizer, source)
 
 
 def load_pretrained(

@@ -5,6 +5,7 @@ Legend: n = tokens of the plan, D = documents.
 
 import math
 import time
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,30 @@ from gpt2lab.model import GPT
 from gpt2lab.runtime import Runtime
 from gpt2lab.statistics.intervals import describe_document_interval, ratio_jackknife_interval
 
+Intervals = dict[str, tuple[float, float]]
+"""95 %, by the name of the metric; without those that are undefined for a single document"""
+
 TABLE = ("token_perplexity", "word_perplexity", "byte_perplexity", "bits_per_byte")
+
+
+@dataclass(frozen=True)
+class PerplexityMetrics:
+    """The perplexities of a corpus, and the time that they took."""
+
+    perplexity: Perplexity
+    documents: int
+    intervals: Intervals
+    wall_seconds: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the metrics by the names of ``eval.json``."""
+        return {
+            **self.perplexity.to_dict(),
+            "documents": self.documents,
+            "intervals": self.intervals,
+            "wall_seconds": self.wall_seconds,
+            "tokens_per_second": self.perplexity.tokens / self.wall_seconds,
+        }
 
 
 def evaluate_perplexity(loaded: TextModel, config: EvalConfig) -> PartResult:
@@ -44,13 +68,7 @@ def evaluate_perplexity(loaded: TextModel, config: EvalConfig) -> PartResult:
     seconds = time.perf_counter() - started
 
     result, intervals = summarise(scores)
-    metrics: dict[str, Any] = {
-        **result.to_dict(),
-        "documents": len(plan.bytes_D),
-        "intervals": intervals,
-        "wall_seconds": seconds,
-        "tokens_per_second": result.tokens / seconds,
-    }
+    metrics = PerplexityMetrics(result, len(plan.bytes_D), intervals, seconds)
     described = {
         **corpus.description,
         "protocol": config.protocol,
@@ -67,9 +85,9 @@ def evaluate_perplexity(loaded: TextModel, config: EvalConfig) -> PartResult:
     warn_of_few_documents(len(plan.bytes_D), "perplexity")
     published = find_published(loaded.source, described)
     rows = [
-        TableRow(name, metrics[name], intervals.get(name), *published.get(name, ()))
+        TableRow(name, value, intervals.get(name), *published.get(name, ()))
         for name in TABLE
-        if metrics[name] is not None
+        if (value := getattr(result, name)) is not None
     ]
     title = f"Perplexity of {corpus_config.name}, protocol {config.protocol}: {result.tokens:,} tokens"
     return PartResult(title, metrics, rows, described, scores)
@@ -86,13 +104,13 @@ def score_plan(model: GPT, plan: ScoringPlan, runtime: Runtime, batch_size: int)
     return DocumentScores(nats_D, np.array(tokens_D, dtype=np.int64), plan.bytes_D, plan.words_D)
 
 
-def summarise(scores: DocumentScores) -> tuple[Perplexity, dict[str, tuple[float, float]]]:
+def summarise(scores: DocumentScores) -> tuple[Perplexity, Intervals]:
     """The metrics of the sums over documents, and 95 % intervals where there are several documents."""
     words = None if scores.words_D is None else int(scores.words_D.sum())
     tokens, n_bytes = int(scores.tokens_D.sum()), int(scores.bytes_D.sum())
     result = Perplexity(math.fsum(scores.nats_D), tokens, n_bytes, words)
 
-    intervals = {}
+    intervals: Intervals = {}
     for name, units_D in (("token", scores.tokens_D), ("word", scores.words_D), ("byte", scores.bytes_D)):
         if units_D is not None and (bounds := ratio_jackknife_interval(scores.nats_D, units_D)) is not None:
             intervals[f"{name}_perplexity"] = (bounded_exp(bounds[0]), bounded_exp(bounds[1]))
