@@ -8,7 +8,7 @@ Legend: B = windows of a batch, T = tokens of a window, N = scored targets of a 
 """
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import islice
@@ -125,7 +125,7 @@ def perplexity(
 def score_tokens(
     model: GPT,
     tokens: NDArray[np.integer],
-    windows: list[Window],
+    windows: Sequence[Window],
     runtime: Runtime,
     batch_size: int,
     *,
@@ -143,6 +143,27 @@ def score_tokens(
             nll_n[where_N] = model.nll(hidden_NC.float(), targets_N).cpu().numpy()
     world.sum(torch.from_numpy(nll_n))  # in place; a score is 0 in all processes but one
     return nll_n
+
+
+@torch.inference_mode()
+def score_documents(
+    model: GPT,
+    tokens: NDArray[np.integer],
+    windows: Sequence[Window],
+    starts_D: NDArray[np.int64],
+    runtime: Runtime,
+    batch_size: int,
+    world: World = ALONE,
+) -> NDArray[np.float64]:
+    """Nats of each document of a text, float64 [D]: ``score_tokens`` summed without an array of all tokens.
+
+    ``starts_D`` is the first token of each document; the other arguments are those of ``window_readings``. The
+    processes of ``world`` share the batches; the sums are in the order of one process, and so equal to the last bit.
+    """
+    nats_D = np.zeros(len(starts_D))
+    for where_N, nll_N in _shared_nll(model, window_readings(tokens, windows, batch_size), runtime, world):
+        np.add.at(nats_D, np.searchsorted(starts_D, where_N, side="right") - 1, nll_N)
+    return nats_D
 
 
 @torch.inference_mode()
@@ -164,6 +185,22 @@ def score_greedy(
     for scores_n in (nll_n, greedy_n.view(np.uint8)):
         world.sum(torch.from_numpy(scores_n))
     return nll_n, greedy_n
+
+
+def _shared_nll(
+    model: GPT, readings: Iterable[Reading], runtime: Runtime, world: World
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+    """``where_N`` and the nats of each reading, in order and in every process, which computes one of ``world.size``."""
+    rest = iter(readings)
+    while together := list(islice(rest, world.size)):
+        parts = [np.zeros(len(reading.targets_N), np.float32) for reading in together]
+        for _, hidden_NC, targets_N in hidden_states(model, together[world.rank : world.rank + 1], runtime):
+            with full_precision(hidden_NC):
+                parts[world.rank][:] = model.nll(hidden_NC.float(), targets_N).cpu().numpy()
+        joined = np.concatenate(parts)
+        world.sum(torch.from_numpy(joined))  # in place; a score is 0 in all processes but one
+        ends = np.cumsum([len(part) for part in parts])[:-1]
+        yield from zip((reading.where_N for reading in together), np.split(joined, ends), strict=True)
 
 
 def own_share(readings: Iterable[Reading], world: World) -> Iterator[Reading]:

@@ -95,7 +95,7 @@ def read_questions(name: str, task: Task, settings: TasksConfig) -> list[Example
     """
     fields = tuple(task.fields)
     if files := _files(name, task, settings):
-        parts = {str(file): read_json_lines(file, fields, settings.limit) for file in files}
+        parts = {str(file): list(read_json_lines(file, fields, settings.limit)) for file in files}
     else:
         instead = (
             f'put its questions into {task.files_in_words(name)}, a line {{"{fields[0]}": ...}} each '
