@@ -287,11 +287,12 @@ RAISING_IN_EVALUATION = """
 import os, sys
 from gpt2lab.evaluation import scoring
 hidden_states = scoring.hidden_states
+calls = []
 def raising(*arguments):
-    for number, scored in enumerate(hidden_states(*arguments)):
-        if number == 2 and os.environ["RANK"] == "1":
-            raise RuntimeError("planted on one process")
-        yield scored
+    calls.append(arguments)
+    if len(calls) == 3 and os.environ["RANK"] == "1":
+        raise RuntimeError("planted on one process")
+    return hidden_states(*arguments)
 scoring.hidden_states = raising
 sys.argv[0] = "eval.py"
 from gpt2lab.cli.main import run_command
