@@ -150,8 +150,8 @@ def test_multiple_choice(folder, loaded, expected):
     assert 0 < metrics["hellaswag"]["acc"] < 1
 
 
-def test_minimal_pairs(folder, subject, expected):
-    result = evaluate_tasks(subject, EvalConfig(tasks=TasksConfig(names=["blimp"], folder=str(folder))))
+def test_minimal_pairs(folder, loaded, expected):
+    result = evaluate_tasks(loaded, EvalConfig(tasks=TasksConfig(names=["blimp"], folder=str(folder))))
     metrics = result.metrics.to_dict()["blimp"]
     theirs = {part: expected[f"blimp_{part}"]["acc,none"] * 8 for part in ("island", "binding")}
     ties = 1  # of the binding part, which lm_eval counts as right
@@ -161,7 +161,7 @@ def test_minimal_pairs(folder, subject, expected):
     assert 0 < metrics["acc"] < 1
     assert [row.label for row in result.rows] == ["blimp acc", "blimp acc binding", "blimp acc island_effects"]
     assert all(row.interval is not None for row in result.rows)
-    limited = evaluate_tasks(subject, EvalConfig(tasks=TasksConfig(names=["blimp"], folder=str(folder), limit=3)))
+    limited = evaluate_tasks(loaded, EvalConfig(tasks=TasksConfig(names=["blimp"], folder=str(folder), limit=3)))
     assert limited.metrics.to_dict()["blimp"]["questions"] == 6
 
 
