@@ -1,0 +1,68 @@
+"""gpt2lab.data.sources.hub on a folder in the form of a Hub repository."""
+
+import hashlib
+
+import pytest
+
+from gpt2lab.config import (
+    HubConfig,
+    PrepareConfig,
+    UserError,
+)
+from gpt2lab.data import open_or_prepare, prepare
+from gpt2lab.data.sources.hub import cached_sha256
+from tests.unit.data.sources.table_files import BYTES, TEXTS, read, source, write_parquet
+
+
+def test_a_hub_set_is_the_files_of_its_subset_and_split(hub):
+    assert read(source("hub", **hub)) == TEXTS
+    assert read(source("hub", **hub | {"hub_subset": "two"})) == TEXTS[:30]
+    assert read(source("hub", **hub, hub_split="test")) == ["held out"]
+
+
+def test_rows_are_joined_to_documents_across_chunks_and_files(hub, monkeypatch):
+    monkeypatch.setattr("gpt2lab.data.sources.parquet.CHUNK_BYTES", 300)
+    documents = read(source("hub", **hub, document_start=r"\d*7 "))
+    starts = [0] + [i for i in range(200) if i % 10 == 7]
+    assert documents == ["".join(TEXTS[a:b]) for a, b in zip(starts, [*starts[1:], 200], strict=True)]
+
+
+def test_rows_are_cut_as_text_files_are(hub, tmp_path):
+    path = tmp_path / "a.txt"
+    for text in TEXTS[:40]:
+        path.write_text(text, newline="")
+        expected = read(source("text_files", path, delimiter="\n", min_document_bytes=20))
+        write_parquet(tmp_path / "repository" / "one" / "test-00000-of-00001.parquet", [text])
+        found = read(source("hub", **hub, hub_split="test", delimiter="\n", min_document_bytes=20))
+        assert found == expected
+
+
+def test_what_cannot_be_had_is_one_line(hub, tmp_path):
+    with pytest.raises(UserError, match=r"data\.hub_split=validation: expected one of train, test"):
+        read(source("hub", **hub, hub_split="validation"))
+    with pytest.raises(UserError, match=r"data\.hub_path=.*none: not fetched .*data=parquet_files") as error:
+        read(source("hub", **hub | {"hub_path": str(tmp_path / "none")}))
+    assert "\n" not in str(error.value)
+
+
+def test_manifest_of_a_hub_dataset_has_the_hashes_of_its_files(hub, tmp_path):
+    data = HubConfig(root=str(tmp_path / "data"), val_fraction=0.3, **hub)
+    files = sorted((tmp_path / "repository" / "one").glob("train-*"))
+    manifest = prepare(data, PrepareConfig(), BYTES)
+    assert manifest.source["files"] == [
+        {"name": path.name, "bytes": path.stat().st_size, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+        for path in files
+    ]
+    for path in files:  # opening the dataset needs neither the network nor the files
+        path.unlink()
+    assert open_or_prepare(data, BYTES)[1] == manifest
+
+
+def test_hash_of_a_cached_file_is_the_name_that_the_hub_gave_it(tmp_path, monkeypatch):
+    (tmp_path / ("0a" * 32)).write_bytes(b"content")
+    (tmp_path / "link.parquet").symlink_to(tmp_path / ("0a" * 32))
+    (tmp_path / "plain.parquet").write_bytes(b"content")
+    assert cached_sha256(tmp_path / "link.parquet") == "0a" * 32
+    assert cached_sha256(tmp_path / "plain.parquet") == hashlib.sha256(b"content").hexdigest()
+    monkeypatch.setattr("gpt2lab.data.sources.hub.HASH_LIMIT_BYTES", 5)
+    assert cached_sha256(tmp_path / "plain.parquet") is None
