@@ -57,13 +57,13 @@ def evaluate(job: EvalJob, *, command: Sequence[str] | None = None) -> list[Eval
     return results
 
 
-def open_for_evaluation(where: str | None, job: EvalJob, runtime: Runtime) -> TextModel:
+def open_for_evaluation(where: str | None, job: EvalJob, runtime: Runtime, key: str = "checkpoint") -> TextModel:
     """Open the model with the precision that its scores are taken in.
 
     ``runtime.precision=auto`` is float32 for pretrained models, whose published values are of float32, and on a CPU:
     bfloat16 changes the fourth digit of a perplexity. A run of gpt2lab on a GPU is scored as it was trained.
     """
-    loaded = open_text_model(where, runtime)
+    loaded = open_text_model(where, runtime, key)
     is_float32 = runtime.device.type == "cpu" or loaded.source.trained_on is None
     if job.runtime.precision == "auto" and is_float32:
         return dataclasses.replace(loaded, runtime=dataclasses.replace(runtime, precision="fp32"))
@@ -101,10 +101,11 @@ def _evaluate_one(job: EvalJob, runtime: Runtime, command: Sequence[str] | None)
         raise UserError(f"out={out}: is no file; expected the name of a file; try out={out / EVALUATION}")
     read_evaluations(out)  # a damaged record, or another file, is an error before the work, not after it
     read_documents(out.parent / DOCUMENTS)
+    baseline = open_for_evaluation(job.baseline, job, runtime, "baseline") if job.baseline else None
     name = loaded.source.describe()
     log.info(name)
     parts = evaluate_parts(loaded, job.eval)
-    comparison = _compare(job, parts, runtime) if job.baseline else None
+    comparison = _compare(job, parts, baseline) if baseline else None
     shown = parts if comparison is None else {**parts, "comparison": comparison_part(comparison)}
     log.info("\n%s\n", render_parts(shown))
     _write(job, loaded, parts, comparison, out, command)
@@ -113,10 +114,9 @@ def _evaluate_one(job: EvalJob, runtime: Runtime, command: Sequence[str] | None)
     return EvaluationResult(name, out, parts, comparison)
 
 
-def _compare(job: EvalJob, parts: dict[str, PartResult], runtime: Runtime) -> Comparison:
+def _compare(job: EvalJob, parts: dict[str, PartResult], baseline: TextModel) -> Comparison:
     """Score the baseline on the same documents."""
     ours = parts["perplexity"].documents
-    baseline = open_for_evaluation(job.baseline, job, runtime)
     theirs = evaluate_parts(baseline, dataclasses.replace(job.eval, parts=["perplexity"]))["perplexity"].documents
     assert ours is not None
     assert theirs is not None

@@ -18,7 +18,7 @@ class TextModel:
     runtime: Runtime
 
 
-def open_text_model(where: str | None, runtime: Runtime) -> TextModel:
-    """The model that ``checkpoint=where`` names, on the runtime's device; errors as in ``open_model``."""
-    opened = open_model(where, runtime.device)
+def open_text_model(where: str | None, runtime: Runtime, key: str = "checkpoint") -> TextModel:
+    """The model that ``key=where`` names, on the runtime's device; errors as in ``open_model``."""
+    opened = open_model(where, runtime.device, key)
     return TextModel(opened.model, opened.tokenizer, opened.source, runtime)
