@@ -79,7 +79,7 @@ def our_tasks(case: Mapping[str, Any]) -> Callable[[], float]:
     with tempfile.TemporaryDirectory() as folder:
         export(case, Path(folder))
         opened = open_model(folder, runtime.device)
-    text_model = TextModel(opened.model, opened.tokenizer, opened.source, runtime)
+    text_model = TextModel(**vars(opened), runtime=runtime)
     requests = [Request(*question) for question in questions(case)]
 
     def run() -> float:

@@ -8,14 +8,14 @@ from gpt2lab.evaluation.corpora.formats import Corpus, Document
 from gpt2lab.evaluation.perplexity.evaluate import summarise
 from gpt2lab.evaluation.perplexity.protocols import Stream
 from gpt2lab.evaluation.scoring import Perplexity, score_tokens
-from gpt2lab.evaluation.text_model import TextModel
+from gpt2lab.evaluation.text_model import TextModel, open_text_model
 from gpt2lab.generation import generate_stream
 from gpt2lab.generation.text import Continuation
 from gpt2lab.runtime import open_runtime
 from gpt2lab.tokenizers import Tokenizer, read_tokenizer
 from gpt2lab.tokenizers import load_tokenizer as load_built_in
 from gpt2lab.tokenizers.registry import BUILT_IN
-from gpt2lab.weights import find_stored_model, open_model
+from gpt2lab.weights import find_stored_model
 
 __all__ = ["generate", "load_model", "load_tokenizer", "perplexity"]
 
@@ -33,8 +33,7 @@ def load_model(where: str | Path | None = None, *, device: str = "auto", precisi
         UserError: there is no such model, or gpt2lab does not have its architecture or tokenizer.
     """
     runtime = open_runtime(RuntimeConfig(device=device, precision=precision))
-    opened = open_model(None if where is None else str(where), runtime.device)
-    return TextModel(opened.model, opened.tokenizer, opened.source, runtime)
+    return open_text_model(None if where is None else str(where), runtime)
 
 
 def load_tokenizer(where: str | Path) -> Tokenizer:

@@ -47,7 +47,7 @@ def launch_processes(num_processes: int, name: str, arguments: list[str]) -> Non
     when this process is killed.
 
     Raises:
-        RankFailedError: a process failed or was stopped; the message is empty if the process has told why.
+        RankFailedError: a process failed or was stopped; the message is empty if the process has reported why.
     """
     command = [sys.executable, *python_arguments(name, sys.argv[0]), *arguments]
     ranks = [_start(command, environment) for environment in _rank_environments(num_processes)]

@@ -169,7 +169,7 @@ def dashboard_metrics(parts: dict[str, PartResult], config: EvalConfig) -> dict[
     prefixes = {"perplexity": f"{corpus}/{config.protocol}", "tasks": "tasks"}
     found: dict[str, float] = {}
     for name, part in parts.items():
-        found |= numbers_in(part.metrics, prefixes.get(name, f"{name}/{corpus}"))
+        found |= numbers_in(part.metrics.to_dict(), prefixes.get(name, f"{name}/{corpus}"))
     return found
 
 
@@ -181,6 +181,6 @@ def _sweep_table(runs: Sequence[Path], results: Sequence[EvaluationResult]) -> s
     """One line per run, with the metrics of its perplexity; other parts are in the tables above."""
     lines = [["run", *SWEEP_COLUMNS]]
     for run, result in zip(runs, results, strict=True):
-        metrics = result.parts["perplexity"].metrics if "perplexity" in result.parts else {}
+        metrics = result.parts["perplexity"].metrics.to_dict() if "perplexity" in result.parts else {}
         lines.append([run.name, *(format_number(metrics.get(name)) for name in SWEEP_COLUMNS)])
     return render_table(lines)

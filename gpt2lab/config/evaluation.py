@@ -27,7 +27,7 @@ class CorpusConfig:
     column: str = "text"
     """field of a row that holds the text"""
     detokenizer: str = "none"
-    """what undoes the corpus's own tokenisation, in the protocols lm_eval and gpt2_paper: none | wikitext | ptb"""
+    """what undoes the corpus's own tokenization, in the protocols lm_eval and gpt2_paper: none | wikitext | ptb"""
     first_byte: int = 0
     """where the text begins in the file"""
     last_byte: int | None = None

@@ -20,7 +20,7 @@ class RuntimeConfig:
     activation_checkpointing: bool = False
     """recompute each block's activations in backward instead of keeping them: a third more work (training)"""
     background_checkpoints: bool = False
-    """write checkpoints in a thread while training goes on, from a copy of the state in the host's memory (training)"""
+    """write checkpoints in a thread during the next steps, from a copy of the state in host memory (training)"""
     deterministic: bool = False
     """use only kernels whose results are bitwise reproducible; on a GPU some are slower, and one that has none fails"""
     profile: bool = False

@@ -67,7 +67,7 @@ def compare(scores: DocumentScores, baseline: DocumentScores, name: str) -> Comp
 
 
 def comparison_part(comparison: Comparison) -> PartResult:
-    """The section of the table."""
+    """The comparison as a part of the table."""
     rows = [TableRow("bits per byte, difference", comparison.bits_per_byte, comparison.bits_per_byte_interval)]
     if comparison.nats_per_token is not None:
         rows.append(
@@ -76,7 +76,7 @@ def comparison_part(comparison: Comparison) -> PartResult:
     title = (
         f"Against {comparison.baseline}: {comparison.verdict} (paired over {comparison.documents:,} documents)"
     )  # fmt: skip
-    return PartResult(title, comparison.to_dict(), rows)
+    return PartResult(title, comparison, rows)
 
 
 def _verdict(interval: Interval | None) -> str:

@@ -26,7 +26,7 @@ class TensorBatch(NamedTuple):
     """targets that are not IGNORE_INDEX"""
 
     def to(self, device: torch.device) -> "TensorBatch":
-        """The batch on ``device``; from pinned memory the copy goes on while the host does other things."""
+        """The batch on ``device``; from pinned memory the copy continues while the host does other things."""
 
         def move(ids_BT: Tensor) -> Tensor:
             return ids_BT.to(device, non_blocking=True)

@@ -5,7 +5,7 @@
 Legend: B = texts of a batch, T = tokens of a text, N = scored targets of a batch, C = n_embd, n = tokens of a text.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -69,6 +69,18 @@ def window_readings(
         layout = contiguous(first_position, inputs_BT.shape[1], torch.device("cpu")) if first_position else None
         rows_N = np.repeat(np.arange(len(batch)), scored)
         yield Reading(inputs_BT, layout, rows_N, columns_N, tokens[where_N].astype(np.int64), where_N)
+
+
+def last_token_readings(texts: Sequence[Sequence[int]], batch_size: int) -> Iterator[Reading]:
+    """Texts of which only the hidden state at the last token is wanted; no target is scored."""
+    for first in range(0, len(texts), batch_size):
+        batch = texts[first : first + batch_size]
+        inputs_BT = np.zeros((len(batch), max(map(len, batch))), np.int64)
+        for row, text in enumerate(batch):
+            inputs_BT[row, : len(text)] = text
+        rows_B = np.arange(len(batch))
+        last_B = np.array([len(text) - 1 for text in batch])
+        yield Reading(inputs_BT, None, rows_B, last_B, np.zeros(len(batch), np.int64), first + rows_B)
 
 
 @torch.inference_mode()

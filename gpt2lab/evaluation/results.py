@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,14 +44,21 @@ class DocumentScores:
         ]
 
 
+class Metrics(Protocol):
+    """The metrics of one part; each part has a dataclass of its own."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return them as plain values, by the names of ``eval.json``."""
+        ...
+
+
 @dataclass(frozen=True)
 class PartResult:
     """The result of one part: perplexity, tasks, sample_quality or context."""
 
     title: str
     """of its section in the table"""
-    metrics: dict[str, Any]
-    """by the names of ``eval.json``"""
+    metrics: Metrics
     rows: list[TableRow]
     protocol: dict[str, Any] = field(default_factory=dict)
     """all that a repetition needs: text, tokenizer, windows, precision, how intervals are computed"""
@@ -63,7 +70,8 @@ class PartResult:
 
     def to_dict(self) -> dict[str, Any]:
         """Metrics and protocol, as ``eval.json`` has them."""
-        return {**self.metrics, "protocol": self.protocol} if self.protocol else dict(self.metrics)
+        metrics = self.metrics.to_dict()
+        return {**metrics, "protocol": self.protocol} if self.protocol else metrics
 
 
 def as_json_lines(lines: Iterable[Mapping[str, Any]]) -> str:

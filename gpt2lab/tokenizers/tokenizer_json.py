@@ -202,8 +202,8 @@ def _without_defaults(part: Any) -> Any:
     """Without the keys whose value says nothing, which versions of the library write or leave out."""
     if isinstance(part, dict):
         always = {"use_regex": True} if part.get("type") == "ByteLevel" else {}
-        said = {key: value for key, value in part.items() if value not in (None, "", False) and value != []}
-        return {key: _without_defaults(value) for key, value in (always | said).items()} | {
+        given = {key: value for key, value in part.items() if value not in (None, "", False) and value != []}
+        return {key: _without_defaults(value) for key, value in (always | given).items()} | {
             key: part[key] for key in always if key in part
         }
     return [_without_defaults(value) for value in part] if isinstance(part, list) else part

@@ -1,4 +1,4 @@
-"""Signals that ask a run to stop: noted at once, answered where the state can be saved, by all processes together."""
+"""Signals that ask a run to stop: recorded at once, acted on by all processes together where the state can be saved."""
 
 import signal
 from collections.abc import Iterator

@@ -26,8 +26,8 @@ class LoadedModel:
     """A model, in evaluation mode, and where it came from."""
 
     model: GPT
-    source: StoredModel
     tokenizer: Tokenizer
+    source: StoredModel
 
 
 def open_model(where: str | None, device: torch.device, key: str = "checkpoint") -> LoadedModel:
@@ -39,7 +39,7 @@ def open_model(where: str | None, device: torch.device, key: str = "checkpoint")
     source = find_stored_model(where, key)
     tokenizer = source.tokenizer()
     config = dataclasses.replace(source.config, vocab_size=tokenizer.vocab_size)
-    return LoadedModel(_read_model(source, config, device), source, tokenizer)
+    return LoadedModel(_read_model(source, config, device), tokenizer, source)
 
 
 def load_pretrained(

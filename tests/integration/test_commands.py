@@ -41,16 +41,16 @@ def test_train_evaluate_sample(run, workplace):
     assert yaml.safe_load((run_dir / "config.yaml").read_text())["training"]["max_steps"] == 60
 
     shown = run("eval.py").stdout  # without checkpoint= it takes the newest run, and says which
-    figures = json.loads((run_dir / "eval.json").read_text())["evaluations"][-1]
+    metrics = json.loads((run_dir / "eval.json").read_text())["evaluations"][-1]
     assert str(run_dir / "checkpoints" / "step_00000060") in shown
-    assert figures["bits_per_byte"] == pytest.approx(summary["val_bits_per_byte"], rel=0.1)
-    assert figures["protocol"]["context"] == 64
+    assert metrics["bits_per_byte"] == pytest.approx(summary["val_bits_per_byte"], rel=0.1)
+    assert metrics["protocol"]["context"] == 64
 
     (workplace / "text.txt").write_text("import argparse\n\nparser = argparse.ArgumentParser()\n")
     run("eval.py", "checkpoint=runs/run", "eval.text_file=text.txt", "eval.stride=8", "out=text.json")
-    text_figures = json.loads((workplace / "text.json").read_text())["evaluations"][-1]
-    assert text_figures["tokens"] == text_figures["bytes"] == (workplace / "text.txt").stat().st_size
-    assert text_figures["words"] == 5
+    text_metrics = json.loads((workplace / "text.json").read_text())["evaluations"][-1]
+    assert text_metrics["tokens"] == text_metrics["bytes"] == (workplace / "text.txt").stat().st_size
+    assert text_metrics["words"] == 5
 
     arguments = ["checkpoint=runs/run", "prompt=def ", "sampling.max_new_tokens=80", "sampling.num_samples=2"]
     first, again, other = (run("sample.py", *arguments, f"sampling.seed={seed}").stdout for seed in (1, 1, 2))

@@ -55,18 +55,18 @@ def test_sampling_and_context_in_full(run, trained, workplace):
     ]
     grid = "eval.sample_quality.decoding=[{temperature:0},{top_k:5,temperature:0.7}]"
     few = ["eval.context.block_tokens=8", "eval.context.num_blocks=4", "eval.context.position_windows=2"]
-    shown = run("eval.py", "eval=full", *small, grid, *few, "out=figures/eval.json")
+    shown = run("eval.py", "eval=full", *small, grid, *few, "out=results/eval.json")
     titles = ("Perplexity of validation_split", "Quality of samples: 4 prompts", "Use of context: trained on 64 tokens")
     places = [shown.stdout.index(title) for title in titles]
     assert places == sorted(places)
     assert max(map(len, shown.stdout.partition(titles[0])[2].splitlines())) <= 100
     assert "contexts above 64 tokens are left out: model.positions=learned ends at 64" in shown.stdout
-    _, quality, context = evaluations_in(workplace / "figures" / "eval.json")
+    _, quality, context = evaluations_in(workplace / "results" / "eval.json")
     assert list(quality["settings"]) == ["greedy", "top_k=5 temperature=0.7"]
     assert quality["job"]["eval"]["sample_quality"]["decoding"][1] == {"temperature": 0.7, "top_k": 5, "top_p": None}
-    assert len((workplace / "figures" / f"{quality['id']}.samples.jsonl").read_text().splitlines()) == 3 * 4
+    assert len((workplace / "results" / f"{quality['id']}.samples.jsonl").read_text().splitlines()) == 3 * 4
     for plot in (quality["id"], f"{context['id']}.by_position", f"{context['id']}.by_context"):
-        assert (workplace / "figures" / f"{plot}.png").read_bytes().startswith(b"\x89PNG")
+        assert (workplace / "results" / f"{plot}.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_without_a_network(trained, workplace):

@@ -55,7 +55,7 @@ FULL_DISK = """
 mount -t tmpfs -o size={megabytes}m none {disk} || exit 77
 "$@"
 status=$?
-cp -r {disk}/. {kept}
+cp -r {disk}/. {saved}
 exit $status
 """
 
@@ -65,12 +65,12 @@ def test_a_full_disk_stops_the_run_and_leaves_what_was_saved(workplace):
     permitted = subprocess.run(["unshare", "--user", "--map-root-user", "--mount", "true"], check=False).returncode == 0
     if not permitted:
         pytest.skip("this machine lets nobody mount a disk; tests/unit/checkpoint raises the error instead")
-    disk, kept = workplace / "disk", workplace / "kept"
+    disk, saved = workplace / "disk", workplace / "saved"
     disk.mkdir()
-    kept.mkdir()
+    saved.mkdir()
     settings = [*TINY, "training.max_steps=12", "training.checkpoint_every=1", "training.keep_checkpoints=9"]
     run_in(workplace, "prepare.py", *TINY[:4])
-    script = FULL_DISK.format(megabytes=2, disk=disk, kept=kept)
+    script = FULL_DISK.format(megabytes=2, disk=disk, saved=saved)
     train = [sys.executable, ROOT / "train.py", *settings, f"run_dir={disk}"]
     in_namespace = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script, "sh", *train]
     result = subprocess.run(in_namespace, cwd=workplace, env=ONE_THREAD, capture_output=True, text=True, check=False)
@@ -78,10 +78,10 @@ def test_a_full_disk_stops_the_run_and_leaves_what_was_saved(workplace):
     assert "Traceback" not in result.stderr
     line = next(line for line in result.stderr.splitlines() if line.startswith("error"))
     assert re.search(r"the checkpoint of step \d+ was not written \(.*No space left.*\); it needs [\d,]+ bytes", line)
-    complete = newest_complete(kept / "checkpoints")
+    complete = newest_complete(saved / "checkpoints")
     assert complete is not None
-    assert not list((kept / "checkpoints").glob("*.tmp"))
-    # with room again, the run goes on as if nothing had been
-    run_in(workplace, "train.py", *settings, f"run_dir={kept}", "resume=auto")
+    assert not list((saved / "checkpoints").glob("*.tmp"))
+    # with room again, the run resumes as if nothing had happened
+    run_in(workplace, "train.py", *settings, f"run_dir={saved}", "resume=auto")
     run_in(workplace, "train.py", *settings, "run_dir=straight")
-    compare(workplace / "straight", kept)
+    compare(workplace / "straight", saved)

@@ -23,8 +23,8 @@ def test_export_then_evaluate_sample_and_train(run, trained, workplace):
     )
     assert of_export["checkpoint"] == str((workplace / "exported").resolve())
     assert "step" not in of_export
-    for figure in ("token_perplexity", "bits_per_byte", "tokens", "parameters"):
-        assert of_export[figure] == pytest.approx(of_run[figure], rel=1e-9)
+    for metric in ("token_perplexity", "bits_per_byte", "tokens", "parameters"):
+        assert of_export[metric] == pytest.approx(of_run[metric], rel=1e-9)
     assert of_export["protocol"] == of_run["protocol"]
 
     arguments = ["prompt=def ", "sampling.max_new_tokens=40"]

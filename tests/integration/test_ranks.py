@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 SETTINGS = [*TINY, "runtime.precision=fp32", "training.log_every=1", "training.eval_tokens=3968"]
 
 
-def figures(run_dir, name):
+def values_of(run_dir, name):
     return [line[name] for line in read_lines(run_dir / "metrics.jsonl") if name in line]
 
 
@@ -35,8 +35,8 @@ def test_two_processes_are_one(run, workplace):
     assert "4 sequences x 64 tokens x 2 micro-batches x 2 processes" in result.stdout
     one, two = workplace / "one", workplace / "two"
     for name in ("loss", "grad_norm", "val_loss"):
-        assert len(figures(one, name)) == len(figures(two, name)) == (2 if name == "val_loss" else 10)
-        assert figures(two, name) == pytest.approx(figures(one, name), rel=1e-5), name
+        assert len(values_of(one, name)) == len(values_of(two, name)) == (2 if name == "val_loss" else 10)
+        assert values_of(two, name) == pytest.approx(values_of(one, name), rel=1e-5), name
     # 62 validation windows in batches of 4: one process scores a batch more than the other
     assert json.loads((two / "summary.json").read_text())["val_tokens"] == 3968
     for name, tensor in weights(one).items():
@@ -57,10 +57,10 @@ def test_a_run_goes_on_with_another_number_of_processes(run, workplace, before, 
     straight, resumed = workplace / "straight", workplace / "resumed"
     assert [line["step"] for line in read_lines(resumed / "metrics.jsonl") if "loss" in line] == list(range(1, 9))
     if before == after:
-        assert figures(resumed, "loss") == figures(straight, "loss")
+        assert values_of(resumed, "loss") == values_of(straight, "loss")
         assert all(torch.equal(weights(resumed)[name], tensor) for name, tensor in weights(straight).items())
     else:
-        assert figures(resumed, "loss") == pytest.approx(figures(straight, "loss"), rel=1e-5)
+        assert values_of(resumed, "loss") == pytest.approx(values_of(straight, "loss"), rel=1e-5)
 
 
 def test_sweep_starts_the_processes_of_each_job(run, workplace):
@@ -82,7 +82,7 @@ def test_torchrun_makes_one_run(workplace):
     result = torchrun(workplace, ROOT / "train.py", *SETTINGS, "training.max_steps=2")
     assert result.returncode == 0, result.stderr
     (metrics,) = workplace.glob("runs/*/*/metrics.jsonl")
-    assert len(figures(metrics.parent, "loss")) == 2
+    assert len(values_of(metrics.parent, "loss")) == 2
     assert result.stdout.count("run directory") == 2  # header and closing table
 
 
@@ -133,7 +133,7 @@ def test_a_process_that_raises_ends_the_job(workplace):
     assert result.returncode != 0
     assert "RuntimeError: planted on one process" in result.stderr
     assert time.monotonic() - started < 60
-    assert len(figures(workplace / "run", "loss")) == 3
+    assert len(values_of(workplace / "run", "loss")) == 3
 
 
 NO_NUMBER = """
@@ -167,7 +167,7 @@ def test_a_gradient_that_is_no_number_in_one_process_is_skipped_in_all(workplace
     assert result.returncode == 0, result.stderr
     assert result.stdout.count("skipped (") == 2
     assert json.loads((workplace / "run" / "summary.json").read_text())["skipped_steps"] == 2
-    norms = figures(workplace / "run", "grad_norm")
+    norms = values_of(workplace / "run", "grad_norm")
     assert [norm is None for norm in norms] == [step in (2, 5) for step in range(9)]
 
 
@@ -193,7 +193,7 @@ def test_a_signal_to_one_process_in_evaluation_saves_and_ends(run, workplace):
     run("train.py", *more, "run_dir=run", "resume=auto")
     run("train.py", *more, "run_dir=straight")
     for name in ("loss", "val_loss"):
-        assert figures(workplace / "run", name) == figures(workplace / "straight", name)
+        assert values_of(workplace / "run", name) == values_of(workplace / "straight", name)
 
 
 @pytest.mark.parametrize(
@@ -201,7 +201,7 @@ def test_a_signal_to_one_process_in_evaluation_saves_and_ends(run, workplace):
     [(1, signal.SIGTERM, 143), (1, signal.SIGHUP, 129), (2, signal.SIGTERM, 143), (2, signal.SIGUSR1, 138)],
 )
 def test_a_signal_saves_and_ends(workplace, processes, number, status):
-    """Then the run goes on and ends as one that was never stopped."""
+    """Then the run continues and ends as one that was never stopped."""
     settings = [*SETTINGS, "training.max_steps=60", "training.checkpoint_every=0", f"runtime.num_processes={processes}"]
     run_in(workplace, "train.py", *settings, "run_dir=straight")
     command = [sys.executable, ROOT / "train.py", *settings, "run_dir=run"]

@@ -32,14 +32,14 @@ def test_a_trained_bpe_goes_with_the_dataset_the_run_and_the_export(run, workpla
     shutil.rmtree(workplace / "data")
     (workplace / "text.txt").write_text("import argparse\n\nparser = argparse.ArgumentParser()\n")
     run("export.py", "checkpoint=run", "out=exports/run")
-    texts, figures = [], []
+    texts, metrics = [], []
     for where in ("run", "exports/run"):
         texts.append(run("sample.py", f"checkpoint={where}", "prompt=def ", "sampling.max_new_tokens=20").stdout)
         run("eval.py", f"checkpoint={where}", "eval.text_file=text.txt", "out=text.json")
         record = json.loads((workplace / "text.json").read_text())
-        figures.append((find(record, "bits_per_byte"), find(record, "tokens")))
+        metrics.append((find(record, "bits_per_byte"), find(record, "tokens")))
     assert texts[0] == texts[1]
-    assert figures[0] == pytest.approx(figures[1], rel=1e-9)
+    assert metrics[0] == pytest.approx(metrics[1], rel=1e-9)
     theirs = AutoTokenizer.from_pretrained(workplace / "exports" / "run")
     text = (workplace / "argparse.py").read_text()
     assert theirs(text)["input_ids"] == load_model(workplace / "run").tokenizer.encode(text)

@@ -91,7 +91,7 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def subject(folder):
+def loaded(folder):
     """Our model."""
     checkpoint = open_model(str(folder / "model"), torch.device("cpu"))
     return TextModel(checkpoint.model, checkpoint.tokenizer, checkpoint.source, Runtime(torch.device("cpu"), "fp32"))
@@ -112,25 +112,26 @@ def expected(folder, theirs):
     return {name.removeprefix("local_"): values for name, values in results["results"].items()}
 
 
-def test_perplexity(folder, subject, expected):
+def test_perplexity(folder, loaded, expected):
     corpus = CorpusConfig(
         name="pages", format="documents", file=str(folder / "wikitext.jsonl"), column="page", detokenizer="wikitext"
     )
     for batch_size in (1, 4):
-        figures = evaluate_perplexity(
-            subject, EvalConfig(protocol="lm_eval", corpus=corpus, batch_size=batch_size)
-        ).metrics
+        metrics = evaluate_perplexity(
+            loaded, EvalConfig(protocol="lm_eval", corpus=corpus, batch_size=batch_size)
+        ).metrics.to_dict()
         for name in ("word_perplexity", "byte_perplexity", "bits_per_byte"):
-            assert figures[name] == pytest.approx(expected["wikitext"][f"{name},none"], rel=1e-5)
+            assert metrics[name] == pytest.approx(expected["wikitext"][f"{name},none"], rel=1e-5)
 
 
-def test_multiple_choice(folder, subject, expected):
-    figures = evaluate_tasks(subject, EvalConfig(tasks=TasksConfig(names=["hellaswag"], folder=str(folder)))).metrics
+def test_multiple_choice(folder, loaded, expected):
+    config = EvalConfig(tasks=TasksConfig(names=["hellaswag"], folder=str(folder)))
+    metrics = evaluate_tasks(loaded, config).metrics.to_dict()
     for name in ("acc", "acc_norm", "acc_stderr", "acc_norm_stderr"):
         theirs = expected["hellaswag"].get(f"{name},none")
         if isinstance(theirs, float):
-            assert figures["hellaswag"][name] == pytest.approx(theirs, abs=1e-9)
-    assert 0 < figures["hellaswag"]["acc"] < 1
+            assert metrics["hellaswag"][name] == pytest.approx(theirs, abs=1e-9)
+    assert 0 < metrics["hellaswag"]["acc"] < 1
 
 
 def test_questions_are_asked_in_the_same_words(folder):
@@ -143,37 +144,37 @@ def test_questions_are_asked_in_the_same_words(folder):
         assert [request.continuation for request in ours] == [f" {choice}" for choice in asked["choices"]]
 
 
-def test_last_words(folder, subject, expected):
-    figures = evaluate_tasks(
-        subject, EvalConfig(tasks=TasksConfig(names=["lambada_openai"], folder=str(folder)))
-    ).metrics
-    assert figures["lambada_openai"]["perplexity"] == pytest.approx(
+def test_last_words(folder, loaded, expected):
+    metrics = evaluate_tasks(
+        loaded, EvalConfig(tasks=TasksConfig(names=["lambada_openai"], folder=str(folder)))
+    ).metrics.to_dict()
+    assert metrics["lambada_openai"]["perplexity"] == pytest.approx(
         expected["lambada_openai"]["perplexity,none"], rel=1e-4
     )
-    assert figures["lambada_openai"]["acc"] == expected["lambada_openai"]["acc,none"]
+    assert metrics["lambada_openai"]["acc"] == expected["lambada_openai"]["acc,none"]
 
 
-def test_our_model_under_lm_eval(folder, subject, expected, monkeypatch):
+def test_our_model_under_lm_eval(folder, loaded, expected, monkeypatch):
     monkeypatch.setattr(
         lm_eval.tasks, "TaskManager", partial(lm_eval.tasks.TaskManager, include_defaults=False)
     )  # its 14,683 own tasks take nine seconds to list
     settings = TasksConfig(lm_eval=["local_wikitext", "local_hellaswag"], folder=str(folder), batch_size=5)
-    section = run_lm_eval(subject, settings)
-    for task, figure in (("wikitext", "word_perplexity"), ("hellaswag", "acc"), ("hellaswag", "acc_norm")):
-        ours = section.metrics[f"local_{task}"][figure]
-        assert ours == pytest.approx(expected[task][f"{figure},none"], rel=1e-4)
-    assert {"local_wikitext word_perplexity", "local_hellaswag acc_norm"} <= {row.label for row in section.rows}
+    result = run_lm_eval(loaded, settings)
+    for task, metric in (("wikitext", "word_perplexity"), ("hellaswag", "acc"), ("hellaswag", "acc_norm")):
+        ours = result.metrics.to_dict()[f"local_{task}"][metric]
+        assert ours == pytest.approx(expected[task][f"{metric},none"], rel=1e-4)
+    assert {"local_wikitext word_perplexity", "local_hellaswag acc_norm"} <= {row.label for row in result.rows}
     with pytest.raises(UserError, match="lm_eval=no_such_task"):
-        run_lm_eval(subject, dataclasses.replace(settings, lm_eval=["no_such_task"]))
+        run_lm_eval(loaded, dataclasses.replace(settings, lm_eval=["no_such_task"]))
     broken = yaml.safe_load((folder / "lambada_openai.yaml").read_text())
     broken |= {"task": "broken", "dataset_kwargs": {"data_files": {"test": "/nowhere.jsonl"}}}
     (folder / "broken.yaml").write_text(yaml.safe_dump(broken))
     with pytest.raises(UserError, match="lm_eval=broken: not fetched"):
-        run_lm_eval(subject, dataclasses.replace(settings, lm_eval=["broken"]))
+        run_lm_eval(loaded, dataclasses.replace(settings, lm_eval=["broken"]))
 
 
-def test_requests_of_every_kind(subject, theirs):
-    ours = as_lm(subject, batch_size=4)
+def test_requests_of_every_kind(loaded, theirs):
+    ours = as_lm(loaded, batch_size=4)
     assert isinstance(ours, lm_eval.api.model.LM)
     pairs = [
         ("", " a b"),
@@ -193,8 +194,8 @@ def test_requests_of_every_kind(subject, theirs):
     assert ours.loglikelihood_rolling(texts) == pytest.approx(theirs.loglikelihood_rolling(texts), rel=1e-5)
 
 
-def test_generation(subject, theirs):
-    ours = as_lm(subject, batch_size=2)
+def test_generation(loaded, theirs):
+    ours = as_lm(loaded, batch_size=2)
     free = {"until": [], "max_gen_toks": 8, "do_sample": False}
     contexts = ["Hello, I'm a", "The", "one two three " * 20, "A man"]
     requests = [Instance("generate_until", {}, (context, free), i) for i, context in enumerate(contexts)]
@@ -211,16 +212,16 @@ def test_generation(subject, theirs):
     assert ours.generate_until(stopped) == theirs.generate_until(stopped)
 
 
-def test_generation_ends_at_the_stop_string(subject, monkeypatch):
+def test_generation_ends_at_the_stop_string(loaded, monkeypatch):
     """Not at the limit: a step more than the tokens of the text would be one too many."""
     steps, step = [], Decoder.step
     monkeypatch.setattr(Decoder, "step", lambda decoder, *given: steps.append(1) or step(decoder, *given))
-    ours = as_lm(subject, batch_size=2)
+    ours = as_lm(loaded, batch_size=2)
     (free,) = ours.generate_until([Instance("generate_until", {}, ("The", {"max_gen_toks": 8}), 0)])
     assert len(steps) == 8 - 1
     steps.clear()
-    ids = subject.tokenizer.encode(free)
-    until = {"max_gen_toks": 8, "until": [subject.tokenizer.decode(ids[2:3])]}
+    ids = loaded.tokenizer.encode(free)
+    until = {"max_gen_toks": 8, "until": [loaded.tokenizer.decode(ids[2:3])]}
     ours.generate_until([Instance("generate_until", {}, ("The", until), 0)])
     assert len(steps) <= 2
 

@@ -14,6 +14,7 @@ Legend: W = windows, L = inputs of a window, S = scored targets of a window, B =
 """
 
 import logging
+from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -46,6 +47,58 @@ class Scores(NamedTuple):
         _, number_N = np.unique(self.document_WS, return_inverse=True)
         sums_D = np.bincount(number_N.ravel(), values_WS.ravel()).astype(np.float64)
         return ratio_jackknife_interval(sums_D, np.bincount(number_N.ravel()), confidence)
+
+
+@dataclass(frozen=True)
+class BlockMetrics:
+    """Perplexity of the blocks, and how it compares with the reference's on the same targets."""
+
+    loss: float
+    token_perplexity: float
+    interval: Interval | None
+    ratio: float
+    """of the perplexity to the reference's"""
+    ratio_interval: Interval | None
+
+
+@dataclass(frozen=True)
+class ContextLengthMetrics(BlockMetrics):
+    """The same for one length of context."""
+
+    share_within_document: float
+    """of the windows that reach into no earlier document"""
+
+
+@dataclass(frozen=True)
+class PositionBin:
+    """The loss at positions ``first`` to ``last``."""
+
+    first: int
+    last: int
+    loss: float
+    interval: Interval | None
+
+
+@dataclass(frozen=True)
+class ContextMetrics:
+    """The metrics of the part ``context``."""
+
+    trained_context: int
+    reference_context: int
+    positions: str
+    """name of the variant"""
+    ends_at: int | None
+    """number of positions that the model has; None: no limit"""
+    by_context: dict[int, ContextLengthMetrics]
+    by_position: list[PositionBin]
+    by_offset: dict[int, BlockMetrics]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the metrics by the names of ``eval.json``, where numbers that are keys are texts."""
+        values = asdict(self)
+        for name in ("by_context", "by_offset"):
+            values[name] = {str(length): metrics for length, metrics in values[name].items()}
+        return values
 
 
 def evaluate_context(loaded: TextModel, config: ContextConfig, corpus: TokenizedCorpus) -> PartResult:
@@ -88,23 +141,21 @@ def evaluate_context(loaded: TextModel, config: ContextConfig, corpus: Tokenized
     )
     confidence = {name: 1 - 0.05 / max(1, len(scores) - 1) for name, scores in (("c", by_context), ("o", by_offset))}
 
-    metrics: dict[str, Any] = {
-        "trained_context": trained,
-        "reference_context": reference,
-        "positions": positions,
-        "ends_at": limit,
-        "by_context": {
-            str(length): {
-                **_summary(scores, by_context[reference], confidence["c"]),
-                "share_within_document": _share_within_document(tokens_n, ends_W, length, loaded.tokenizer.eot_id),
-            }
+    metrics = ContextMetrics(
+        trained_context=trained,
+        reference_context=reference,
+        positions=positions,
+        ends_at=limit,
+        by_context={
+            length: ContextLengthMetrics(
+                **vars(_summary(scores, by_context[reference], confidence["c"])),
+                share_within_document=_share_within_document(tokens_n, ends_W, length, loaded.tokenizer.eot_id),
+            )
             for length, scores in by_context.items()
         },
-        "by_position": [_bin(by_position, first, last) for first, last in _bins(longest, trained)],
-        "by_offset": {
-            str(offset): _summary(scores, by_offset[0], confidence["o"]) for offset, scores in by_offset.items()
-        },
-    }
+        by_position=[_bin(by_position, first, last) for first, last in _bins(longest, trained)],
+        by_offset={offset: _summary(scores, by_offset[0], confidence["o"]) for offset, scores in by_offset.items()},
+    )
     protocol = {
         **corpus.description,
         "tokenizer": loaded.tokenizer.name,
@@ -165,17 +216,16 @@ def _targets(document_n: NDArray[np.int64], ends_W: NDArray[np.int64], scored: i
     return document_n[ends_W[:, None] + np.arange(-scored, 0)]
 
 
-def _summary(scores: Scores, reference: Scores, confidence: float) -> dict[str, Any]:
-    """Perplexity of the blocks, and how it compares with the reference's on the same targets."""
+def _summary(scores: Scores, reference: Scores, confidence: float) -> BlockMetrics:
     difference_WS = scores.nll_WS.astype(np.float64) - reference.nll_WS
     loss = float(scores.nll_WS.mean(dtype=np.float64))
-    return {
-        "loss": loss,
-        "token_perplexity": bounded_exp(loss),
-        "interval": _exp(scores.interval(scores.nll_WS)),
-        "ratio": bounded_exp(float(difference_WS.mean())),
-        "ratio_interval": _exp(scores.interval(difference_WS, confidence)),
-    }
+    return BlockMetrics(
+        loss=loss,
+        token_perplexity=bounded_exp(loss),
+        interval=_exp(scores.interval(scores.nll_WS)),
+        ratio=bounded_exp(float(difference_WS.mean())),
+        ratio_interval=_exp(scores.interval(difference_WS, confidence)),
+    )
 
 
 def _exp(bounds: Interval | None) -> Interval | None:
@@ -189,10 +239,10 @@ def _bins(longest: int, trained: int) -> list[tuple[int, int]]:
     return [(first, end - 1) for first, end in pairwise(edges) if end <= longest]
 
 
-def _bin(scores: Scores, first: int, last: int) -> dict[str, Any]:
+def _bin(scores: Scores, first: int, last: int) -> PositionBin:
     part = Scores(scores.nll_WS[:, first : last + 1], scores.document_WS[:, first : last + 1])
     loss = float(part.nll_WS.mean(dtype=np.float64))
-    return {"first": first, "last": last, "loss": loss, "interval": part.interval(part.nll_WS)}
+    return PositionBin(first, last, loss, part.interval(part.nll_WS))
 
 
 def _share_within_document(tokens_n: NDArray[np.int64], ends_W: NDArray[np.int64], length: int, eot_id: int) -> float:
@@ -200,20 +250,19 @@ def _share_within_document(tokens_n: NDArray[np.int64], ends_W: NDArray[np.int64
     return float(np.mean([not np.any(tokens_n[end - length : end - 1] == eot_id) for end in ends_W]))
 
 
-def _rows(metrics: dict[str, Any]) -> list[TableRow]:
-    by_context, by_offset = metrics["by_context"].items(), metrics["by_offset"].items()
+def _rows(metrics: ContextMetrics) -> list[TableRow]:
     rows = [
-        TableRow(f"token perplexity, {length} tokens of context", s["token_perplexity"], s["interval"])
-        for length, s in by_context
+        TableRow(f"token perplexity, {length} tokens of context", scores.token_perplexity, scores.interval)
+        for length, scores in metrics.by_context.items()
     ]
     rows += [
-        TableRow(f"  relative to {metrics['reference_context']} tokens: {length}", s["ratio"], s["ratio_interval"])
-        for length, s in by_context
-        if int(length) != metrics["reference_context"]
+        TableRow(f"  relative to {metrics.reference_context} tokens: {length}", scores.ratio, scores.ratio_interval)
+        for length, scores in metrics.by_context.items()
+        if length != metrics.reference_context
     ]
     rows += [
-        TableRow(f"relative perplexity of windows that begin at position {offset}", s["ratio"], s["ratio_interval"])
-        for offset, s in by_offset
-        if offset != "0"
+        TableRow(f"relative perplexity of windows that begin at position {offset}", scores.ratio, scores.ratio_interval)
+        for offset, scores in metrics.by_offset.items()
+        if offset != 0
     ]
     return rows

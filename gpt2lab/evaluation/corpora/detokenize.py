@@ -1,4 +1,4 @@
-"""A corpus's own tokenisation undone: text with spaces around its punctuation -> text as people write it.
+"""A corpus's own tokenization undone: text with spaces around its punctuation -> text as people write it.
 
 The rules for WikiText and Penn Treebank are those of Megatron-LM (tasks/zeroshot_gpt/detokenizer.py), and the ones for
 WikiText also lm-evaluation-harness's (tasks/wikitext/preprocess_wikitext.py), rule for rule, so that values can be

@@ -5,6 +5,7 @@ Legend: n = tokens of the plan, D = documents.
 
 import math
 import time
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,30 @@ from gpt2lab.evaluation.text_model import TextModel
 from gpt2lab.evaluation.windows import scored_tokens
 from gpt2lab.statistics.intervals import describe_document_interval, ratio_jackknife_interval
 
+Intervals = dict[str, tuple[float, float]]
+"""95 %, by the name of the metric; without those that are undefined for a single document"""
+
 TABLE = ("token_perplexity", "word_perplexity", "byte_perplexity", "bits_per_byte")
+
+
+@dataclass(frozen=True)
+class PerplexityMetrics:
+    """The perplexities of a corpus, and the time that they took."""
+
+    perplexity: Perplexity
+    documents: int
+    intervals: Intervals
+    wall_seconds: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the metrics by the names of ``eval.json``."""
+        return {
+            **self.perplexity.to_dict(),
+            "documents": self.documents,
+            "intervals": self.intervals,
+            "wall_seconds": self.wall_seconds,
+            "tokens_per_second": self.perplexity.tokens / self.wall_seconds,
+        }
 
 
 def evaluate_perplexity(loaded: TextModel, config: EvalConfig) -> PartResult:
@@ -43,13 +67,7 @@ def evaluate_perplexity(loaded: TextModel, config: EvalConfig) -> PartResult:
     seconds = time.perf_counter() - started
 
     result, intervals = summarise(plan, nll_n)
-    metrics: dict[str, Any] = {
-        **result.to_dict(),
-        "documents": len(plan.bytes_D),
-        "intervals": intervals,
-        "wall_seconds": seconds,
-        "tokens_per_second": result.tokens / seconds,
-    }
+    metrics = PerplexityMetrics(result, len(plan.bytes_D), intervals, seconds)
     described = {
         **corpus.description,
         "protocol": config.protocol,
@@ -66,9 +84,9 @@ def evaluate_perplexity(loaded: TextModel, config: EvalConfig) -> PartResult:
     warn_of_few_documents(len(plan.bytes_D), "perplexity")
     published = find_published(loaded.source, described)
     rows = [
-        TableRow(name, metrics[name], intervals.get(name), *published.get(name, ()))
+        TableRow(name, value, intervals.get(name), *published.get(name, ()))
         for name in TABLE
-        if metrics[name] is not None
+        if (value := getattr(result, name)) is not None
     ]
     title = f"Perplexity of {corpus_config.name}, protocol {config.protocol}: {result.tokens:,} tokens"
     return PartResult(title, metrics, rows, described, document_scores(plan, nll_n))
@@ -86,14 +104,14 @@ def document_scores(plan: ScoringPlan, nll_n: NDArray[np.float32]) -> DocumentSc
     )
 
 
-def summarise(plan: ScoringPlan, nll_n: NDArray[np.float32]) -> tuple[Perplexity, dict[str, tuple[float, float]]]:
+def summarise(plan: ScoringPlan, nll_n: NDArray[np.float32]) -> tuple[Perplexity, Intervals]:
     """The metrics of a plan whose tokens cost ``nll_n`` nats, and 95 % intervals where there are several documents."""
     scores = document_scores(plan, nll_n)
     words = None if scores.words_D is None else int(scores.words_D.sum())
     tokens, n_bytes = int(scores.tokens_D.sum()), int(scores.bytes_D.sum())
     result = Perplexity(math.fsum(scores.nats_D), tokens, n_bytes, words)
 
-    intervals = {}
+    intervals: Intervals = {}
     for name, units_D in (("token", scores.tokens_D), ("word", scores.words_D), ("byte", scores.bytes_D)):
         if units_D is not None and (bounds := ratio_jackknife_interval(scores.nats_D, units_D)) is not None:
             intervals[f"{name}_perplexity"] = (bounded_exp(bounds[0]), bounded_exp(bounds[1]))

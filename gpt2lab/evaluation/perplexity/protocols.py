@@ -57,7 +57,7 @@ class ScoringProtocol(ABC):
             tokenizer: the model's.
             context: longest window, in tokens.
             stride: as the user gave it; None: the protocol's own.
-            detokenize: undoes the corpus's tokenisation, for the protocols that do so.
+            detokenize: undoes the corpus's tokenization, for the protocols that do so.
 
         Raises:
             UserError: a stride that the protocol cannot have.

@@ -6,6 +6,7 @@ are both cut to the shorter of the two first, so that numbers and lengths of the
 
 import json
 import logging
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,8 @@ from gpt2lab.config import DecodingConfig, SampleQualityConfig, SamplingConfig
 from gpt2lab.evaluation.corpora.tokenized import TokenizedCorpus
 from gpt2lab.evaluation.few_documents import warn_of_few_documents
 from gpt2lab.evaluation.results import PartResult, TableRow
-from gpt2lab.evaluation.sample_quality.mauve import PAPER_TEXTS, mauve_figures, require_mauve
-from gpt2lab.evaluation.sample_quality.metrics import BLEU_ORDER, Continuations, measure
+from gpt2lab.evaluation.sample_quality.mauve import PAPER_TEXTS, Mauve, measure_mauve, require_mauve
+from gpt2lab.evaluation.sample_quality.metrics import BLEU_ORDER, Continuations, TextMetrics, measure
 from gpt2lab.evaluation.sample_quality.prompts import Prompts, choose_prompts
 from gpt2lab.evaluation.sample_quality.scorer import Scorer, open_scorer
 from gpt2lab.evaluation.scoring import describe_precision
@@ -40,6 +41,38 @@ SHOWN_AS = {
 IN_ROWS = ("perplexity", f"self_bleu_{BLEU_ORDER}")
 
 
+@dataclass(frozen=True)
+class SettingMetrics:
+    """The metrics of one decoding setting; both sides of a prompt have the same length."""
+
+    samples: TextMetrics
+    human_of_equal_lengths: TextMetrics
+    mauve: Mauve | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the metrics by the names of ``eval.json``."""
+        sides = {
+            "samples": self.samples.to_dict(),
+            "human_of_equal_lengths": self.human_of_equal_lengths.to_dict(),
+        }
+        return sides | {"mauve": asdict(self.mauve)} if self.mauve else sides
+
+
+@dataclass(frozen=True)
+class SampleQualityMetrics:
+    """The metrics of the part ``sample_quality``."""
+
+    settings: dict[str, SettingMetrics]
+    """by the label of the decoding setting"""
+    human: TextMetrics
+    """of human texts in full length"""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the metrics by the names of ``eval.json``."""
+        settings = {label: setting.to_dict() for label, setting in self.settings.items()}
+        return {"settings": settings, "human": self.human.to_dict()}
+
+
 def evaluate_sample_quality(loaded: TextModel, config: SampleQualityConfig, corpus: TokenizedCorpus) -> PartResult:
     """Metrics of samples, and of human text, for each of ``config.decoding``.
 
@@ -61,7 +94,7 @@ def evaluate_sample_quality(loaded: TextModel, config: SampleQualityConfig, corp
     warn_of_few_documents(len(set(prompts.documents)), "sample_quality")
 
     texts = _as_lines("human", loaded, prompts, human)
-    settings: dict[str, Any] = {}
+    settings: dict[str, SettingMetrics] = {}
     for decoding in config.decoding:
         log.info("sampling with %s", decoding.label)
         samples = generate(
@@ -71,41 +104,38 @@ def evaluate_sample_quality(loaded: TextModel, config: SampleQualityConfig, corp
         drawn = _scored(scorer, prompts, samples, config)
         texts += _as_lines(decoding.label, loaded, prompts, drawn)
         lengths = [min(len(ours), len(theirs)) for ours, theirs in zip(drawn.texts, human.texts, strict=True)]
-        pair = {"samples": drawn.cut(lengths), "human_of_equal_lengths": human.cut(lengths)}
-        settings[decoding.label] = {name: measure(side, document_S) for name, side in pair.items()}
-        if config.mauve_seeds:
-            states = {name: scorer.last_states(prompts.prompts, side.texts) for name, side in pair.items()}
-            settings[decoding.label]["mauve"] = mauve_figures(
-                states["human_of_equal_lengths"], states["samples"], config.mauve_seeds
-            )
-    metrics = {"settings": settings, "human": measure(human, document_S)}
+        ours, theirs = drawn.cut(lengths), human.cut(lengths)
+        settings[decoding.label] = SettingMetrics(
+            measure(ours, document_S), measure(theirs, document_S), _mauve(scorer, prompts, ours, theirs, config)
+        )
+    metrics = SampleQualityMetrics(settings, measure(human, document_S))
     protocol = _protocol(config, scorer, loaded, corpus, len(set(prompts.documents)))
     title = f"Quality of samples: {config.num_prompts} prompts, up to {config.new_tokens} tokens each"
     files = {"samples.jsonl": texts, "table.md": as_markdown(metrics)}
     return PartResult(title, metrics, _rows(metrics), protocol, files=files, table=_as_text(metrics))
 
 
-def as_markdown(metrics: dict[str, Any]) -> str:
+def as_markdown(metrics: SampleQualityMetrics) -> str:
     """The main metrics as a Markdown table, a line per setting; in brackets those of human text of equal lengths."""
     lines = _lines(metrics)
     rows = [lines[0], ["---", *("--:" for _ in lines[0][1:])], *lines[1:]]
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
-def _as_text(metrics: dict[str, Any]) -> str:
+def _as_text(metrics: SampleQualityMetrics) -> str:
     """For the terminal: a line per metric, without the human texts of equal lengths."""
     columns = [[cell.partition(" (")[0] for cell in line] for line in _lines(metrics)]
     return render_table([list(row) for row in zip(*columns, strict=True)])
 
 
-def _lines(metrics: dict[str, Any]) -> list[list[str]]:
-    has_mauve = any("mauve" in pair for pair in metrics["settings"].values())
+def _lines(metrics: SampleQualityMetrics) -> list[list[str]]:
+    has_mauve = any(setting.mauve for setting in metrics.settings.values())
     lines = [["metric", *(SHOWN_AS[name] for name in TABLE), *(["MAUVE"] if has_mauve else [])]]
-    for label, pair in metrics["settings"].items():
-        ours, theirs = pair["samples"], pair["human_of_equal_lengths"]
+    for label, setting in metrics.settings.items():
+        ours, theirs = setting.samples.values, setting.human_of_equal_lengths.values
         cells = [f"{_number(ours[name])} ({_number(theirs[name])})" for name in TABLE]
-        lines.append([_short(label), *cells, *([_number(pair["mauve"]["mauve"])] if has_mauve else [])])
-    return [*lines, ["human", *(_number(metrics["human"][name]) for name in TABLE), *([""] if has_mauve else [])]]
+        lines.append([_short(label), *cells, *([_number(setting.mauve.mauve)] if setting.mauve else [])])
+    return [*lines, ["human", *(_number(metrics.human.values[name]) for name in TABLE), *([""] if has_mauve else [])]]
 
 
 def _short(label: str) -> str:
@@ -123,6 +153,15 @@ def _sampling(decoding: DecodingConfig, config: SampleQualityConfig) -> Sampling
 def _scored(scorer: Scorer, prompts: Prompts, texts: list[list[int]], config: SampleQualityConfig) -> Continuations:
     nll = scorer.token_nll(prompts.prompts, texts)
     return Continuations(texts, nll, [len(text) < config.new_tokens for text in texts])
+
+
+def _mauve(
+    scorer: Scorer, prompts: Prompts, ours: Continuations, theirs: Continuations, config: SampleQualityConfig
+) -> Mauve | None:
+    if not config.mauve_seeds:
+        return None
+    human_SC, drawn_SC = (scorer.last_states(prompts.prompts, side.texts) for side in (theirs, ours))
+    return measure_mauve(human_SC, drawn_SC, config.mauve_seeds)
 
 
 def _as_lines(setting: str, loaded: TextModel, prompts: Prompts, continuations: Continuations) -> str:
@@ -166,13 +205,13 @@ def _protocol(
     }
 
 
-def _rows(metrics: dict[str, Any]) -> list[TableRow]:
-    named = {label: pair["samples"] for label, pair in metrics["settings"].items()} | {"human": metrics["human"]}
+def _rows(metrics: SampleQualityMetrics) -> list[TableRow]:
+    named = {label: setting.samples for label, setting in metrics.settings.items()} | {"human": metrics.human}
     return [
-        TableRow(f"{label}: {name}", measured[name], measured["intervals"][name])
+        TableRow(f"{label}: {name}", value, measured.intervals[name])
         for label, measured in named.items()
         for name in IN_ROWS
-        if measured[name] is not None
+        if (value := measured.values[name]) is not None
     ]
 
 

@@ -45,11 +45,27 @@ class Continuations:
         return replace(self, texts=texts, nll=[nll[:length] for nll, length in zip(self.nll, lengths, strict=True)])
 
 
-def measure(these: Continuations, document_S: NDArray[np.integer]) -> dict[str, Any]:
-    """The metrics by name, and ``intervals``; None where one is undefined, as for texts without a token.
+@dataclass(frozen=True)
+class TextMetrics:
+    """The metrics of some texts; a value is None where it is undefined, as for texts without a token."""
+
+    texts: int
+    tokens: int
+    values: dict[str, float | None]
+    """by name: perplexity, rep_4, distinct_2, ..."""
+    intervals: dict[str, Interval | None]
+    """95 %, of each value"""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the metrics by the names of ``eval.json``."""
+        return {"texts": self.texts, "tokens": self.tokens, **self.values, "intervals": self.intervals}
+
+
+def measure(continuations: Continuations, document_S: NDArray[np.integer]) -> TextMetrics:
+    """Return the metrics of texts that continue prompts.
 
     Args:
-        these: one text per prompt.
+        continuations: one text per prompt.
         document_S: number of the document that each prompt is from.
     """
     _, rank_S = np.unique(document_S, return_inverse=True)
@@ -59,31 +75,31 @@ def measure(these: Continuations, document_S: NDArray[np.integer]) -> dict[str, 
         numerator_D = np.bincount(rank_S, numerator_S).astype(np.float64)
         return ratio_jackknife_interval(numerator_D, np.rint(np.bincount(rank_S, denominator_S)).astype(np.int64))
 
-    lengths_S = np.array([len(text) for text in these.texts], np.float64)
-    ones_S = np.ones(len(these.texts))
-    nll_S = np.array([nll.astype(np.float64).sum() for nll in these.nll])
+    lengths_S = np.array([len(text) for text in continuations.texts], np.float64)
+    ones_S = np.ones(len(continuations.texts))
+    nll_S = np.array([nll.astype(np.float64).sum() for nll in continuations.nll])
     sums = {
-        "longest_loop": (np.array([longest_loop(text) for text in these.texts], np.float64), ones_S),
-        "share_ending_in_loop": (np.array([ends_in_loop(text) for text in these.texts], np.float64), ones_S),
-        "share_ended": (np.array(these.ended, np.float64), ones_S),
+        "longest_loop": (np.array([longest_loop(text) for text in continuations.texts], np.float64), ones_S),
+        "share_ending_in_loop": (np.array([ends_in_loop(text) for text in continuations.texts], np.float64), ones_S),
+        "share_ended": (np.array(continuations.ended, np.float64), ones_S),
     }
     for n in (1, 2, 3, 4):
-        rep_S = np.array([rep_n(text, n) for text in these.texts])
+        rep_S = np.array([rep_n(text, n) for text in continuations.texts])
         defined_S = ~np.isnan(rep_S)
         sums[f"rep_{n}"] = (np.where(defined_S, rep_S, 0.0), defined_S.astype(np.float64))
 
-    metrics: dict[str, Any] = {"texts": len(these.texts), "tokens": int(lengths_S.sum())}
-    intervals: dict[str, Any] = {}
     total_tokens = lengths_S.sum()
-    metrics["perplexity"] = bounded_exp(nll_S.sum() / total_tokens) if total_tokens else None
     bounds = interval(nll_S, lengths_S)
-    intervals["perplexity"] = None if bounds is None else [bounded_exp(bound) for bound in bounds]
+    values: dict[str, float | None] = {"perplexity": bounded_exp(nll_S.sum() / total_tokens) if total_tokens else None}
+    intervals: dict[str, Interval | None] = {
+        "perplexity": None if bounds is None else (bounded_exp(bounds[0]), bounded_exp(bounds[1]))
+    }
     for name, (numerator_S, denominator_S) in sums.items():
         total = denominator_S.sum()
-        metrics[name] = float(numerator_S.sum() / total) if total else None
+        values[name] = float(numerator_S.sum() / total) if total else None
         intervals[name] = interval(numerator_S, denominator_S)
     for name, statistic in SET_STATISTICS.items():
-        value = statistic(these.texts)
-        metrics[name] = None if math.isnan(value) else value
-        intervals[name] = jackknife(statistic, these.texts, document_S)
-    return {**metrics, "intervals": intervals}
+        value = statistic(continuations.texts)
+        values[name] = None if math.isnan(value) else value
+        intervals[name] = jackknife(statistic, continuations.texts, document_S)
+    return TextMetrics(len(continuations.texts), int(total_tokens), values, intervals)

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from gpt2lab.config import UserError
+from gpt2lab.evaluation.readings import hidden_states, last_token_readings
 from gpt2lab.evaluation.scoring import score_tokens
 from gpt2lab.evaluation.text_model import TextModel
 from gpt2lab.evaluation.windows import Window
-from gpt2lab.model import GPT, evaluation_mode
+from gpt2lab.model import GPT
 from gpt2lab.runtime import Runtime
 from gpt2lab.weights import open_model
 
@@ -57,21 +57,14 @@ class Scorer:
             for first, row, prompt in zip(firsts, rows, prompts, strict=True)
         ]
 
-    @torch.inference_mode()
     def last_states(self, prompts: Sequence[Text], texts: Sequence[Text]) -> NDArray[np.float32]:
         """The normalised residual stream at the last token of each prompt and text, [S, C]."""
         rows = [[*prompt, *text] for prompt, text in zip(prompts, texts, strict=True)]
-        states = []
-        with evaluation_mode(self.model), self.runtime.autocast():
-            for first in range(0, len(rows), self.batch_size):
-                batch = rows[first : first + self.batch_size]
-                longest = max(map(len, batch))
-                # padded on the right, where no token before it sees the padding
-                tokens_BT = torch.tensor([[*row, *[0] * (longest - len(row))] for row in batch])
-                hidden_BTC = self.model.hidden(tokens_BT.to(self.runtime.device))
-                last_B = torch.tensor([len(row) - 1 for row in batch], device=hidden_BTC.device)
-                states.append(hidden_BTC[torch.arange(len(batch), device=last_B.device), last_B].float().cpu())
-        return torch.cat(states).numpy()
+        states_SC = np.zeros((len(rows), self.model.config.n_embd), np.float32)
+        readings = last_token_readings(rows, self.batch_size)
+        for where_B, hidden_BC, _ in hidden_states(self.model, readings, self.runtime):
+            states_SC[where_B] = hidden_BC.float().cpu().numpy()
+        return states_SC
 
 
 def open_scorer(where: str | None, loaded: TextModel, batch_size: int) -> Scorer:

@@ -3,8 +3,9 @@
 import hashlib
 import json
 import math
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,10 +16,54 @@ from gpt2lab.evaluation.published import find_published_task
 from gpt2lab.evaluation.results import PartResult, TableRow, as_json_lines
 from gpt2lab.evaluation.scoring import bounded_exp
 from gpt2lab.evaluation.tasks.likelihoods import score_requests
-from gpt2lab.evaluation.tasks.lm_eval import QUESTIONS_FILE, run_lm_eval
+from gpt2lab.evaluation.tasks.lm_eval import HarnessMetrics, HarnessResult, run_lm_eval
 from gpt2lab.evaluation.tasks.tasks import TASKS, Task
 from gpt2lab.evaluation.text_model import TextModel
 from gpt2lab.statistics.intervals import mean_error, mean_interval
+
+QUESTIONS_FILE = "questions.jsonl"
+"""scores of each question, beside eval.json"""
+
+
+@dataclass(frozen=True)
+class TaskMetrics:
+    """The metrics of one task."""
+
+    questions: int
+    limit: int | None
+    source: Any
+    """file, or the data set on the Hub"""
+    sha256: str
+    """of the questions"""
+    values: dict[str, float | None]
+    """by name, each followed by its standard error"""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the metrics by the names of ``eval.json``."""
+        facts = {"questions": self.questions, "limit": self.limit, "source": self.source, "sha256": self.sha256}
+        return {**facts, **self.values}
+
+
+@dataclass(frozen=True)
+class TasksMetrics:
+    """The metrics of the part ``tasks``."""
+
+    tasks: dict[str, TaskMetrics]
+    lm_eval: HarnessMetrics | None
+    """those of lm-evaluation-harness"""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the metrics of each task by its name."""
+        own = {name: task.to_dict() for name, task in self.tasks.items()}
+        return own | self.lm_eval.to_dict() if self.lm_eval else own
+
+
+class ScoredTask(NamedTuple):
+    """Metrics of a task, its rows of the table, and a line for each question."""
+
+    metrics: TaskMetrics
+    rows: list[TableRow]
+    questions: str
 
 
 def evaluate_tasks(loaded: TextModel, config: EvalConfig) -> PartResult:
@@ -32,13 +77,14 @@ def evaluate_tasks(loaded: TextModel, config: EvalConfig) -> PartResult:
         raise UserError(f"eval.tasks.names=[]: expected some of {', '.join(TASKS)}, or eval.tasks.lm_eval=[...]")
     tasks = {name: choose(TASKS, name, "eval.tasks.names")() for name in settings.names}
     records = {name: read_questions(name, task, settings) for name, task in tasks.items()}
-    parts = [_score(loaded, name, task, records[name], settings) for name, task in tasks.items()]
-    if settings.lm_eval:
-        parts.append(run_lm_eval(loaded, settings))
-    metrics = {name: values for part in parts for name, values in part.metrics.items()}
-    questions = "".join(part.files[QUESTIONS_FILE] for part in parts)
-    rows = [row for part in parts for row in part.rows]
-    return PartResult("Zero-shot tasks", metrics, rows, files={QUESTIONS_FILE: questions})
+    scored = {name: _score(loaded, name, task, records[name], settings) for name, task in tasks.items()}
+    harness = run_lm_eval(loaded, settings) if settings.lm_eval else None
+    metrics = TasksMetrics({name: task.metrics for name, task in scored.items()}, harness and harness.metrics)
+    parts: list[ScoredTask | HarnessResult] = [*scored.values(), *([harness] if harness else [])]
+    questions = "".join(part.questions for part in parts)
+    return PartResult(
+        "Zero-shot tasks", metrics, [row for part in parts for row in part.rows], files={QUESTIONS_FILE: questions}
+    )
 
 
 def read_questions(name: str, task: Task, settings: TasksConfig) -> list[Example]:
@@ -64,7 +110,7 @@ def read_questions(name: str, task: Task, settings: TasksConfig) -> list[Example
     return rows
 
 
-def _score(loaded: TextModel, name: str, task: Task, rows: list[Example], settings: TasksConfig) -> PartResult:
+def _score(loaded: TextModel, name: str, task: Task, rows: list[Example], settings: TasksConfig) -> ScoredTask:
     requests = []
     for number, row in enumerate(rows, 1):
         try:
@@ -73,28 +119,25 @@ def _score(loaded: TextModel, name: str, task: Task, rows: list[Example], settin
             raise UserError(f"{name}: question {number}: {error}") from None
     likelihoods = iter(score_requests(loaded, [r for of_row in requests for r in of_row], settings.batch_size))
     scores = [task.scores(row, [next(likelihoods) for _ in of_row]) for row, of_row in zip(rows, requests, strict=True)]
-    metrics: dict[str, Any] = {
-        "questions": len(rows),
-        "limit": settings.limit,
-        "source": _source(name, task, settings),
-        "sha256": hashlib.sha256(json.dumps([[row[f] for f in task.fields] for row in rows]).encode()).hexdigest(),
-    }
+    sha256 = hashlib.sha256(json.dumps([[row[f] for f in task.fields] for row in rows]).encode()).hexdigest()
+    by_name: dict[str, float | None] = {}
     table = []
     published = find_published_task(loaded.source, name, len(rows))
-    for figure in scores[0]:
-        values = np.array([score[figure] for score in scores])
-        label, value, stderr, interval = _summarise(figure, values)
-        metrics |= {label: value, f"{label}_stderr": stderr}
+    for metric in scores[0]:
+        values = np.array([score[metric] for score in scores])
+        label, value, stderr, interval = _summarise(metric, values)
+        by_name |= {label: value, f"{label}_stderr": stderr}
         table.append(TableRow(f"{name} {label}", value, interval, *published.get(label, ())))
     lines = [{"task": name, "question": number, **score} for number, score in enumerate(scores)]
-    return PartResult(name, {name: metrics}, table, files={QUESTIONS_FILE: as_json_lines(lines)})
+    metrics = TaskMetrics(len(rows), settings.limit, _source(name, task, settings), sha256, by_name)
+    return ScoredTask(metrics, table, as_json_lines(lines))
 
 
-def _summarise(figure: str, values: NDArray[np.float64]) -> tuple[str, float, float | None, tuple[float, float] | None]:
+def _summarise(metric: str, values: NDArray[np.float64]) -> tuple[str, float, float | None, tuple[float, float] | None]:
     """Name, value, standard error, 95 % interval: the mean; for nats the perplexity exp(-mean), by the delta method."""
     mean, stderr, interval = float(values.mean()), mean_error(values), mean_interval(values)
-    if figure != "log_likelihood":
-        return figure, mean, stderr, interval
+    if metric != "log_likelihood":
+        return metric, mean, stderr, interval
     value = bounded_exp(-mean)
     scaled = None if stderr is None or math.isinf(value) else value * stderr
     return "perplexity", value, scaled, interval and (bounded_exp(-interval[1]), bounded_exp(-interval[0]))

@@ -10,10 +10,11 @@ lm_eval's own functions: ``lm_eval.simple_evaluate(as_lm(loaded, batch_size=16),
 import importlib.metadata
 import json
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 from gpt2lab.config import SamplingConfig, TasksConfig, UserError, not_installed
-from gpt2lab.evaluation.results import PartResult, TableRow, as_json_lines
+from gpt2lab.evaluation.results import TableRow, as_json_lines
 from gpt2lab.evaluation.tasks.likelihoods import EncodedRequest, Request, score_encoded, score_requests
 from gpt2lab.evaluation.text_model import TextModel
 from gpt2lab.evaluation.windows import sliding_windows
@@ -21,14 +22,34 @@ from gpt2lab.generation import generate_stream
 from gpt2lab.hub import fetch_or_explain
 from gpt2lab.statistics.intervals import Z95
 
-QUESTIONS_FILE = "questions.jsonl"
-"""scores of each question, beside eval.json"""
 MAX_NEW_TOKENS = 256
 """where a task does not say; lm_eval's own default"""
 STOP_WINDOW = 32
 """newest tokens in which a stop string is looked for after each of them"""
 BOOTSTRAP = 1_000
 """resamples for the standard errors that lm_eval takes so; its own default of 100,000 takes minutes"""
+
+
+@dataclass(frozen=True)
+class HarnessMetrics:
+    """What lm-evaluation-harness measured."""
+
+    version: str
+    """of lm_eval"""
+    tasks: dict[str, dict[str, Any]]
+    """metrics by task, as lm_eval names both"""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the metrics by the names of ``eval.json``."""
+        return {"lm_eval": self.version, **self.tasks}
+
+
+class HarnessResult(NamedTuple):
+    """Metrics, rows of the table, and a line for each question."""
+
+    metrics: HarnessMetrics
+    rows: list[TableRow]
+    questions: str
 
 
 class HarnessModel:
@@ -124,7 +145,7 @@ def as_lm(loaded: TextModel, batch_size: int) -> HarnessModel:
     return HarnessModel(loaded, batch_size)
 
 
-def run_lm_eval(loaded: TextModel, settings: TasksConfig) -> PartResult:
+def run_lm_eval(loaded: TextModel, settings: TasksConfig) -> HarnessResult:
     """Run tasks of lm-evaluation-harness; its metrics by task, as it names them, without the name of the filter.
 
     Raises:
@@ -151,23 +172,23 @@ def run_lm_eval(loaded: TextModel, settings: TasksConfig) -> PartResult:
         log_samples=True,
         bootstrap_iters=BOOTSTRAP,
     )
-    metrics: dict[str, Any] = {"lm_eval": importlib.metadata.version("lm_eval")}
+    metrics: dict[str, dict[str, Any]] = {}
     rows: list[TableRow] = []
     for task, raw in results["results"].items():
         values = {_plain(key): value for key, value in raw.items() if "," in key and isinstance(value, int | float)}
         metrics[task] = {**values, "limit": settings.limit, "version": results["versions"].get(task)}
-        for figure, value in values.items():
-            if not figure.endswith("_stderr"):
-                spread = Z95 * values[f"{figure}_stderr"] if f"{figure}_stderr" in values else None
+        for metric, value in values.items():
+            if not metric.endswith("_stderr"):
+                spread = Z95 * values[f"{metric}_stderr"] if f"{metric}_stderr" in values else None
                 rows.append(
-                    TableRow(f"{task} {figure}", value, None if spread is None else (value - spread, value + spread))
+                    TableRow(f"{task} {metric}", value, None if spread is None else (value - spread, value + spread))
                 )
     lines = [
         {"task": task, "question": sample["doc_id"], **{name: sample[name] for name in sample["metrics"]}}
         for task, samples in results["samples"].items()
         for sample in samples
     ]
-    return PartResult("lm-evaluation-harness", metrics, rows, files={QUESTIONS_FILE: as_json_lines(lines)})
+    return HarnessResult(HarnessMetrics(importlib.metadata.version("lm_eval"), metrics), rows, as_json_lines(lines))
 
 
 def _plain(key: str) -> str:

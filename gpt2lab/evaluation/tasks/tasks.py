@@ -1,4 +1,4 @@
-"""Zero-shot tasks: questions whose answers are told by how likely the model finds them.
+"""Zero-shot tasks: questions whose answers are judged by how likely the model finds them.
 
     rows -> requests -> likelihoods -> scores of each question
 
@@ -33,7 +33,7 @@ class Task(ABC):
 
     @abstractmethod
     def scores(self, row: Example, likelihoods: list[Likelihood]) -> Scores:
-        """What the question adds to each figure: accuracies as 0 or 1, the others in nats."""
+        """What the question adds to each metric: accuracies as 0 or 1, the others in nats."""
 
 
 class Lambada(Task):
@@ -74,7 +74,7 @@ class LambadaStandard(Lambada):
 
 
 class HellaSwag(Task):
-    """Which of four endings goes on (Zellers et al. 2019): the likeliest, in total (``acc``), by character
+    """Which of four endings continues a text (Zellers et al. 2019): the likeliest, in total (``acc``), by character
     (``acc_norm``), by token (``acc_token``)."""
 
     hub: ClassVar = HubPlace("Rowan/hellaswag", None, None, "validation")

@@ -202,7 +202,7 @@ def test_what_has_another_name_or_is_a_link_is_the_users(tmp_path):
 
 
 def test_writing_in_the_background_keeps_the_state_of_its_step(tmp_path, monkeypatch):
-    """Training goes on while the files are held up; what is written is the state from before."""
+    """Training continues while the files wait; what is written is the state from before."""
     weight, momentum, go_on = torch.zeros(3), [torch.zeros(2)], threading.Event()
     parts = {"model": Part(w=weight), "optimizer": Part(state=momentum, step=1)}
     saved = BackgroundCheckpoints(tmp_path, parts, {}, keep=2)
@@ -228,7 +228,7 @@ def test_writing_in_the_background_keeps_the_state_of_its_step(tmp_path, monkeyp
 
 
 @pytest.mark.parametrize("after", ["save", "wait"])
-def test_a_full_disk_in_the_background_is_said_at_the_next_call(tmp_path, monkeypatch, after):
+def test_a_full_disk_in_the_background_is_raised_at_the_next_call(tmp_path, monkeypatch, after):
     saved = BackgroundCheckpoints(tmp_path, {"model": Part(w=torch.zeros(3))}, {}, keep=2)
     monkeypatch.setattr("gpt2lab.checkpoint.manifest.write_synced", raise_no_space)
     saved.save(1, best=False)

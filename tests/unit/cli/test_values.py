@@ -10,7 +10,7 @@ from gpt2lab.cli.compose import JOBS, compose_config
 from gpt2lab.config import ReportJob, UserError, from_dict, to_dict
 
 NUMBERS = (-1, 0, 10**9, 10**18, 10**30, -(10**30), 1e300, float("nan"), float("inf"), -float("inf"))
-MISFITS = ([[1]], {"a": 1}, "text", None, True)
+WRONG_TYPES = ([[1]], {"a": 1}, "text", None, True)
 
 
 def fields(kind, prefix=()):
@@ -35,7 +35,7 @@ CONFIGS = {name: to_dict(ReportJob(sweep="s") if name == "report" else job()) fo
 def test_no_value_is_a_traceback_or_takes_long(name):
     tried = refused = 0
     for path, _ in fields(JOBS[name]):
-        for value in (*NUMBERS, *MISFITS):
+        for value in (*NUMBERS, *WRONG_TYPES):
             started = time.monotonic()
             try:
                 from_dict(JOBS[name], changed(CONFIGS[name], path, value))

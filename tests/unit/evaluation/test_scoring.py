@@ -1,4 +1,4 @@
-"""Perplexity against a naive loop; what the figures are divided by."""
+"""Perplexity against a naive loop; what the perplexities are divided by."""
 
 import math
 

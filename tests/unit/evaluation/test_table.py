@@ -1,5 +1,6 @@
-"""The table; published figures; the parts by name."""
+"""The table; published metrics; the parts by name."""
 
+from dataclasses import dataclass
 from types import SimpleNamespace
 
 import pytest
@@ -11,14 +12,27 @@ from gpt2lab.evaluation.results import PartResult, TableRow
 from gpt2lab.evaluation.table import render_parts
 from gpt2lab.evaluation.tasks.tasks import TASKS
 
+
+@dataclass(frozen=True)
+class PlainMetrics:
+    """Metrics by name."""
+
+    values: dict
+
+    def to_dict(self):
+        return self.values
+
+
 PARTS_RUN = {
     "perplexity": PartResult(
         "Perplexity of x",
-        {"token_perplexity": 20.5},
+        PlainMetrics({"token_perplexity": 20.5}),
         [TableRow("token_perplexity", 20.5, (19.0, 22.0), 19.44, "page")],
         {"text": "x.txt", "tokenizer": "gpt2", "stride": 8},
     ),
-    "tasks": PartResult("Zero-shot tasks", {"x": {"acc": 0.5}}, [TableRow("x acc", 0.5)], {"text": "x.txt"}),
+    "tasks": PartResult(
+        "Zero-shot tasks", PlainMetrics({"x": {"acc": 0.5}}), [TableRow("x acc", 0.5)], {"text": "x.txt"}
+    ),
 }
 
 
@@ -41,7 +55,7 @@ def test_parts_have_titled_sections_below_one_block_of_settings():
 
 def test_part_as_plain_values():
     assert PARTS_RUN["perplexity"].to_dict()["protocol"]["stride"] == 8
-    assert PartResult("t", {"a": 1}, []).to_dict() == {"a": 1}
+    assert PartResult("t", PlainMetrics({"a": 1}), []).to_dict() == {"a": 1}
 
 
 def of(checkpoint):

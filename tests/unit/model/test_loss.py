@@ -222,7 +222,7 @@ def test_the_full_logits_are_never_there(tiny_model):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_z_loss(dtype):
-    """Against autograd through the plain formula, in value and gradients; the figure beside it stays the plain loss."""
+    """Against autograd through the plain formula, in value and gradients; the reported value stays the plain loss."""
     V, z_loss = 40, 0.3
     hidden, weight = torch.randn(23, 8) * 3, torch.randn(V + 3, 8)
     targets = torch.randint(V, (23,))

@@ -40,7 +40,7 @@ def open_log(run_dir, name, step):
 
 
 def resumed_run(run_dir, name):
-    """Steps 1 to 5, then a second process that goes on from step 3 to step 7."""
+    """Steps 1 to 5, then a second process that resumes from step 3 to step 7."""
     metrics = open_log(run_dir, name, 0)
     for step in range(1, 6):
         metrics.write(step, 10 * step, loss=10.0 - step)

@@ -204,7 +204,7 @@ def test_a_signal_within_a_step_is_answered_before_its_next_micro_batch(make_tra
     with pytest.raises(StoppedError, match="SIGTERM at step 3, which is saved"):
         stopped.run()
     assert passes == [0] * 4 + [1] * 4 + [2] * 4 + [3] * 2
-    # the same trainer goes on: nothing of the step that was ended is left in its gradients
+    # the same trainer continues: nothing of the step that was ended is left in its gradients
     stopped.signals.received = 0
     stopped.run()
     for one, other in zip(straight.model.parameters(), stopped.model.parameters(), strict=True):

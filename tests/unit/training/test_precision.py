@@ -1,4 +1,4 @@
-"""Number formats, recomputation and memory: the same steps by other means."""
+"""Precision, recomputation and memory: the same steps by other means."""
 
 import math
 
@@ -60,9 +60,9 @@ def test_z_loss_is_minimised_and_not_reported(make_trainer):
     nll = torch.nn.functional.cross_entropy(logits.flatten(0, 1), batch.targets_BT.flatten())
     objective = nll + 0.5 * logits.logsumexp(-1).square().mean()
     expected = torch.stack([g.norm() for g in torch.autograd.grad(objective, list(with_z.model.parameters()))]).norm()
-    figures = with_z.train_step(0)
-    assert figures["loss"] == pytest.approx(without.train_step(0)["loss"], rel=1e-6)
-    assert figures["grad_norm"] == pytest.approx(expected.item(), rel=1e-4)
+    metrics = with_z.train_step(0)
+    assert metrics["loss"] == pytest.approx(without.train_step(0)["loss"], rel=1e-6)
+    assert metrics["grad_norm"] == pytest.approx(expected.item(), rel=1e-4)
 
 
 def test_recomputed_activations_give_the_same_steps(make_trainer):

@@ -31,7 +31,7 @@ def small_package(tmp_path, monkeypatch):
 
 
 def test_prepared_corpus_has_the_published_fingerprint(tmp_path):
-    """data/README.md and every comparison of figures rely on it: a change here needs another name for the corpus."""
+    """data/README.md and every comparison of metrics rely on it: a change here needs another name for the corpus."""
     data = StateOfTheUnionConfig(name="s", root=str(tmp_path))
     manifest = prepare(data, PrepareConfig(num_workers=0), load_tokenizer("gpt2"))
     assert manifest.fingerprint == "e516bcb83ce7a85b80f0362e2dc2a329d4c13a95441539fd2ac153ff0155ec8d"

@@ -13,7 +13,7 @@ from gpt2lab.evaluation.corpora.detokenize import detokenize_cbt, detokenize_ptb
 
 
 @pytest.mark.parametrize(
-    ("tokenised", "text"),
+    ("tokenized", "text"),
     [
         (" = Robert Boulter = \n", " = Robert Boulter =\n"),
         (" = = Career = = \n \n He won . \n", " == Career ==\n\nHe won.\n"),
@@ -23,32 +23,32 @@ from gpt2lab.evaluation.corpora.detokenize import detokenize_cbt, detokenize_ptb
         ("Who ? Me ! He 's N years old", "Who? Me! He's 1 years old"),
     ],
 )  # fmt: skip
-def test_wikitext(tokenised, text):
-    assert detokenize_wikitext(tokenised) == text
+def test_wikitext(tokenized, text):
+    assert detokenize_wikitext(tokenized) == text
 
 
 @pytest.mark.parametrize(
-    ("tokenised", "text"),
+    ("tokenized", "text"),
     [
         (" no it was n't black monday \n", " no it wasn't black monday\n"),
         ("the company 's $ N billion and # N million", "the company's $1 billion and #1 million"),
         ("rose N to <unk> \n but \n", "rose1 to <unk>\nbut\n"),
     ],
 )
-def test_ptb(tokenised, text):
-    assert detokenize_ptb(tokenised) == text
+def test_ptb(tokenized, text):
+    assert detokenize_ptb(tokenized) == text
 
 
 @pytest.mark.parametrize(
-    ("tokenised", "text"),
+    ("tokenized", "text"),
     [
         ("`` They are old ladies , '' said the king ;", '"They are old ladies," said the king;'),
         ("I do n't know Tom 's -LRB- or Ann 's -RRB- dog !", "I don't know Tom's (or Ann's) dog!"),
         ("He 'll go , wo n't he ?", "He'll go, won't he?"),
     ],
 )
-def test_cbt(tokenised, text):
-    assert detokenize_cbt(tokenised) == text
+def test_cbt(tokenized, text):
+    assert detokenize_cbt(tokenized) == text
 
 
 @given(st.lists(st.sampled_from([*"\"'()[]{}.,;:!?=@-N5s \n\u00b0", " @-@ ", " = = ", " 's", "word"])).map("".join))
@@ -100,5 +100,5 @@ PTB_PIECE = st.one_of(PTB_WORD, PTB_WORD.map("{}n't".format), PTB_WORD.map("{}'s
 
 @given(st.lists(PTB_PIECE, min_size=1).map(" ".join))
 def test_ptb_comes_back(text):
-    tokenised = text.replace("n't", " n't").replace("'s", " 's").replace("$1", "$ N").replace("#1", "# N")
-    assert detokenize_ptb(f" {tokenised} end \n").strip() == f"{text} end"
+    tokenized = text.replace("n't", " n't").replace("'s", " 's").replace("$1", "$ N").replace("#1", "# N")
+    assert detokenize_ptb(f" {tokenized} end \n").strip() == f"{text} end"

@@ -19,7 +19,7 @@ from gpt2lab.config import DecodingConfig, SampleQualityConfig, SamplingConfig, 
 from gpt2lab.evaluation.corpora.tokenized import TokenizedCorpus
 from gpt2lab.evaluation.sample_quality import evaluate_sample_quality, scorer
 from gpt2lab.evaluation.sample_quality.diversity import distinct_n, self_bleu, zipf_coefficient
-from gpt2lab.evaluation.sample_quality.mauve import mauve_figures
+from gpt2lab.evaluation.sample_quality.mauve import measure_mauve
 from gpt2lab.evaluation.sample_quality.metrics import Continuations, measure
 from gpt2lab.evaluation.sample_quality.prompts import choose_prompts
 from gpt2lab.evaluation.sample_quality.repetition import ends_in_loop, longest_loop, rep_n
@@ -97,32 +97,32 @@ def test_zipf_of_a_known_distribution(exponent):
 
 
 def test_figures_by_hand():
-    these = Continuations(
+    continuations = Continuations(
         [[1, 2, 1, 2, 1, 2], [3]], [np.full(6, 0.5, np.float32), np.array([2.0], np.float32)], [False, True]
     )
-    figures = measure(these, np.array([4, 7]))
-    assert figures["perplexity"] == pytest.approx(math.exp(5 / 7))
-    assert figures["rep_1"] == pytest.approx((4 / 6 + 0) / 2)
-    assert figures["rep_2"] == pytest.approx(3 / 5)  # of the only text that has two tokens
-    assert (figures["longest_loop"], figures["share_ending_in_loop"], figures["share_ended"]) == (3, 0.5, 0.5)
+    metrics = measure(continuations, np.array([4, 7])).to_dict()
+    assert metrics["perplexity"] == pytest.approx(math.exp(5 / 7))
+    assert metrics["rep_1"] == pytest.approx((4 / 6 + 0) / 2)
+    assert metrics["rep_2"] == pytest.approx(3 / 5)  # of the only text that has two tokens
+    assert (metrics["longest_loop"], metrics["share_ending_in_loop"], metrics["share_ended"]) == (3, 0.5, 0.5)
     half = stats.t.ppf(0.975, 1) * 1.5 / 2  # the ratio is 2 without the first document, 0.5 without the second
-    assert figures["intervals"]["perplexity"] == pytest.approx([math.exp(5 / 7 - half), math.exp(5 / 7 + half)])
-    assert set(measure(these, np.array([4, 4]))["intervals"].values()) == {None}
-    cut = these.cut([2, 0])
+    assert metrics["intervals"]["perplexity"] == pytest.approx([math.exp(5 / 7 - half), math.exp(5 / 7 + half)])
+    assert set(measure(continuations, np.array([4, 4])).intervals.values()) == {None}
+    cut = continuations.cut([2, 0])
     assert (cut.texts, [len(nll) for nll in cut.nll], cut.ended) == ([[1, 2], []], [2, 0], [False, True])
-    assert measure(cut.cut([0, 0]), np.array([0, 1]))["perplexity"] is None
+    assert measure(cut.cut([0, 0]), np.array([0, 1])).values["perplexity"] is None
 
 
 def test_mauve_is_that_of_the_package():
     rng = np.random.default_rng(0)
     human_SC, near_SC = (rng.normal(size=(60, 4)).astype(np.float32) for _ in "hn")
     far_SC = near_SC + np.array([6, 0, 0, 0], np.float32)
-    figures = mauve_figures(human_SC, near_SC, 2)
+    found = measure_mauve(human_SC, near_SC, 2)
     expected = [mauve.compute_mauve(p_features=human_SC, q_features=near_SC, seed=seed).mauve for seed in (0, 1)]
-    assert figures["mauve"] == pytest.approx(np.mean(expected))
-    assert figures["mauve_sd_over_seeds"] == pytest.approx(np.std(expected, ddof=1))
-    assert mauve_figures(human_SC, far_SC, 1)["mauve"] < figures["mauve"] / 2
-    assert "5000" in figures["note"]
+    assert found.mauve == pytest.approx(np.mean(expected))
+    assert found.mauve_sd_over_seeds == pytest.approx(np.std(expected, ddof=1))
+    assert measure_mauve(human_SC, far_SC, 1).mauve < found.mauve / 2
+    assert "5000" in found.note
 
 
 def subject_of(model, cpu, tokenizer=BYTES, context=24):
@@ -131,7 +131,7 @@ def subject_of(model, cpu, tokenizer=BYTES, context=24):
 
 
 @pytest.fixture
-def subject(tiny_model, cpu):
+def loaded(tiny_model, cpu):
     return subject_of(tiny_model(vocab_size=257, block_size=24), cpu)
 
 
@@ -167,57 +167,57 @@ def test_prompts_are_stretches_of_one_document_and_do_not_overlap():
     assert choose_prompts(text.documents, config_of(num_prompts=10, seed=1)) != chosen
 
 
-def test_scores_are_those_of_one_text_at_a_time(subject):
+def test_scores_are_those_of_one_text_at_a_time(loaded):
     prompts, texts = [[97, 98], [99], [100, 101, 102]], [[103, 104, 97], [], [98]]
-    judge = open_scorer(None, subject, 2)
+    judge = open_scorer(None, loaded, 2)
     for prompt, text, nll in zip(prompts, texts, judge.token_nll(prompts, texts), strict=True):
-        log_p = subject.model(torch.tensor([[*prompt, *text]]))[0].log_softmax(-1)
+        log_p = loaded.model(torch.tensor([[*prompt, *text]]))[0].log_softmax(-1)
         expected = [-log_p[len(prompt) + i - 1, token].item() for i, token in enumerate(text)]
         np.testing.assert_allclose(nll, expected, atol=1e-5)
     for row, state in zip(map(list.__add__, prompts, texts), judge.last_states(prompts, texts), strict=True):
-        np.testing.assert_allclose(state, subject.model.hidden(torch.tensor([row]))[0, -1].detach(), atol=1e-5)
+        np.testing.assert_allclose(state, loaded.model.hidden(torch.tensor([row]))[0, -1].detach(), atol=1e-5)
 
 
-def test_section(subject):
-    section = evaluate_sample_quality(subject, config_of(mauve_seeds=1), corpus())
-    assert list(section.metrics["settings"]) == ["greedy", "temperature=1", "top_p=0.5"]
-    lines = [json.loads(line) for line in section.files["samples.jsonl"].splitlines()]
+def test_section(loaded):
+    result = evaluate_sample_quality(loaded, config_of(mauve_seeds=1), corpus())
+    assert list(result.metrics.to_dict()["settings"]) == ["greedy", "temperature=1", "top_p=0.5"]
+    lines = [json.loads(line) for line in result.files["samples.jsonl"].splitlines()]
     assert [line["setting"] for line in lines] == [
         name for name in ("human", "greedy", "temperature=1", "top_p=0.5") for _ in range(8)
     ]
-    for label, pair in section.metrics["settings"].items():
+    for label, pair in result.metrics.to_dict()["settings"].items():
         ours, theirs = pair["samples"], pair["human_of_equal_lengths"]
         assert ours["tokens"] == theirs["tokens"]
         assert 0 <= pair["mauve"]["mauve"] <= 1
-        assert section.files["table.md"].count(label.replace("temperature=", "T=").replace("top_p=", "p="))
+        assert result.files["table.md"].count(label.replace("temperature=", "T=").replace("top_p=", "p="))
         drawn = [line for line in lines if line["setting"] == label and not line["ended"]]
         assert all(line["tokens"] == 10 for line in drawn)
-    assert "itself" in section.protocol["scorer"]
+    assert "itself" in result.protocol["scorer"]
     # the human text scores as it is, whatever is drawn
     human = [line for line in lines if line["setting"] == "human"]
     nll, tokens = sum(line["nll"] for line in human), sum(line["tokens"] for line in human)
-    assert section.metrics["human"]["perplexity"] == pytest.approx(math.exp(nll / tokens), rel=1e-6)
+    assert result.metrics.to_dict()["human"]["perplexity"] == pytest.approx(math.exp(nll / tokens), rel=1e-6)
 
 
-def test_figures_depend_on_the_seed_and_not_on_the_batch(subject):
+def test_figures_depend_on_the_seed_and_not_on_the_batch(loaded):
     first, again, other_batch, other_seed = (
-        evaluate_sample_quality(subject, config_of(**changes), corpus())
+        evaluate_sample_quality(loaded, config_of(**changes), corpus())
         for changes in ({}, {}, {"batch_size": 3}, {"seed": 1})
     )
-    assert json.dumps(first.metrics) == json.dumps(again.metrics)
+    assert first.metrics == again.metrics
     assert first.files == again.files
     texts_of_batch, texts = (
-        [json.loads(line)["text"] for line in section.files["samples.jsonl"].splitlines()]
-        for section in (other_batch, first)
+        [json.loads(line)["text"] for line in result.files["samples.jsonl"].splitlines()]
+        for result in (other_batch, first)
     )
     assert texts_of_batch == texts
-    assert other_seed.metrics["settings"] != first.metrics["settings"]
+    assert other_seed.metrics.to_dict()["settings"] != first.metrics.to_dict()["settings"]
 
 
-def test_samples_of_the_same_prompts_depend_on_the_seed(subject):
+def test_samples_of_the_same_prompts_depend_on_the_seed(loaded):
     whole = config_of(num_prompts=29, decoding=[DecodingConfig()])  # all there are, whatever the seed
     one, two = (
-        evaluate_sample_quality(subject, dataclasses.replace(whole, seed=seed), corpus())
+        evaluate_sample_quality(loaded, dataclasses.replace(whole, seed=seed), corpus())
         .files["samples.jsonl"]
         .splitlines()
         for seed in (0, 1)
@@ -226,16 +226,16 @@ def test_samples_of_the_same_prompts_depend_on_the_seed(subject):
     assert all(first != second for first, second in zip(one[29:], two[29:], strict=True))
 
 
-def test_human_text_is_cut_to_samples_that_end_early(subject):
+def test_human_text_is_cut_to_samples_that_end_early(loaded):
     config = config_of(decoding=[DecodingConfig()], num_prompts=16)
     prompts = choose_prompts(corpus().documents, config).prompts
-    drawn = generate(subject.model, prompts, SamplingConfig(max_new_tokens=10), eot_id=-1, runtime=subject.runtime)
+    drawn = generate(loaded.model, prompts, SamplingConfig(max_new_tokens=10), eot_id=-1, runtime=loaded.runtime)
     ending = BytesTokenizer()
     ending.eot_id = Counter(token for text in drawn for token in text).most_common(1)[0][0]
-    section = evaluate_sample_quality(dataclasses.replace(subject, tokenizer=ending), config, corpus())
-    pair = section.metrics["settings"]["temperature=1"]
-    assert pair["samples"]["share_ended"] > 0
-    assert pair["samples"]["tokens"] == pair["human_of_equal_lengths"]["tokens"] < section.metrics["human"]["tokens"]
+    result = evaluate_sample_quality(dataclasses.replace(loaded, tokenizer=ending), config, corpus())
+    setting = result.metrics.settings["temperature=1"]
+    assert setting.samples.values["share_ended"] > 0
+    assert setting.samples.tokens == setting.human_of_equal_lengths.tokens < result.metrics.human.tokens
 
 
 @pytest.mark.parametrize(
@@ -245,17 +245,17 @@ def test_human_text_is_cut_to_samples_that_end_early(subject):
         ({"new_tokens": 30}, r"new_tokens = 36: the scorer, the model itself, a tiny model, was trained on 24"),
     ],
 )
-def test_what_does_not_fit_is_one_line(subject, changes, message):
+def test_what_does_not_fit_is_one_line(loaded, changes, message):
     with pytest.raises(UserError, match=message) as error:
-        evaluate_sample_quality(subject, config_of(**changes), corpus())
+        evaluate_sample_quality(loaded, config_of(**changes), corpus())
     assert "\n" not in str(error.value)
 
 
-def test_scorer_with_another_tokenizer(subject, monkeypatch):
+def test_scorer_with_another_tokenizer(loaded, monkeypatch):
     gpt2 = SimpleNamespace(tokenizer=load_tokenizer("gpt2"))
     monkeypatch.setattr(scorer, "open_model", lambda where, device: gpt2)
     with pytest.raises(UserError, match=r"scorer=other reads tokenizer=gpt2, the samples are of tokenizer=bytes"):
-        open_scorer("other", subject, 4)
+        open_scorer("other", loaded, 4)
 
 
 @pytest.mark.parametrize(

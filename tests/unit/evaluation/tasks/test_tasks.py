@@ -34,7 +34,7 @@ BYTES = load_tokenizer("bytes")
 
 
 @pytest.fixture
-def subject(cpu):
+def loaded(cpu):
     torch.manual_seed(0)
     model = GPT(ModelConfig(n_layer=2, n_head=2, n_embd=16, block_size=CONTEXT, vocab_size=257, dropout=0.3))
     for parameter in model.parameters():
@@ -58,29 +58,29 @@ def brute_force(model, context, continuation):
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 50])
-def test_likelihoods(subject, batch_size):
+def test_likelihoods(loaded, batch_size):
     texts = [("", "ab"), ("a", " b"), ("hello", " world"), ("x" * 40, "abc"), ("x", "y" * CONTEXT), ("ab cd", "e")] * 2
-    results = score_requests(subject, [Request(*text) for text in texts], batch_size)
+    results = score_requests(loaded, [Request(*text) for text in texts], batch_size)
     for (context, continuation), result in zip(texts, results, strict=True):
         ids = BYTES.encode(context) or [BYTES.eot_id]
-        log_p, greedy = brute_force(subject.model, ids, BYTES.encode(continuation))
+        log_p, greedy = brute_force(loaded.model, ids, BYTES.encode(continuation))
         assert result.log_likelihood == pytest.approx(log_p, rel=1e-5)
         assert (result.greedy, result.is_greedy, result.tokens) == (greedy, all(greedy), len(greedy))
-    assert subject.model.training
+    assert loaded.model.training
     for wrong in ("", "y" * (CONTEXT + 1)):
         with pytest.raises(UserError, match=f"continuation of {len(wrong)} tokens"):
-            score_requests(subject, [Request("a", wrong)], batch_size)
+            score_requests(loaded, [Request("a", wrong)], batch_size)
 
 
-def test_what_greedy_decoding_writes_is_greedy(subject):
+def test_what_greedy_decoding_writes_is_greedy(loaded):
     prompt = BYTES.encode("seed")
     ids = list(prompt)
-    subject.model.eval()
+    loaded.model.eval()
     for _ in range(4):
-        ids.append(subject.model(torch.tensor([ids]))[0, -1].argmax().item())
+        ids.append(loaded.model(torch.tensor([ids]))[0, -1].argmax().item())
     written = ids[len(prompt) :]
     wrong_end = [*written[:-1], (written[-1] + 1) % 256]
-    right, wrong = score_encoded(subject, [EncodedRequest(prompt, written), EncodedRequest(prompt, wrong_end)], 2)
+    right, wrong = score_encoded(loaded, [EncodedRequest(prompt, written), EncodedRequest(prompt, wrong_end)], 2)
     assert right.is_greedy
     assert wrong.greedy == [True, True, True, False]
     assert not wrong.is_greedy
@@ -97,33 +97,33 @@ def tokens_read(model):
 
 @pytest.mark.parametrize("positions", POSITIONS)
 @pytest.mark.parametrize("batch_size", [1, 2, 30])
-def test_a_shared_context_is_read_once_and_changes_no_number(subject, positions, batch_size):
+def test_a_shared_context_is_read_once_and_changes_no_number(loaded, positions, batch_size):
     """Against each request by itself: contexts that fit, that are cut, and rows too long for all continuations."""
     model = make_tiny_model(positions=positions, block_size=CONTEXT, vocab_size=257)
-    subject = dataclasses.replace(subject, model=model)
+    loaded = dataclasses.replace(loaded, model=model)
     texts = [(context, ending) for context in ("", "a b", "eight ch", "x" * 18, "y" * 40) for ending in (
         " no", "?", " four", "", " longer than all others"[:CONTEXT - 2], " no")]  # fmt: skip
     requests = [EncodedRequest(BYTES.encode(a) or [256], BYTES.encode(b or "z")) for a, b in texts]
     requests = [requests[i] for i in np.random.default_rng(0).permutation(len(requests))]
-    alone = [score_encoded(subject, [request], 1)[0] for request in requests]
-    together = score_encoded(subject, requests, batch_size)
+    alone = [score_encoded(loaded, [request], 1)[0] for request in requests]
+    together = score_encoded(loaded, requests, batch_size)
     for one, other in zip(together, alone, strict=True):
         assert one.log_likelihood == pytest.approx(other.log_likelihood, rel=1e-5)
         assert one.greedy == other.greedy
     assert len({round(one.log_likelihood, 2) for one in together}) > 15
 
 
-def test_the_choices_of_a_question_are_one_row(subject):
+def test_the_choices_of_a_question_are_one_row(loaded):
     requests = [EncodedRequest(list(range(10)), [choice]) for choice in range(4)]
-    with tokens_read(subject.model) as shapes:
-        score_encoded(subject, requests, 8)
+    with tokens_read(loaded.model) as shapes:
+        score_encoded(loaded, requests, 8)
     assert shapes == [(1, 10)]
     longer = [EncodedRequest(request.context, [*request.continuation, 7, 8]) for request in requests]
-    with tokens_read(subject.model) as shapes:
-        score_encoded(subject, [*longer, EncodedRequest([1], [2, 3])], 8)
+    with tokens_read(loaded.model) as shapes:
+        score_encoded(loaded, [*longer, EncodedRequest([1], [2, 3])], 8)
     assert shapes == [(2, 10 + 4 * 2)]
-    with tokens_read(subject.model) as shapes:  # 14 + 3 x 2 tokens are the model's context
-        score_encoded(subject, [EncodedRequest([*one.context, 1, 2, 3, 4], one.continuation) for one in longer], 8)
+    with tokens_read(loaded.model) as shapes:  # 14 + 3 x 2 tokens are the model's context
+        score_encoded(loaded, [EncodedRequest([*one.context, 1, 2, 3, 4], one.continuation) for one in longer], 8)
     assert shapes == [(2, CONTEXT)]
 
 
@@ -189,33 +189,33 @@ def settings_of(folder, **settings):
     return EvalConfig(parts=["tasks"], tasks=TasksConfig(folder=str(folder), **settings))
 
 
-def test_figures_of_a_task(subject, tmp_path, monkeypatch):
+def test_figures_of_a_task(loaded, tmp_path, monkeypatch):
     monkeypatch.setitem(published.QUESTIONS, "lambada_openai", 9)
     rows = [{"text": f"a text {i} and word{i}"} for i in range(9)]
     (tmp_path / "lambada_openai.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     for limit, used in ((None, rows), (4, rows[:4]), (1, rows[:1])):
-        section = evaluate_tasks(subject, settings_of(tmp_path, names=["lambada_openai"], limit=limit))
-        figures = section.metrics["lambada_openai"]
+        result = evaluate_tasks(loaded, settings_of(tmp_path, names=["lambada_openai"], limit=limit))
+        metrics = result.metrics.to_dict()["lambada_openai"]
         log_p = []
         for row in used:
             context, _, word = row["text"].rpartition(" ")
-            log_p.append(brute_force(subject.model, BYTES.encode(context), BYTES.encode(" " + word))[0])
-        assert figures["questions"] == len(used)
-        lines = [json.loads(line) for line in section.files["questions.jsonl"].splitlines()]
+            log_p.append(brute_force(loaded.model, BYTES.encode(context), BYTES.encode(" " + word))[0])
+        assert metrics["questions"] == len(used)
+        lines = [json.loads(line) for line in result.files["questions.jsonl"].splitlines()]
         assert [(line["task"], line["question"]) for line in lines] == [("lambada_openai", i) for i in range(len(used))]
         assert [line["log_likelihood"] for line in lines] == pytest.approx(log_p, rel=1e-5)
-        assert figures["perplexity"] == pytest.approx(math.exp(-np.mean(log_p)), rel=1e-5)
-        by_name = {row.label: row for row in section.rows}
+        assert metrics["perplexity"] == pytest.approx(math.exp(-np.mean(log_p)), rel=1e-5)
+        by_name = {row.label: row for row in result.rows}
         row = by_name["lambada_openai perplexity"]
         assert (row.published == 40.0554) == (limit is None)  # of all questions alone
         if len(used) > 1:
             error = np.std(log_p, ddof=1) / math.sqrt(len(used))
-            assert figures["perplexity_stderr"] == pytest.approx(figures["perplexity"] * error, rel=1e-4)
+            assert metrics["perplexity_stderr"] == pytest.approx(metrics["perplexity"] * error, rel=1e-4)
             assert row.interval == pytest.approx(
                 np.exp(-np.mean(log_p) + np.array([-1, 1]) * 1.959964 * error), rel=1e-4
             )
         else:
-            assert figures["perplexity_stderr"] is None
+            assert metrics["perplexity_stderr"] is None
             assert row.interval is None
 
 
@@ -228,18 +228,18 @@ def test_figures_of_a_task(subject, tmp_path, monkeypatch):
         (None, "the file is empty"),
     ],
 )
-def test_malformed_questions(subject, tmp_path, content, message):
+def test_malformed_questions(loaded, tmp_path, content, message):
     (tmp_path / "hellaswag.jsonl").write_text(json.dumps(content) if content else "")
     with pytest.raises(UserError, match=message) as error:
-        evaluate_tasks(subject, settings_of(tmp_path, names=["hellaswag"]))
+        evaluate_tasks(loaded, settings_of(tmp_path, names=["hellaswag"]))
     assert "\n" not in str(error.value)
 
 
-def test_tasks_that_are_not_there(subject, tmp_path, monkeypatch):
+def test_tasks_that_are_not_there(loaded, tmp_path, monkeypatch):
     with pytest.raises(UserError, match=r"expected some of lambada_openai.*eval.tasks.lm_eval="):
-        evaluate_tasks(subject, settings_of(tmp_path))
+        evaluate_tasks(loaded, settings_of(tmp_path))
     with pytest.raises(UserError, match="eval.tasks.names=helaswag: expected.*did you mean hellaswag"):
-        evaluate_tasks(subject, settings_of(tmp_path, names=["helaswag"]))
+        evaluate_tasks(loaded, settings_of(tmp_path, names=["helaswag"]))
 
     def offline(*_, **__):
         raise ConnectionError("offline")
@@ -249,7 +249,7 @@ def test_tasks_that_are_not_there(subject, tmp_path, monkeypatch):
         read_questions("cbt_cn", TASKS["cbt_cn"](), TasksConfig(names=["cbt_cn"], folder=str(tmp_path)))
 
 
-def test_a_sentence_that_is_longer_than_the_context(subject, tmp_path):
+def test_a_sentence_that_is_longer_than_the_context(loaded, tmp_path):
     (tmp_path / "cbt_ne.jsonl").write_text(json.dumps(CBT))
     with pytest.raises(UserError, match="tokens: expected 1 to 20"):
-        evaluate_tasks(subject, settings_of(tmp_path, names=["cbt_ne"]))
+        evaluate_tasks(loaded, settings_of(tmp_path, names=["cbt_ne"]))
