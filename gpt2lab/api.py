@@ -5,9 +5,9 @@ from pathlib import Path
 
 from gpt2lab.config import RuntimeConfig, SamplingConfig, UserError
 from gpt2lab.evaluation.corpora.formats import Corpus, Document
-from gpt2lab.evaluation.perplexity.evaluate import summarise
+from gpt2lab.evaluation.perplexity.evaluate import score_plan, summarise
 from gpt2lab.evaluation.perplexity.protocols import Stream
-from gpt2lab.evaluation.scoring import Perplexity, score_tokens
+from gpt2lab.evaluation.scoring import Perplexity
 from gpt2lab.evaluation.text_model import TextModel, open_text_model
 from gpt2lab.generation import generate_stream
 from gpt2lab.generation.text import Continuation
@@ -104,7 +104,7 @@ def perplexity(model: TextModel, text: str, *, stride: int | None = None, batch_
     """
     if not text:
         raise UserError("text='': expected text to score, found none")
-    corpus = Corpus([Document(text, [text])], "", {})
+    corpus = Corpus([Document.of(text)], "", {})
     plan = Stream().plan(corpus, model.tokenizer, model.source.context, stride, str)
-    result, _ = summarise(plan, score_tokens(model.model, plan.tokens_n, plan.windows, model.runtime, batch_size))
+    result, _ = summarise(score_plan(model.model, plan, model.runtime, batch_size))
     return result

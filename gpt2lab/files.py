@@ -99,6 +99,10 @@ def free_bytes(path: Path) -> int:
 
 def check_writable(path: Path, key: str) -> None:
     """Raise ``UserError`` unless a file or folder can be made at ``path``, the value of ``key``; before the work."""
+    try:
+        path.resolve()
+    except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: a loop of links; ValueError: a null character
+        raise UserError(f"{key}={path}: no place for a file ({one_line(error)}); try another {key}") from None
     parent = _existing(path.absolute().parent)
     if not parent.is_dir():
         raise UserError(f"{key}={path}: {parent} is a file; expected a folder there; try another {key}")

@@ -105,7 +105,7 @@ def compose_values(name: str, overrides: Iterable[str] = (), *, with_hydra: bool
         with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3", job_name=name):
             typed = [literal_text(override) for override in overrides]
             return hydra.compose(name, typed, return_hydra_config=with_hydra)
-    except (HydraException, OmegaConfBaseException, ValueError) as error:  # ValueError: a group that is set to null
+    except (HydraException, OmegaConfBaseException, ValueError, TypeError) as error:  # a group set to null or a list
         raise explain_override(error, name) from error
 
 

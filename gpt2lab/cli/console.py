@@ -79,6 +79,8 @@ def protect_streams(*, text_on_stdout: bool = False) -> None:
     sys.stderr = cast(TextIO, Console(sys.stderr or nowhere))
     if not text_on_stdout:
         sys.stdout = cast(TextIO, Console(sys.stdout or nowhere))
+    elif isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def open_console(level: int = logging.INFO, stream: TextIO | None = None) -> None:

@@ -14,12 +14,31 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from gpt2lab.config import STOP_SIGNALS, RankFailedError, stop_signals
+from gpt2lab.config import STOP_SIGNALS, RankFailedError, UserError, stop_signals
 from gpt2lab.processes import signal_at_parents_end
 
 POLL_SECONDS = 0.05
 GRACE_SECONDS = 5.0
 """how long the other processes have to end when one has failed"""
+
+
+LAUNCH_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+"""what torchrun tells each process"""
+
+
+def check_launch_variables() -> None:
+    """Raise ``UserError`` if the environment has some of the variables of several processes, but not all."""
+    rank = os.environ.get("RANK")
+    if rank is None:
+        return
+    missing = [name for name in LAUNCH_VARIABLES if name not in os.environ]
+    wrong = [name for name in LAUNCH_VARIABLES if name != "MASTER_ADDR" and not os.environ.get(name, "0").isdecimal()]
+    if missing or wrong:
+        problem = f"{missing[0]} is not set" if missing else f"{wrong[0]}={os.environ[wrong[0]]} is no number"
+        raise UserError(
+            f"RANK={rank} in the environment: {problem}; expected all of {', '.join(LAUNCH_VARIABLES)}, which torchrun "
+            "sets; type unset RANK, or torchrun --nproc_per_node=N train.py ..."
+        )
 
 
 def is_script(program: str) -> bool:

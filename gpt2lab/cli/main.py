@@ -23,7 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 from gpt2lab.cli.compose import CONFIG_DIR, explain_override, literal_text, refuse_removals, to_job
 from gpt2lab.cli.console import open_console, print_error, print_own_error, protect_streams
 from gpt2lab.cli.help import help_page
-from gpt2lab.cli.launching import launch_processes, typed_command
+from gpt2lab.cli.launching import check_launch_variables, launch_processes, typed_command
 from gpt2lab.cli.rerun import is_rerun, job_from_record
 from gpt2lab.config import RankFailedError, StoppedError, TrainJob, UserError, did_you_mean, one_line
 
@@ -41,6 +41,11 @@ COMMANDS = {
 USER_ERROR_STATUS = 2
 INTERRUPTED_STATUS = 130
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
+HYDRA_OPTIONS = (
+    "--cfg", "-c", "--info", "-i", "--resolve", "--package", "-p", "--hydra-help", "--version", "--run", "-r",
+    "--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd", "--shell-completion", "-sc",
+    "--experimental-rerun",
+)  # fmt: skip
 MULTIRUN = {"-m", "--multirun"}
 
 
@@ -68,6 +73,7 @@ def run_command(name: str) -> NoReturn:
     level = logging.INFO if os.environ.get("RANK", "0") == "0" else logging.ERROR  # one process tells for all
     open_console(level, stream=sys.stderr if name == "sample" else sys.stdout)  # the text alone goes down a pipe
     try:
+        check_launch_variables()
         status = run_sweep(name) if MULTIRUN & set(sys.argv[1:]) else run_job(name)
     except UserError as error:
         print_own_error(one_line(error))
@@ -92,6 +98,9 @@ def run_command(name: str) -> NoReturn:
 
 def run_sweep(name: str) -> int:
     """``-m``: many jobs, each a process of its own; returns the exit status."""
+    options = [argument for argument in sys.argv[1:] if argument.startswith("-") and argument not in MULTIRUN]
+    if options:
+        raise UserError(f"{options[0]}: no option of a sweep (-m); expected KEY=VALUE; try sweep.dry_run=true")
     if name != "train":
         raise UserError(f"-m: only train.py runs sweeps; {name}.py takes one job")
     if "RANK" in os.environ:
@@ -111,7 +120,7 @@ def run_job(name: str) -> int:
         run_composed(name, job_from_record(sys.argv[1:]), command)
         return 0
     refuse_removals(sys.argv[1:])
-    sys.argv[1:] = [literal_text(argument) for argument in sys.argv[1:]]
+    sys.argv[1:] = [literal_text(argument) for argument in options_first(sys.argv[1:])]
 
     errors: list[BaseException] = []
 
@@ -123,13 +132,26 @@ def run_job(name: str) -> int:
 
     try:
         hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=name)(task)()
-    except (HydraException, OmegaConfBaseException, ValueError) as error:  # ValueError: a group that is set to null
+    except (HydraException, OmegaConfBaseException, ValueError, TypeError) as error:  # a group set to null or a list
         raise explain_override(error, name) from error
     for raised in errors:
         if isinstance(raised, HydraException | OmegaConfBaseException):
             raise explain_override(raised, name) from raised
         raise raised
     return 0
+
+
+def options_first(arguments: Sequence[str]) -> list[str]:
+    """Hydra's options before the overrides: its parser of arguments takes no option after an override.
+
+    Raises:
+        UserError: an option that Hydra has not got.
+    """
+    for argument in arguments:
+        if argument.startswith("-") and argument.partition("=")[0] not in HYDRA_OPTIONS:
+            raise UserError(f"{argument}: no such option; expected KEY=VALUE; --help lists the main keys")
+    overrides = [argument for argument in arguments if "=" in argument and not argument.startswith("-")]
+    return [*(argument for argument in arguments if argument not in overrides), *overrides]
 
 
 def run_composed(name: str, job: Any, command: Sequence[str]) -> None:

@@ -4,12 +4,50 @@ import re
 import typing
 from collections.abc import Sequence
 
+from hydra.errors import OverrideParseException
+
 from gpt2lab import config
 from gpt2lab.config import DATA_SOURCES, did_you_mean, one_line
 from gpt2lab.config.data import explain_option
 
 SOURCE_OF_CLASS = {source.__name__: name for name, source in DATA_SOURCES.items()}
 """data=NAME by the name of its dataclass"""
+
+
+def explain_unparsable(override: str, reason: str) -> str:
+    """The line for an override that Hydra's grammar has no place for: most often its value needs quotes."""
+    key, equals, value = override.partition("=")
+    if not equals:
+        return f"{override}: no value; expected KEY=VALUE; --help lists the main keys"
+    quoted = f'"{value}"'
+    if value.startswith("[") and value.endswith("]"):
+        quoted = "[" + ",".join(f'"{item.strip()}"' for item in value[1:-1].split(",")) + "]"
+    if reason and "token recognition" not in reason and "LexerNoViable" not in reason:
+        return f"{override}: not understood ({reason.partition(' See https')[0]}); try '{key}={quoted}'"
+    return f"{override}: a value with such characters needs quotes; expected {key}=\"...\"; try '{key}={quoted}'"
+
+
+OTHER_NAMES = {
+    "learning_rate": "optimizer.lr",
+    "max_lr": "optimizer.lr",
+    "wd": "optimizer.weight_decay",
+    "warmup": "schedule.warmup_steps",
+    "warmup_iters": "schedule.warmup_steps",
+    "steps": "training.max_steps",
+    "max_iters": "training.max_steps",
+    "epochs": "training.max_epochs",
+    "num_epochs": "training.max_epochs",
+    "batch_size": "training.batch_tokens",
+    "gradient_accumulation_steps": "training.batch_tokens",
+    "max_grad_norm": "training.grad_clip",
+    "hidden_size": "model.n_embd",
+    "d_model": "model.n_embd",
+    "num_layers": "model.n_layer",
+    "num_heads": "model.n_head",
+    "context_length": "model.block_size",
+    "max_length": "sampling.max_new_tokens",
+}
+"""what other programs call a setting, by the last part of its key"""
 
 
 def explain(error: BaseException, keys: Sequence[str], groups: Sequence[str]) -> str:
@@ -27,10 +65,11 @@ def explain(error: BaseException, keys: Sequence[str], groups: Sequence[str]) ->
 
     if found := re.search(r"UserError raised while resolving interpolation: (.+?) full_key: ", text):
         return found[1]
+    if isinstance(error, OverrideParseException):
+        return explain_unparsable(str(error.override), text)
     if found := re.search(r"LexerNoViableAltException: (\S+)", text):
-        key, _, value = found[1].partition("=")
-        return f'{found[1]}: a value with such characters needs quotes; expected {key}="..."; try \'{key}="{value}"\''
-    if "Config group override must be a string or a list" in text:
+        return explain_unparsable(found[1], "")
+    if "Config group override must be a string or a list" in text or isinstance(error, TypeError):
         return "a group is set to null or a number; expected the name of one of its files; try model=gpt2_nano"
     inner = re.search(r"Key '([^']+)' not in '(\w+)'", text)
     overridden = re.search(r"Could not override '([^']+)'", text)
@@ -46,6 +85,8 @@ def explain(error: BaseException, keys: Sequence[str], groups: Sequence[str]) ->
         key, known = overridden[1], [*keys, *groups]
         # model.positions is written with a slash when a variant is chosen, so "positions" alone may mean the group
         by_last_part = [k for k in known if re.split(r"[./]", k)[-1] == key.rsplit(".", 1)[-1]]
+        if (other := OTHER_NAMES.get(re.split(r"[./]", key)[-1])) in known:
+            by_last_part = [str(other)]
         hint = f"; did you mean {' or '.join(by_last_part)}?" if by_last_part else did_you_mean(key, known)
         return f"{key}: unknown key{hint}"
     if found := re.search(r"Could not find '([^']+)' Available options in '([^']+)': (.*?) Config search path", text):

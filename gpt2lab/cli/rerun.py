@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from gpt2lab.cli.compose import check_variants, compose_values, config_groups, known_keys
 from gpt2lab.config import TrainJob, UserError, did_you_mean, from_dict, one_line
 from gpt2lab.runs.layout import CONFIG
+from gpt2lab.runs.records import read_config
 
 FROM = "from"
 NOT_ON_TOP = ("experiment", "recipe")
@@ -45,7 +45,7 @@ def job_from_record(arguments: Sequence[str]) -> TrainJob:
                 "group, such as model/positions=rope"
             )
     _check_types(given)
-    values: Any = yaml.safe_load(path.read_text())
+    values: Any = read_config(path)
     values |= {"run_dir": None, "resume": None}
     if given.get("resume") == "auto":
         values["run_dir"] = str(path.parent)

@@ -16,7 +16,7 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from gpt2lab.cli.compose import compose_config, compose_values
+from gpt2lab.cli.compose import compose_config, compose_values, explain_override
 from gpt2lab.cli.launching import python_arguments, typed_command
 from gpt2lab.cli.rerun import is_rerun, job_from_record
 from gpt2lab.config import SweepConfig, TrainJob, UserError, did_you_mean, from_dict, one_line
@@ -53,7 +53,10 @@ def run(argv: Sequence[str]) -> int:
     settings = [f"{key}={value}" for key, value in params.items() if key.startswith("sweep.")]  # typed ones come later
     sweep = sweep_settings([*settings, *(argument for argument in arguments if argument.startswith("sweep."))])
     axes = {key: values for key, values in params.items() if not key.startswith("sweep.")}
-    plan = plan_sweep(overrides, axes, sweep)
+    try:
+        plan = plan_sweep(overrides, axes, sweep)
+    except HydraException as error:
+        raise explain_override(error, "train") from error
     jobs = compose_jobs(plan, sweep)
     if sweep.wandb_file:
         print(write_wandb_file(Path(sweep.wandb_file), plan, typed_command("train", script)))

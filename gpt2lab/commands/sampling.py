@@ -14,9 +14,11 @@ from gpt2lab.config import SampleJob, UserError, choose
 from gpt2lab.generation import generate, generate_stream
 from gpt2lab.generation.text import Continuation
 from gpt2lab.runtime import Runtime, open_runtime
+from gpt2lab.tokenizers.base import replace_surrogates
 from gpt2lab.weights import LoadedModel, open_model
 
 STDIN = "-"
+LONGEST_PROMPT_BYTES = 2**26
 ENDINGS = {"end_of_text": "end of text", "stop": "stop string", "length": "limit reached"}
 
 log = logging.getLogger(__name__)
@@ -51,13 +53,18 @@ def read_prompt(job: SampleJob) -> str:
     Of these two, the line break at the end is no part of the prompt.
     """
     if job.prompt == STDIN:
-        return sys.stdin.read().removesuffix("\n")
-    if job.prompt_file is None:
-        return job.prompt
+        key, content = f"prompt={STDIN}", sys.stdin.buffer.read(LONGEST_PROMPT_BYTES + 1)
+    elif job.prompt_file is not None:
+        with Path(job.prompt_file).open("rb") as file:  # it may be a pipe, or /dev/zero
+            key, content = f"prompt_file={job.prompt_file}", file.read(LONGEST_PROMPT_BYTES + 1)
+    else:
+        return replace_surrogates(job.prompt)
+    if len(content) > LONGEST_PROMPT_BYTES:
+        raise UserError(f"{key}: more than {LONGEST_PROMPT_BYTES // 2**20} MiB; expected a text to continue")
     try:
-        return Path(job.prompt_file).read_bytes().decode("utf-8").removesuffix("\n")
+        return content.decode("utf-8").removesuffix("\n")
     except UnicodeDecodeError as error:
-        raise UserError(f"prompt_file={job.prompt_file}: expected UTF-8, byte {error.start} is not") from None
+        raise UserError(f"{key}: expected UTF-8, byte {error.start} is not") from None
 
 
 def draw(job: SampleJob, prompt: str, loaded: LoadedModel, runtime: Runtime) -> Iterator[Continuation]:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 import types
 import typing
 from typing import Any, TypeVar
@@ -46,7 +47,14 @@ def from_dict(cls: type[Config], values: dict[str, Any], key: str = "") -> Confi
     unknown = sorted(set(values) - set(hints), key=str)
     if unknown:
         raise UserError(f"{cls.__name__}: unknown key {unknown[0]}{did_you_mean(str(unknown[0]), hints)}")
-    return cls(**{name: _rebuild(hints[name], value, f"{key}.{name}".strip(".")) for name, value in values.items()})
+    rebuilt = {name: _rebuild(hints[name], value, f"{key}.{name}".strip(".")) for name, value in values.items()}
+    try:
+        return cls(**rebuilt)
+    except UserError as error:
+        own_key = getattr(cls, "own_key", key)
+        if own_key == key:
+            raise
+        raise UserError(re.sub(rf"(?<![\w.]){own_key}\.", f"{key}.", str(error))) from None
 
 
 def _rebuild(hint: Any, value: Any, key: str) -> Any:

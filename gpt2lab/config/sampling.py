@@ -10,6 +10,9 @@ from gpt2lab.config.errors import UserError, check
 class DecodingConfig:
     """How the next token is chosen from the logits."""
 
+    own_key = "sampling"
+    """where it stands in a job of its own; elsewhere ``from_dict`` puts the whole key into error lines"""
+
     temperature: float = 1.0
     """divides the logits; 0: always the most likely token (greedy)"""
     top_k: int | None = None

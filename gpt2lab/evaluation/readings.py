@@ -47,7 +47,7 @@ class Scored(NamedTuple):
 
 
 def window_readings(
-    tokens: NDArray[np.integer], windows: list[Window], batch_size: int, first_position: int = 0
+    tokens: NDArray[np.integer], windows: Sequence[Window], batch_size: int, first_position: int = 0
 ) -> Iterator[Reading]:
     """Windows of a text, those of similar length in one batch, the longest first.
 
@@ -57,9 +57,10 @@ def window_readings(
         batch_size: windows per reading.
         first_position: position of the first token of each window.
     """
-    ordered = sorted(windows, key=lambda window: window.begin - window.end)
-    for first in progress(range(0, len(ordered), batch_size)):
-        batch = ordered[first : first + batch_size]
+    minus_length_W = np.fromiter((window.begin - window.end for window in windows), np.int32, len(windows))
+    order_W = np.argsort(minus_length_W, kind="stable")
+    for first in progress(range(0, len(windows), batch_size)):
+        batch = [windows[index] for index in order_W[first : first + batch_size].tolist()]
         inputs_BT = np.zeros((len(batch), max(window.end - 1 - window.begin for window in batch)), np.int64)
         for row, window in enumerate(batch):
             inputs_BT[row, : window.end - 1 - window.begin] = tokens[window.begin : window.end - 1]

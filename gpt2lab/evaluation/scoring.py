@@ -8,7 +8,7 @@ Legend: B = windows of a batch, T = tokens of a window, N = scored targets of a 
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
@@ -123,7 +123,7 @@ def perplexity(
 def score_tokens(
     model: GPT,
     tokens: NDArray[np.integer],
-    windows: list[Window],
+    windows: Sequence[Window],
     runtime: Runtime,
     batch_size: int,
     *,
@@ -136,6 +136,27 @@ def score_tokens(
         with full_precision(hidden_NC):
             nll_n[where_N] = model.nll(hidden_NC.float(), targets_N).cpu().numpy()
     return nll_n
+
+
+@torch.inference_mode()
+def score_documents(
+    model: GPT,
+    tokens: NDArray[np.integer],
+    windows: Sequence[Window],
+    starts_D: NDArray[np.int64],
+    runtime: Runtime,
+    batch_size: int,
+) -> NDArray[np.float64]:
+    """Nats of each document of a text, float64 [D]: ``score_tokens`` summed without an array of all tokens.
+
+    ``starts_D`` is the first token of each document; the other arguments are those of ``window_readings``.
+    """
+    nats_D = np.zeros(len(starts_D))
+    for where_N, hidden_NC, targets_N in hidden_states(model, window_readings(tokens, windows, batch_size), runtime):
+        with full_precision(hidden_NC):
+            nll_N = model.nll(hidden_NC.float(), targets_N).cpu().numpy()
+        np.add.at(nats_D, np.searchsorted(starts_D, where_N, side="right") - 1, nll_N)
+    return nats_D
 
 
 @torch.inference_mode()

@@ -6,8 +6,9 @@ The inputs of a window are tokens [begin, end - 1), its targets those one furthe
 ``first_scored`` on, and the earlier ones are context.
 """
 
-from collections.abc import Iterator
-from typing import NamedTuple
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,28 @@ class Window(NamedTuple):
     def shifted(self, by: int) -> "Window":
         """The same window of a text that begins ``by`` tokens later."""
         return Window(self.begin + by, self.end + by, self.first_scored + by)
+
+
+class Windows(Sequence[Window]):
+    """Windows in an array of 24 bytes each: a text of 200 million tokens has millions of them."""
+
+    def __init__(self, windows: Iterable[Window]) -> None:
+        numbers = array("q")
+        for window in windows:
+            numbers.extend(window)
+        self.window_W3 = np.array(numbers, dtype=np.int64).reshape(-1, 3)
+
+    def __len__(self) -> int:
+        return len(self.window_W3)
+
+    @overload
+    def __getitem__(self, index: int) -> Window: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Window]: ...
+    def __getitem__(self, index: int | slice) -> Window | Sequence[Window]:
+        if isinstance(index, slice):
+            return [Window(*numbers) for numbers in self.window_W3[index].tolist()]
+        return Window(*self.window_W3[index].tolist())
 
 
 def sliding_windows(n_tokens: int, block_size: int, stride: int) -> Iterator[Window]:
@@ -59,7 +82,7 @@ def page_windows(n_tokens: int, block_size: int, stride: int) -> Iterator[Window
             break
 
 
-def scored_tokens(n_tokens: int, windows: list[Window]) -> NDArray[np.bool_]:
+def scored_tokens(n_tokens: int, windows: Iterable[Window]) -> NDArray[np.bool_]:
     """Which tokens some window scores, [n_tokens]."""
     scored = np.zeros(n_tokens, np.bool_)
     for window in windows:

@@ -7,15 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from gpt2lab.config import UserError
 from gpt2lab.report.results import Array, Curves
 from gpt2lab.runs.layout import CONFIG, ENVIRONMENT, METRICS, SUMMARY, SWEEP
+from gpt2lab.runs.records import parse_lines, read_config, read_object
 
 POINTS = 240
 """of a curve, after downsampling"""
-YAML_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ def find_runs(sweep: Path | None, runs: list[str]) -> tuple[list[tuple[Path, dic
         return [(folder, {}) for folder in folders], {}
     if not sweep.is_dir():
         raise UserError(f"sweep={sweep}: no such folder; expected a sweep, such as runs/sweeps/NAME")
-    record = read_object(sweep / SWEEP)[0]
+    record = _sweep_record(sweep / SWEEP)
     jobs = {(sweep / job["run_dir"]).resolve(): job for job in record.get("jobs", []) if job.get("run_dir")}
     folders = sorted(config.parent for config in sweep.glob(f"**/{CONFIG}") if not _is_inside_run(config, sweep))
     found = [(folder, jobs.get(folder.resolve(), {})) for folder in folders]
@@ -76,27 +75,32 @@ def load_run(folder: Path, name: str, job: dict[str, Any]) -> LoadedRun:
     config: dict[str, Any] = {}
     if (folder / CONFIG).is_file():
         try:
-            config = yaml.load((folder / CONFIG).read_text(), Loader=YAML_LOADER) or {}
-        except yaml.YAMLError as error:
-            problems.append(f"{CONFIG} cannot be parsed: {' '.join(str(error).split())}")
-    summary, problem = read_object(folder / SUMMARY)
-    environment, other = read_object(folder / ENVIRONMENT)
-    problems += [text for text in (problem, other) if text]
+            config = read_config(folder / CONFIG)
+        except UserError as error:
+            problems.append(str(error))
+    summary, environment = (_object_or_problem(folder / name, problems) for name in (SUMMARY, ENVIRONMENT))
     lines, broken = read_metrics(folder / METRICS)
     return LoadedRun(
         folder, name, config, environment, summary, curves_of(lines), val_losses_of(lines), broken, problems, job
     )
 
 
-def read_object(path: Path) -> tuple[dict[str, Any], str]:
-    """The object in a JSON file and what is wrong with it; no file: an empty object."""
-    if not path.is_file():
-        return {}, ""
+def _object_or_problem(path: Path, problems: list[str]) -> dict[str, Any]:
+    """The object in a JSON file; a damaged one is added to ``problems``."""
     try:
-        value = json.loads(path.read_text())
-    except ValueError:
-        return {}, f"{path.name} cannot be parsed"
-    return (value, "") if isinstance(value, dict) else ({}, f"{path.name} is no JSON object")
+        return read_object(path)
+    except UserError as error:
+        problems.append(str(error))
+        return {}
+
+
+def _sweep_record(path: Path) -> dict[str, Any]:
+    """The content of ``sweep.json``, empty without one; without it, the runs of a tuning would be compared."""
+    record = read_object(path)
+    jobs = record.get("jobs", [])
+    if not (isinstance(jobs, list) and all(isinstance(job, dict) for job in jobs)):
+        raise UserError(f"{path}: damaged: expected a list of jobs; restore it")
+    return record
 
 
 def read_metrics(path: Path) -> tuple[list[dict[str, Any]], int]:
@@ -109,17 +113,9 @@ def read_metrics(path: Path) -> tuple[list[dict[str, Any]], int]:
         if len(parsed) == len(texts):
             good = [line for line in parsed if isinstance(line, dict)]
             return good, len(texts) - len(good)
-    except ValueError:
+    except (ValueError, RecursionError):
         pass
-    good = []
-    for text in texts:
-        try:
-            line = json.loads(text)
-        except ValueError:
-            continue
-        if isinstance(line, dict):
-            good.append(line)
-    return good, len(texts) - len(good)
+    return parse_lines(path)
 
 
 def curves_of(lines: list[dict[str, Any]]) -> Curves:

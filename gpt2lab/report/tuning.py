@@ -4,7 +4,6 @@ Tuning runs are shown and never pooled with the comparison.
 """
 
 import dataclasses
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from gpt2lab.report.results import Condition, DocumentRow, TuningCurve
+from gpt2lab.runs import read_lines
 from gpt2lab.runs.layout import DOCUMENTS
 from gpt2lab.statistics.intervals import ratio_jackknife_interval
 
@@ -81,9 +81,8 @@ def document_rows(conditions: list[Condition], baseline: Condition) -> list[Docu
 def _documents(path: Path) -> dict[str, tuple[float, int]]:
     """Nats and tokens by document; empty without the file."""
     found = {}
-    for number, text in enumerate(path.read_text().splitlines() if path.is_file() else []):
+    for number, line in enumerate(read_lines(path)):
         try:
-            line = json.loads(text)
             key = "/".join(str(line[k]) for k in ("corpus", "protocol", "document") if k in line) or str(number)
             found[key] = (float(line["nats"]), int(line["tokens"]))
         except (ValueError, KeyError, TypeError):

@@ -20,6 +20,8 @@ log = logging.getLogger(__name__)
 
 Line = dict[str, Any]
 
+YAML_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
 SCHEMA_VERSION = 1
 """of ``summary.json``"""
 COMPLETED, STOPPED = "completed", "stopped"
@@ -54,20 +56,39 @@ def read_run(folder: Path) -> RunRecord:
     config_file = folder / CONFIG
     if not config_file.is_file():
         raise UserError(f"{folder}: no {CONFIG} in it; expected a run directory, such as runs/DAY/TIME-ID")
-    try:
-        config = yaml.safe_load(config_file.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError, yaml.YAMLError) as error:
-        raise UserError(f"{config_file}: damaged: cannot be read: {one_line(error)}") from error
-    if not isinstance(config, dict):
-        raise UserError(f"{config_file}: damaged: expected the configuration of a run")
-    environment, summary = (_read_json(folder / name) for name in (ENVIRONMENT, SUMMARY))
-    metrics, damaged = _parse_lines(folder / METRICS)
+    config = read_config(config_file)
+    environment, summary = (read_object(folder / name) for name in (ENVIRONMENT, SUMMARY))
+    metrics, damaged = parse_lines(folder / METRICS)
     return RunRecord(folder, config, environment, summary, metrics, damaged)
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The content of a run's ``config.yaml``.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    try:
+        config = yaml.load(path.read_text(encoding="utf-8"), Loader=YAML_LOADER)
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
+        raise UserError(f"{path}: damaged: cannot be read: {one_line(error)}") from error
+    if not isinstance(config, dict):
+        raise UserError(f"{path}: damaged: expected the configuration of a run")
+    return config
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """The object in a JSON file; empty if the file is missing.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    return parse_json(path.read_bytes(), path) if path.is_file() else {}
 
 
 def read_lines(path: Path) -> list[Line]:
     """The objects of a file of JSON lines; a damaged line is left out; no file, no lines."""
-    return _parse_lines(path)[0]
+    return parse_lines(path)[0]
 
 
 def append_lines(path: Path, lines: Sequence[Line]) -> None:
@@ -87,7 +108,7 @@ def rewind_lines(path: Path, step: int) -> None:
         path.rename(earlier)
         log.warning("%s: the record of an earlier start is kept as %s", path, earlier.name)
         return
-    lines, damaged = _parse_lines(path)
+    lines, damaged = parse_lines(path)
     if damaged:
         log.warning("%s: %d damaged lines are left out", path, damaged)
     write_text(path, _to_text([line for line in lines if isinstance(line.get("step"), int) and line["step"] <= step]))
@@ -111,7 +132,7 @@ def write_json(path: Path, values: dict[str, Any]) -> None:
 def read_summary(run_dir: Path) -> dict[str, Any]:
     """The content of ``summary.json``; empty if it is missing or damaged."""
     try:
-        return _read_json(run_dir / SUMMARY)
+        return read_object(run_dir / SUMMARY)
     except UserError:
         return {}
 
@@ -153,7 +174,7 @@ def _is_in_sweep(folder: Path, runs: Path) -> bool:
     return any((runs / parent / SWEEP).is_file() for parent in parents)
 
 
-def _parse_lines(path: Path) -> tuple[list[Line], int]:
+def parse_lines(path: Path) -> tuple[list[Line], int]:
     """The objects of a file of JSON lines, and the number of its damaged lines."""
     lines: list[Line] = []
     damaged = 0
@@ -168,7 +189,3 @@ def _parse_lines(path: Path) -> tuple[list[Line], int]:
 
 def _to_text(lines: Sequence[Line]) -> str:
     return "".join(json.dumps(line, allow_nan=False) + "\n" for line in lines)
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    return parse_json(path.read_bytes(), path) if path.is_file() else {}

@@ -21,7 +21,8 @@ from tqdm import tqdm
 
 from gpt2lab.config import UserError
 from gpt2lab.config.sweep import SweepConfig
-from gpt2lab.runs.layout import CONSOLE, METRICS, SUMMARY
+from gpt2lab.runs.layout import CONSOLE, METRICS
+from gpt2lab.runs.records import read_summary
 from gpt2lab.sweeps.launchers import LAUNCHERS, Launcher, RunningJob
 from gpt2lab.sweeps.plan import Plan
 from gpt2lab.sweeps.record import (
@@ -145,7 +146,7 @@ class SweepExecutor:
 
     def _is_completed(self, job: JobRecord) -> bool:
         """Whether the run's summary has the status completed; if so the record gets it, too."""
-        if _summary(self.folder / job.run_dir).get("status") != "completed":
+        if read_summary(self.folder / job.run_dir).get("status") != "completed":
             return False
         job.status, job.error = COMPLETED, None
         return True
@@ -157,7 +158,7 @@ class SweepExecutor:
             losses: dict[float, list[float | None]] = {}
             for job in (job for job in tuning if job.condition == condition):
                 (value,) = (text.partition("=")[2] for text in job.overrides if text.startswith(f"{key}="))
-                summary = _summary(self.folder / job.run_dir)
+                summary = read_summary(self.folder / job.run_dir)
                 completed = summary.get("status") == "completed"
                 losses.setdefault(float(value), []).append(summary.get("val_loss") if completed else None)
             try:
@@ -223,21 +224,13 @@ def closing_lines(result: SweepResult, record: SweepRecord) -> str:
     return "\n".join(lines)
 
 
-def _summary(run_dir: Path) -> dict[str, Any]:
-    try:
-        summary: dict[str, Any] = json.loads((run_dir / SUMMARY).read_text())
-    except (OSError, ValueError):
-        return {}
-    return summary
-
-
 def _saved_step(run_dir: Path) -> str:
-    step = _summary(run_dir).get("steps")
+    step = read_summary(run_dir).get("steps")
     return f" after step {step}, state saved" if step else ""
 
 
 def _result(run_dir: Path) -> str:
-    loss = _summary(run_dir).get("val_loss")
+    loss = read_summary(run_dir).get("val_loss")
     return f", val loss {loss:.4f}" if isinstance(loss, float) else ""
 
 
@@ -249,7 +242,7 @@ def _last_step(run_dir: Path) -> int:
             for line in reversed(file.read().splitlines()):
                 try:
                     return int(json.loads(line)["step"])
-                except (ValueError, KeyError, TypeError):
+                except (ValueError, KeyError, TypeError, RecursionError):
                     continue
     except OSError:
         return 0

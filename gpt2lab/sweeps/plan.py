@@ -114,7 +114,7 @@ def plan_sweep(overrides: Sequence[str], experiment_axes: Mapping[str, str], swe
 
 def _parse(override: str) -> tuple[str, str, list[str] | None]:
     """Key, text, and the values if the override is a sweep (``a,b``, ``range(1,4)``, ``glob(*)``)."""
-    parsed = OverridesParser.create().parse_override(override)
+    (parsed,) = OverridesParser.create().parse_overrides([override])
     key = str(parsed.key_or_group)
     if not parsed.is_sweep_override():
         return key, override, None

@@ -12,9 +12,9 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
-from gpt2lab.config import UserError
+from gpt2lab.config import UserError, from_dict, one_line
+from gpt2lab.files import parse_json, write_text
 from gpt2lab.runs.layout import SWEEP
 from gpt2lab.sweeps.plan import Job, Plan
 
@@ -91,24 +91,21 @@ def read_sweep(folder: Path) -> SweepRecord:
         UserError: it is missing, damaged, or of a newer version.
     """
     path = folder / SWEEP
+    if not path.is_file():
+        raise UserError(f"{folder}: no {SWEEP}; expected the folder of a sweep, such as runs/sweeps/NAME")
+    values = parse_json(path.read_bytes(), path)
+    version = values.get("schema_version")
+    if isinstance(version, int) and version > SCHEMA_VERSION:
+        raise UserError(f"{path}: version {version}; expected {SCHEMA_VERSION}; update gpt2lab")
     try:
-        values: dict[str, Any] = json.loads(path.read_text())
-        if values["schema_version"] > SCHEMA_VERSION:
-            raise UserError(f"{path}: version {values['schema_version']}; expected {SCHEMA_VERSION}; update gpt2lab")
-        values["jobs"] = [JobRecord(**job) for job in values["jobs"]]
-        values["tuning"] = {name: TunedCondition(**tuned) for name, tuned in values["tuning"].items()}
-        return SweepRecord(**values)
-    except FileNotFoundError:
-        raise UserError(f"{folder}: no {SWEEP}; expected the folder of a sweep, such as runs/sweeps/NAME") from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: cannot be read ({error}); expected the file that a sweep wrote") from error
+        return from_dict(SweepRecord, values)
+    except (UserError, TypeError) as error:
+        raise UserError(f"{path}: damaged: {one_line(error)}; expected the file that a sweep wrote") from error
 
 
 def write_sweep(folder: Path, record: SweepRecord) -> None:
     """Replace ``sweep.json``."""
-    temporary = folder / f".{SWEEP}.tmp"
-    temporary.write_text(json.dumps(asdict(record), indent=2) + "\n")
-    temporary.replace(folder / SWEEP)
+    write_text(folder / SWEEP, json.dumps(asdict(record), indent=2) + "\n")
 
 
 def open_folder(root: Path, name: str | None) -> Path:

@@ -23,6 +23,8 @@ class Tokenizer(ABC):
     """SHA-256 in hex; equal for two tokenizers exactly when they give the same ids"""
     lossless: bool = True
     """decoding gives the text back, so that the bytes of a text's ids add up to its UTF-8 length"""
+    splits_at_white_space: bool = True
+    """the ids of a text are those of its two parts, if it is cut between a letter and white space"""
 
     @property
     def bos_id(self) -> int:

@@ -69,6 +69,7 @@ class HuggingFaceTokenizer(Tokenizer):
         self.encoder: TiktokenEncoder | LibraryEncoder = (
             TiktokenEncoder(ranks) if ranks is not None else LibraryEncoder(self._library)
         )
+        self.splits_at_white_space = ranks is not None
 
     @property
     def bos_id(self) -> int:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gpt2lab.checkpoint import list_checkpoints, newest_complete, read_manifest
+from gpt2lab.checkpoint import list_checkpoints, newest_complete, read_manifest, verify_checkpoint
 from gpt2lab.config import ModelConfig, TrainJob, UserError, from_dict, to_dict
 from gpt2lab.data import Manifest
 from gpt2lab.runs import check_can_start_again, check_not_foreign, check_unused, newest_started_run
@@ -100,9 +100,14 @@ def find_start(job: TrainJob, run_dir: Path | None) -> Start:
 
 def _newest_start(run_dir: Path) -> Start:
     complete = newest_complete(run_dir / CHECKPOINTS)
-    if complete is None and list_checkpoints(run_dir / CHECKPOINTS):
+    checkpoints = list_checkpoints(run_dir / CHECKPOINTS)
+    if complete is None and checkpoints:
+        try:
+            verify_checkpoint(checkpoints[0])
+        except UserError as error:
+            reason = str(error)
         raise UserError(
-            f"{run_dir}: none of its checkpoints can be used (see above): name another run_dir to start anew"
+            f"{run_dir}: none of its checkpoints can be used ({reason}): name another run_dir to start anew"
         )
     if complete is None:
         check_can_start_again(run_dir)

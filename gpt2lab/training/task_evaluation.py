@@ -11,9 +11,8 @@ from pathlib import Path
 from gpt2lab.config import EvalConfig, TasksConfig, TrainingConfig, TrainJob, UserError
 from gpt2lab.evaluation.corpora.detokenize import DETOKENIZERS
 from gpt2lab.evaluation.corpora.formats import chosen_corpus, open_corpus
-from gpt2lab.evaluation.perplexity.evaluate import summarise
+from gpt2lab.evaluation.perplexity.evaluate import score_plan, summarise
 from gpt2lab.evaluation.perplexity.protocols import ScoringPlan, Stream
-from gpt2lab.evaluation.scoring import score_tokens
 from gpt2lab.evaluation.tasks.evaluate import evaluate_tasks, read_questions
 from gpt2lab.evaluation.tasks.likelihoods import encode_request
 from gpt2lab.evaluation.tasks.tasks import TASKS
@@ -48,8 +47,7 @@ class TaskEvaluator:
         """The metrics as ``metrics.jsonl`` has them: ``tasks/NAME/METRIC``, ``val/TEXT/loss``, ..., also shown."""
         metrics: dict[str, float] = {}
         for name, plan in self.texts.items():
-            nll_n = score_tokens(self.loaded.model, plan.tokens_n, plan.windows, self.loaded.runtime, self.batch_size)
-            score, _ = summarise(plan, nll_n)
+            score, _ = summarise(score_plan(self.loaded.model, plan, self.loaded.runtime, self.batch_size))
             metrics[f"val/{name}/loss"] = score.loss
             metrics[f"val/{name}/perplexity"] = score.token_perplexity
             metrics[f"val/{name}/bits_per_byte"] = score.bits_per_byte

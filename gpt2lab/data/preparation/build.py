@@ -6,6 +6,7 @@ that point and resumes.
 """
 
 import fcntl
+import hashlib
 import itertools
 import json
 import logging
@@ -14,7 +15,7 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ from gpt2lab.data.preparation.tokenization import ChunkTokenizer, TokenizedChunk
 from gpt2lab.data.preparation.training_text import training_documents
 from gpt2lab.data.sources import Problem, Source
 from gpt2lab.data.sources.base import CHUNK_BYTES, stop_or_skip
-from gpt2lab.files import file_sha256, not_written, sync_folder, write_synced
+from gpt2lab.files import file_sha256, not_written, parse_json, sync_folder, write_synced
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +68,11 @@ def locked(folder: Path) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     handle = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            log.info("%s: another process prepares a dataset there; waiting until it ends", folder)
+            fcntl.flock(handle, fcntl.LOCK_EX)
         yield
     finally:
         if folder.is_dir() and not any(folder.iterdir()):
@@ -151,6 +156,11 @@ def build_dataset(
 def available_cpus() -> int:
     """CPUs that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _has(path: Path, size: int) -> bool:
+    """Whether a file has at least ``size`` bytes; what comes after them was written later."""
+    return path.is_file() and path.stat().st_size >= size
 
 
 class Preparation:
@@ -267,10 +277,20 @@ class Preparation:
 
     def _read_progress(self) -> dict[str, Any] | None:
         """The state to resume from, if there is one of the same text and settings."""
-        with suppress(OSError, ValueError):
-            state: dict[str, Any] = json.loads(self.progress_file.read_text(encoding="utf-8"))
-            if state["identity"] == self._identity and (self.source.skip_unreadable or not state["skip_unreadable"]):
-                return state
+        if not self.progress_file.is_file():
+            return None
+        digest, _, content = self.progress_file.read_bytes().partition(b"\n")
+        if digest != hashlib.sha256(content).hexdigest().encode():
+            log.warning("%s: damaged: starting again from the first document", self.progress_file)
+            return None
+        state = parse_json(content, self.progress_file)
+        if missing := [
+            name for name, size in state["files"].items() if not _has(self.progress_file.parent / name, size)
+        ]:
+            log.warning("%s: missing or cut off: starting again from the first document", missing[0])
+            return None
+        if state["identity"] == self._identity and (self.source.skip_unreadable or not state["skip_unreadable"]):
+            return state
         return None
 
     def _write_progress(self) -> None:
@@ -282,7 +302,13 @@ class Preparation:
             "digests": self.seen.state(),
             "writers": {split: writer.state() for split, writer in self._writers.items()},
         }
+        state["files"] = {
+            path.name: path.stat().st_size
+            for path in self.progress_file.parent.iterdir()
+            if path.suffix == ".npy" or path == self.seen.file
+        }
+        content = json.dumps(state).encode()
         new = self.progress_file.with_suffix(".tmp")
-        write_synced(new, json.dumps(state).encode())
+        write_synced(new, hashlib.sha256(content).hexdigest().encode() + b"\n" + content)
         new.replace(self.progress_file)
         sync_folder(self.progress_file.parent)

@@ -5,8 +5,10 @@ alone, so that any number of workers can read chunks at once and the result, in 
 """
 
 import glob
+import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -17,8 +19,12 @@ from gpt2lab.files import file_sha256
 CHUNK_BYTES = 1024**2
 """Text of a chunk, roughly: a fraction of a second's work, so that workers end together and a kill costs little."""
 
+CHUNK_SPANS = 2**14
+"""Documents of a chunk at most, for texts of many documents that are empty or nearly so"""
+
 HASH_LIMIT_BYTES = 2 * 1024**3
-"""Source files larger than this in total are compared with a prepared dataset by size only: hashing takes seconds."""
+HASH_LIMIT_FILES = 20_000
+"""Source files larger or more than this are compared with a prepared dataset by size only: hashing takes seconds."""
 
 
 class Span(NamedTuple):
@@ -144,18 +150,25 @@ class FileSource(Source):
         for key, value in self._recorded_settings().items():
             if recorded.get(key) != value:
                 return f"data.{key}={recorded.get(key)!r} there, data.{key}={value!r} here"
-        files = {Path(file["path"]).resolve(): file for file in recorded["files"]}
+        matched = [str(path) for pattern in self.patterns for path in matches(pattern)]
+        every = list(dict.fromkeys([*matched, *(file["path"] for file in recorded["files"])]))
+        real = dict(zip(every, real_paths(every), strict=True))
+        files = {real[file["path"]]: file for file in recorded["files"]}
         if self.patterns:
-            named = {path.resolve() for pattern in self.patterns for path in matches(pattern) if not path.is_dir()}
-            if added := sorted(named - set(files)):
+            named = {real[path] for path in matched}
+            if added := sorted(path for path in named - set(files) if not os.path.isdir(path)):  # noqa: PTH112 (fast)
                 return f"it lacks {added[0]}"
             same_patterns = recorded["patterns"] == self.patterns
-            if left_out := [path for path in files if path not in named and (path.is_file() or not same_patterns)]:
-                return f"it holds {left_out[0]} too"
-        hashing = sum(file["bytes"] for file in files.values()) < HASH_LIMIT_BYTES
-        for path in filter(Path.is_file, files):
-            if path.stat().st_size != files[path]["bytes"] or (hashing and file_sha256(path) != files[path]["sha256"]):
-                return f"{path} has changed since"
+            left_out = (path for path in files if path not in named)
+            if path := next((path for path in left_out if not same_patterns or Path(path).is_file()), None):
+                return f"it holds {path} too"
+        hashing = sum(file["bytes"] for file in files.values()) < HASH_LIMIT_BYTES and len(files) <= HASH_LIMIT_FILES
+        for path, file in files.items():
+            with suppress(FileNotFoundError, NotADirectoryError):
+                if os.stat(path).st_size != file["bytes"]:  # noqa: PTH116 (fast)
+                    return f"{path} has changed since"
+                if hashing and file_sha256(Path(path)) != file["sha256"]:
+                    return f"{path} has changed since"
         return None
 
     def label(self) -> str:
@@ -193,13 +206,13 @@ def stop_or_skip(problem: Problem, source: Source) -> None:
 
 
 def group(spans: Iterable[tuple[Span, int]]) -> Iterator[Chunk]:
-    """Chunks of neighbouring spans, each with its size; all but the last have ``CHUNK_BYTES`` or more."""
+    """Chunks of neighbouring spans, each with its size; all but the last have ``CHUNK_BYTES`` or ``CHUNK_SPANS``."""
     chosen: list[Span] = []
     size = 0
     for span, span_size in spans:
         chosen.append(span)
         size += span_size
-        if size >= CHUNK_BYTES:
+        if size >= CHUNK_BYTES or len(chosen) == CHUNK_SPANS:
             yield Chunk(tuple(chosen), size)
             chosen, size = [], 0
     if chosen:
@@ -214,9 +227,24 @@ def matches(pattern: str) -> list[Path]:
     return [Path(match) for match in glob.glob(str(path), recursive=True)]  # noqa: PTH207 (leaves hidden files out)
 
 
-def distinct(paths: Iterable[Path]) -> list[Path]:
-    """``paths`` in order, without those that lead to the same file as an earlier one."""
-    first: dict[Path, Path] = {}
+def real_paths(paths: Iterable[str | Path]) -> list[str]:
+    """Paths without links; a folder is looked up once for all its files, of which there may be a hundred thousand."""
+    folders: dict[str, str] = {}
+    real = []
     for path in paths:
-        first.setdefault(path.resolve(), path)
+        folder, name = os.path.split(path)
+        if name in ("", ".", "..") or os.path.islink(path):  # noqa: PTH114 (fast)
+            real.append(os.path.realpath(path))
+            continue
+        if folder not in folders:
+            folders[folder] = os.path.realpath(folder)
+        real.append(os.path.join(folders[folder], name))  # noqa: PTH118 (fast)
+    return real
+
+
+def distinct(paths: Sequence[Path]) -> list[Path]:
+    """``paths`` in order, without those that lead to the same file as an earlier one."""
+    first: dict[str, Path] = {}
+    for path, real in zip(paths, real_paths(paths), strict=True):
+        first.setdefault(real, path)
     return list(first.values())

@@ -17,6 +17,8 @@ from gpt2lab.config.data import JsonlFilesConfig
 from gpt2lab.data.sources.base import CHUNK_BYTES, Chunk, FileSource, Problem, Span
 
 BLOCK_BYTES = 1024**2
+LINE_LIMIT_BYTES = 64 * 1024**2
+"""A line is one document, which is held in memory in several forms"""
 SHOWN_CHARACTERS = 60
 
 
@@ -53,12 +55,20 @@ class JsonlFiles(FileSource):
             if line.isspace():
                 continue
             try:
+                if len(line) > LINE_LIMIT_BYTES:
+                    raise LineError("line too long", TOO_LONG)
                 yield text_of(line, self.text_column)
             except LineError as error:
                 reason, detail = error.args
                 span = chunk.spans[0]
                 number = position if chunk.content is not None else line_number(span.path, position)
                 yield Problem(reason, f"{span.path}:{number}: {detail}")
+
+
+TOO_LONG = (
+    f"the line has more than {LINE_LIMIT_BYTES // 1024**2} MiB; expected one JSON object a line; cut the file at its "
+    "documents"
+)
 
 
 class LineError(Exception):
@@ -97,12 +107,19 @@ def chunk_lines(chunk: Chunk) -> Iterator[tuple[int, bytes]]:
         return
     with Path(span.path).open("rb", buffering=BLOCK_BYTES) as file:
         position = span.begin
-        if position:  # the line that contains this position belongs to the chunk before
+        if position:  # the line that contains the byte before belongs to the chunk before
             file.seek(position - 1)
-            position += len(file.readline()) - 1
-        while position < span.end and (line := file.readline()):
+            position -= 1
+            while position < span.end and (part := file.readline(BLOCK_BYTES)):
+                position += len(part)
+                if part.endswith(b"\n"):
+                    break
+        while position < span.end and (line := file.readline(LINE_LIMIT_BYTES + 1)):
             yield position, line
             position += len(line)
+            while len(line) > LINE_LIMIT_BYTES and not line.endswith(b"\n"):  # the rest of a line that is too long
+                line = file.readline(LINE_LIMIT_BYTES + 1) or b"\n"
+                position += len(line)
 
 
 def line_number(path: str, position: int) -> int:
@@ -117,29 +134,38 @@ def line_number(path: str, position: int) -> int:
 
 def compressed_chunks(path: Path) -> Iterator[Chunk]:
     """Chunks that carry their lines; a file that is damaged or ends early is a ``Problem`` in its last chunk."""
-    line, done, rest = 1, 0, b""
+    line, done = 1, 0
     with path.open("rb") as raw:
-        blocks = zst_blocks(path, raw) if path.suffix == ".zst" else gz_blocks(raw)
+        contents = whole_lines(zst_blocks(path, raw) if path.suffix == ".zst" else gz_blocks(raw))
         while True:
             try:
-                block = next(blocks, b"")
+                content = next(contents, b"")
             except (EOFError, OSError, zlib.error) as error:
                 message = f"{path}: the compressed data is damaged or ends early after line {line} ({error})"
                 yield Chunk((Span(str(path), line, line),), 0, problem=Problem("damaged file", message))
                 return
-            content, rest = cut_at_line(rest + block) if block else (rest, b"")
-            if content:
-                first, line = line, line + content.count(b"\n")
-                size, done = raw.tell() - done, raw.tell()
-                yield Chunk((Span(str(path), first, line),), size, content=content)
-            if not block:
+            if not content:
                 return
+            first, line = line, line + content.count(b"\n")
+            size, done = raw.tell() - done, raw.tell()
+            yield Chunk((Span(str(path), first, line),), size, content=content)
 
 
-def cut_at_line(text: bytes) -> tuple[bytes, bytes]:
-    """``text`` up to the end of its last whole line, and the rest."""
-    end = text.rfind(b"\n") + 1
-    return text[:end], text[end:]
+def whole_lines(blocks: Iterator[bytes]) -> Iterator[bytes]:
+    """Blocks that are cut at lines; of a line that is too long, the end is left out.
+
+    The blocks of an unfinished line are joined once, when its end is there.
+    """
+    unfinished: list[bytes] = []
+    for block in blocks:
+        end = block.rfind(b"\n") + 1
+        if end:
+            yield b"".join([*unfinished, block[:end]])
+            unfinished = []
+        if sum(map(len, unfinished)) <= LINE_LIMIT_BYTES:
+            unfinished.append(block[end:])
+    if rest := b"".join(unfinished):
+        yield rest
 
 
 def gz_blocks(raw: IO[bytes]) -> Iterator[bytes]:

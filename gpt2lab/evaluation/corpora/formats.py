@@ -7,6 +7,7 @@ A new format is a class here, an entry of ``CORPUS_FORMATS``, and a YAML file un
 
 import hashlib
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,19 +18,50 @@ from numpy.typing import NDArray
 from gpt2lab.config import CorpusConfig, EvalConfig, UserError, choose
 from gpt2lab.data import TokenStream, open_dataset, verify
 from gpt2lab.evaluation.corpora.detokenize import DETOKENIZERS
-from gpt2lab.evaluation.corpora.reading import HubPlace, fetch_rows, read_json_lines, read_text
+from gpt2lab.evaluation.corpora.pieces import count_words, text_pieces
+from gpt2lab.evaluation.corpora.reading import HubPlace, fetch_rows, read_json_lines, read_utf8
 from gpt2lab.evaluation.text_model import TextModel
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Document:
     """A text that stands for itself."""
 
-    text: str
-    rows: list[str]
-    """the same as the Hub's rows, which may be single lines"""
+    content: bytes
+    """in UTF-8"""
+    stored_rows: list[str] | None = None
+    """the same as the Hub's rows, which may be single lines; None: the text is one row"""
     tokens: NDArray[np.integer] | None = None
     """its ids, where they are stored; None: to be encoded"""
+
+    @classmethod
+    def of(cls, text: str, rows: list[str] | None = None) -> "Document":
+        """The document of a string."""
+        return cls(text.encode("utf-8"), rows)
+
+    @property
+    def text(self) -> str:
+        """The whole text."""
+        return self.content.decode("utf-8")
+
+    @property
+    def rows(self) -> list[str]:
+        """See ``stored_rows``."""
+        return [self.text] if self.stored_rows is None else self.stored_rows
+
+    def count_words(self) -> int:
+        """What white space divides."""
+        return count_words(self.content)
+
+    def count_line_ends(self) -> int:
+        """Lines; blank ones count, and so does a last one that is not ended."""
+        if self.stored_rows is None:
+            return self.content.count(b"\n") + (not self.content.endswith(b"\n"))
+        return sum(row.count("\n") + (not row.endswith("\n")) for row in self.stored_rows)
+
+    def is_blank(self) -> bool:
+        """Whether there is white space alone."""
+        return all(piece.isspace() for piece in text_pieces(self.content))
 
 
 @dataclass(frozen=True)
@@ -72,7 +104,7 @@ class ValidationSplit(Format):
         documents = []
         for part in np.split(tokens, np.flatnonzero(tokens == tokenizer.eot_id))[1:]:
             text = tokenizer.decode(part[1:].tolist())
-            documents.append(Document(text, [text], part[1:]))
+            documents.append(Document(text.encode("utf-8"), tokens=part[1:]))
         description = {
             "text": f"validation split of {folder}",
             "split": "val",
@@ -91,52 +123,65 @@ class TextRows(Format):
         description: dict[str, Any]
         if config.file:
             path = Path(config.file)
-            if path.suffix == ".jsonl":
-                rows = [row[config.column] for row in read_json_lines(path, (config.column,))]
-            else:
-                rows = self.rows_of(read_text(path, config.first_byte, config.last_byte))
             description = {"text": str(path)}
+            if path.suffix == ".jsonl":
+                rows = (row[config.column] for row in read_json_lines(path, (config.column,)))
+                documents = self.documents(_checked_rows(rows, config, description))
+            else:
+                documents = self.documents_of(read_utf8(path, config.first_byte, config.last_byte))
         elif config.hub_path:
             place = HubPlace(config.hub_path, config.hub_subset, config.hub_revision, config.hub_split)
             fetched = fetch_rows(place, (config.column,), f"fetch {config.get} and type eval.corpus.file=FILE")
-            rows = [row[config.column] for row in fetched]
             description = {"text": config.name, "hub": place.describe()}
+            documents = self.documents(_checked_rows((row[config.column] for row in fetched), config, description))
         else:
             raise UserError(f"eval/corpus={config.name}: fetch {config.get or 'a text'} and type eval.corpus.file=FILE")
-        wrong = next((row for row in rows if not _is_text(row)), None)
-        if wrong is not None:
-            raise UserError(f"{description['text']}: field {config.column} is {wrong!r:.60}, expected text in Unicode")
-        documents = [document for document in self.documents(rows) if document.text.strip()]
+        documents = [document for document in documents if not document.is_blank()]
         if not documents:
             raise UserError(f"{description['text']}: expected text, there is none")
-        digest = hashlib.sha256("\0".join(document.text for document in documents).encode("utf-8"))
+        digest = hashlib.sha256(documents[0].content)
+        for document in documents[1:]:
+            digest.update(b"\0")
+            digest.update(document.content)
         described = {**description, "split": config.hub_split, "sha256": digest.hexdigest()}
         return Corpus(documents, self.separator, described)
 
-    def rows_of(self, text: str) -> list[str]:
-        """A file's text as the rows that the Hub has of it."""
-        return [text]
+    def documents_of(self, content: bytes) -> list[Document]:
+        """The documents of a file that holds the text itself: one."""
+        return [Document(content)]
 
     def documents(self, rows: list[str]) -> list[Document]:
         """The rows put together to documents: each is one."""
-        return [Document(row, [row]) for row in rows]
+        return [Document.of(row) for row in rows]
 
 
-class Lines(TextRows):
+class RowsInFile(TextRows):
+    """Rows that a file holds as lines."""
+
+    def documents_of(self, content: bytes) -> list[Document]:
+        """See ``TextRows.documents_of``."""
+        return self.documents(self.rows_of(content.decode("utf-8")))
+
+    @abstractmethod
+    def rows_of(self, text: str) -> list[str]:
+        """A file's text as the rows that the Hub has of it."""
+
+
+class Lines(RowsInFile):
     """A sentence a row, in the order of a text whose documents are not told apart (Penn Treebank)."""
 
     separator: ClassVar = "\n"
 
     def rows_of(self, text: str) -> list[str]:
-        """See ``TextRows.rows_of``."""
+        """See ``RowsInFile.rows_of``."""
         return [line.strip() for line in text.split("\n") if line.strip()]
 
     def documents(self, rows: list[str]) -> list[Document]:
         """See ``TextRows.documents``: one."""
-        return [Document("\n".join(rows), rows)]
+        return [Document.of("\n".join(rows), rows)]
 
 
-class WikiText(TextRows):
+class WikiText(RowsInFile):
     """A line a row; a line " = Title = " begins an article, " = = PartResult = = " does not.
 
     The Hub's rows are lines with their ends, and "" for the blank line " \\n" of the file. Articles are cut as in
@@ -146,7 +191,7 @@ class WikiText(TextRows):
     separator: ClassVar = "\n"
 
     def rows_of(self, text: str) -> list[str]:
-        """See ``TextRows.rows_of``."""
+        """See ``RowsInFile.rows_of``."""
         lines = text.split("\n")
         return [line + "\n" if line.strip() else "" for line in (lines[:-1] if lines[-1] == "" else lines)]
 
@@ -159,12 +204,12 @@ class WikiText(TextRows):
             line = row.removesuffix("\n") if row.strip() else " "
             if self._is_title(line):
                 if any(map(str.strip, lines)):
-                    documents.append(Document("\n".join(lines), rows_of_article))
+                    documents.append(Document.of("\n".join(lines), rows_of_article))
                     rows_of_article = []
                 lines = []
             lines.append(line)
             rows_of_article.append(row)
-        return [*documents, Document("\n".join([*lines, ""]), rows_of_article)]  # the file ends with a line end
+        return [*documents, Document.of("\n".join([*lines, ""]), rows_of_article)]  # the file ends with a line end
 
     @staticmethod
     def _is_title(line: str) -> bool:
@@ -191,9 +236,23 @@ def open_corpus(config: CorpusConfig, loaded: TextModel) -> Corpus:
     return choose(CORPUS_FORMATS, config.format, "eval.corpus.format")().read(config, loaded)
 
 
-def _is_text(value: object) -> bool:
-    """Whether it is a string that has a UTF-8 form: JSON can hold half a character."""
-    return isinstance(value, str) and not any("\ud800" <= character <= "\udfff" for character in value)
+def _checked_rows(rows: Iterable[object], config: CorpusConfig, description: dict[str, Any]) -> list[str]:
+    """The rows; one that is no text in Unicode is a ``UserError``."""
+    checked: list[str] = []
+    for row in rows:
+        if not (isinstance(row, str) and _has_utf8(row)):
+            raise UserError(f"{description['text']}: field {config.column} is {row!r:.60}, expected text in Unicode")
+        checked.append(row)
+    return checked
+
+
+def _has_utf8(text: str) -> bool:
+    """Whether a string has a UTF-8 form: JSON can hold half a character."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def chosen_corpus(config: EvalConfig) -> CorpusConfig:

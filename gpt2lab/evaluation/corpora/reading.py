@@ -1,6 +1,9 @@
 """What is read for an evaluation: a UTF-8 file, or rows of named fields from JSON lines or the Hugging Face Hub."""
 
+import codecs
+import io
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -8,6 +11,8 @@ from gpt2lab.config import UserError
 from gpt2lab.hub import fetch_or_explain
 
 Example = dict[str, Any]
+
+BLOCK_BYTES = 2**20
 
 
 class HubPlace(NamedTuple):
@@ -23,8 +28,8 @@ class HubPlace(NamedTuple):
         return self._asdict()
 
 
-def read_text(path: Path, first_byte: int = 0, last_byte: int | None = None) -> str:
-    """The text of bytes [first_byte, last_byte) of a UTF-8 file, without a byte order mark.
+def read_utf8(path: Path, first_byte: int = 0, last_byte: int | None = None) -> bytes:
+    """The bytes [first_byte, last_byte) of a UTF-8 file, without a byte order mark.
 
     A character that a cut would divide is left out.
 
@@ -33,47 +38,56 @@ def read_text(path: Path, first_byte: int = 0, last_byte: int | None = None) -> 
     """
     if not path.is_file():
         raise UserError(f"{path}: no such file; expected a UTF-8 text")
-    content = path.read_bytes()
-    if first_byte and first_byte >= len(content):
+    size = path.stat().st_size
+    if first_byte and first_byte >= size:
         raise UserError(
-            f"{path} has {len(content)} bytes, eval.corpus.first_byte={first_byte} is beyond them: give the whole "
+            f"{path} has {size} bytes, eval.corpus.first_byte={first_byte} is beyond them: give the whole "
             "file, or type eval.corpus.first_byte=0 if it is the part to score"
         )
-    part = content[first_byte:last_byte]
-    if len(part) < len(content):
+    with path.open("rb") as file:
+        file.seek(first_byte)
+        part = file.read() if last_byte is None else file.read(last_byte - first_byte)
+    if len(part) < size:
         part = _whole_characters(part)
+    if part.startswith(codecs.BOM_UTF8):
+        part = part[len(codecs.BOM_UTF8) :]
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    blank = True
     try:
-        text = part.decode("utf-8-sig")
+        for begin in range(0, len(part), BLOCK_BYTES):
+            checked = begin - len(decoder.getstate()[0])
+            text = decoder.decode(part[begin : begin + BLOCK_BYTES], final=begin + BLOCK_BYTES >= len(part))
+            blank = blank and (not text or text.isspace())
     except UnicodeDecodeError as error:
-        raise UserError(f"{path}: expected UTF-8, byte {first_byte + error.start} is not") from None
-    if not text.strip():
+        raise UserError(f"{path}: expected UTF-8, byte {first_byte + checked + error.start} is not") from None
+    if blank:
         raise UserError(f"{path}: expected text, the file is empty")
-    return text
+    return part
 
 
-def read_json_lines(path: Path, fields: tuple[str, ...], limit: int | None = None) -> list[Example]:
+def read_json_lines(path: Path, fields: tuple[str, ...], limit: int | None = None) -> Iterator[Example]:
     """The rows of a file of JSON objects, one a line, that have all of ``fields``; ``limit``: the first ones only.
 
     Raises:
         UserError: the file is missing, empty, or a line is no such object; the line is named.
     """
-    rows: list[Example] = []
-    for number, line in enumerate(read_text(path).split("\n"), 1):
-        if len(rows) == limit:
+    rows = 0
+    for number, line in enumerate(io.BytesIO(read_utf8(path)), 1):
+        if rows == limit:
             break
-        if not line.strip():
+        if line.isspace():
             continue
         try:
             row = json.loads(line)
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise UserError(
                 f"{path}: line {number} is no JSON ({error}); expected an object with {_list(fields)}"
             ) from None
         missing = [field for field in fields if not isinstance(row, dict) or field not in row]
         if missing:
             raise UserError(f"{path}: line {number} has no field {missing[0]}; expected an object with {_list(fields)}")
-        rows.append(row)
-    return rows
+        rows += 1
+        yield row
 
 
 def fetch_rows(place: HubPlace, fields: tuple[str, ...], instead: str, limit: int | None = None) -> list[Example]:

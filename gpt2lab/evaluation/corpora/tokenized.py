@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpt2lab.config import EvalConfig
-from gpt2lab.evaluation.corpora.formats import chosen_corpus, open_corpus
+from gpt2lab.evaluation.corpora.formats import Document, chosen_corpus, open_corpus
+from gpt2lab.evaluation.corpora.pieces import TokenBuffer, encode_pieces
 from gpt2lab.evaluation.text_model import TextModel
 from gpt2lab.tokenizers import Tokenizer
 
@@ -39,7 +40,14 @@ def tokenized_corpus(loaded: TextModel, config: EvalConfig) -> TokenizedCorpus:
     chosen = chosen_corpus(config)
     corpus = open_corpus(chosen, loaded)
     documents = [
-        loaded.tokenizer.encode_array(document.text) if document.tokens is None else document.tokens
+        _encoded(document, loaded.tokenizer) if document.tokens is None else document.tokens
         for document in corpus.documents
     ]
     return TokenizedCorpus(documents, {**corpus.description, "corpus": chosen.name})
+
+
+def _encoded(document: Document, tokenizer: Tokenizer) -> NDArray[np.integer]:
+    tokens = TokenBuffer(tokenizer.vocab_size, len(document.content))
+    for ids_n in encode_pieces(document.content, tokenizer):
+        tokens.append(ids_n)
+    return tokens.tokens_n

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from gpt2lab.config import EvalConfig, choose
 from gpt2lab.evaluation.corpora.detokenize import DETOKENIZERS
@@ -18,9 +17,11 @@ from gpt2lab.evaluation.few_documents import warn_of_few_documents
 from gpt2lab.evaluation.perplexity.protocols import PROTOCOLS, ScoringPlan, count_line_ends, count_words
 from gpt2lab.evaluation.published import find_published
 from gpt2lab.evaluation.results import DocumentScores, PartResult, TableRow
-from gpt2lab.evaluation.scoring import Perplexity, bounded_exp, describe_precision, score_tokens
+from gpt2lab.evaluation.scoring import Perplexity, bounded_exp, describe_precision, score_documents
 from gpt2lab.evaluation.text_model import TextModel
 from gpt2lab.evaluation.windows import scored_tokens
+from gpt2lab.model import GPT
+from gpt2lab.runtime import Runtime
 from gpt2lab.statistics.intervals import describe_document_interval, ratio_jackknife_interval
 
 Intervals = dict[str, tuple[float, float]]
@@ -63,10 +64,10 @@ def evaluate_perplexity(loaded: TextModel, config: EvalConfig) -> PartResult:
     plan = protocol.plan(corpus, loaded.tokenizer, context, config.stride, detokenize)
 
     started = time.perf_counter()
-    nll_n = score_tokens(loaded.model, plan.tokens_n, plan.windows, loaded.runtime, config.batch_size)
+    scores = score_plan(loaded.model, plan, loaded.runtime, config.batch_size)
     seconds = time.perf_counter() - started
 
-    result, intervals = summarise(plan, nll_n)
+    result, intervals = summarise(scores)
     metrics = PerplexityMetrics(result, len(plan.bytes_D), intervals, seconds)
     described = {
         **corpus.description,
@@ -89,24 +90,22 @@ def evaluate_perplexity(loaded: TextModel, config: EvalConfig) -> PartResult:
         if (value := getattr(result, name)) is not None
     ]
     title = f"Perplexity of {corpus_config.name}, protocol {config.protocol}: {result.tokens:,} tokens"
-    return PartResult(title, metrics, rows, described, document_scores(plan, nll_n))
+    return PartResult(title, metrics, rows, described, scores)
 
 
-def document_scores(plan: ScoringPlan, nll_n: NDArray[np.float32]) -> DocumentScores:
-    """The sums of each document of a plan whose tokens cost ``nll_n`` nats."""
-    documents = len(plan.bytes_D)
+def score_plan(model: GPT, plan: ScoringPlan, runtime: Runtime, batch_size: int) -> DocumentScores:
+    """Score the tokens of a plan and sum them by document; arguments as in ``window_readings``."""
+    nats_D = score_documents(model, plan.tokens_n, plan.windows, plan.starts_D, runtime, batch_size)
     scored_n = scored_tokens(len(plan.tokens_n), plan.windows)
-    return DocumentScores(
-        np.bincount(plan.document_n, nll_n, minlength=documents).astype(np.float64),
-        np.bincount(plan.document_n[scored_n], minlength=documents),
-        plan.bytes_D,
-        plan.words_D,
-    )
+    ends_D = [*plan.starts_D[1:].tolist(), len(plan.tokens_n)]
+    tokens_D = [
+        np.count_nonzero(scored_n[begin:end]) for begin, end in zip(plan.starts_D.tolist(), ends_D, strict=True)
+    ]
+    return DocumentScores(nats_D, np.array(tokens_D, dtype=np.int64), plan.bytes_D, plan.words_D)
 
 
-def summarise(plan: ScoringPlan, nll_n: NDArray[np.float32]) -> tuple[Perplexity, Intervals]:
-    """The metrics of a plan whose tokens cost ``nll_n`` nats, and 95 % intervals where there are several documents."""
-    scores = document_scores(plan, nll_n)
+def summarise(scores: DocumentScores) -> tuple[Perplexity, Intervals]:
+    """The metrics of the sums over documents, and 95 % intervals where there are several documents."""
     words = None if scores.words_D is None else int(scores.words_D.sum())
     tokens, n_bytes = int(scores.tokens_D.sum()), int(scores.bytes_D.sum())
     result = Perplexity(math.fsum(scores.nats_D), tokens, n_bytes, words)

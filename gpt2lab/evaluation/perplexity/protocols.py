@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from gpt2lab.config import UserError
 from gpt2lab.evaluation.corpora.formats import Corpus
+from gpt2lab.evaluation.corpora.pieces import TokenBuffer, encode_pieces
 from gpt2lab.evaluation.scoring import check_stride
-from gpt2lab.evaluation.windows import Window, page_windows, scored_tokens, sliding_windows
+from gpt2lab.evaluation.windows import Windows, page_windows, scored_tokens, sliding_windows
 from gpt2lab.tokenizers import Tokenizer
 
 Ids = NDArray[np.int64]
@@ -31,10 +32,10 @@ LM_EVAL_WORDS = r"re.split(\s+)"
 class ScoringPlan:
     """What goes through the model, which tokens are scored, and the units by document."""
 
-    tokens_n: Ids
-    windows: list[Window]
-    document_n: Ids
-    """number of the document that each token is of"""
+    tokens_n: NDArray[np.integer]
+    windows: Windows
+    starts_D: Ids
+    """first token of each document"""
     bytes_D: Ids
     """UTF-8 bytes that the scored tokens stand for"""
     words_D: Ids | None
@@ -76,20 +77,24 @@ class Stream(ScoringProtocol):
         """See ``ScoringProtocol.plan``; the text is taken as it is. Stride: the context, unless it is given."""
         stride = context if stride is None else stride
         check_stride(stride, context)
-        encoded = [
-            tokenizer.encode_with_lengths(document.text)
-            if document.tokens is None
-            else (document.tokens, tokenizer.token_lengths()[document.tokens])
-            for document in corpus.documents
-        ]
-        tokens_n = np.concatenate([part for ids_n, _ in encoded for part in ([tokenizer.bos_id], ids_n)])
-        lengths_n = np.concatenate([part for _, lengths_n in encoded for part in ([0], lengths_n)])
-        document_n = np.repeat(np.arange(len(encoded)), [1 + len(ids_n) for ids_n, _ in encoded])
+        tokens = TokenBuffer(tokenizer.vocab_size)
+        starts, n_bytes = [], []
+        lengths_V = tokenizer.token_lengths()
+        for document in corpus.documents:
+            starts.append(len(tokens))
+            tokens.append(np.array([tokenizer.bos_id]))
+            if document.tokens is None:
+                n_bytes.append(len(document.content))
+                for ids_n in encode_pieces(document.content, tokenizer):
+                    tokens.append(ids_n)
+            else:
+                n_bytes.append(int(lengths_V[document.tokens].sum()))
+                tokens.append(document.tokens)
         return ScoringPlan(
-            tokens_n.astype(np.int64),
-            list(sliding_windows(len(tokens_n), context, stride)),
-            document_n,
-            _bytes(lengths_n, document_n, len(encoded)),
+            tokens.tokens_n,
+            Windows(sliding_windows(len(tokens), context, stride)),
+            np.array(starts),
+            np.array(n_bytes),
             count_words(corpus),
             {"stride": stride, "prefix": "end-of-text", "detokenizer": "none", "words_by": WHITE_SPACE},
         )
@@ -111,14 +116,14 @@ class HuggingFace(ScoringProtocol):
         check_stride(stride, context)
         rows = ["\n\n".join(document.rows) for document in corpus.documents]
         tokens_n, lengths_n = tokenizer.encode_with_lengths("\n\n".join(rows))
-        document_n = _documents(lengths_n, rows, "\n\n")
-        windows = list(page_windows(len(tokens_n), context, stride))
-        scored_n = scored_tokens(len(tokens_n), windows)
+        starts_D = _document_starts(lengths_n, rows, "\n\n")
+        windows = Windows(page_windows(len(tokens_n), context, stride))
+        scored_bytes_n = np.append(0, np.cumsum(lengths_n * scored_tokens(len(tokens_n), windows)))
         return ScoringPlan(
             tokens_n,
             windows,
-            document_n,
-            _bytes(lengths_n[scored_n], document_n[scored_n], len(rows)),
+            starts_D,
+            np.diff(scored_bytes_n[starts_D], append=scored_bytes_n[-1]),
             None,  # tokens are left out, so the sum is not over whole words
             {"stride": stride, "prefix": "none", "join": "blank line", "detokenizer": "none"},
         )
@@ -139,17 +144,17 @@ class LMEval(ScoringProtocol):
             raise UserError(f"eval.stride={stride}: protocol lm_eval has windows of its own; leave eval.stride out")
         ids = [[tokenizer.bos_id, *tokenizer.encode(detokenize(document.text))] for document in corpus.documents]
         starts = np.cumsum([0, *map(len, ids)])
-        windows = [
+        windows = Windows(
             window.shifted(int(start))
             for start, document in zip(starts, ids, strict=False)
             for window in sliding_windows(len(document), context, context)
-        ]
+        )
         return ScoringPlan(
             np.concatenate(ids).astype(np.int64),
             windows,
-            np.repeat(np.arange(len(ids)), list(map(len, ids))),
-            np.array([len(document.text.encode("utf-8")) for document in corpus.documents]),
-            np.array([len(re.split(r"\s+", document.text)) for document in corpus.documents]),
+            starts[:-1],
+            np.array([len(document.content) for document in corpus.documents]),
+            np.array([1 + sum(1 for _ in re.finditer(r"\s+", document.text)) for document in corpus.documents]),
             {
                 "prefix": "end-of-text",
                 "windows": "get_rolling_token_windows, context_len 1",
@@ -179,12 +184,13 @@ class GPT2Paper(ScoringProtocol):
         texts = [detokenize(document.text) for document in corpus.documents]
         ids_n, lengths_n = tokenizer.encode_with_lengths(corpus.separator.join(texts))
         tokens_n = np.array([tokenizer.bos_id, *ids_n], dtype=np.int64)
-        bytes_D = np.array([len((document.text + corpus.separator).encode("utf-8")) for document in corpus.documents])
-        bytes_D[-1] -= len(corpus.separator.encode("utf-8"))
+        separator = len(corpus.separator.encode("utf-8"))
+        bytes_D = np.array([len(document.content) + separator for document in corpus.documents])
+        bytes_D[-1] -= separator
         return ScoringPlan(
             tokens_n,
-            list(sliding_windows(len(tokens_n), context, stride)),
-            _documents(np.array([0, *lengths_n]), texts, corpus.separator),
+            Windows(sliding_windows(len(tokens_n), context, stride)),
+            _document_starts(np.append(0, lengths_n), texts, corpus.separator),
             bytes_D,
             count_words(corpus) + (count_line_ends(corpus) if self.words_by == LINE_ENDS else 0),
             {"stride": stride, "prefix": "end-of-text", "words_by": self.words_by},
@@ -208,21 +214,17 @@ PROTOCOLS: dict[str, type[ScoringProtocol]] = {
 
 def count_words(corpus: Corpus) -> Ids:
     """What white space divides, by document."""
-    return np.array([len(document.text.split()) for document in corpus.documents])
+    return np.array([document.count_words() for document in corpus.documents])
 
 
 def count_line_ends(corpus: Corpus) -> Ids:
     """Lines by document; blank ones count, and so does a last one that is not ended."""
-    return np.array(
-        [sum(row.count("\n") + (not row.endswith("\n")) for row in document.rows) for document in corpus.documents]
-    )
+    return np.array([document.count_line_ends() for document in corpus.documents])
 
 
-def _bytes(lengths_n: Ids, document_n: Ids, documents: int) -> Ids:
-    return np.bincount(document_n, lengths_n, minlength=documents).astype(np.int64)
-
-
-def _documents(lengths_n: Ids, texts: list[str], separator: str) -> Ids:
-    """The document in which each token of the joined texts begins; an end-of-text has no length."""
+def _document_starts(lengths_n: Ids, texts: list[str], separator: str) -> Ids:
+    """The first token of each document of the joined texts; a token is of the document in which it begins."""
     starts_D = np.cumsum([0, *(len((text + separator).encode("utf-8")) for text in texts[:-1])])
-    return np.searchsorted(starts_D, np.cumsum(lengths_n) - lengths_n, side="right") - 1
+    first_D = np.searchsorted(np.cumsum(lengths_n) - lengths_n, starts_D)
+    first_D[0] = 0
+    return first_D

@@ -96,7 +96,7 @@ def read_questions(name: str, task: Task, settings: TasksConfig) -> list[Example
     file = Path(settings.folder) / f"{name}.jsonl" if settings.folder else None
     fields = tuple(task.fields)
     if file is not None and file.is_file():
-        where, rows = str(file), read_json_lines(file, fields, settings.limit)
+        where, rows = str(file), list(read_json_lines(file, fields, settings.limit))
     else:
         instead = (
             f'put its questions into FOLDER/{name}.jsonl, a line {{"{fields[0]}": ...}} each '

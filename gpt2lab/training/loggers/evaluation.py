@@ -3,8 +3,8 @@
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
+from gpt2lab.config import LoggerConfig, UserError, from_dict
 from gpt2lab.runs import read_run
 from gpt2lab.runs.layout import CONFIG, SUMMARY
 from gpt2lab.training.loggers import tensorboard, weights_and_biases
@@ -15,7 +15,8 @@ log = logging.getLogger(__name__)
 def log_evaluation(run_dir: Path, metrics: Mapping[str, float], step: int | str | None = None) -> None:
     """Add metrics to the W&B run and the TensorBoard files of a training run, if it has them.
 
-    A run that was not logged, and a folder that is no run, are left alone; a logger that fails only warns.
+    A run that was not logged, and a folder that is no run, are left alone; a damaged record or a logger that fails is
+    a warning.
 
     Args:
         run_dir: the run whose model was evaluated.
@@ -25,18 +26,22 @@ def log_evaluation(run_dir: Path, metrics: Mapping[str, float], step: int | str 
     """
     if not ((run_dir / CONFIG).is_file() and (run_dir / SUMMARY).is_file()):
         return
-    record = read_run(run_dir)
-    settings: dict[str, Any] = record.config.get("logger") or {}
+    try:
+        record = read_run(run_dir)
+        settings = from_dict(LoggerConfig, record.config.get("logger") or {}, "logger")
+    except UserError as error:
+        log.warning("the run's dashboards are left out: %s", error)
+        return
     last = record.summary.get("steps")
     at = int(step) if step is not None else last
-    for name in settings.get("names") or []:
+    for name in settings.names:
         try:
             if name == "wandb" and at != last:
                 log.info(
                     "W&B: not logged, since these weights are of step %s of %s (eval.json has everything)", at, last
                 )
             elif name == "wandb":
-                weights_and_biases.log_evaluation(run_dir, record.summary["run_id"], settings["project"], metrics)
+                weights_and_biases.log_evaluation(run_dir, record.summary["run_id"], settings.project, metrics)
             elif name == "tensorboard":
                 tensorboard.log_evaluation(run_dir, metrics, at)
         except Exception as error:  # no failure of a dashboard may stop an evaluation

@@ -7,7 +7,9 @@ import sys
 import pytest
 
 from gpt2lab.cli.help import MAIN_KEYS, field_docs, help_page
-from gpt2lab.config import TrainingConfig
+from gpt2lab.cli.launching import LAUNCH_VARIABLES, check_launch_variables
+from gpt2lab.cli.main import options_first
+from gpt2lab.config import TrainingConfig, UserError
 from tests.integration.conftest import ROOT
 
 HEAVY = ("torch", "datasets", "wandb", "matplotlib", "pandas", "scipy", "transformers")
@@ -102,3 +104,36 @@ def test_console_trouble_stops_nothing(tmp_path, redirection, encoding):
     assert "Exception ignored" not in result.stdout + result.stderr
     assert log.read_text().count("caf\u00e9") == 5000
     assert log.read_text().endswith("ERROR the end\n")
+
+
+def test_options_come_before_overrides():
+    assert options_first(["seed=1", "--cfg", "job", "a=2"]) == ["--cfg", "job", "seed=1", "a=2"]
+    with pytest.raises(UserError, match="^--foo=3: no such option; expected KEY=VALUE"):
+        options_first(["seed=1", "--foo=3"])
+
+
+@pytest.mark.parametrize(
+    ("variables", "shown"),
+    [
+        ({"RANK": "0"}, "RANK=0 in the environment: WORLD_SIZE is not set"),
+        ({"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}, "MASTER_ADDR is not set"),
+        (dict.fromkeys(LAUNCH_VARIABLES, "x"), "RANK=x is no number"),
+    ],
+)
+def test_half_a_launcher_is_an_error(monkeypatch, variables, shown):
+    for name in LAUNCH_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    check_launch_variables()
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match=shown):
+        check_launch_variables()
+
+
+def test_another_python_says_which_environment_is_expected(tmp_path):
+    """-S: no installed package is found."""
+    command = [sys.executable, "-S", ROOT / "train.py"]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert result.returncode == 2
+    assert len(result.stderr.splitlines()) == 1
+    assert "type source .venv/bin/activate" in result.stderr

@@ -70,6 +70,11 @@ def test_numbers_are_finite(name):
         ("optimizer.eps=inf", "optimizer.eps=inf: expected a finite number"),
         ("training.z_loss=inf", "training.z_loss=inf: expected a finite number"),
         ("model=null", "model"),
+        ("samples.sampling.top_k=0", "samples.sampling.top_k=0: expected"),
+        ("optimizer.learning_rate=1", "optimizer.learning_rate: unknown key; did you mean optimizer.lr?"),
+        ("training.batch_size=1", "did you mean training.batch_tokens?"),
+        ("gpt2", "gpt2: no value; expected KEY=VALUE"),
+        ("data.files=[é.txt,b]", """try 'data.files=["é.txt","b"]'"""),
     ],
 )
 def test_mistakes_on_the_command_line(override, shown):

@@ -70,7 +70,7 @@ def test_stop_strings_end_a_sample_and_are_no_part_of_it(make_job, capsys):
 @pytest.mark.parametrize("content", ["the fox", "the fox\n"])
 def test_prompt_from_standard_input_and_from_a_file(make_job, capsys, monkeypatch, tmp_path, content):
     expected = [one.text for one in sample(make_job(prompt="the fox"))]
-    monkeypatch.setattr(sys, "stdin", io.StringIO(content))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content.encode())))
     assert [one.text for one in sample(make_job(prompt="-"))] == expected
     (tmp_path / "prompt.txt").write_text(content)
     assert [one.text for one in sample(make_job(prompt_file=str(tmp_path / "prompt.txt")))] == expected

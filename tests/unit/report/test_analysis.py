@@ -384,7 +384,15 @@ def test_broken_metrics_line_is_a_warning(tmp_path):
 def test_broken_summary_is_a_warning(tmp_path):
     folder = write_sweep(tmp_path / "s", norms=("layernorm",))
     (of(folder, "rope", 0) / "summary.json").write_text("{")
-    assert any("summary.json cannot be parsed" in warning for warning in analyse(folder).warnings)
+    assert any("summary.json: damaged" in warning for warning in analyse(folder).warnings)
+
+
+@pytest.mark.parametrize("content", [b"{", b"\xff", b"[" * 100_000, b'{"jobs": 3}', b'{"jobs": [1]}'])
+def test_damaged_sweep_record_is_an_error(tmp_path, content):
+    folder = write_sweep(tmp_path / "s", norms=("layernorm",))
+    (folder / "sweep.json").write_bytes(content)
+    with pytest.raises(UserError, match="sweep.json: damaged"):
+        analyse(folder)
 
 
 def test_sweep_that_has_no_result_yet(tmp_path):

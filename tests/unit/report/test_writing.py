@@ -63,6 +63,8 @@ def test_metrics_with_broken_lines_keep_the_whole_ones(tmp_path):
     lines, broken = read_metrics(path)
     assert (lines, broken) == ([{"tokens": 1, "loss": 2}, {"tokens": 3, "loss": None}], 2)
     assert read_metrics(tmp_path / "none.jsonl") == ([], 0)
+    path.write_bytes(b'{"tokens": 1}\n' + b"[" * 100_000 + b'\n\xff\n{"tokens": 2}\n')
+    assert read_metrics(path) == ([{"tokens": 1}, {"tokens": 2}], 2)
 
 
 def test_page_escapes_names(tmp_path):

@@ -202,6 +202,32 @@ def test_other_settings_begin_anew(tmp_path, monkeypatch, change):
     assert files_of(dataset_folder(other, BYTES)) == files_of(dataset_folder(straight, BYTES))
 
 
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("progress.json", lambda content: b""),
+        ("progress.json", lambda content: content[:-20]),
+        ("progress.json", lambda content: content.replace(b'"chunks": ', b'"chunks": 1')),
+        ("progress.json", lambda content: b"\xff" + content),
+        ("progress.json", lambda content: b"[" * 100_000),
+        ("train_000000.npy", lambda content: content[:200]),
+    ],
+)
+def test_damaged_progress_begins_anew(tmp_path, monkeypatch, caplog, name, damage):
+    monkeypatch.setattr(base, "CHUNK_BYTES", 50)
+    monkeypatch.setattr(build_module, "SAVE_SECONDS", 0)
+    data = text_set(tmp_path, [*corpus(30), *corpus(30)])
+    with pytest.raises(KeyboardInterrupt):
+        prepare(data, PrepareConfig(), Failing(KeyboardInterrupt(), 40))
+    path = dataset_folder(data, BYTES).with_name(".bytes.new") / name
+    path.write_bytes(damage(path.read_bytes()))
+    prepare(data, PrepareConfig(), BYTES)
+    assert f"{name}: " in caplog.text
+    straight = dataclasses.replace(data, root=str(tmp_path / "straight"))
+    prepare(straight, PrepareConfig(), BYTES)
+    assert files_of(dataset_folder(data, BYTES)) == files_of(dataset_folder(straight, BYTES))
+
+
 def test_a_changed_source_begins_anew(tmp_path, monkeypatch):
     monkeypatch.setattr(base, "CHUNK_BYTES", 50)
     monkeypatch.setattr(build_module, "SAVE_SECONDS", 0)

@@ -13,7 +13,7 @@ from gpt2lab.config import CorpusConfig, EvalConfig, PrepareConfig, TextFilesCon
 from gpt2lab.data import prepare
 from gpt2lab.evaluation.corpora.detokenize import DETOKENIZERS
 from gpt2lab.evaluation.corpora.formats import CORPUS_FORMATS, Corpus, Document, open_corpus
-from gpt2lab.evaluation.corpora.reading import HubPlace, fetch_rows, read_json_lines, read_text
+from gpt2lab.evaluation.corpora.reading import HubPlace, fetch_rows, read_json_lines, read_utf8
 from gpt2lab.evaluation.perplexity.protocols import PROTOCOLS
 from gpt2lab.tokenizers import load_tokenizer
 from gpt2lab.weights import TrainedOn
@@ -121,9 +121,9 @@ def test_a_part_of_a_file_has_whole_characters(tmp_path):
                 if len(text[:i].encode()) >= first and len(text[: i + 1].encode()) <= last
             )
             if inside:
-                assert read_text(tmp_path / "t", first, last) == inside
+                assert read_utf8(tmp_path / "t", first, last) == inside.encode()
     with pytest.raises(UserError, match="first_byte=0"):
-        read_text(tmp_path / "t", len(content))
+        read_utf8(tmp_path / "t", len(content))
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ def test_rows_without_text(tmp_path):
 
 def test_limits(tmp_path):
     (tmp_path / "t.jsonl").write_text('{"a": 1}\n\n{"a": 2}\n{"b": 3}\n')
-    assert read_json_lines(tmp_path / "t.jsonl", ("a",), limit=2) == [{"a": 1}, {"a": 2}]
+    assert list(read_json_lines(tmp_path / "t.jsonl", ("a",), limit=2)) == [{"a": 1}, {"a": 2}]
 
 
 def test_rows_of_the_hub(monkeypatch):
@@ -198,5 +198,5 @@ def test_two_texts_at_once():
 def test_stored_ids_are_taken_as_they_are():
     """No text need encode to the ids that a set was made of."""
     odd = np.array([ord("a"), 0xFF, ord("b")], dtype=np.uint16)
-    plan = stream_of(Corpus([Document("a\ufffdb", ["a\ufffdb"], odd)], "", {}), load_tokenizer("bytes"))
+    plan = stream_of(Corpus([Document("a\ufffdb".encode(), tokens=odd)], "", {}), load_tokenizer("bytes"))
     assert plan.tokens_n.tolist() == [256, ord("a"), 0xFF, ord("b")]

@@ -11,9 +11,8 @@ from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 from gpt2lab.config import UserError
 from gpt2lab.evaluation.corpora.detokenize import detokenize_ptb
 from gpt2lab.evaluation.corpora.formats import Corpus, Document
-from gpt2lab.evaluation.perplexity.evaluate import summarise
+from gpt2lab.evaluation.perplexity.evaluate import score_plan, summarise
 from gpt2lab.evaluation.perplexity.protocols import PROTOCOLS
-from gpt2lab.evaluation.scoring import score_tokens
 from gpt2lab.runtime import Runtime
 from gpt2lab.tokenizers import load_tokenizer, read_tokenizer
 from gpt2lab.weights import load_pretrained
@@ -50,7 +49,7 @@ def text_of(n, seed=0):
 
 
 def corpus_of(*documents):
-    return Corpus([Document(text, [text]) for text in documents], "\n", {})
+    return Corpus([Document.of(text, [text]) for text in documents], "\n", {})
 
 
 def nll_of(reference, ids, labels):
@@ -62,7 +61,7 @@ def nll_of(reference, ids, labels):
 
 
 def score(model, plan, cpu, batch_size=3):
-    return summarise(plan, score_tokens(model, plan.tokens_n, plan.windows, cpu, batch_size))
+    return summarise(score_plan(model, plan, cpu, batch_size))
 
 
 @pytest.mark.parametrize("stride", STRIDES)
@@ -125,8 +124,8 @@ def test_after_an_end_of_text(reference, model, cpu, name, n, stride):
 
 def test_line_ends_are_words_as_the_literature_counts():
     """Rows as the Hub has them: Penn Treebank's without line ends, WikiText's with them and "" for a blank line."""
-    ptb = Corpus([Document("a b\nc\nd e", ["a b", "c", "d e"])], "\n", {})
-    wikitext = Corpus([Document(" \n = A = \n \n b c \n", ["", " = A = \n", "", " b c \n"])], "\n", {})
+    ptb = Corpus([Document.of("a b\nc\nd e", ["a b", "c", "d e"])], "\n", {})
+    wikitext = Corpus([Document.of(" \n = A = \n \n b c \n", ["", " = A = \n", "", " b c \n"])], "\n", {})
     for corpus, words, line_ends in ((ptb, 5, 3), (wikitext, 5, 4)):
         for name, expected in (("gpt2_paper", words + line_ends), ("gpt2_paper_without_line_ends", words)):
             plan = PROTOCOLS[name]().plan(corpus, BYTES, T, None, unchanged)
@@ -156,7 +155,8 @@ def test_documents_have_their_own_tokens(model, cpu, name):
     texts = [text_of(n, seed=n) for n in (40, 3, 25)]
     plan = PROTOCOLS[name]().plan(corpus_of(*texts), BYTES, T, None, unchanged)
     for number, text in enumerate(texts):
-        own = BYTES.decode([i for i in plan.tokens_n[plan.document_n == number].tolist() if i != EOT])
+        begin, end = [*plan.starts_D.tolist(), len(plan.tokens_n)][number : number + 2]
+        own = BYTES.decode([i for i in plan.tokens_n[begin:end].tolist() if i != EOT])
         assert own.rstrip("\n") == text.rstrip("\n")
     _, intervals = score(model, plan, cpu)
     assert "token_perplexity" in intervals
