@@ -104,9 +104,11 @@ def draw(losses: Losses, trained: int, path: Path) -> None:
             )
         axis.set_xlabel(label)
         axis.axvline(trained, color="gray", linewidth=0.8)
+    contexts = sorted({key[3] for key in losses if key[2] == "context"})
     axes[0].set_xscale("log", base=2)
+    axes[0].set_xticks(contexts, [str(value) for value in contexts])
     axes[0].set_ylabel("loss, nats per token")
-    axes[0].legend(fontsize=8)
+    axes[1].legend(fontsize=8, loc="upper right")
     figure.tight_layout()
     figure.savefig(path, dpi=120)
 

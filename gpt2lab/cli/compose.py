@@ -49,8 +49,13 @@ JOBS: dict[str, type] = {
 VARIANT_GROUPS = ("model/positions", "model/norm", "model/mlp", "optimizer", "schedule", "tokenizer")
 """groups whose files have the names of the variants"""
 
-FREE_TEXT = ("prompt", "baseline")
+FREE_TEXT = ("prompt",)
 """Keys whose value is taken as it is typed: a prompt may hold commas, quotes and brackets, which Hydra would parse."""
+
+NAMES = (
+    "checkpoint", "baseline", "sweep", "run_dir", "resume", "out", "eval.text_file", "eval.sample_quality.scorer",
+)  # fmt: skip
+"""Keys of paths and conditions, whose value may hold = and commas without quotes: positions=rope,seed=1."""
 
 
 def find_configs() -> Path:
@@ -159,9 +164,10 @@ def explain_override(error: BaseException, name: str) -> UserError:
 
 
 def literal_text(override: str) -> str:
-    """Quote the value of a free-text key, so that Hydra and OmegaConf give it back unchanged; leave others alone."""
+    """Quote free text and names with = or commas, so that Hydra and OmegaConf give them back; leave others alone."""
     key, equals, text = override.partition("=")
-    if not equals or key not in FREE_TEXT:
+    is_name = key in NAMES and re.search("[=,]", text) and not text.startswith(("'", '"'))
+    if not equals or (key not in FREE_TEXT and not is_name):
         return override
     # a backslash keeps OmegaConf from replacing ${...}; those before it are doubled, as it would take them for its own
     uninterpolated = re.sub(r"(\\*)\$\{", r"\1\1\\${", text)

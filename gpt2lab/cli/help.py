@@ -18,7 +18,13 @@ from gpt2lab.config.data import DATA_SOURCES, DataConfig
 MAIN_KEYS: dict[str, dict[str, list[str]]] = {
     "train": {
         "choose": ["model", "model/positions", "model/norm", "model/mlp", "data", "tokenizer", "optimizer", "schedule"],
-        "length": ["training.max_steps", "training.max_tokens", "training.max_epochs", "training.batch_tokens"],
+        "length": [
+            "training.max_steps",
+            "training.max_tokens",
+            "training.max_epochs",
+            "training.tokens_per_parameter",
+            "training.batch_tokens",
+        ],
         "rate": ["optimizer.lr", "schedule.warmup_steps"],
         "record": ["training.eval_every", "training.checkpoint_every", "logger", "run_dir", "seed"],
         "machine": ["runtime.device", "runtime.precision", "runtime.compile", "runtime.num_processes"],

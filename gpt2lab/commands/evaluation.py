@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gpt2lab.config import EvalConfig, EvalJob, UserError, to_dict
-from gpt2lab.distributed import ALONE, World, close_world, open_world
+from gpt2lab.distributed import World, close_world, open_world
 from gpt2lab.evaluation.comparison import Comparison, compare, comparison_part
 from gpt2lab.evaluation.parts import evaluate_parts, settings_of
 from gpt2lab.evaluation.record import evaluation_id, keep_documents, keep_evaluations, read_documents, read_evaluations
@@ -68,13 +68,13 @@ def _evaluate_all(
     return results
 
 
-def open_for_evaluation(where: str | None, job: EvalJob, runtime: Runtime, world: World = ALONE) -> TextModel:
+def open_for_evaluation(where: str | None, job: EvalJob, runtime: Runtime, key: str = "checkpoint") -> TextModel:
     """Open the model with the precision that its scores are taken in.
 
     ``runtime.precision=auto`` is float32 for pretrained models, whose published values are of float32, and on a CPU:
     bfloat16 changes the fourth digit of a perplexity. A run of gpt2lab on a GPU is scored as it was trained.
     """
-    loaded = open_text_model(where, runtime, world)
+    loaded = open_text_model(where, runtime, key)
     is_float32 = runtime.device.type == "cpu" or loaded.source.trained_on is None
     if job.runtime.precision == "auto" and is_float32:
         return dataclasses.replace(loaded, runtime=dataclasses.replace(runtime, precision="fp32"))
@@ -105,17 +105,20 @@ def sweep_runs(folder: Path) -> list[Path]:
 
 
 def _evaluate_one(job: EvalJob, runtime: Runtime, world: World, command: Sequence[str] | None) -> EvaluationResult:
-    loaded = open_for_evaluation(job.checkpoint, job, runtime, world)
+    loaded = dataclasses.replace(open_for_evaluation(job.checkpoint, job, runtime), world=world)
     out = Path(job.out) if job.out else loaded.source.results / EVALUATION
     check_writable(out, "out")
     if out.exists() and not out.is_file():
         raise UserError(f"out={out}: is no file; expected the name of a file; try out={out / EVALUATION}")
     read_evaluations(out)  # a damaged record, or another file, is an error before the work, not after it
     read_documents(out.parent / DOCUMENTS)
+    baseline = None
+    if job.baseline:
+        baseline = dataclasses.replace(open_for_evaluation(job.baseline, job, runtime, "baseline"), world=world)
     name = loaded.source.describe()
     log.info(name)
     parts = evaluate_parts(loaded, job.eval)
-    comparison = _compare(job, parts, runtime, world) if job.baseline else None
+    comparison = _compare(job, parts, baseline) if baseline else None
     shown = parts if comparison is None else {**parts, "comparison": comparison_part(comparison)}
     log.info("\n%s\n", render_parts(shown))
     if world.is_main:
@@ -125,10 +128,9 @@ def _evaluate_one(job: EvalJob, runtime: Runtime, world: World, command: Sequenc
     return EvaluationResult(name, out, parts, comparison)
 
 
-def _compare(job: EvalJob, parts: dict[str, PartResult], runtime: Runtime, world: World) -> Comparison:
+def _compare(job: EvalJob, parts: dict[str, PartResult], baseline: TextModel) -> Comparison:
     """Score the baseline on the same documents."""
     ours = parts["perplexity"].documents
-    baseline = open_for_evaluation(job.baseline, job, runtime, world)
     theirs = evaluate_parts(baseline, dataclasses.replace(job.eval, parts=["perplexity"]))["perplexity"].documents
     assert ours is not None
     assert theirs is not None

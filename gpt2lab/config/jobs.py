@@ -101,12 +101,22 @@ class TrainJob:
         """The learning rate at the end of warm-up."""
         return self.optimizer.lr or 0.3 / self.model.n_embd
 
-    def total_steps(self, epoch_tokens: int) -> int:
-        """Optimizer steps of the whole run, where one pass over the training split takes ``epoch_tokens`` tokens."""
-        if self.training.max_steps is not None:
-            return self.training.max_steps
-        tokens = self.training.max_tokens or epoch_tokens * (self.training.max_epochs or 0)
-        return math.ceil(tokens / self.training.batch_tokens)
+    def total_steps(self, *, epoch_tokens: int, parameters: int) -> int:
+        """Optimizer steps of the whole run.
+
+        Args:
+            epoch_tokens: of one pass over the training split.
+            parameters: of the model.
+        """
+        training = self.training
+        if training.max_steps is not None:
+            return training.max_steps
+        tokens = (
+            training.max_tokens
+            or epoch_tokens * (training.max_epochs or 0)
+            or parameters * (training.tokens_per_parameter or 0)
+        )
+        return math.ceil(tokens / training.batch_tokens)
 
 
 @dataclass

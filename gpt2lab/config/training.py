@@ -91,16 +91,22 @@ class ScheduleConfig:
         return steps
 
 
+LENGTHS = ("max_steps", "max_tokens", "max_epochs", "tokens_per_parameter")
+"""keys of which one says how long a run is"""
+
+
 @dataclass
 class TrainingConfig:
     """Length of the run, size of the batch, and what happens every so many steps."""
 
     max_steps: int | None = None
-    """optimizer steps (give exactly one of max_steps, max_tokens, max_epochs)"""
+    """optimizer steps (give exactly one of max_steps, max_tokens, max_epochs, tokens_per_parameter)"""
     max_tokens: int | None = None
     """trained tokens; rounded up to a whole step"""
     max_epochs: float | None = None
     """passes over the training split; rounded up to a whole step"""
+    tokens_per_parameter: float | None = None
+    """trained tokens for each parameter of the model, embeddings included; rounded up to a whole step"""
     batch_tokens: int = 8_192
     """tokens an optimizer step, over all processes and micro-batches"""
     micro_batch_size: int | None = None
@@ -139,14 +145,12 @@ class TrainingConfig:
     """newest checkpoints kept; the best one is kept besides"""
 
     def __post_init__(self) -> None:
-        lengths = {key: getattr(self, key) for key in ("max_steps", "max_tokens", "max_epochs")}
+        lengths = {key: getattr(self, key) for key in LENGTHS}
         given = [key for key, value in lengths.items() if value is not None]
         if len(given) != 1:
             found = " and ".join(f"training.{key}={lengths[key]}" for key in given) or "none"
             mend = f"; add training.{given[0]}=null" if given else "; add training.max_steps=1000"
-            raise UserError(
-                f"training length: expected exactly one of max_steps, max_tokens, max_epochs, found {found}{mend}"
-            )
+            raise UserError(f"training length: expected exactly one of {', '.join(LENGTHS)}, found {found}{mend}")
         check(0 < lengths[given[0]] < math.inf, f"training.{given[0]}", lengths[given[0]], "a finite number above 0")
         for name in self.eval_tasks:
             check_name(name, TASK_NAMES, "training.eval_tasks")

@@ -16,6 +16,6 @@ class TextModel(LoadedModel):
     """the processes that share the reading; each gets all scores"""
 
 
-def open_text_model(where: str | None, runtime: Runtime, world: World = ALONE) -> TextModel:
-    """The model that ``checkpoint=where`` names, on the runtime's device; errors as in ``open_model``."""
-    return TextModel(**vars(open_model(where, runtime.device)), runtime=runtime, world=world)
+def open_text_model(where: str | None, runtime: Runtime, key: str = "checkpoint") -> TextModel:
+    """The model that ``key=where`` names, on the runtime's device; errors as in ``open_model``."""
+    return TextModel(**vars(open_model(where, runtime.device, key)), runtime=runtime)

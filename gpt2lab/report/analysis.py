@@ -22,6 +22,7 @@ from gpt2lab.report.factors import condition_name, find_factors
 from gpt2lab.report.loading import find_runs, load_run
 from gpt2lab.report.results import Condition, ReportResult, Run
 from gpt2lab.report.run_status import build_runs, run_warnings, set_apart
+from gpt2lab.report.scaling import scaling_rows
 from gpt2lab.report.tuning import document_rows, tuning_curves
 from gpt2lab.report.words import overall_verdict, plural
 from gpt2lab.statistics.intervals import t_interval
@@ -103,6 +104,7 @@ def analyse(
         pairs=compare_pairs([_outcomes(c) for c in ordered], test),
         tuning=tuning_curves(record, names, chosen.name),
         documents=document_rows(ordered, chosen),
+        scaling=scaling_rows(ordered) if metric == "val_loss" else [],
         speed_up_note="" if len(by_length) > 1 else design.NO_SPEED_UP,
     )
     result.warnings += [

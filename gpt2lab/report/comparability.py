@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from gpt2lab.report.factors import flatten
 from gpt2lab.report.loading import LoadedRun
 
+PER_PARAMETER = "a parameter"
+"""follows the number of tokens where runs are equally long for their size"""
 FACTS = {
     "data": "the data",
     "tokens": "tokens trained on",
@@ -30,6 +32,7 @@ def facts_of(run: LoadedRun) -> dict[str, str]:
     device = str(config.get("runtime.device", "unknown"))
     commit = str(environment.get("git_commit") or "unknown")[:12]
     targets = summary.get("val_tokens")
+    per_parameter = config.get("training.tokens_per_parameter")
     windows = (
         f"{targets} tokens, windows of {config.get('training.sequence_length') or config.get('model.block_size')}, "
         f"packing={config.get('data.packing', 'windows')}, "
@@ -37,7 +40,7 @@ def facts_of(run: LoadedRun) -> dict[str, str]:
     )
     return {
         "data": str(summary.get("data_fingerprint") or config.get("data.name") or "unknown"),
-        "tokens": str(summary.get("tokens", "unknown")),
+        "tokens": f"{per_parameter:g} {PER_PARAMETER}" if per_parameter else str(summary.get("tokens", "unknown")),
         "validation": "unknown" if targets is None else windows,
         "protocol": str(summary.get("protocol", "fixed windows")),
         "precision": str(summary.get("precision") or config.get("runtime.precision", "unknown")),
@@ -50,8 +53,14 @@ def find_reference(facts: Sequence[dict[str, str]], ignored: set[str]) -> dict[s
     """The facts that most runs share; among equally many the run with the most tokens, then the first."""
     keys = [tuple((k, v) for k, v in fact.items() if k not in ignored) for fact in facts]
     counts = Counter(keys)
-    best = max(keys, key=lambda key: (counts[key], float(dict(key).get("tokens", "0").replace("unknown", "0"))))
+    best = max(keys, key=lambda key: (counts[key], _leading_number(dict(key).get("tokens", "0"))))
     return dict(best)
+
+
+def _leading_number(text: str) -> float:
+    """The number that a fact begins with; 0 for ``unknown``."""
+    first = text.split()[0]
+    return 0.0 if first == "unknown" else float(first)
 
 
 def difference(facts: dict[str, str], reference: dict[str, str]) -> str:

@@ -4,10 +4,11 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
+from gpt2lab.config.training import LENGTHS
 from gpt2lab.report.loading import LoadedRun
 
 SEED_KEYS = ("seed",)
-LENGTH_KEYS = ("training.max_steps", "training.max_tokens", "training.max_epochs")
+LENGTH_KEYS = tuple(f"training.{key}" for key in LENGTHS)
 """how long a run is: no condition, but runs of several lengths give the baseline's L(tokens)"""
 IRRELEVANT = ("run_dir", "resume", "logger", "samples", "hydra", "sweep", "config", "from", "ignore_data_fingerprint")
 """keys and groups that say nothing of the model or its training"""

@@ -9,7 +9,7 @@ from gpt2lab.report import html_svg, tables
 from gpt2lab.report.html_data import curve_data
 from gpt2lab.report.results import ReportResult
 from gpt2lab.report.tables import Cell, Table
-from gpt2lab.report.words import DOCUMENTS_NOTE, EFFECTS_NOTE, FOOTNOTE, PAIRS_NOTE, TUNING_NOTE, plural
+from gpt2lab.report.words import DOCUMENTS_NOTE, EFFECTS_NOTE, FOOTNOTE, PAIRS_NOTE, SCALING_NOTE, TUNING_NOTE, plural
 
 TEXT_COLUMNS = ("verdict", "kind", "test", "minus", "status", "note", "90 % interval")
 PILLS = ("verdict", "status")
@@ -20,7 +20,8 @@ def as_html(report: ReportResult) -> str:
     body = "\n".join(
         part
         for part in (
-            _header(report), _comparison(report), _curves(report), _effects(report), _pairs(report), _tuning(report),
+            _header(report), _comparison(report), _curves(report), _effects(report), _pairs(report), _scaling(report),
+            _tuning(report),
             _documents(report), _noise(report), _runs(report),
             f"<footer>gpt2lab {importlib.metadata.version('gpt2lab')}. Curves by uPlot 1.6.32 (MIT).</footer>",
         )
@@ -154,6 +155,14 @@ def _pairs(report: ReportResult) -> str:
         return ""
     note = escape(PAIRS_NOTE.format(test=report.pairs[0].test))
     return f'<h2>All pairs</h2>{_table(tables.pairs_table(report))}<p class="note">{note}</p>'
+
+
+def _scaling(report: ReportResult) -> str:
+    if not report.scaling:
+        return ""
+    sentences = "".join(f"<li>{escape(row.sentence)}</li>" for row in report.scaling)
+    table = _table(tables.scaling_table(report))
+    return f'<h2>Scaling</h2><ul class="notes">{sentences}</ul>{table}<p class="note">{SCALING_NOTE}</p>'
 
 
 def _tuning(report: ReportResult) -> str:

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from gpt2lab.report.figure_files import save_figure
 from gpt2lab.report.results import Array, Condition, ReportResult
+from gpt2lab.report.scaling import BAD_FIT
 from gpt2lab.report.words import UNITS
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F6A00", "#666666")
@@ -27,6 +28,7 @@ def write_plots(report: ReportResult, folder: Path) -> list[Path]:
         "differences": plot_differences,
         "loss_by_tokens": lambda r: plot_curves(r, "tokens"),
         "loss_by_time": lambda r: plot_curves(r, "seconds"),
+        "scaling": plot_scaling,
         "tuning": plot_tuning,
     }
     written = []
@@ -112,6 +114,29 @@ def seed_band(condition: Condition, by: str) -> tuple[Array, Array, Array, Array
         grid = np.linspace(max(x[0] for x, _ in pairs), min(x[-1] for x, _ in pairs), GRID_POINTS)
     losses_RX = np.array([np.interp(grid, x, y) for x, y in pairs])
     return grid, losses_RX.min(axis=0), losses_RX.mean(axis=0), losses_RX.max(axis=0)
+
+
+def plot_scaling(report: ReportResult) -> Figure | None:
+    """Mean loss by parameters, and the fitted curve; a broken line is a bad fit."""
+    if not report.scaling:
+        return None
+    figure, axes = _open()
+    for number, row in enumerate(report.scaling):
+        colour = PALETTE[number % len(PALETTE)]
+        sizes, losses = zip(*row.points, strict=True)
+        axes.plot(sizes, losses, "o", color=colour, label=row.name or "mean over seeds")
+        if row.fit:
+            bad = row.fit.lack_of_fit_p is not None and row.fit.lack_of_fit_p < BAD_FIT
+            grid = np.geomspace(sizes[0], sizes[-1], GRID_POINTS)
+            label = f"N^−{row.fit.curve.exponent:.3f}{' (bad fit)' if bad else ''}"
+            axes.plot(
+                grid, [row.fit.curve.loss(size) for size in grid], "--" if bad else "-", color=colour, label=label
+            )
+    axes.set_xscale("log")
+    axes.set_xlabel("parameters")
+    axes.set_ylabel("validation loss (nats per token)")
+    axes.legend(fontsize=8)
+    return figure
 
 
 def plot_tuning(report: ReportResult) -> Figure | None:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from gpt2lab.statistics.intervals import Interval
 from gpt2lab.statistics.outcomes import TwoModes
-from gpt2lab.statistics.scaling import SpeedUp
+from gpt2lab.statistics.scaling import ScalingFit, SpeedUp
 
 Verdict = Literal["better", "worse", "equivalent", "undecided"]
 Array = NDArray[np.float64]
@@ -162,6 +162,19 @@ class DocumentRow:
     interval: Interval | None
 
 
+@dataclass(frozen=True)
+class ScalingRow:
+    """The loss over the size of the model, for conditions that differ in nothing else."""
+
+    name: str
+    """what these conditions share; empty where it is all of them"""
+    points: list[tuple[float, float]]
+    """parameters and mean loss of each size"""
+    fit: ScalingFit | None
+    """None: no power law could be fitted"""
+    sentence: str
+
+
 @dataclass
 class ReportResult:
     """A whole report."""
@@ -187,5 +200,7 @@ class ReportResult:
     """all pairs of conditions; empty for two conditions or more than ten"""
     tuning: list[TuningCurve] = field(default_factory=list)
     documents: list[DocumentRow] = field(default_factory=list)
+    scaling: list[ScalingRow] = field(default_factory=list)
+    """of runs that had equally many tokens for each parameter"""
     speed_up_note: str = ""
     files: list[Path] = field(default_factory=list)

@@ -145,6 +145,21 @@ def tuning_table(report: ReportResult) -> Table:
     return Table(["condition", f"chosen {key}", "lowest mean", "at the baseline's value", "within 0.02"], rows)
 
 
+def scaling_table(report: ReportResult) -> Table:
+    """Mean loss of each size, and how far it lies from the fitted curve."""
+    rows = [
+        [
+            Cell(row.name or "all", row.name),
+            Cell(count(size), size),
+            Cell(number(loss), loss),
+            Cell(signed(loss - row.fit.curve.loss(size)) if row.fit else "–"),
+        ]
+        for row in report.scaling
+        for size, loss in row.points
+    ]
+    return Table(["conditions", "parameters", "mean", "mean − curve"], rows)
+
+
 def documents_table(report: ReportResult) -> Table:
     """Paired differences over documents."""
     rows = [

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from gpt2lab.report import tables
 from gpt2lab.report.results import ReportResult
 from gpt2lab.report.tables import Table
-from gpt2lab.report.words import DOCUMENTS_NOTE, EFFECTS_NOTE, FOOTNOTE, PAIRS_NOTE, TUNING_NOTE
+from gpt2lab.report.words import DOCUMENTS_NOTE, EFFECTS_NOTE, FOOTNOTE, PAIRS_NOTE, SCALING_NOTE, TUNING_NOTE
 
 MANY_RUNS = 60
 """above it report.md lists only the runs that need attention; runs.csv has all"""
@@ -31,6 +31,9 @@ def as_markdown(report: ReportResult, plots: Sequence[str]) -> str:
     if report.pairs:
         note = PAIRS_NOTE.format(test=report.pairs[0].test)
         parts += ["## All pairs", _markdown(tables.pairs_table(report)), note]
+    if report.scaling:
+        lines = "\n".join(f"- {row.sentence}" for row in report.scaling)
+        parts += ["## Scaling", lines, _markdown(tables.scaling_table(report)), SCALING_NOTE]
     if report.tuning:
         parts += ["## Tuning", _markdown(tables.tuning_table(report)), TUNING_NOTE]
     if report.documents:

@@ -22,6 +22,11 @@ PAIRS_NOTE = (
     "p and intervals hold for all pairs together ({test}). This is a family of its own, for studies without a "
     "baseline: decide before the runs whether it or the comparison with the baseline counts."
 )
+SCALING_NOTE = (
+    "N: parameters, embeddings included, each model trained on equally many tokens for each of them. The curve has "
+    "three numbers, fitted by least squares to the mean of each size; intervals by parametric bootstrap over seeds. It "
+    "says nothing of sizes outside the measured ones."
+)
 TUNING_NOTE = "Tuning seeds are not among the comparison seeds. Each condition had the same values and seeds."
 DOCUMENTS_NOTE = (
     "Intervals over documents show how much these trained models could differ on other texts. Intervals over seeds, "

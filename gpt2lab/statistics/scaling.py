@@ -1,18 +1,28 @@
-"""Effective speed-up: how much longer the baseline trains to reach a variant's loss.
+"""Power laws of the loss: effective speed-up, and the loss by size of the model.
 
-L(N) of the baseline is fitted to runs that finished their schedule at several lengths N. Points along one run are not
-used: before its schedule ends a run has not yet decayed its learning rate.
+**Effective speed-up**: how much longer the baseline trains to reach a variant's loss. L(N) of the baseline is fitted to
+runs that finished their schedule at several lengths N. Points along one run are not used: before its schedule ends a
+run has not yet decayed its learning rate.
+
+**Scaling**: L(N) over the parameters N of models that had equally many tokens for each parameter, with intervals, and a
+test of whether the measured means deviate from the curve by more than noise.
+
+Legend: L = lengths or sizes, E = exponents that are tried, D = drawn sets of losses.
 """
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
+from scipy import stats
 
 from gpt2lab.statistics.intervals import Array, Interval
 
-EXPONENTS = np.linspace(0.02, 1.5, 297)
+EXPONENTS = np.linspace(0.02, 1.5, 149)
+REFINEMENTS = 2
+"""of the grid of exponents, each to a tenth of its step: to 0.00001"""
 
 
 @dataclass(frozen=True)
@@ -51,17 +61,43 @@ def fit_loss_curve(losses: Mapping[float, float]) -> LossCurve | None:
     if len(lengths) == 2:
         exponent = math.log(values[0] / values[1]) / math.log(lengths[1] / lengths[0])
         return LossCurve(0.0, float(values[0] * lengths[0] ** exponent), exponent, float(lengths[0]), float(lengths[1]))
-    powers_EL = (lengths / lengths[0]) ** -EXPONENTS[:, None]
-    centred_EL = powers_EL - powers_EL.mean(axis=1, keepdims=True)
-    scale_E = centred_EL @ values / (centred_EL**2).sum(axis=1)
-    floor_E = values.mean() - scale_E * powers_EL.mean(axis=1)
-    through_zero_E = powers_EL @ values / (powers_EL**2).sum(axis=1)
-    scale_E, floor_E = np.where(floor_E < 0, through_zero_E, scale_E), np.maximum(floor_E, 0.0)
-    errors_E = ((floor_E[:, None] + scale_E[:, None] * powers_EL - values) ** 2).sum(axis=1)
-    best = int(np.where(scale_E > 0, errors_E, np.inf).argmin())
-    exponent = float(EXPONENTS[best])
-    scale = float(scale_E[best] * lengths[0] ** exponent)
-    return LossCurve(float(floor_E[best]), scale, exponent, float(lengths[0]), float(lengths[-1]))
+    fit = _fit_powers(lengths / lengths[0], values[:, None])
+    exponent = float(fit.exponent_D[0])
+    scale = float(fit.scale_D[0]) * float(lengths[0]) ** exponent
+    return LossCurve(float(fit.floor_D[0]), scale, exponent, float(lengths[0]), float(lengths[-1]))
+
+
+class _Powers(NamedTuple):
+    """floor + scale x ratio^-exponent for each of D sets of losses."""
+
+    floor_D: Array
+    scale_D: Array
+    exponent_D: Array
+
+
+def _fit_powers(ratios_L: Array, values_LD: Array) -> _Powers:
+    """Least squares with floor >= 0 and scale > 0: a grid of exponents, then twice a finer one around the best."""
+    fit = _best_exponents(ratios_L, values_LD, np.repeat(EXPONENTS[:, None], values_LD.shape[1], axis=1))
+    step = EXPONENTS[1] - EXPONENTS[0]
+    for _ in range(REFINEMENTS):
+        around_E = np.linspace(-step, step, 21)
+        near_ED = np.maximum(fit.exponent_D + around_E[:, None], EXPONENTS[0])
+        fit, step = _best_exponents(ratios_L, values_LD, near_ED), step / 10
+    return fit
+
+
+def _best_exponents(ratios_L: Array, values_LD: Array, exponents_ED: Array) -> _Powers:
+    """The best of the given exponents, each with the floor and the scale that fit best."""
+    powers_ELD = ratios_L[:, None] ** -exponents_ED[:, None, :]
+    centred_ELD = powers_ELD - powers_ELD.mean(axis=1, keepdims=True)
+    scale_ED = (centred_ELD * values_LD).sum(axis=1) / (centred_ELD**2).sum(axis=1)
+    floor_ED = values_LD.mean(axis=0) - scale_ED * powers_ELD.mean(axis=1)
+    through_zero_ED = (powers_ELD * values_LD).sum(axis=1) / (powers_ELD**2).sum(axis=1)
+    scale_ED, floor_ED = np.where(floor_ED < 0, through_zero_ED, scale_ED), np.maximum(floor_ED, 0.0)
+    errors_ED = ((floor_ED[:, None] + scale_ED[:, None] * powers_ELD - values_LD) ** 2).sum(axis=1)
+    best_D = np.where(scale_ED > 0, errors_ED, np.inf).argmin(axis=0)
+    draws_D = np.arange(values_LD.shape[1])
+    return _Powers(floor_ED[best_D, draws_D], scale_ED[best_D, draws_D], exponents_ED[best_D, draws_D])
 
 
 @dataclass(frozen=True)
@@ -100,3 +136,67 @@ def effective_speed_up(
         return SpeedUp(factor, None)
     low, high = np.quantile(drawn, [0.025, 0.975], method="nearest")
     return SpeedUp(factor, (float(low), float(high)))
+
+
+@dataclass(frozen=True)
+class ScalingFit:
+    """A power law of the loss over sizes, and how far to trust it."""
+
+    curve: LossCurve
+    exponent_interval: Interval
+    floor_interval: Interval
+    """both 95 %"""
+    largest_error: float
+    """between a size's mean loss and the curve"""
+    noise: float
+    """standard error of a size's mean, pooled over sizes"""
+    lack_of_fit_p: float | None
+    """of the means' deviations from the curve against the spread over seeds; None: fewer than four sizes, through
+    which a curve with three numbers always goes"""
+
+
+def fit_scaling(losses: Mapping[float, Array], draws: int = 1000, seed: int = 0) -> ScalingFit | None:
+    """Fit floor + scale x N^-exponent to final losses by size.
+
+    The intervals are a parametric bootstrap: normal noise on the mean of each size around the curve, with the pooled
+    variance over seeds drawn from its chi-squared distribution. Lack of fit is the F test of the means' squared
+    deviations from the curve against the variance within sizes (Draper and Smith 1998, section 2.1).
+
+    Args:
+        losses: final losses over seeds, by parameters.
+
+    Returns:
+        None for fewer than three sizes, a mean loss that does not fall from the smallest to the largest, or no size
+        with two seeds.
+    """
+    curve = fit_loss_curve({size: float(values.mean()) for size, values in losses.items()})
+    within = sum(len(values) - 1 for values in losses.values())
+    if curve is None or len(losses) < 3 or within < 1:
+        return None
+    sizes = sorted(losses)
+    counts = np.array([len(losses[size]) for size in sizes])
+    means = np.array([losses[size].mean() for size in sizes])
+    fitted = np.array([curve.loss(size) for size in sizes])
+    variance = float(sum(((losses[size] - losses[size].mean()) ** 2).sum() for size in sizes)) / within
+    rng = np.random.default_rng(seed)
+    spread_D = np.sqrt(variance * within / rng.chisquare(within, draws))
+    noise_LD = rng.normal(size=(len(sizes), draws)) * spread_D / np.sqrt(counts)[:, None]
+    drawn = _fit_powers(np.array(sizes) / sizes[0], fitted[:, None] + noise_LD)
+    free = len(sizes) - 3
+    p = None
+    if free > 0 and variance > 0:
+        ratio = float((counts * (means - fitted) ** 2).sum()) / free / variance
+        p = float(stats.f.sf(ratio, free, within))
+    return ScalingFit(
+        curve=curve,
+        exponent_interval=_middle(drawn.exponent_D),
+        floor_interval=_middle(drawn.floor_D),
+        largest_error=float(np.abs(means - fitted).max()),
+        noise=math.sqrt(variance / float(counts.mean())),
+        lack_of_fit_p=p,
+    )
+
+
+def _middle(drawn: Array) -> Interval:
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return float(low), float(high)

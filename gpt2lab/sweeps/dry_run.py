@@ -5,9 +5,12 @@ import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import torch
+
 from gpt2lab.config import DataConfig, TrainJob, UserError
 from gpt2lab.config.sweep import SweepConfig
 from gpt2lab.data import Manifest, TrainableTokenizer, open_dataset, open_or_prepare, train_batches
+from gpt2lab.model import GPT
 from gpt2lab.runs import read_run
 from gpt2lab.runs.layout import RUNS, SUMMARY
 from gpt2lab.runs.records import COMPLETED
@@ -75,11 +78,13 @@ def steps_after_preparing(job: TrainJob) -> int:
 
 
 def _steps(job: TrainJob, open_prepared: OpenPrepared) -> int:
+    with torch.device("meta"):
+        parameters = GPT(job.model).num_parameters()
     if job.training.max_epochs is None:
-        return job.total_steps(0)
+        return job.total_steps(epoch_tokens=0, parameters=parameters)
     folder, manifest = open_prepared(job.data, open_tokenizer(job.tokenizer))
     batches = train_batches(job.data, folder, manifest, job.batch_size, job.sequence_length, job.seed)
-    return job.total_steps(batches.num_sequences * job.sequence_length)
+    return job.total_steps(epoch_tokens=batches.num_sequences * job.sequence_length, parameters=parameters)
 
 
 def _measured_rate(shape: tuple[int, ...]) -> float | None:

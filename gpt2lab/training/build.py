@@ -156,7 +156,9 @@ def make_plan(
     world: World,
 ) -> RunPlan:
     """Resolve every value that is null or auto in the configuration."""
-    total_steps = job.total_steps(batches.num_sequences * job.sequence_length)
+    total_steps = job.total_steps(
+        epoch_tokens=batches.num_sequences * job.sequence_length, parameters=model.num_parameters()
+    )
     return RunPlan(
         run_dir=run_dir,
         model=job.model,

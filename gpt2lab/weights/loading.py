@@ -30,13 +30,13 @@ class LoadedModel:
     source: StoredModel
 
 
-def open_model(where: str | None, device: torch.device) -> LoadedModel:
-    """Return the model that ``checkpoint=where`` names, with its tokenizer; embedding rows beyond its ids are cut off.
+def open_model(where: str | None, device: torch.device, key: str = "checkpoint") -> LoadedModel:
+    """Return the model that ``key=where`` names, with its tokenizer; embedding rows beyond its ids are cut off.
 
     Raises:
         UserError: there is none, it is damaged, or gpt2lab does not have its architecture or its tokenizer.
     """
-    source = find_stored_model(where, "checkpoint")
+    source = find_stored_model(where, key)
     tokenizer = source.tokenizer()
     config = dataclasses.replace(source.config, vocab_size=tokenizer.vocab_size)
     return LoadedModel(_read_model(source, config, device), tokenizer, source)

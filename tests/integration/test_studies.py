@@ -8,7 +8,9 @@ import pytest
 from gpt2lab.cli.compose import compose_config
 from gpt2lab.cli.sweeping import experiment_params
 from gpt2lab.commands import train
+from gpt2lab.config.training import LENGTHS
 
+TWO_STEPS = [f"training.{key}=null" for key in LENGTHS if key != "max_steps"] + ["training.max_steps=2"]
 STUDIES = sorted(
     path.name.removesuffix(".yaml")
     for path in files("configs").joinpath("experiment").iterdir()
@@ -35,7 +37,8 @@ def test_study_has_different_conditions_of_equal_length(study):
     jobs = [compose_config("train", [f"+experiment={study}", *condition]) for condition in conditions_of(study)]
     assert len(jobs) >= 2
     assert len({repr((job.model, job.optimizer, job.data, job.tokenizer)) for job in jobs}) == len(jobs)
-    assert len({(job.training.max_steps, job.training.batch_tokens, job.training.eval_tokens) for job in jobs}) == 1
+    lengths = {tuple(getattr(job.training, key) for key in LENGTHS) for job in jobs}
+    assert len({(job.training.batch_tokens, job.training.eval_tokens) for job in jobs}) == len(lengths) == 1
 
 
 @pytest.mark.slow
@@ -44,7 +47,7 @@ def test_last_condition_of_a_study_runs_for_two_steps(study, tmp_path_factory, t
     root = tmp_path_factory.getbasetemp() / "studies"  # prepared once per vocabulary
     job = compose_config(
         "train",
-        [f"+experiment={study}", *conditions_of(study)[-1], "training.max_steps=2", "training.eval_tokens=4096",
+        [f"+experiment={study}", *conditions_of(study)[-1], *TWO_STEPS, "training.eval_tokens=4096",
          f"data.root={root}", f"run_dir={tmp_path}"],
     )  # fmt: skip
     assert 0 < train(job).validation.loss < 12

@@ -16,6 +16,7 @@ ACROSS_MODULES = {
     "model/test_precision.py": "one precision through every variant",
     "model/test_properties.py": "properties of whole models of any shape",
     "training/test_precision.py": "precision, recomputation and memory of whole steps",
+    "test_load.py": "large inputs, through readers, sources and evaluation",
     "test_tree.py": "this file",
 }
 FILES = [path.relative_to(ROOT / "tests" / "unit") for path in (ROOT / "tests" / "unit").rglob("test_*.py")]

@@ -227,3 +227,11 @@ def test_tokenizer_settings_that_cannot_be_are_one_line(overrides, message):
         compose_config("train", overrides)
     assert str(caught.value).startswith(message)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("typed", ["runs/sweeps/s/positions=rope,seed=1", "'runs/sweeps/s/positions=rope,seed=1'"])
+def test_a_path_may_hold_equals_signs_and_commas_with_and_without_quotes(typed):
+    job = compose_config("eval", [f"checkpoint={typed}", f"baseline={typed}"])
+    assert job.checkpoint == job.baseline == "runs/sweeps/s/positions=rope,seed=1"
+    assert compose_config("report", [f"sweep={typed}"]).sweep == "runs/sweeps/s/positions=rope,seed=1"
+    assert compose_config("eval", ["checkpoint=null"]).checkpoint is None

@@ -145,11 +145,17 @@ def test_a_batch_that_processes_cannot_share():
 
 @pytest.mark.parametrize(
     ("length", "steps"),
-    [({"max_steps": 7}, 7), ({"max_tokens": 8193}, 2), ({"max_tokens": 8192}, 1), ({"max_epochs": 2.5}, 31)],
+    [
+        ({"max_steps": 7}, 7),
+        ({"max_tokens": 8193}, 2),
+        ({"max_tokens": 8192}, 1),
+        ({"max_epochs": 2.5}, 31),
+        ({"tokens_per_parameter": 20}, 13),
+    ],
 )
 def test_length_of_the_run(length, steps):
     # 2.5 epochs of 100,000 tokens are 250,000 tokens: 30.5 batches of 8,192
-    assert job(training=TrainingConfig(**length)).total_steps(100_000) == steps
+    assert job(training=TrainingConfig(**length)).total_steps(epoch_tokens=100_000, parameters=5_000) == steps
 
 
 def test_peak_learning_rate():

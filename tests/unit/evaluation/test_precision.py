@@ -125,7 +125,7 @@ def test_next_token_is_that_of_float32_logits_in_a_bf16_decoder(model, tokens):
 def test_auto_is_float32_on_a_cpu_and_for_pretrained_models(monkeypatch, device, precision, trained_on, expected):
     source = SimpleNamespace(trained_on=trained_on)
     monkeypatch.setattr(
-        evaluation, "open_text_model", lambda where, runtime, world: TextModel(None, None, source, runtime)
+        evaluation, "open_text_model", lambda where, runtime, key: TextModel(None, None, source, runtime)
     )
     job = EvalJob(runtime=RuntimeConfig(device="cpu", precision=precision))
     runtime = Runtime(torch.device(device), "bf16")

@@ -1,5 +1,6 @@
 """Reports of synthetic sweeps whose effects are known; divergence, unequal runs and bad input."""
 
+import itertools
 import json
 import math
 import shutil
@@ -278,6 +279,43 @@ def test_speed_up_without_several_lengths_says_what_it_needs(tmp_path):
     report = analyse(write_sweep(tmp_path / "s", norms=("layernorm",)))
     assert report.conditions[1].speed_up is None
     assert "runs of several lengths" in report.speed_up_note
+
+
+def write_sizes(folder, loss_of, widths=(32, 64, 128, 256, 512), seeds=3):
+    """Runs of several widths with 20 tokens for each of their parameters."""
+    rng, paths = np.random.default_rng(0), []
+    for width, seed in itertools.product(widths, range(seeds)):
+        parameters = 2_000 * width + 48 * width**2
+        path = write_run(
+            folder / f"n_embd={width},seed={seed}", seed, loss_of(parameters) + rng.normal(0, 0.003),
+            tokens=20 * parameters,
+        )  # fmt: skip
+        config = yaml.safe_load((path / "config.yaml").read_text())
+        config["model"]["n_embd"], config["training"]["tokens_per_parameter"] = width, 20
+        (path / "config.yaml").write_text(yaml.safe_dump(config))
+        change_summary(path, parameters=parameters)
+        paths.append(str(path))
+    return paths
+
+
+def test_loss_by_size_is_fitted_where_tokens_follow_parameters(tmp_path):
+    report = analyse(runs=write_sizes(tmp_path, lambda n: 1.7 + 300 * n**-0.4))
+    assert not any(run.apart for run in report.runs)  # they are equally long for their sizes
+    (row,) = report.scaling
+    assert row.fit.curve.exponent == pytest.approx(0.4, abs=0.02)
+    assert row.fit.exponent_interval[0] < 0.4 < row.fit.exponent_interval[1]
+    assert "within noise" in row.sentence
+    assert "## Scaling" in as_markdown(report, [])
+    assert "<h2>Scaling</h2>" in as_html(report)
+
+
+def test_bad_fit_of_the_loss_by_size_is_called_one(tmp_path):
+    report = analyse(runs=write_sizes(tmp_path, lambda n: 1.7 + 300 * max(n, 2e6) ** -0.4 + n * 1e-9))
+    assert "Bad fit" in report.scaling[0].sentence
+
+
+def test_sizes_with_equal_tokens_have_no_scaling(tmp_path):
+    assert analyse(write_sweep(tmp_path / "s")).scaling == []
 
 
 def test_tuning_is_shown_with_a_warning_at_the_edge(tmp_path):

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from gpt2lab.statistics.scaling import effective_speed_up, fit_loss_curve
+from gpt2lab.statistics.scaling import effective_speed_up, fit_loss_curve, fit_scaling
 
 LENGTHS = [1e6, 2e6, 4e6, 8e6]
 
@@ -41,3 +41,43 @@ def test_speed_up_beyond_the_measured_lengths_is_not_extrapolated():
     assert effective_speed_up(baseline, np.array([1.9, 1.9]), 2e6).factor == math.inf
     assert effective_speed_up(baseline, np.array([9.0]), 2e6).factor == 0
     assert effective_speed_up({2e6: np.array([3.0])}, np.array([2.9]), 2e6) is None
+
+
+SIZES = [1e5, 3e5, 1e6, 3e6, 1e7]
+
+
+def by_size(size):
+    return 1.5 + 40 * size**-0.25
+
+
+def drawn(rng, truth, seeds=4, sd=0.005):
+    return {size: truth(size) + rng.normal(0, sd, seeds) for size in SIZES}
+
+
+def test_scaling_intervals_cover_and_a_true_law_fits():
+    rng, covered, floors, refused = np.random.default_rng(1), 0, 0, 0
+    for _ in range(200):
+        fit = fit_scaling(drawn(rng, by_size), draws=300, seed=int(rng.integers(2**31)))
+        covered += fit.exponent_interval[0] <= 0.25 <= fit.exponent_interval[1]
+        floors += fit.floor_interval[0] <= 1.5 <= fit.floor_interval[1]
+        refused += fit.lack_of_fit_p < 0.05
+    assert covered / 200 == pytest.approx(0.95, abs=0.04)
+    assert floors / 200 == pytest.approx(0.95, abs=0.04)
+    assert refused / 200 == pytest.approx(0.05, abs=0.05)
+
+
+def test_a_law_that_bends_is_shown_as_a_bad_fit():
+    def broken(size):  # no gain beyond 1e6 parameters, as when data runs out
+        return by_size(min(size, 1e6))
+
+    fit = fit_scaling(drawn(np.random.default_rng(2), broken))
+    assert fit.lack_of_fit_p < 0.001
+    assert fit.largest_error > 5 * fit.noise
+
+
+def test_scaling_needs_three_sizes_two_seeds_and_a_falling_loss():
+    two = {1e5: np.array([3.0, 3.1]), 1e6: np.array([2.0, 2.1])}
+    assert fit_scaling(two) is None
+    assert fit_scaling({size: np.array([by_size(size)]) for size in SIZES}) is None
+    assert fit_scaling({size: np.array([3.0, 3.1]) + size * 1e-8 for size in SIZES}) is None
+    assert fit_scaling(two | {1e7: np.array([1.8, 1.9])}).lack_of_fit_p is None
