@@ -262,17 +262,17 @@ def test_two_kinds_of_outcome_are_flagged(tmp_path):
 
 def test_speed_up_from_runs_of_several_lengths(tmp_path):
     lengths = (TOKENS // 4, TOKENS // 2, TOKENS, 2 * TOKENS)
-    as_good_as_twice_the_tokens = 60 * ((2 * TOKENS) ** -0.3 - TOKENS**-0.3)
-    effects = {"rope": as_good_as_twice_the_tokens}
+    as_good_as_more_tokens = 60 * ((1.7 * TOKENS) ** -0.3 - TOKENS**-0.3)  # within the baseline's lengths
+    effects = {"rope": as_good_as_more_tokens}
     sizes = {"noise": 0.0002, "block": 0.0002}
     report = analyse(write_sweep(tmp_path / "s", norms=("layernorm",), lengths=lengths, effects=effects, **sizes))
     rope = report.conditions[1]
     assert rope.name == "positions=rope, norm=layernorm"  # the length is no factor
     assert rope.comparison.seeds == [0, 1, 2, 3, 4]
     assert sum(bool(run.apart) for run in report.runs) == 30  # of the other lengths
-    assert rope.speed_up.factor == pytest.approx(2, rel=0.1)
+    assert rope.speed_up.factor == pytest.approx(1.7, rel=0.05)
     assert rope.speed_up.interval[0] < rope.speed_up.factor < rope.speed_up.interval[1] * 1.0001
-    assert speed_up_text(rope.speed_up).startswith(("1.9", "2.0", "2.1"))
+    assert speed_up_text(rope.speed_up).startswith(("1.6", "1.7", "1.8"))
 
 
 def test_speed_up_without_several_lengths_says_what_it_needs(tmp_path):
