@@ -6,6 +6,7 @@ The main process alone writes files (run directory, metrics, checkpoints); the o
 through ``World.on_main``. A GPU is bound to its process by ``gpt2lab.runtime.open_runtime``, after validation.
 """
 
+import gc
 import os
 import sys
 from collections.abc import Callable
@@ -83,6 +84,12 @@ def open_world() -> World:
 
 
 def close_world() -> None:
-    """Leave, after a run that ended well; after a failure the others may not answer any more."""
+    """Leave, after a run that ended well; after a failure the others may not answer any more.
+
+    Free what DDP has wrapped first. DDP's reducer refers to the process group, and if it is the last to do so, it ends
+    the group's threads while it holds Python's global lock, for which a gloo thread may wait to free a tensor: the
+    process then never ends (https://github.com/pytorch/pytorch/issues/56297).
+    """
+    gc.collect()  # for wrapped models in reference cycles
     if dist.is_initialized():
         dist.destroy_process_group()

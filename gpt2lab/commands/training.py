@@ -8,7 +8,7 @@ from typing import Any
 
 from gpt2lab.config import TrainJob, to_dict
 from gpt2lab.data import open_or_prepare
-from gpt2lab.distributed import close_world, open_world
+from gpt2lab.distributed import World, close_world, open_world
 from gpt2lab.report.run_plots import plot_loss
 from gpt2lab.runs import Hardware, new_run_dir, open_run_dir
 from gpt2lab.runtime import Runtime, open_runtime
@@ -35,6 +35,13 @@ def train(job: TrainJob, *, command: Sequence[str] | None = None) -> TrainingRes
         StoppedError: a signal stopped the run; its state is saved.
     """
     world = open_world()
+    result = _train(job, world, command)  # on its return the model is freed, as close_world needs it
+    close_world()
+    return result
+
+
+def _train(job: TrainJob, world: World, command: Sequence[str] | None) -> TrainingResult:
+    """Train within the processes of ``world``."""
     runtime = open_runtime(job.runtime, world.local_rank, world.local_size)
     start = world.on_main(lambda: find_start(job, Path(job.run_dir) if job.run_dir else None))
     init_seed = job.seed if job.training.init_seed is None else job.training.init_seed
@@ -57,7 +64,6 @@ def train(job: TrainJob, *, command: Sequence[str] | None = None) -> TrainingRes
         log.info(header(trainer.plan, expected))
         warn_about_size(trainer.plan, expected)
     result = trainer.run()
-    close_world()
     if world.is_main:
         log.info(closing_table(result.validation, result.references, trainer.plan))
     return result

@@ -171,6 +171,25 @@ def test_a_gradient_that_is_no_number_in_one_process_is_skipped_in_all(workplace
     assert [norm is None for norm in norms] == [step in (2, 5) for step in range(9)]
 
 
+FREED = """
+import gc
+destroy = torch.distributed.destroy_process_group
+def checked():
+    wrapped = torch.nn.parallel.DistributedDataParallel
+    assert not [value for value in gc.get_objects() if isinstance(value, wrapped)], "DDP still refers to the group"
+    print("left without DDP")
+    destroy()
+torch.distributed.destroy_process_group = checked
+"""
+
+
+def test_ddp_is_freed_before_the_processes_leave(workplace):
+    """Else the process hangs at its end, now and then: see ``close_world``."""
+    result = run_with_fault(workplace, FREED)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("left without DDP") == 2
+
+
 SIGNAL_IN_EVALUATION = """
 own_batches = Validator._own_batches
 def signalled(self, before_batch):
