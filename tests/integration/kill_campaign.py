@@ -1,4 +1,4 @@
-"""Kills and signals at random moments: python -m tests.integration.kill_campaign [--kills 50] [--seed 0]
+"""Kills and signals at random moments: python -m tests.integration.kill_campaign [--kills 50] [--seed 0] [--parallel fsdp]
 
 A run is ended again and again, in steps, in evaluations and while it saves, as one process and as two (which save in
 the background): all its processes are killed, or the launcher alone, or the launcher gets SIGUSR1. No process may
@@ -35,14 +35,20 @@ RUN = [
     "samples.sampling.max_new_tokens=4",
 ]
 
+PROCESSES = {"ddp": (1, 2), "fsdp": (2,)}
+"""numbers of processes of a campaign, by ``runtime.parallel``"""
 
-def campaign(folder: Path, processes: int, steps: int, kills: int, seed: int) -> collections.Counter[str]:
+
+def campaign(
+    folder: Path, processes: int, steps: int, kills: int, seed: int, parallel: str = "ddp"
+) -> collections.Counter[str]:
     """Kill a run ``kills`` times in ``folder``, which holds the corpus; return what it was doing each time.
 
     Raises:
         AssertionError: the result differs from that of a run left alone.
     """
     settings = [*RUN, f"training.max_steps={steps}", f"runtime.num_processes={processes}"]
+    settings.append(f"runtime.parallel={parallel}")
     settings.append(f"runtime.background_checkpoints={processes == 2}")
     straight, killed = folder / f"straight{processes}", folder / f"killed{processes}"
     run_in(folder, "train.py", *settings, f"run_dir={straight}")
@@ -136,18 +142,23 @@ def compare(straight: Path, killed: Path) -> None:
 
 
 def main() -> None:
-    """Run the campaign once as one process and once as two, and print what was met."""
+    """Run the campaign once as one process and once as two, or with FSDP as two, and print what was met."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--kills", type=int, default=50, help="in all, half of them with one process")
+    parser.add_argument("--kills", type=int, default=50, help="in all, shared out over one and two processes")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    parser.add_argument("--parallel", choices=PROCESSES, default="ddp", help="runtime.parallel; fsdp: two processes")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         copy_corpus(Path(folder))
-        for processes in (1, 2):
-            kills = arguments.kills // 2
-            met = campaign(Path(folder), processes, steps=40 * kills, kills=kills, seed=arguments.seed)
+        for processes in PROCESSES[arguments.parallel]:
+            kills = arguments.kills // len(PROCESSES[arguments.parallel])
+            met = campaign(Path(folder), processes, 40 * kills, kills, arguments.seed, arguments.parallel)
             what = ", ".join(f"{count} {name}" for name, count in met.items())
-            print(f"{processes} process(es): {met.total()} kills ({what}); bit-equal to the run left alone", flush=True)
+            print(
+                f"{processes} process(es), {arguments.parallel}: {met.total()} kills ({what}); bit-equal to the run "
+                "left alone",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":
