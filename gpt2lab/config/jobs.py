@@ -194,4 +194,4 @@ class ExportJob:
     out: str | None = None
     """folder to write, yet to be made"""
     format: str = "transformers"
-    """transformers (safetensors) | onnx (model.onnx, for onnxruntime)"""
+    """transformers (safetensors) | onnx (model.onnx, for onnxruntime) | gguf (model.gguf, for llama.cpp)"""

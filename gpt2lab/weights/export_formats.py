@@ -7,6 +7,7 @@ from typing import NamedTuple
 from gpt2lab.model import GPT
 from gpt2lab.tokenizers import Tokenizer
 from gpt2lab.weights.export import save_pretrained
+from gpt2lab.weights.gguf_file import save_gguf
 from gpt2lab.weights.onnx_file import save_onnx
 
 
@@ -22,4 +23,5 @@ class ExportFormat(NamedTuple):
 EXPORT_FORMATS = {
     "transformers": ExportFormat(save_pretrained, "transformers"),
     "onnx": ExportFormat(save_onnx, "onnx"),
+    "gguf": ExportFormat(save_gguf, "gguf"),
 }

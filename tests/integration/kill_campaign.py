@@ -1,4 +1,6 @@
-"""Kills and signals at random moments: python -m tests.integration.kill_campaign [--kills 50] [--seed 0] [--parallel fsdp]
+"""Kills and signals at random moments.
+
+    python -m tests.integration.kill_campaign [--kills 50] [--seed 0] [--parallel fsdp]
 
 A run is ended again and again, in steps, in evaluations and while it saves, as one process and as two (which save in
 the background): all its processes are killed, or the launcher alone, or the launcher gets SIGUSR1. No process may
