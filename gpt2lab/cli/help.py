@@ -49,7 +49,7 @@ MAIN_KEYS: dict[str, dict[str, list[str]]] = {
         "what": ["data", "data.name", "data.root", "tokenizer"],
         "how": ["prepare.num_workers", "prepare.overwrite", "verify", "inspect"],
     },
-    "export": {"what": ["checkpoint", "out"]},
+    "export": {"what": ["checkpoint", "out", "format"]},
     "report": {"what": ["sweep", "runs", "out"], "how": ["baseline", "metric", "margin", "allow", "wandb"]},
     "explain": {
         "what": ["checkpoint", "prompt", "max_tokens", "steps", "seed"],

@@ -193,3 +193,5 @@ class ExportJob:
     """a run, a checkpoint, a Hugging Face directory, or a name there (gpt2, ORG/NAME); null: the newest run"""
     out: str | None = None
     """folder to write, yet to be made"""
+    format: str = "transformers"
+    """transformers (safetensors) | onnx (model.onnx, for onnxruntime)"""

@@ -17,7 +17,7 @@ from gpt2lab.weights import StoredModel
 FRONT_MATTER = """\
 ---
 license: unknown
-library_name: transformers
+library_name: {library}
 pipeline_tag: text-generation
 ---
 """
@@ -36,13 +36,14 @@ SCORES = ("token_perplexity", "word_perplexity", "byte_perplexity", "bits_per_by
 """metrics of a perplexity in ``eval.json``"""
 
 
-def model_card(source: StoredModel, name: str, parameters: int) -> str:
+def model_card(source: StoredModel, name: str, parameters: int, library: str) -> str:
     """The text of the file.
 
     Args:
         source: the model that is exported.
         name: of the exported folder.
         parameters: number of the model's parameters.
+        library: that opens it, as the Hub calls it.
     """
     config = source.config
     shape = (
@@ -50,7 +51,7 @@ def model_card(source: StoredModel, name: str, parameters: int) -> str:
         f"{config.block_size:,} tokens, positions {config.positions.name}, norm {config.norm.name}, MLP "
         f"{config.mlp.name}."
     )
-    parts = [FRONT_MATTER, f"# {name}\n", f"A language model written by gpt2lab. {shape}\n"]
+    parts = [FRONT_MATTER.format(library=library), f"# {name}\n", f"A language model written by gpt2lab. {shape}\n"]
     parts += _of_run(source) if source.trained_on else ["Its weights were not trained by gpt2lab.\n"]
     licence = (
         "Not stated. The licence of the training text may bind; replace `unknown` in the first lines of this file."

@@ -17,7 +17,7 @@ from gpt2lab.config import TokenizerConfig, UserError
 from gpt2lab.tokenizers import UntrainedBPE, load_tokenizer, open_tokenizer, read_tokenizer
 from gpt2lab.tokenizers.byte_level import TiktokenEncoder, byte_characters, piece_bytes
 from gpt2lab.tokenizers.hugging_face import LibraryEncoder
-from gpt2lab.weights.export import write_tokenizer
+from gpt2lab.weights.new_folder import write_tokenizer
 from tests.tokenizer_files import CORPUS, mixed_text
 
 VOCAB_SIZE = 320

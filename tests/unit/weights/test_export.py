@@ -13,7 +13,7 @@ from gpt2lab.model.mlp import MLPS
 from gpt2lab.model.positions import POSITIONS
 from gpt2lab.tokenizers import load_tokenizer
 from gpt2lab.weights import check_free, open_model, save_pretrained
-from gpt2lab.weights.export import write_tokenizer
+from gpt2lab.weights.new_folder import write_tokenizer
 from tests.hugging_face import gpt2, llama
 
 CPU = torch.device("cpu")

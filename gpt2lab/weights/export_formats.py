@@ -1,0 +1,25 @@
+"""The formats that ``export.py`` writes."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from gpt2lab.model import GPT
+from gpt2lab.tokenizers import Tokenizer
+from gpt2lab.weights.export import save_pretrained
+from gpt2lab.weights.onnx_file import save_onnx
+
+
+class ExportFormat(NamedTuple):
+    """One of them."""
+
+    save: Callable[[GPT, Tokenizer, Path, str | None], str]
+    """writes a new folder with the text of a model card, and returns the call that opens the model"""
+    library: str
+    """the ``library_name`` of the Hugging Face Hub"""
+
+
+EXPORT_FORMATS = {
+    "transformers": ExportFormat(save_pretrained, "transformers"),
+    "onnx": ExportFormat(save_onnx, "onnx"),
+}
