@@ -160,7 +160,13 @@ def refuse_removals(overrides: Iterable[str]) -> None:
 
 def explain_override(error: BaseException, name: str) -> UserError:
     """An error of Hydra's or OmegaConf's as a ``UserError`` about the command ``name``."""
-    return UserError(explain(error, known_keys(JOBS[name]), config_groups()))
+    keys = known_keys(JOBS[name])
+    others: dict[str, list[str]] = {}
+    for other, job in JOBS.items():
+        theirs = known_keys(job)
+        for key in {*theirs, *groups_of(theirs)}.difference(keys, groups_of(keys)):
+            others.setdefault(key, []).append(other)
+    return UserError(explain(error, keys, groups_of(keys), others))
 
 
 def literal_text(override: str) -> str:
@@ -182,6 +188,11 @@ def known_keys(job: Any, prefix: str = "") -> list[str]:
         if dataclasses.is_dataclass(kind):
             keys += known_keys(kind, f"{prefix}{key}.")
     return keys
+
+
+def groups_of(keys: Iterable[str]) -> list[str]:
+    """The groups that a job with these keys has."""
+    return [group for group in config_groups() if group.replace("/", ".") in keys]
 
 
 def config_groups() -> list[str]:

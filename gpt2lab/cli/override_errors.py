@@ -2,7 +2,7 @@
 
 import re
 import typing
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from hydra.errors import OverrideParseException
 
@@ -50,13 +50,14 @@ OTHER_NAMES = {
 """what other programs call a setting, by the last part of its key"""
 
 
-def explain(error: BaseException, keys: Sequence[str], groups: Sequence[str]) -> str:
+def explain(error: BaseException, keys: Sequence[str], groups: Sequence[str], others: Mapping[str, list[str]]) -> str:
     """Explain an error.
 
     Args:
         error: raised while a configuration was composed.
         keys: dotted keys of the job.
-        groups: folders of configs/, as they are typed.
+        groups: folders of configs/ that the job has, as they are typed.
+        others: keys and groups that only other commands have, and those commands.
     """
     chain = [error]
     while chain[-1].__cause__ is not None:
@@ -73,6 +74,10 @@ def explain(error: BaseException, keys: Sequence[str], groups: Sequence[str]) ->
         return "a group is set to null or a number; expected the name of one of its files; try model=gpt2_nano"
     inner = re.search(r"Key '([^']+)' not in '(\w+)'", text)
     overridden = re.search(r"Could not override '([^']+)'", text)
+    added = re.search(r"^In '(?:schema/)?([^']+)/[^/']+': ConfigKeyError", text)  # a group that was typed with +
+    typed = overridden or added
+    if typed and (commands := others.get(typed[1])):
+        return f"{typed[1]}: not a setting of this command, only of {', '.join(f'{name}.py' for name in commands)}"
     if inner and overridden and overridden[1].rpartition(".")[2] != inner[1] and hasattr(config, inner[2]):
         # a key within the value that was typed, as in [{temprature: 1}]
         hint = did_you_mean(inner[1], typing.get_type_hints(getattr(config, inner[2])))

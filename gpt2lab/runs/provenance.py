@@ -28,20 +28,26 @@ def environment(command: Sequence[str] | None, hardware: Hardware) -> dict[str, 
     """The content of ``environment.json``."""
     requirements = importlib.metadata.requires("gpt2lab") or []
     names = [re.split(r"[^\w-]", requirement)[0] for requirement in requirements]
-    installed = {
-        d.metadata["Name"].lower(): d.version for d in importlib.metadata.distributions() if d.metadata["Name"]
-    }
+    packages = {name: _version(name) for name in ["gpt2lab", *names]}
     return {
         "command": list(command) if command is not None else None,
         "git_commit": git("rev-parse", "HEAD"),
         "git_changed_files": git("status", "--porcelain"),
         "git_diff": _diff(),
         "python": platform.python_version(),
-        "packages": {name: installed[name] for name in ["gpt2lab", *names] if name in installed},
+        "packages": {name: version for name, version in packages.items() if version is not None},
         "platform": platform.platform(),
         "processor": processor(),
         **asdict(hardware),
     }
+
+
+def _version(package: str) -> str | None:
+    """The version that is installed; None if the package is not."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def processor() -> str:

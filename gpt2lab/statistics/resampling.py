@@ -12,9 +12,8 @@ from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
-from gpt2lab.statistics.intervals import Interval
+from gpt2lab.statistics.intervals import Interval, t_quantile
 
 Item = TypeVar("Item")
 
@@ -48,5 +47,5 @@ def jackknife(
         [statistic([item for item, own in zip(items, group_S, strict=True) if own != g]) for g in range(groups)]
     )
     error = math.sqrt((groups - 1) / groups * ((without_G - without_G.mean()) ** 2).sum())
-    half, value = float(stats.t.ppf(0.975, groups - 1)) * error, statistic(items)
+    half, value = t_quantile(0.975, groups - 1) * error, statistic(items)
     return None if math.isnan(half) or math.isnan(value) else (value - half, value + half)

@@ -1,12 +1,18 @@
 """A small real corpus (files of Python's own library), and the commands as a user types them."""
 
+import atexit
 import functools
+import multiprocessing
 import os
+import runpy
 import shutil
+import socket
 import subprocess
 import sys
 import sysconfig
+import tempfile
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -46,12 +52,65 @@ def copy_corpus(folder):
         (folder / name).write_bytes(source.read_bytes())
 
 
+PROCESSES = multiprocessing.get_context("forkserver")
+"""Starts processes from one that has imported torch and gpt2lab: imports are two thirds of a run of two steps."""
+PROCESSES.set_forkserver_preload(
+    ["torch._dynamo", "gpt2lab.cli.main", "gpt2lab.commands.training", "gpt2lab.commands.evaluation"]
+)
+
+
 def run_in(folder, script, *overrides):
-    """Run ``python SCRIPT OVERRIDES`` in a folder; it must end well."""
-    command = [sys.executable, ROOT / script, *overrides]
-    result = subprocess.run(command, cwd=folder, env=ONE_THREAD, capture_output=True, text=True, check=False)
+    """Run ``python SCRIPT OVERRIDES`` in a process and a folder of its own; it must end well."""
+    (result,) = run_processes(folder, ROOT / script, *overrides)
     assert result.returncode == 0, result.stdout + result.stderr
     return result
+
+
+def run_ranks(folder, script, number, *overrides):
+    """The same in several processes that torch.distributed joins; what the main process printed."""
+    results = run_processes(folder, ROOT / script, *overrides, number=number)
+    assert all(result.returncode == 0 for result in results), "".join(result.stderr for result in results)
+    return results[0]
+
+
+def run_processes(folder, script, *overrides, number=1):
+    """Run a script in a number of processes, with the variables by which torch.distributed joins several."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        joined = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(probe.getsockname()[1])}
+    joined |= {"WORLD_SIZE": str(number), "LOCAL_WORLD_SIZE": str(number)}
+    arguments = [str(override) for override in overrides]
+    with tempfile.TemporaryDirectory() as outputs, mock.patch.dict(os.environ, ONE_THREAD):
+        processes = []
+        for rank in range(number):
+            own = joined | {"RANK": str(rank), "LOCAL_RANK": str(rank)} if number > 1 else {}
+            streams = [Path(outputs, f"{name}{rank}") for name in ("out", "err")]
+            processes.append(PROCESSES.Process(target=run_script, args=(script, arguments, folder, own, streams)))
+            processes[-1].start()
+        for process in processes:
+            process.join()
+        return [
+            subprocess.CompletedProcess(
+                [script.name, *arguments],
+                process.exitcode,
+                *(Path(outputs, f"{name}{rank}").read_text() for name in ("out", "err")),
+            )
+            for rank, process in enumerate(processes)
+        ]
+
+
+def run_script(script, arguments, folder, variables, streams):
+    """In the new process: what Python does with ``VARIABLES python SCRIPT ARGUMENTS``, its two streams in files."""
+    for number, path in zip((1, 2), streams, strict=True):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), number)
+    os.chdir(folder)
+    os.environ.update(variables)
+    sys.argv = [str(script), *arguments]
+    sys.path[0] = str(script.parent)
+    try:
+        runpy.run_path(str(script), run_name="__main__")
+    finally:
+        atexit._run_exitfuncs()
 
 
 @pytest.fixture

@@ -1,6 +1,8 @@
 """Several gloo processes on this machine against one: the same numbers, the same files, the same ends."""
 
+import functools
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from gpt2lab.runs import read_lines
-from tests.integration.conftest import ONE_THREAD, ROOT, TINY, run_in
+from tests.integration.conftest import ONE_THREAD, ROOT, TINY, copy_corpus, run_in, run_processes, run_ranks
 
 pytestmark = pytest.mark.slow
 SETTINGS = [*TINY, "runtime.precision=fp32", "training.log_every=1", "training.eval_tokens=3968"]
@@ -31,7 +33,7 @@ def test_two_processes_are_one(run, workplace):
     settings = [*SETTINGS, "training.max_steps=10", "training.micro_batch_size=4", "training.eval_every=5"]
     settings.append("optimizer.eps=1e-3")  # with a small one, Adam makes whole steps of what is rounding in a gradient
     run("train.py", *settings, "run_dir=one")
-    result = run("train.py", *settings, "run_dir=two", "runtime.num_processes=2")
+    result = run_ranks(workplace, "train.py", 2, *settings, "run_dir=two")
     assert "4 sequences x 64 tokens x 2 micro-batches x 2 processes" in result.stdout
     one, two = workplace / "one", workplace / "two"
     for name in ("loss", "grad_norm", "val_loss"):
@@ -44,16 +46,16 @@ def test_two_processes_are_one(run, workplace):
 
 
 @pytest.mark.parametrize(("before", "after"), [(2, 2), (2, 1), (1, 2)])
-def test_a_run_goes_on_with_another_number_of_processes(run, workplace, before, after):
+def test_a_run_goes_on_with_another_number_of_processes(workplace, before, after):
     """With dropout on the same number, bit for bit; on another number the same batches, without dropout."""
     dropout = 0.2 if before == after else 0.0
     settings = [*SETTINGS, f"model.dropout={dropout}", "training.max_steps=8", "training.checkpoint_every=4"]
-    run("train.py", *settings, "run_dir=straight", f"runtime.num_processes={before}")
-    run("train.py", *settings, "run_dir=resumed", f"runtime.num_processes={before}")
+    run_ranks(workplace, "train.py", before, *settings, "run_dir=straight")
+    shutil.copytree(workplace / "straight", workplace / "resumed", symlinks=True)
     for link in ("last", "best"):
         (workplace / "resumed" / "checkpoints" / link).unlink()
     (workplace / "resumed" / "checkpoints" / "step_00000008").rename(workplace / "resumed" / "gone")
-    run("train.py", *settings, "run_dir=resumed", "resume=auto", f"runtime.num_processes={after}")
+    run_ranks(workplace, "train.py", after, *settings, "run_dir=resumed", "resume=auto")
     straight, resumed = workplace / "straight", workplace / "resumed"
     assert [line["step"] for line in read_lines(resumed / "metrics.jsonl") if "loss" in line] == list(range(1, 9))
     if before == after:
@@ -94,26 +96,23 @@ def test_a_sweep_under_torchrun_is_refused(workplace):
 
 
 PLANTED = """
-import os, signal, sys
+import os, signal
 import torch
 from gpt2lab.training.trainer import Trainer
 from gpt2lab.training.update import Update
 from gpt2lab.training.validator import Validator
 {fault}
-sys.argv[0] = "train.py"
 from gpt2lab.cli.main import run_command
 run_command("train")
 """
 
 
 def run_with_fault(folder, fault, *settings):
-    """Two processes whose training has ``fault`` planted, and the seconds they took."""
+    """The results of two processes whose training has ``fault`` planted."""
     (folder / "planted.py").write_text(PLANTED.format(fault=fault))
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "planted.py"]
-    return subprocess.run(
-        [*command, *SETTINGS, "run_dir=run", "training.max_steps=9", *settings],
-        cwd=folder, env=ONE_THREAD | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    return run_processes(
+        folder, folder / "planted.py", *SETTINGS, "run_dir=run", "training.max_steps=9", *settings, number=2
+    )
 
 
 RAISING = """
@@ -128,8 +127,9 @@ Trainer.launch_step = raising
 
 def test_a_process_that_raises_ends_the_job(workplace):
     run_in(workplace, "prepare.py", *TINY[:4])
+    (workplace / "planted.py").write_text(PLANTED.format(fault=RAISING))
     started = time.monotonic()
-    result = run_with_fault(workplace, RAISING)
+    result = torchrun(workplace, "planted.py", *SETTINGS, "run_dir=run", "training.max_steps=9")
     assert result.returncode != 0
     assert "RuntimeError: planted on one process" in result.stderr
     assert time.monotonic() - started < 60
@@ -163,8 +163,8 @@ Trainer.run = checked
 
 
 def test_a_gradient_that_is_no_number_in_one_process_is_skipped_in_all(workplace):
-    result = run_with_fault(workplace, NO_NUMBER)
-    assert result.returncode == 0, result.stderr
+    result, other = run_with_fault(workplace, NO_NUMBER)
+    assert result.returncode == other.returncode == 0, result.stderr + other.stderr
     assert result.stdout.count("skipped (") == 2
     assert json.loads((workplace / "run" / "summary.json").read_text())["skipped_steps"] == 2
     norms = values_of(workplace / "run", "grad_norm")
@@ -185,9 +185,9 @@ torch.distributed.destroy_process_group = checked
 
 def test_ddp_is_freed_before_the_processes_leave(workplace):
     """Else the process hangs at its end, now and then: see ``close_world``."""
-    result = run_with_fault(workplace, FREED)
-    assert result.returncode == 0, result.stderr
-    assert result.stdout.count("left without DDP") == 2
+    for result in run_with_fault(workplace, FREED):
+        assert result.returncode == 0, result.stderr
+        assert "left without DDP" in result.stdout
 
 
 SIGNAL_IN_EVALUATION = """
@@ -202,43 +202,70 @@ Validator._own_batches = signalled
 """
 
 
-def test_a_signal_to_one_process_in_evaluation_saves_and_ends(run, workplace):
+def test_a_signal_to_one_process_in_evaluation_saves_and_ends(workplace):
     settings = ["training.eval_every=4", "training.checkpoint_every=0", "training.micro_batch_size=2"]
-    result = run_with_fault(workplace, SIGNAL_IN_EVALUATION, *settings)
+    result, other = run_with_fault(workplace, SIGNAL_IN_EVALUATION, *settings)
+    assert result.returncode == other.returncode == 143
     assert "stopped by SIGTERM at step 4, which is saved" in result.stderr
-    assert 'Traceback (most recent call last):\n  File "' not in result.stderr.split("torch/distributed")[0]
+    assert "Traceback" not in result.stderr + other.stderr
     assert json.loads((workplace / "run" / "summary.json").read_text())["status"] == "stopped"
-    more = [*SETTINGS, *settings, "training.max_steps=9", "runtime.num_processes=2"]
-    run("train.py", *more, "run_dir=run", "resume=auto")
-    run("train.py", *more, "run_dir=straight")
+    more = [*SETTINGS, *settings, "training.max_steps=9"]
+    run_ranks(workplace, "train.py", 2, *more, "run_dir=run", "resume=auto")
+    run_ranks(workplace, "train.py", 2, *more, "run_dir=straight")
     for name in ("loss", "val_loss"):
         assert values_of(workplace / "run", name) == values_of(workplace / "straight", name)
+
+
+OF_SIGNALS = [*SETTINGS, "training.max_steps=30", "training.checkpoint_every=0"]
+
+
+@pytest.fixture(scope="module")
+def straight_weights(tmp_path_factory):
+    """Of runs that no signal stopped, by the number of their processes."""
+
+    def train(processes):
+        folder = tmp_path_factory.mktemp("straight")
+        copy_corpus(folder)
+        run_ranks(folder, "train.py", processes, *OF_SIGNALS, "run_dir=run")
+        return weights(folder / "run")
+
+    return functools.cache(train)
+
+
+SIGNAL = """
+import time
+step = Trainer.launch_step
+def signalled(self, number):
+    if number == 10 and self.world.is_main:
+        os.kill({receiver}, {number})
+        time.sleep(1)  # until the launcher has passed it on
+    return step(self, number)
+Trainer.launch_step = signalled
+"""
 
 
 @pytest.mark.parametrize(
     ("processes", "number", "status"),
     [(1, signal.SIGTERM, 143), (1, signal.SIGHUP, 129), (2, signal.SIGTERM, 143), (2, signal.SIGUSR1, 138)],
 )
-def test_a_signal_saves_and_ends(workplace, processes, number, status):
+def test_a_signal_saves_and_ends(straight_weights, workplace, processes, number, status):
     """Then the run continues and ends as one that was never stopped."""
-    settings = [*SETTINGS, "training.max_steps=60", "training.checkpoint_every=0", f"runtime.num_processes={processes}"]
-    run_in(workplace, "train.py", *settings, "run_dir=straight")
-    command = [sys.executable, ROOT / "train.py", *settings, "run_dir=run"]
-    process = subprocess.Popen(command, cwd=workplace, env=ONE_THREAD, stderr=subprocess.PIPE, text=True)
-    metrics = workplace / "run" / "metrics.jsonl"
-    while not (metrics.exists() and len(metrics.read_text().splitlines()) > 5):
-        time.sleep(0.02)
-    process.send_signal(number)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == status
-    assert f"stopped by {number.name}" in errors
-    assert "Traceback" not in errors
+    settings = [*OF_SIGNALS, f"runtime.num_processes={processes}", "run_dir=run"]
+    receiver = "os.getpid()" if processes == 1 else "os.getppid()"  # the launcher
+    (workplace / "planted.py").write_text(PLANTED.format(fault=SIGNAL.format(receiver=receiver, number=int(number))))
+    result = subprocess.run(
+        [sys.executable, "planted.py", *settings],
+        cwd=workplace, env=ONE_THREAD | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert result.returncode == status
+    assert f"stopped by {number.name}" in result.stderr
+    assert "Traceback" not in result.stderr
     saved = json.loads((workplace / "run" / "checkpoints" / "last" / "checkpoint.json").read_text())["step"]
-    assert 5 <= saved < 60
+    assert 10 <= saved < 30
     assert json.loads((workplace / "run" / "summary.json").read_text())["status"] == "stopped"
-    run_in(workplace, "train.py", *settings, "run_dir=run", "resume=auto")
-    straight = weights(workplace / "straight")
-    assert all(torch.equal(weights(workplace / "run")[name], tensor) for name, tensor in straight.items())
+    run_ranks(workplace, "train.py", processes, *OF_SIGNALS, "run_dir=run", "resume=auto")
+    resumed = weights(workplace / "run")
+    assert all(torch.equal(resumed[name], tensor) for name, tensor in straight_weights(processes).items())
 
 
 def test_processes_die_with_the_launcher(workplace):
@@ -280,15 +307,15 @@ PAIR = {"sentence_good": "A cat sits.", "sentence_bad": "A cat sit.", "linguisti
 EVALUATION = ["eval.parts=[perplexity,tasks,context]", "eval.tasks.names=[blimp]", "eval.tasks.folder=questions"]
 
 
-def test_three_processes_evaluate_as_one(run, trained, workplace):
+def test_three_processes_evaluate_as_one(trained, workplace):
     """The same table but for file names, the same scores of documents, the same numbers in eval.json."""
     (workplace / "questions" / "blimp").mkdir(parents=True)
     pairs = [{**PAIR, "sentence_bad": f"A cat sit{'.' * n}"} for n in range(1, 40)]
     (workplace / "questions" / "blimp" / "a.jsonl").write_text("".join(f"{json.dumps(pair)}\n" for pair in pairs))
     shown = {
-        n: run(
-            "eval.py", "checkpoint=runs/trained", *EVALUATION, "eval.batch_size=2", "eval.context.num_blocks=20",
-            f"out={n}/eval.json", f"runtime.num_processes={n}",
+        n: run_ranks(
+            workplace, "eval.py", n, "checkpoint=runs/trained", *EVALUATION, "eval.batch_size=2",
+            "eval.context.num_blocks=20", f"out={n}/eval.json",
         ).stdout.replace(f"/{n}/eval.json", "/N/eval.json").replace(f" {n}/eval.json", " N/eval.json")
         for n in (1, 3)
     }  # fmt: skip

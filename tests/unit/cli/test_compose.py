@@ -176,6 +176,21 @@ def test_mistakes_are_one_line(overrides, fragments):
 
 
 @pytest.mark.parametrize(
+    ("command", "override", "owners"),
+    [
+        ("eval", "data=python_stdlib", "train.py, prepare.py"),
+        ("train", "eval=full", "eval.py"),
+        ("prepare", "training.max_steps=3", "train.py"),
+        ("sample", "+model/norm=rmsnorm", "train.py"),
+    ],
+)
+def test_a_setting_of_another_command_is_called_so(command, override, owners):
+    key = override.removeprefix("+").partition("=")[0]
+    with pytest.raises(UserError, match=f"^{key}: not a setting of this command, only of {owners}$"):
+        compose_config(command, [override])
+
+
+@pytest.mark.parametrize(
     "text",
     [
         "Hello, I'm a language model,", "", " ", "    def ", "'quoted'", '"a" + \'b\'', "[1, {x: 2}]", "a=b",

@@ -39,6 +39,16 @@ def test_start_up_imports_nothing_heavy(tmp_path, arguments, status):
         assert result.stdout.count("Config search path") == 1
 
 
+def test_training_and_evaluation_start_without_slow_packages():
+    """``scipy.stats`` alone takes most of a second."""
+    slow = ("scipy.stats", "transformers", "datasets", "wandb", "pandas", "ray")
+    code = (
+        f"import sys, gpt2lab.commands.training, gpt2lab.commands.evaluation; print(sys.modules.keys() & {set(slow)})"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout == "set()\n"
+
+
 @pytest.mark.parametrize("name", MAIN_KEYS)
 def test_help_gives_the_meaning_of_every_main_key(name):
     page = help_page(name, 100)

@@ -16,6 +16,7 @@ from gpt2lab.statistics.intervals import (
     ratio_difference_interval,
     ratio_jackknife_interval,
     t_interval,
+    t_quantile,
 )
 
 
@@ -24,6 +25,11 @@ def test_mean_error_of_an_accuracy():
     assert mean_error(values) == pytest.approx(math.sqrt(0.3 * 0.7 / 99))  # p (1 - p) / (n - 1)
     assert mean_interval(values) == pytest.approx((0.3 - 1.96 * 0.046057, 0.3 + 1.96 * 0.046057), rel=1e-4)
     assert mean_error(np.array([1.0])) is mean_interval(np.array([1.0])) is None
+
+
+def test_t_quantile_is_that_of_scipy():
+    for df in (1, 2, 7, 300):
+        assert t_quantile(0.975, df) == pytest.approx(stats.t.ppf(0.975, df), rel=1e-12)
 
 
 def test_t_interval_is_that_of_scipy():
