@@ -256,6 +256,7 @@ def test_a_signal_saves_and_ends(straight_weights, workplace, processes, number,
     result = subprocess.run(
         [sys.executable, "planted.py", *settings],
         cwd=workplace, env=ONE_THREAD | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False,
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),  # nohup has SIGHUP ignored
     )  # fmt: skip
     assert result.returncode == status
     assert f"stopped by {number.name}" in result.stderr
