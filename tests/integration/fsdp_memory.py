@@ -29,7 +29,7 @@ class MallocInfo(ctypes.Structure):
     NAMES = (
         "arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks", "keepcost",
     )  # fmt: skip
-    _fields_ = [(name, ctypes.c_size_t) for name in NAMES]  # noqa: RUF012
+    _fields_ = [(name, ctypes.c_size_t) for name in NAMES]
 
 
 def allocated() -> int:
