@@ -35,7 +35,15 @@ MAIN_KEYS: dict[str, dict[str, list[str]]] = {
         "how": ["eval.protocol", "eval.stride", "runtime.device", "runtime.precision", "out"],
     },
     "sample": {
-        "what": ["checkpoint", "prompt", "prompt_file", "sampling.num_samples", "sampling.max_new_tokens", "stop"],
+        "what": [
+            "checkpoint",
+            "prompt",
+            "prompt_file",
+            "prompts_file",
+            "sampling.num_samples",
+            "sampling.max_new_tokens",
+            "stop",
+        ],
         "how": [
             "format",
             "sampling.temperature",

@@ -25,20 +25,21 @@ log = logging.getLogger(__name__)
 
 
 def sample(job: SampleJob, *, command: Sequence[str] | None = None) -> list[Continuation]:
-    """Print ``sampling.num_samples`` continuations of the prompt, and return them.
+    """Print ``sampling.num_samples`` continuations of each prompt, and return them.
 
     Raises:
         UserError: there is no such model or prompt file.
     """
     show = choose(OUTPUT_FORMATS, job.format, "format")
-    prompt = read_prompt(job)
+    prompts = [prompt for prompt in read_prompts(job) for _ in range(job.sampling.num_samples)]
     runtime = open_runtime(job.runtime)
     loaded = open_model(job.checkpoint, runtime.device)
     log.info(loaded.source.describe())
     continuations = []
     try:
-        for number, continuation in enumerate(draw(job, prompt, loaded, runtime), start=1):
-            log.info("--- sample %d of %d", number, job.sampling.num_samples)
+        drawn = zip(prompts, draw(job, prompts, loaded, runtime), strict=True)
+        for number, (prompt, continuation) in enumerate(drawn, start=1):
+            log.info("--- sample %d of %d", number, len(prompts))
             show(number, prompt, continuation)
             log.info("--- %d tokens, %s", continuation.tokens, ENDINGS[str(continuation.finish_reason)])
             continuations.append(continuation)
@@ -47,44 +48,78 @@ def sample(job: SampleJob, *, command: Sequence[str] | None = None) -> list[Cont
     return continuations
 
 
-def read_prompt(job: SampleJob) -> str:
-    """Return the text to continue: ``prompt``, or what standard input or ``prompt_file`` holds.
+def read_prompts(job: SampleJob) -> list[str]:
+    """Return the texts to continue: ``prompt``, the text of standard input or ``prompt_file``, or ``prompts_file``'s.
 
-    Of these two, the line break at the end is no part of the prompt.
+    The line break at the end of a file is no part of the prompt.
+
+    Raises:
+        UserError: there is no prompt in ``prompts_file``, or it or a prompt is malformed.
     """
+    if job.prompts_file is not None:
+        lines = _read(job.prompts_file, "prompts_file").split("\n")
+        of_line = _json_prompt if job.prompts_file.endswith(".jsonl") else _text_prompt
+        where = f"prompts_file={job.prompts_file}"
+        prompts = [of_line(line, f"{where}, line {number}") for number, line in enumerate(lines, 1) if line.strip()]
+        if not prompts:
+            raise UserError(f"{where}: no prompt; expected one on each line")
+        return prompts
     if job.prompt == STDIN:
-        key, content = f"prompt={STDIN}", sys.stdin.buffer.read(LONGEST_PROMPT_BYTES + 1)
-    elif job.prompt_file is not None:
-        with Path(job.prompt_file).open("rb") as file:  # it may be a pipe, or /dev/zero
-            key, content = f"prompt_file={job.prompt_file}", file.read(LONGEST_PROMPT_BYTES + 1)
+        return [_read(STDIN, "prompt").removesuffix("\n")]
+    if job.prompt_file is not None:
+        return [_read(job.prompt_file, "prompt_file").removesuffix("\n")]
+    return [replace_surrogates(job.prompt)]
+
+
+def _read(path: str, key: str) -> str:
+    """The text of a file, or of standard input."""
+    if path == STDIN:
+        content = sys.stdin.buffer.read(LONGEST_PROMPT_BYTES + 1)
     else:
-        return replace_surrogates(job.prompt)
+        with Path(path).open("rb") as file:  # it may be a pipe, or /dev/zero
+            content = file.read(LONGEST_PROMPT_BYTES + 1)
     if len(content) > LONGEST_PROMPT_BYTES:
-        raise UserError(f"{key}: more than {LONGEST_PROMPT_BYTES // 2**20} MiB; expected a text to continue")
+        raise UserError(f"{key}={path}: more than {LONGEST_PROMPT_BYTES // 2**20} MiB; expected a text to continue")
     try:
-        return content.decode("utf-8").removesuffix("\n")
+        return content.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise UserError(f"{key}: expected UTF-8, byte {error.start} is not") from None
+        raise UserError(f"{key}={path}: expected UTF-8, byte {error.start} is not") from None
 
 
-def draw(job: SampleJob, prompt: str, loaded: LoadedModel, runtime: Runtime) -> Iterator[Continuation]:
-    """Yield the continuations: one after another, each drawn while it is read, or all drawn together."""
+def _text_prompt(line: str, where: str) -> str:
+    """A line is a prompt."""
+    return line.removesuffix("\r")
+
+
+def _json_prompt(line: str, where: str) -> str:
+    """The field ``prompt`` of an object."""
+    try:
+        prompt = json.loads(line)["prompt"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        prompt = None
+    if not isinstance(prompt, str):
+        raise UserError(f'{where}: expected {{"prompt": "text"}}')
+    return replace_surrogates(prompt)
+
+
+def draw(job: SampleJob, prompts: Sequence[str], loaded: LoadedModel, runtime: Runtime) -> Iterator[Continuation]:
+    """Yield a continuation of each prompt: one after another, each drawn while it is read, or all drawn together."""
     model, tokenizer, sampling = loaded.model, loaded.tokenizer, job.sampling
-    ids, block_size = tokenizer.encode_prompt(prompt), model.config.block_size
-    if len(ids) > block_size:
+    ids, block_size = [tokenizer.encode_prompt(prompt) for prompt in prompts], model.config.block_size
+    longest = max(map(len, ids))
+    if longest > block_size:
         log.warning(
-            "the prompt has %d tokens, the context %d: only its last %d are read", len(ids), block_size, block_size
+            "the prompt has %d tokens, the context %d: only its last %d are read", longest, block_size, block_size
         )
     rows: Iterable[Iterable[int]]
     if job.stream:
         streams = (
-            generate_stream(model, [ids], sampling, eot_id=tokenizer.eot_id, runtime=runtime, first_row=row)
-            for row in range(sampling.num_samples)
+            generate_stream(model, [prompt], sampling, eot_id=tokenizer.eot_id, runtime=runtime, first_row=row)
+            for row, prompt in enumerate(ids)
         )
         rows = ((token for _, token in stream) for stream in streams)
     else:
-        prompts = [ids] * sampling.num_samples
-        rows = generate(model, prompts, sampling, eot_id=tokenizer.eot_id, runtime=runtime)
+        rows = generate(model, ids, sampling, eot_id=tokenizer.eot_id, runtime=runtime)
     for row in rows:
         yield Continuation(row, tokenizer, sampling.max_new_tokens, job.stop)
 

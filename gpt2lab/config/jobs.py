@@ -169,6 +169,8 @@ class SampleJob:
     """text to continue; empty: start a new document; -: read standard input"""
     prompt_file: str | None = None
     """file with the text to continue, instead of ``prompt``"""
+    prompts_file: str | None = None
+    """file with several prompts, instead of ``prompt``: one a line, or *.jsonl with a field prompt; -: stdin"""
     stop: list[str] = field(default_factory=list)
     """strings that end a sample; they are no part of it"""
     format: str = "text"
@@ -181,8 +183,13 @@ class SampleJob:
     def __post_init__(self) -> None:
         check_one_process(self.runtime)
         check("" not in self.stop, "stop", self.stop, "strings that are not empty")
-        if self.prompt and self.prompt_file is not None:
-            raise UserError(f"prompt={self.prompt} and prompt_file={self.prompt_file}: give one of them")
+        given = [
+            f"{key}={value}"
+            for key in ("prompt", "prompt_file", "prompts_file")
+            if (value := getattr(self, key)) not in ("", None)
+        ]
+        if len(given) > 1:
+            raise UserError(f"{' and '.join(given)}: give one of them")
 
 
 @dataclass

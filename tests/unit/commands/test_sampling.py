@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import subprocess
 import sys
 
@@ -76,9 +77,40 @@ def test_prompt_from_standard_input_and_from_a_file(make_job, capsys, monkeypatc
     assert [one.text for one in sample(make_job(prompt_file=str(tmp_path / "prompt.txt")))] == expected
 
 
+@pytest.mark.parametrize("name", ["prompts.txt", "prompts.jsonl", "-"])
+@pytest.mark.parametrize("stream", [True, False])
+def test_each_prompt_of_a_file_gets_its_samples(make_job, capsys, monkeypatch, tmp_path, name, stream):
+    prompts = ["the fox", "12", "naïve café"]
+    lines = [json.dumps({"prompt": prompt, "id": 7}) if name.endswith("jsonl") else prompt for prompt in prompts]
+    content = "\n\n".join(lines)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content.encode())))
+    (tmp_path / name).write_text(content)
+    file = name if name == "-" else str(tmp_path / name)
+    made = sample(make_job(prompts_file=file, format="jsonl", stream=stream))
+    shown = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(one["sample"], one["prompt"]) for one in shown] == list(
+        enumerate(sorted(prompts * 2, key=prompts.index), 1)
+    )
+    assert [one["text"] for one in shown] == [one.text for one in made]
+    alone = sample(make_job(prompt=prompts[0]))
+    assert [one.text for one in made[:2]] == [one.text for one in alone]
+    assert made[4].text != made[0].text
+
+
 def test_impossible_settings_are_one_line(make_job, tmp_path):
     with pytest.raises(UserError, match="prompt=a and prompt_file=b: give one"):
         make_job(prompt="a", prompt_file="b")
+    with pytest.raises(UserError, match="prompt=a and prompts_file=b: give one"):
+        make_job(prompt="a", prompts_file="b")
+    for content, message in (
+        ("\n", "no prompt; expected one on each line"),
+        ('{"prompt": "a"}\n{"text": "a"}', 'line 2: expected {"prompt": "text"}'),
+        ("[", "line 1"),
+        ('{"prompt": 3}', "line 1"),
+    ):
+        (tmp_path / "p.jsonl").write_text(content)
+        with pytest.raises(UserError, match=re.escape(message)):
+            sample(make_job(prompts_file=str(tmp_path / "p.jsonl")))
     with pytest.raises(UserError, match="stop="):
         make_job(stop=[""])
     with pytest.raises(UserError, match="format=xml: expected one of text, jsonl"):
