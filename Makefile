@@ -12,7 +12,7 @@ help:  ## list the targets
 
 setup: $(VENV)/test.stamp  ## make .venv with everything for training and testing
 
-train: $(VENV)/train.stamp  ## prepare the default corpus, train the default model (about 3 minutes on 2 cores), score and sample it
+train: $(VENV)/train.stamp  ## prepare the default corpus, train the default model (2 to 5 minutes on 2 cores), score and sample it
 	$(BIN)/python train.py
 	$(BIN)/python eval.py
 	$(BIN)/python sample.py prompt="The state of the Union" sampling.num_samples=2 sampling.temperature=0.8

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from gpt2lab.runs import read_lines
-from tests.integration.conftest import ONE_THREAD, ROOT, TINY, run_in
+from tests.integration.conftest import ONE_THREAD, ROOT, TINY, run_in, run_ranks
 from tests.integration.test_ranks import SETTINGS, values_of, weights
 
 pytestmark = pytest.mark.slow
-FSDP = ["runtime.parallel=fsdp", "runtime.num_processes=2"]
+FSDP = "runtime.parallel=fsdp"
 TEN_STEPS = [
     *SETTINGS, "training.max_steps=10", "training.micro_batch_size=4", "training.eval_every=5",
     "training.checkpoint_every=5", "training.keep_checkpoints=2", "training.grad_clip=0.5", "samples.every=1",
@@ -21,27 +21,27 @@ TEN_STEPS = [
 OPTIMIZERS = {"adamw": ["optimizer=adamw", "optimizer.eps=1e-3"], "muon": ["optimizer=muon", "optimizer.eps=1e-3"]}
 
 
-def resume_at_five(workplace, source, name, *settings):
+def resume_at_five(workplace, source, name, processes, *settings):
     """Resume a copy of a run from its checkpoint of step 5; return the copy."""
     folder = workplace / name
     shutil.copytree(workplace / source, folder, symlinks=True)
     for link in ("last", "best"):
         (folder / "checkpoints" / link).unlink()
     shutil.rmtree(folder / "checkpoints" / "step_00000010")
-    run_in(workplace, "train.py", *settings, f"run_dir={name}", "resume=auto")
+    run_ranks(workplace, "train.py", processes, *settings, f"run_dir={name}", "resume=auto")
     return folder
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_fsdp_trains_as_one_process_and_resumes_anywhere(run, workplace, optimizer):
+def test_fsdp_trains_as_one_process_and_resumes_anywhere(workplace, optimizer):
     settings = [*TEN_STEPS, *OPTIMIZERS[optimizer]]
-    run("train.py", *settings, "run_dir=one")
-    run("train.py", *settings, "run_dir=fsdp", *FSDP)
+    run_in(workplace, "train.py", *settings, "run_dir=one")
+    run_ranks(workplace, "train.py", 2, *settings, "run_dir=fsdp", FSDP)
     runs = [
         workplace / "fsdp",
-        resume_at_five(workplace, "one", "one_to_fsdp", *settings, *FSDP),
-        resume_at_five(workplace, "fsdp", "fsdp_to_one", *settings),
-        resume_at_five(workplace, "fsdp", "fsdp_to_ddp", *settings, "runtime.num_processes=2"),
+        resume_at_five(workplace, "one", "one_to_fsdp", 2, *settings, FSDP),
+        resume_at_five(workplace, "fsdp", "fsdp_to_one", 1, *settings),
+        resume_at_five(workplace, "fsdp", "fsdp_to_ddp", 2, *settings),
     ]
     one = workplace / "one"
     for run_dir in runs:
@@ -54,10 +54,10 @@ def test_fsdp_trains_as_one_process_and_resumes_anywhere(run, workplace, optimiz
     assert len(read_lines(workplace / "fsdp" / "samples.jsonl")) == len(read_lines(one / "samples.jsonl"))
 
 
-def test_fsdp_resumed_equals_a_straight_run_bit_for_bit(run, workplace):
-    settings = [*TEN_STEPS, *OPTIMIZERS["muon"], *FSDP, "model.dropout=0.1"]
-    run("train.py", *settings, "run_dir=straight")
-    resumed = resume_at_five(workplace, "straight", "resumed", *settings)
+def test_fsdp_resumed_equals_a_straight_run_bit_for_bit(workplace):
+    settings = [*TEN_STEPS, *OPTIMIZERS["muon"], FSDP, "model.dropout=0.1"]
+    run_ranks(workplace, "train.py", 2, *settings, "run_dir=straight")
+    resumed = resume_at_five(workplace, "straight", "resumed", 2, *settings)
     assert values_of(resumed, "loss") == values_of(workplace / "straight", "loss")
     assert all(torch.equal(weights(resumed)[name], t) for name, t in weights(workplace / "straight").items())
 
