@@ -2,13 +2,14 @@
 
     python experiments/context_fill/analyze.py runs/sweeps/context_fill experiments/context_fill
 
-Reads ``eval.json`` of each run, which ``eval.py checkpoint=SWEEP eval=context`` wrote; writes ``context.csv``, one line
-per run and context or first position, prints the tables, and draws ``context.png``. Losses are in nats per token.
-Intervals are 95 %, t over seeds.
+Reads ``eval.json`` of each run, which ``eval.py checkpoint=SWEEP`` wrote with ``eval=context`` and
+``eval=sample_quality``; writes ``context.csv``, one line per run and measurement, prints the tables, and draws
+``context.png``. Losses are in nats per token. Intervals are 95 %, t over seeds.
 """
 
 import csv
 import json
+import math
 import sys
 from collections import defaultdict
 from pathlib import Path
@@ -19,7 +20,11 @@ from gpt2lab.runs import read_run
 from gpt2lab.statistics.intervals import t_interval
 
 Losses = dict[tuple[str, str, str, int], dict[int, float]]
-"""by positions, training lengths, kind (context or offset) and value: the loss of each seed"""
+"""by positions, training lengths, kind and value: the loss of each seed
+
+Kinds: context (value: tokens of it), offset (value: position of the first token), generated (value: tokens of the
+prompt; the scorer's loss on samples minus that on what humans wrote after the same prompts).
+"""
 
 
 def read_losses(sweep: Path) -> Losses:
@@ -35,6 +40,12 @@ def read_losses(sweep: Path) -> Losses:
                 losses[config["model"]["positions"]["name"], lengths, kind, int(value)][config["seed"]] = summary[
                     "loss"
                 ]
+        for evaluation in (evaluation for evaluation in evaluations if evaluation["part"] == "sample_quality"):
+            (setting,) = evaluation["settings"].values()
+            sampled, human = (setting[side]["perplexity"] for side in ("samples", "human_of_equal_lengths"))
+            prompt = evaluation["protocol"]["prompt_tokens"]
+            name = config["model"]["positions"]["name"], lengths, "generated", prompt
+            losses[name][config["seed"]] = math.log(sampled / human)
     return losses
 
 
@@ -69,6 +80,20 @@ def print_tables(losses: Losses, trained: int) -> None:
     for value in offsets[1:]:
         pairs = [(losses.get((*c, "offset", value)), losses[(*c, "offset", 0)]) for c in conditions]
         print(f"| {value} | " + " | ".join(paired(there, start) if there else "" for there, start in pairs) + " |")
+    print_generated(losses, conditions)
+
+
+def print_generated(losses: Losses, conditions: list[tuple[str, str]]) -> None:
+    """Excess loss of samples by the length of the prompt, and how it differs from the longest prompt's."""
+    prompts = sorted({key[3] for key in losses if key[2] == "generated"})
+    print("\n| trained with | " + " | ".join(f"prompt of {value}" for value in prompts), end=" | ")
+    print(" | ".join(f"{value} minus {prompts[-1]}" for value in prompts[:-1]) + " |")
+    print("|---" * (2 * len(prompts)) + "|")
+    for condition in conditions:
+        by_prompt = [losses[(*condition, "generated", value)] for value in prompts]
+        means = [f"{np.mean(list(by_seed.values())):.3f}" for by_seed in by_prompt]
+        costs = [paired(by_seed, by_prompt[-1]) for by_seed in by_prompt[:-1]]
+        print(f"| {', '.join(condition)} | " + " | ".join([*means, *costs]) + " |")
 
 
 def write_csv(losses: Losses, path: Path) -> None:
