@@ -9,7 +9,7 @@ for _name in NEEDED:
     if importlib.util.find_spec(_name) is None:
         print(
             f"error: the package {_name} is not installed for {sys.executable}; expected gpt2lab's environment; "
-            "type source .venv/bin/activate, or make install if there is none",
+            "type source .venv/bin/activate, or make setup if there is none",
             file=sys.stderr,
         )
         sys.exit(2)
