@@ -160,13 +160,13 @@ def refuse_removals(overrides: Iterable[str]) -> None:
 
 def explain_override(error: BaseException, name: str) -> UserError:
     """An error of Hydra's or OmegaConf's as a ``UserError`` about the command ``name``."""
-    keys = known_keys(JOBS[name])
-    others: dict[str, list[str]] = {}
-    for other, job in JOBS.items():
-        theirs = known_keys(job)
-        for key in {*theirs, *groups_of(theirs)}.difference(keys, groups_of(keys)):
-            others.setdefault(key, []).append(other)
-    return UserError(explain(error, keys, groups_of(keys), others))
+    keys_of = {command: known_keys(job) for command, job in JOBS.items()}
+    commands_of: dict[str, list[str]] = {}
+    for command, keys in keys_of.items():
+        for key in {*keys, *groups_of(keys)}:
+            commands_of.setdefault(key, []).append(command)
+    others = {key: commands for key, commands in commands_of.items() if name not in commands}
+    return UserError(explain(error, keys_of[name], groups_of(keys_of[name]), others))
 
 
 def literal_text(override: str) -> str:

@@ -69,7 +69,7 @@ def launch_processes(num_processes: int, name: str, arguments: list[str]) -> Non
         RankFailedError: a process failed or was stopped; the message is empty if the process has reported why.
     """
     command = [sys.executable, *python_arguments(name, sys.argv[0]), *arguments]
-    ranks = [_start(command, environment) for environment in _rank_environments(num_processes)]
+    ranks = [_start(command, environment) for environment in rank_environments(num_processes)]
     with _passing_signals_on(ranks):
         rank, status = _wait(ranks)
     if status < 0:
@@ -82,7 +82,7 @@ def launch_processes(num_processes: int, name: str, arguments: list[str]) -> Non
         raise RankFailedError("", status)
 
 
-def _rank_environments(num_processes: int) -> list[Mapping[str, str]]:
+def rank_environments(num_processes: int) -> list[Mapping[str, str]]:
     """The variables by which torch.distributed finds the other processes, for each rank."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

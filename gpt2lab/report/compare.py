@@ -10,12 +10,11 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
 from gpt2lab.report.results import Array, Comparison, Verdict
 from gpt2lab.report.words import METRIC_WORDS, UNITS, interval_text, number, p_equals, plural, signed
 from gpt2lab.statistics.blocks import are_homogeneous, fit_blocks
-from gpt2lab.statistics.intervals import t_interval
+from gpt2lab.statistics.intervals import t_interval, t_quantile
 from gpt2lab.statistics.multiple import bonferroni_critical, dunnett_critical, dunnett_p, holm
 from gpt2lab.statistics.paired import (
     MeanDifference,
@@ -123,7 +122,7 @@ def _finish(
     if difference:
         critical = (dunnett_critical if test == DUNNETT else bonferroni_critical)(comparisons, difference.df)
         interval = difference.interval(critical)
-        equivalence = difference.interval(float(stats.t.ppf(0.95, difference.df)))
+        equivalence = difference.interval(t_quantile(0.95, difference.df))
         detectable = detectable_difference(difference.error, difference.df, critical)
     mean = float((y_S - baseline_S).mean()) if len(y_S) else None
     if draft.independent and difference:

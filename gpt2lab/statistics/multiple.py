@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize, stats
 
+from gpt2lab.statistics.intervals import t_quantile
+
 OUTER, OUTER_WEIGHTS = np.polynomial.legendre.leggauss(160)
 INNER, INNER_WEIGHTS = np.polynomial.hermite_e.hermegauss(80)
 
@@ -28,7 +30,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 def bonferroni_critical(comparisons: int, df: float, alpha: float = 0.05) -> float:
     """Two-sided critical t for each of ``comparisons`` intervals that hold together with 1 - alpha."""
-    return float(stats.t.ppf(1 - alpha / (2 * comparisons), df))
+    return t_quantile(1 - alpha / (2 * comparisons), df)
 
 
 def dunnett_p(t: float, comparisons: int, df: float) -> float:
@@ -48,8 +50,8 @@ def dunnett_p(t: float, comparisons: int, df: float) -> float:
 def dunnett_critical(comparisons: int, df: float, alpha: float = 0.05) -> float:
     """Two-sided critical value of Dunnett's test; Student's t for one comparison."""
     if comparisons == 1:
-        return float(stats.t.ppf(1 - alpha / 2, df))
-    low = float(stats.t.ppf(1 - alpha / 2, df))
+        return t_quantile(1 - alpha / 2, df)
+    low = t_quantile(1 - alpha / 2, df)
     high = bonferroni_critical(comparisons, df, alpha) * 1.001
     return float(optimize.brentq(lambda q: _chance_all_within(q, comparisons, df) - (1 - alpha), low, high, xtol=1e-6))
 

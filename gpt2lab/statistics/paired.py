@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import optimize, stats
 
-from gpt2lab.statistics.intervals import Array, Interval
+from gpt2lab.statistics.intervals import Array, Interval, t_quantile
 from gpt2lab.statistics.multiple import dunnett_critical
 
 EXACT_SEEDS = 18
@@ -150,7 +150,7 @@ def detectable_difference(
 
     With paired seeds alone it is 3.26, 1.68, 1.27 and 1.00 x sd(d) for 3, 5, 7 and 10 seeds.
     """
-    bound = critical or float(stats.t.ppf(1 - alpha / 2, df))
+    bound = critical or t_quantile(1 - alpha / 2, df)
     if error == 0:
         return 0.0
     high = bound * 1.5 + 2.0

@@ -6,7 +6,6 @@ import multiprocessing
 import os
 import runpy
 import shutil
-import socket
 import subprocess
 import sys
 import sysconfig
@@ -15,6 +14,8 @@ from pathlib import Path
 from unittest import mock
 
 import pytest
+
+from gpt2lab.cli.launching import rank_environments
 
 ROOT = Path(__file__).parents[2]
 FILES = ("argparse.py", "typing.py", "tarfile.py", "doctest.py", "inspect.py", "zipfile.py")
@@ -75,40 +76,34 @@ def run_ranks(folder, script, number, *overrides):
 
 def run_processes(folder, script, *overrides, number=1):
     """Run a script in a number of processes, with the variables by which torch.distributed joins several."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        joined = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(probe.getsockname()[1])}
-    joined |= {"WORLD_SIZE": str(number), "LOCAL_WORLD_SIZE": str(number)}
-    arguments = [str(override) for override in overrides]
+    command = [str(script), *map(str, overrides)]
     with tempfile.TemporaryDirectory() as outputs, mock.patch.dict(os.environ, ONE_THREAD):
-        processes = []
-        for rank in range(number):
-            own = joined | {"RANK": str(rank), "LOCAL_RANK": str(rank)} if number > 1 else {}
-            streams = [Path(outputs, f"{name}{rank}") for name in ("out", "err")]
-            processes.append(PROCESSES.Process(target=run_script, args=(script, arguments, folder, own, streams)))
-            processes[-1].start()
+        variables = rank_environments(number) if number > 1 else [{}]
+        streams = [[Path(outputs, f"{name}{rank}") for name in ("out", "err")] for rank in range(number)]
+        processes = [
+            PROCESSES.Process(target=run_script, args=(command, folder, *own))
+            for own in zip(variables, streams, strict=True)
+        ]
+        for process in processes:
+            process.start()
         for process in processes:
             process.join()
         return [
-            subprocess.CompletedProcess(
-                [script.name, *arguments],
-                process.exitcode,
-                *(Path(outputs, f"{name}{rank}").read_text() for name in ("out", "err")),
-            )
-            for rank, process in enumerate(processes)
+            subprocess.CompletedProcess(command, process.exitcode, *(path.read_text() for path in own))
+            for process, own in zip(processes, streams, strict=True)
         ]
 
 
-def run_script(script, arguments, folder, variables, streams):
-    """In the new process: what Python does with ``VARIABLES python SCRIPT ARGUMENTS``, its two streams in files."""
-    for number, path in zip((1, 2), streams, strict=True):
+def run_script(command, folder, variables, streams):
+    """In the new process: what Python does with ``VARIABLES python COMMAND``, its two streams in files."""
+    for number, path in enumerate(streams, 1):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), number)
     os.chdir(folder)
     os.environ.update(variables)
-    sys.argv = [str(script), *arguments]
-    sys.path[0] = str(script.parent)
+    sys.argv = command
+    sys.path[0] = str(Path(command[0]).parent)
     try:
-        runpy.run_path(str(script), run_name="__main__")
+        runpy.run_path(command[0], run_name="__main__")
     finally:
         atexit._run_exitfuncs()
 

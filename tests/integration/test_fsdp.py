@@ -1,14 +1,12 @@
 """FSDP on two gloo processes against one process: the same losses, checkpoints for both, fewer bytes of tensors."""
 
 import shutil
-import subprocess
-import sys
 
 import pytest
 import torch
 
 from gpt2lab.runs import read_lines
-from tests.integration.conftest import ONE_THREAD, ROOT, TINY, run_in, run_ranks
+from tests.integration.conftest import TINY, run_in, run_ranks
 from tests.integration.test_ranks import SETTINGS, values_of, weights
 
 pytestmark = pytest.mark.slow
@@ -101,13 +99,9 @@ def peak_bytes(workplace, parallel):
     """
     (workplace / "measured.py").write_text(MEASURED)
     size = ["model.n_layer=6", "model.n_embd=256", "training.batch_tokens=256", "training.micro_batch_size=1"]
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "measured.py"]
-    result = subprocess.run(
-        [*command, *TINY, "runtime.precision=fp32", *size, "training.eval_tokens=3968", "training.max_steps=3",
-         f"run_dir={parallel}", f"runtime.parallel={parallel}"],
-        cwd=workplace, env=ONE_THREAD | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert result.returncode == 0, result.stderr
+    settings = [*TINY, "runtime.precision=fp32", *size, "training.eval_tokens=3968", "training.max_steps=3"]
+    settings += [f"run_dir={parallel}", f"runtime.parallel={parallel}"]
+    run_ranks(workplace, workplace / "measured.py", 2, *settings)
     return max(int((workplace / f"peak{rank}.txt").read_text()) for rank in (0, 1))
 
 
