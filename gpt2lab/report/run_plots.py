@@ -18,7 +18,7 @@ def plot_loss(run_dir: Path) -> list[Path]:
         points = [(line["tokens"], line[key]) for line in lines if line.get(key) is not None]
         axes.plot(*zip(*points, strict=True), style, label=label, linewidth=1.2, markersize=4)
     axes.set_xlabel("tokens trained on")
-    axes.set_ylabel("loss (nats a token)")
+    axes.set_ylabel("loss (nats per token)")
     axes.grid(alpha=0.3)
     axes.legend()
     return [save_figure(figure, run_dir / LOSS_PLOT, dpi=150)]

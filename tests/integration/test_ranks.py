@@ -136,7 +136,7 @@ def test_a_process_that_raises_ends_the_job(workplace):
     assert len(values_of(workplace / "run", "loss")) == 3
 
 
-NO_NUMBER = """
+NONFINITE_GRADIENT = """
 gradients = Update._backward
 def poisoned(self, batch, before_micro_batch):
     poison = None
@@ -162,8 +162,8 @@ Trainer.run = checked
 """
 
 
-def test_a_gradient_that_is_no_number_in_one_process_is_skipped_in_all(workplace):
-    result, other = run_with_fault(workplace, NO_NUMBER)
+def test_nonfinite_gradient_in_one_process_is_skipped_in_all(workplace):
+    result, other = run_with_fault(workplace, NONFINITE_GRADIENT)
     assert result.returncode == other.returncode == 0, result.stderr + other.stderr
     assert result.stdout.count("skipped (") == 2
     assert json.loads((workplace / "run" / "summary.json").read_text())["skipped_steps"] == 2
@@ -216,7 +216,7 @@ def test_a_signal_to_one_process_in_evaluation_saves_and_ends(workplace):
         assert values_of(workplace / "run", name) == values_of(workplace / "straight", name)
 
 
-OF_SIGNALS = [*SETTINGS, "training.max_steps=30", "training.checkpoint_every=0"]
+SIGNAL_SETTINGS = [*SETTINGS, "training.max_steps=30", "training.checkpoint_every=0"]
 
 
 @pytest.fixture(scope="module")
@@ -226,7 +226,7 @@ def straight_weights(tmp_path_factory):
     def train(processes):
         folder = tmp_path_factory.mktemp("straight")
         copy_corpus(folder)
-        run_ranks(folder, "train.py", processes, *OF_SIGNALS, "run_dir=run")
+        run_ranks(folder, "train.py", processes, *SIGNAL_SETTINGS, "run_dir=run")
         return weights(folder / "run")
 
     return functools.cache(train)
@@ -250,7 +250,7 @@ Trainer.launch_step = signalled
 )
 def test_a_signal_saves_and_ends(straight_weights, workplace, processes, number, status):
     """Then the run continues and ends as one that was never stopped."""
-    settings = [*OF_SIGNALS, f"runtime.num_processes={processes}", "run_dir=run"]
+    settings = [*SIGNAL_SETTINGS, f"runtime.num_processes={processes}", "run_dir=run"]
     receiver = "os.getpid()" if processes == 1 else "os.getppid()"  # the launcher
     (workplace / "planted.py").write_text(PLANTED.format(fault=SIGNAL.format(receiver=receiver, number=int(number))))
     result = subprocess.run(
@@ -264,7 +264,7 @@ def test_a_signal_saves_and_ends(straight_weights, workplace, processes, number,
     saved = json.loads((workplace / "run" / "checkpoints" / "last" / "checkpoint.json").read_text())["step"]
     assert 10 <= saved < 30
     assert json.loads((workplace / "run" / "summary.json").read_text())["status"] == "stopped"
-    run_ranks(workplace, "train.py", processes, *OF_SIGNALS, "run_dir=run", "resume=auto")
+    run_ranks(workplace, "train.py", processes, *SIGNAL_SETTINGS, "run_dir=run", "resume=auto")
     resumed = weights(workplace / "run")
     assert all(torch.equal(resumed[name], tensor) for name, tensor in straight_weights(processes).items())
 

@@ -184,7 +184,7 @@ def test_mistakes_are_one_line(overrides, fragments):
         ("sample", "+model/norm=rmsnorm", "train.py"),
     ],
 )
-def test_a_setting_of_another_command_is_called_so(command, override, owners):
+def test_setting_of_another_command_names_that_command(command, override, owners):
     key = override.removeprefix("+").partition("=")[0]
     with pytest.raises(UserError, match=f"^{key}: not a setting of this command, only of {owners}$"):
         compose_config(command, [override])
