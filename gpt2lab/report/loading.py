@@ -1,6 +1,5 @@
 """Run directories -> ``LoadedRun``: settings, outcome, and curves reduced while they are read."""
 
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,7 +78,7 @@ def load_run(folder: Path, name: str, job: dict[str, Any]) -> LoadedRun:
         except UserError as error:
             problems.append(str(error))
     summary, environment = (_object_or_problem(folder / name, problems) for name in (SUMMARY, ENVIRONMENT))
-    lines, broken = read_metrics(folder / METRICS)
+    lines, broken = parse_lines(folder / METRICS)
     return LoadedRun(
         folder, name, config, environment, summary, curves_of(lines), val_losses_of(lines), broken, problems, job
     )
@@ -101,21 +100,6 @@ def _sweep_record(path: Path) -> dict[str, Any]:
     if not (isinstance(jobs, list) and all(isinstance(job, dict) for job in jobs)):
         raise UserError(f"{path}: damaged: expected a list of jobs; restore it")
     return record
-
-
-def read_metrics(path: Path) -> tuple[list[dict[str, Any]], int]:
-    """The lines of a metrics file and how many are broken; the whole file is parsed at once where all are whole."""
-    if not path.is_file():
-        return [], 0
-    texts = [line for line in path.read_text(errors="replace").split("\n") if line]
-    try:
-        parsed = json.loads(f"[{','.join(texts)}]")
-        if len(parsed) == len(texts):
-            good = [line for line in parsed if isinstance(line, dict)]
-            return good, len(texts) - len(good)
-    except (ValueError, RecursionError):
-        pass
-    return parse_lines(path)
 
 
 def curves_of(lines: list[dict[str, Any]]) -> Curves:

@@ -9,7 +9,7 @@ from gpt2lab.commands.reporting import report, report_sweep
 from gpt2lab.config import ReportJob
 from gpt2lab.report.analysis import analyse
 from gpt2lab.report.html import as_html
-from gpt2lab.report.loading import bin_means, curves_of, read_metrics
+from gpt2lab.report.loading import bin_means, curves_of
 from tests.unit.report.synthetic import TOKENS, add_tuning, write_sweep
 
 
@@ -55,16 +55,6 @@ def test_curves_are_means_of_bins_with_seconds_from_throughput():
     assert curves.loss.mean() == pytest.approx(5000.5, rel=1e-3)
     assert curves.val_seconds == pytest.approx([20_000])
     assert np.isfinite(bin_means(np.array([[1.0, 1.0, np.nan], [1.0, 2.0, 3.0]]))).all()
-
-
-def test_metrics_with_broken_lines_keep_the_whole_ones(tmp_path):
-    path = tmp_path / "metrics.jsonl"
-    path.write_text('{"tokens": 1, "loss": 2}\n{"tokens": 2, "lo\n[1]\n{"tokens": 3, "loss": null}\n')
-    lines, broken = read_metrics(path)
-    assert (lines, broken) == ([{"tokens": 1, "loss": 2}, {"tokens": 3, "loss": None}], 2)
-    assert read_metrics(tmp_path / "none.jsonl") == ([], 0)
-    path.write_bytes(b'{"tokens": 1}\n' + b"[" * 100_000 + b'\n\xff\n{"tokens": 2}\n')
-    assert read_metrics(path) == ([{"tokens": 1}, {"tokens": 2}], 2)
 
 
 def test_page_escapes_names(tmp_path):

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from random import Random
 
 import pytest
 import yaml
@@ -17,21 +18,13 @@ from gpt2lab.runs import (
     rewind_lines,
     write_json,
 )
+from gpt2lab.runs.records import parse_lines
 
 CPU = Hardware("cpu", 1)
 HOLD = """
 import sys
 from pathlib import Path
-from gpt2lab.runs import (
-    Hardware,
-    append_lines,
-    check_can_start_again,
-    check_unused,
-    open_run_dir,
-    read_lines,
-    rewind_lines,
-    write_json,
-)
+from gpt2lab.runs import Hardware, open_run_dir
 open_run_dir(Path(sys.argv[1]), {}, None, Hardware("cpu", 1))
 print("held", flush=True)
 sys.stdin.read()
@@ -91,3 +84,25 @@ def test_damaged_lines_are_left_out(tmp_path, caplog):
     rewind_lines(path, 2)
     assert read_lines(path) == [{"step": 1}, {"step": 2}]
     assert "5 damaged lines are left out" in caplog.text
+
+
+def test_lines_are_read_as_json_reads_them(tmp_path):
+    random = Random(0)
+    lines = [
+        {
+            "step": n,
+            "loss": random.gauss(0, 1) * 10.0 ** random.randint(-300, 300),
+            "text": chr(random.randint(32, 999)),
+        }
+        for n in range(5_000)
+    ]
+    path = tmp_path / "metrics.jsonl"
+    append_lines(path, lines)
+    assert parse_lines(path) == (lines, 0)
+    append_lines(path, [{"count": 10**30, "loss": None, "list": [1, {"a": True}]}])
+    path.write_bytes(path.read_bytes() + b'[1]\n{"step": 6, "lo\n{"step": 7}')
+    whole, damaged = parse_lines(path)
+    assert whole[:5_000] == lines
+    assert whole[5_000:] == [{"count": 10**30, "loss": None, "list": [1, {"a": True}]}, {"step": 7}]
+    assert damaged == 2
+    assert parse_lines(tmp_path / "none.jsonl") == ([], 0)
