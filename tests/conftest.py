@@ -1,5 +1,6 @@
 """Tiny models, every combination of variants, and the CPU to run them on."""
 
+import gc
 import itertools
 
 import pytest
@@ -13,6 +14,12 @@ from gpt2lab.model.positions import POSITIONS
 from gpt2lab.runtime import Runtime
 
 torch.set_num_threads(1)  # at these sizes a second thread costs more than it gives
+
+
+def pytest_collection_finish(session):
+    """The garbage collector need not look at the objects of torch again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
