@@ -1,4 +1,6 @@
-"""Wrong commands and damaged files by the hundred: python -m tests.integration.fault_campaign [--every 1] [--first 0] [--only WORD]
+"""Wrong commands and damaged files by the hundred.
+
+    python -m tests.integration.fault_campaign [--every 1] [--first 0] [--only WORD]
 
 A small run, sweep, dataset and export are made once. Each case copies them, damages one file or limits the size of
 files, and runs one command in a process of its own, forked from one that has imported torch. A command must end with

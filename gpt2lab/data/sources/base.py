@@ -6,9 +6,9 @@ alone, so that any number of workers can read chunks at once and the result, in 
 
 import glob
 import os
+import stat
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -150,25 +150,22 @@ class FileSource(Source):
         for key, value in self._recorded_settings().items():
             if recorded.get(key) != value:
                 return f"data.{key}={recorded.get(key)!r} there, data.{key}={value!r} here"
-        matched = [str(path) for pattern in self.patterns for path in matches(pattern)]
-        every = list(dict.fromkeys([*matched, *(file["path"] for file in recorded["files"])]))
-        real = dict(zip(every, real_paths(every), strict=True))
-        files = {real[file["path"]]: file for file in recorded["files"]}
+        matched = [name for pattern in self.patterns for name in matches(pattern)]
+        found = locate([*matched, *(file["path"] for file in recorded["files"])])
+        files = {found[file["path"]].real: file for file in recorded["files"]}
         if self.patterns:
-            named = {real[path] for path in matched}
-            if added := sorted(path for path in named - set(files) if not os.path.isdir(path)):  # noqa: PTH112 (fast)
+            named = {found[name].real for name in matched}
+            if added := sorted(path for path in named - set(files) if not Path(path).is_dir()):
                 return f"it lacks {added[0]}"
             same_patterns = recorded["patterns"] == self.patterns
             left_out = (path for path in files if path not in named)
             if path := next((path for path in left_out if not same_patterns or Path(path).is_file()), None):
                 return f"it holds {path} too"
         hashing = sum(file["bytes"] for file in files.values()) < HASH_LIMIT_BYTES and len(files) <= HASH_LIMIT_FILES
-        for path, file in files.items():
-            with suppress(FileNotFoundError, NotADirectoryError):
-                if os.stat(path).st_size != file["bytes"]:  # noqa: PTH116 (fast)
-                    return f"{path} has changed since"
-                if hashing and file_sha256(Path(path)) != file["sha256"]:
-                    return f"{path} has changed since"
+        for name, file in ((file["path"], file) for file in files.values()):
+            real, size = found[name]
+            if size is not None and (size != file["bytes"] or (hashing and file_sha256(Path(real)) != file["sha256"])):
+                return f"{real} has changed since"
         return None
 
     def label(self) -> str:
@@ -183,7 +180,7 @@ class FileSource(Source):
             )
         found = []
         for pattern in self.patterns:
-            paths = matches(pattern)
+            paths = [Path(name) for name in matches(pattern)]
             if len(paths) == 1 and paths[0].is_dir():
                 raise UserError(
                     f"data.files={pattern}: expected a file, found a folder: "
@@ -219,32 +216,52 @@ def group(spans: Iterable[tuple[Span, int]]) -> Iterator[Chunk]:
         yield Chunk(tuple(chosen), size)
 
 
-def matches(pattern: str) -> list[Path]:
-    """The paths that match a pattern; a name without wildcards matches itself, whether it exists or not."""
+def matches(pattern: str) -> list[str]:
+    """The names that match a pattern; one without wildcards matches itself, whether it exists or not."""
     path = Path(pattern).expanduser()
     if path.exists() or not glob.has_magic(pattern):
-        return [path]
-    return [Path(match) for match in glob.glob(str(path), recursive=True)]  # noqa: PTH207 (leaves hidden files out)
+        return [str(path)]
+    return glob.glob(str(path), recursive=True)  # noqa: PTH207 (leaves hidden files out)
 
 
-def real_paths(paths: Iterable[str | Path]) -> list[str]:
-    """Paths without links; a folder is looked up once for all its files, of which there may be a hundred thousand."""
+class Place(NamedTuple):
+    """Where a name leads."""
+
+    real: str
+    """the path without links"""
+    size: int | None
+    """bytes; None if there is no file"""
+
+
+def locate(names: Iterable[str]) -> dict[str, Place]:
+    """Where each name leads; each folder and file is looked up once, as there may be hundreds of thousands."""
     folders: dict[str, str] = {}
-    real = []
-    for path in paths:
-        folder, name = os.path.split(path)
-        if name in ("", ".", "..") or os.path.islink(path):  # noqa: PTH114 (fast)
-            real.append(os.path.realpath(path))
+    places: dict[str, Place] = {}
+    for name in names:
+        if name in places:
             continue
-        if folder not in folders:
-            folders[folder] = os.path.realpath(folder)
-        real.append(os.path.join(folders[folder], name))  # noqa: PTH118 (fast)
-    return real
+        folder, _, last = name.rpartition("/")
+        real = None
+        try:
+            status = os.lstat(name)
+            if stat.S_ISLNK(status.st_mode) or last in ("", ".", ".."):
+                real = os.path.realpath(name)
+                status = os.stat(name)  # noqa: PTH116 (fast)
+            size = status.st_size if stat.S_ISREG(status.st_mode) else None
+        except (FileNotFoundError, NotADirectoryError):
+            size = None
+        if real is None:
+            if folder not in folders:
+                folders[folder] = os.path.realpath(name.removesuffix(last) or ".").rstrip("/")
+            real = f"{folders[folder]}/{last}"
+        places[name] = Place(real, size)
+    return places
 
 
 def distinct(paths: Sequence[Path]) -> list[Path]:
     """``paths`` in order, without those that lead to the same file as an earlier one."""
+    places = locate(map(str, paths))
     first: dict[str, Path] = {}
-    for path, real in zip(paths, real_paths(paths), strict=True):
-        first.setdefault(real, path)
+    for path in paths:
+        first.setdefault(places[str(path)].real, path)
     return list(first.values())
