@@ -2,11 +2,14 @@
 
 import gc
 import itertools
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 
 from gpt2lab.config import MLPConfig, ModelConfig, NormConfig, PositionsConfig
+from gpt2lab.distributed import World
 from gpt2lab.model import GPT
 from gpt2lab.model.mlp import MLPS
 from gpt2lab.model.norms import NORMS
@@ -26,6 +29,23 @@ def pytest_collection_finish(session):
 def seeded():
     """The same random numbers in every run of a test."""
     torch.manual_seed(0)
+
+
+def as_processes(size, function):
+    """``function(world)`` of each of ``size`` threads, which are to each other what the processes of a run are."""
+    barrier = threading.Barrier(size, timeout=60)
+    given = [None] * size
+
+    class Thread(World):
+        def sum(self, values):
+            given[self.rank] = values.clone()
+            barrier.wait()
+            values.copy_(torch.stack(given).sum(0))
+            barrier.wait()
+            return values
+
+    with ThreadPoolExecutor(size) as threads:
+        return list(threads.map(lambda rank: function(Thread(rank, size)), range(size)))
 
 
 VARIANTS = [

@@ -25,7 +25,16 @@ from gpt2lab.cli.console import open_console, print_error, print_own_error, prot
 from gpt2lab.cli.help import help_page
 from gpt2lab.cli.launching import check_launch_variables, launch_processes, typed_command
 from gpt2lab.cli.rerun import is_rerun, job_from_record
-from gpt2lab.config import EvalJob, RankFailedError, StoppedError, TrainJob, UserError, did_you_mean, one_line
+from gpt2lab.config import (
+    EvalJob,
+    RankFailedError,
+    SampleJob,
+    StoppedError,
+    TrainJob,
+    UserError,
+    did_you_mean,
+    one_line,
+)
 
 COMMANDS = {
     "train": ("gpt2lab.commands.training", "train"),
@@ -156,7 +165,7 @@ def options_first(arguments: Sequence[str]) -> list[str]:
 
 def run_composed(name: str, job: Any, command: Sequence[str]) -> None:
     """Run a job: here, or in as many processes as it asks for."""
-    if isinstance(job, TrainJob | EvalJob) and job.runtime.num_processes > 1 and "RANK" not in os.environ:
+    if isinstance(job, TrainJob | EvalJob | SampleJob) and job.runtime.num_processes > 1 and "RANK" not in os.environ:
         launch_processes(job.runtime.num_processes, name, sys.argv[1:])
         return
     module, function = COMMANDS[name]

@@ -1,17 +1,20 @@
 """Generate text: job -> continuations on standard output, and as a list.
 
-Standard output holds the text alone (or JSON lines), so that it can be piped; notices go to the log.
+Standard output holds the text alone (or JSON lines), so that it can be piped; notices go to the log. Several processes
+share the samples; the main process reads the prompts and prints.
 """
 
 import json
 import logging
+import math
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from gpt2lab.config import SampleJob, UserError, choose
-from gpt2lab.generation import generate, generate_stream
+from gpt2lab.distributed import World, close_world, open_world
+from gpt2lab.generation import generate_shared, generate_stream
 from gpt2lab.generation.text import Continuation
 from gpt2lab.runtime import Runtime, open_runtime
 from gpt2lab.tokenizers.base import replace_surrogates
@@ -28,17 +31,32 @@ def sample(job: SampleJob, *, command: Sequence[str] | None = None) -> list[Cont
     """Print ``sampling.num_samples`` continuations of each prompt, and return them.
 
     Raises:
-        UserError: there is no such model or prompt file.
+        UserError: there is no such model or prompt file, or several processes are to print while they draw.
     """
     show = choose(OUTPUT_FORMATS, job.format, "format")
-    prompts = [prompt for prompt in read_prompts(job) for _ in range(job.sampling.num_samples)]
-    runtime = open_runtime(job.runtime)
+    world = open_world()
+    if world.size > 1 and job.stream:
+        raise UserError(
+            f"stream=true: {world.size} processes draw all samples together and print them at the end; expected "
+            "stream=false; try stream=false"
+        )
+    prompts = [prompt for prompt in world.on_main(lambda: read_prompts(job)) for _ in range(job.sampling.num_samples)]
+    runtime = open_runtime(job.runtime, world.local_rank, world.local_size)
     loaded = open_model(job.checkpoint, runtime.device)
     log.info(loaded.source.describe())
+    drawn = draw(job, prompts, loaded, runtime, world)
+    continuations = _print(prompts, drawn, show) if world.is_main else [one.finish() for one in drawn]
+    close_world()
+    return continuations
+
+
+def _print(
+    prompts: Sequence[str], drawn: Iterable[Continuation], show: Callable[[int, str, Continuation], None]
+) -> list[Continuation]:
+    """Show each continuation, as long as somebody reads; return them."""
     continuations = []
     try:
-        drawn = zip(prompts, draw(job, prompts, loaded, runtime), strict=True)
-        for number, (prompt, continuation) in enumerate(drawn, start=1):
+        for number, (prompt, continuation) in enumerate(zip(prompts, drawn, strict=True), start=1):
             log.info("--- sample %d of %d", number, len(prompts))
             show(number, prompt, continuation)
             log.info("--- %d tokens, %s", continuation.tokens, ENDINGS[str(continuation.finish_reason)])
@@ -102,7 +120,9 @@ def _json_prompt(line: str, where: str) -> str:
     return replace_surrogates(prompt)
 
 
-def draw(job: SampleJob, prompts: Sequence[str], loaded: LoadedModel, runtime: Runtime) -> Iterator[Continuation]:
+def draw(
+    job: SampleJob, prompts: Sequence[str], loaded: LoadedModel, runtime: Runtime, world: World
+) -> Iterator[Continuation]:
     """Yield a continuation of each prompt: one after another, each drawn while it is read, or all drawn together."""
     model, tokenizer, sampling = loaded.model, loaded.tokenizer, job.sampling
     ids, block_size = [tokenizer.encode_prompt(prompt) for prompt in prompts], model.config.block_size
@@ -119,7 +139,10 @@ def draw(job: SampleJob, prompts: Sequence[str], loaded: LoadedModel, runtime: R
         )
         rows = ((token for _, token in stream) for stream in streams)
     else:
-        rows = generate(model, ids, sampling, eot_id=tokenizer.eot_id, runtime=runtime)
+        rows = generate_shared(
+            model, ids, sampling, eot_id=tokenizer.eot_id, runtime=runtime, world=world,
+            group_size=math.ceil(len(ids) / world.size),
+        )  # fmt: skip
     for row in rows:
         yield Continuation(row, tokenizer, sampling.max_new_tokens, job.stop)
 

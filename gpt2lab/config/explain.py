@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from gpt2lab.config.errors import UserError, check
+from gpt2lab.config.errors import check
 from gpt2lab.config.runtime import RuntimeConfig
 from gpt2lab.config.sampling import DecodingConfig
 
@@ -29,8 +29,8 @@ class ExplainJob:
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
 
     def __post_init__(self) -> None:
-        if self.runtime.num_processes != 1:
-            raise UserError(f"runtime.num_processes={self.runtime.num_processes}: expected 1; only train.py takes more")
+        expected = "1: only train.py, eval.py and sample.py take several"
+        check(self.runtime.num_processes == 1, "runtime.num_processes", self.runtime.num_processes, expected)
         check(self.max_tokens >= 1, "max_tokens", self.max_tokens, "a whole number of at least 1")
         check(self.steps >= 1, "steps", self.steps, "a whole number of at least 1")
         check(self.seed >= 0, "seed", self.seed, "0 or more")

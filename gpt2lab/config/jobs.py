@@ -132,12 +132,6 @@ class PrepareJob:
     """show what is in the prepared set instead of preparing it"""
 
 
-def check_one_process(runtime: RuntimeConfig) -> None:
-    """Raise ``UserError`` where several processes are asked of a command that works in one."""
-    expected = "1: only train.py and eval.py take several"
-    check(runtime.num_processes == 1, "runtime.num_processes", runtime.num_processes, expected)
-
-
 @dataclass
 class EvalJob:
     """``python eval.py``"""
@@ -176,12 +170,12 @@ class SampleJob:
     format: str = "text"
     """text | jsonl (an object per line: sample, prompt, text, tokens, finish_reason)"""
     stream: bool = True
-    """print the text as it is drawn, one sample after another; false: draw all together, which is faster"""
+    """print the text as it is drawn, one sample after another; false: draw all together, which is faster, and which
+    several processes can share"""
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
 
     def __post_init__(self) -> None:
-        check_one_process(self.runtime)
         check("" not in self.stop, "stop", self.stop, "strings that are not empty")
         given = [
             f"{key}={value}"

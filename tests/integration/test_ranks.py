@@ -305,11 +305,15 @@ def test_two_processes_print_a_mistake_once(workplace):
 
 
 PAIR = {"sentence_good": "A cat sits.", "sentence_bad": "A cat sit.", "linguistics_term": "agreement"}
-EVALUATION = ["eval.parts=[perplexity,tasks,context]", "eval.tasks.names=[blimp]", "eval.tasks.folder=questions"]
+EVALUATION = [
+    "eval.parts=[perplexity,tasks,context,sample_quality]", "eval.tasks.names=[blimp]", "eval.tasks.folder=questions",
+    "eval.sample_quality.num_prompts=10", "eval.sample_quality.new_tokens=8", "eval.sample_quality.batch_size=3",
+    "eval.sample_quality.decoding=[{temperature:1.0},{top_k:40}]",
+]  # fmt: skip
 
 
 def test_three_processes_evaluate_as_one(trained, workplace):
-    """The same table but for file names, the same scores of documents, the same numbers in eval.json."""
+    """The same table but for file names, the same scores of documents, samples and numbers in eval.json."""
     (workplace / "questions" / "blimp").mkdir(parents=True)
     pairs = [{**PAIR, "sentence_bad": f"A cat sit{'.' * n}"} for n in range(1, 40)]
     (workplace / "questions" / "blimp" / "a.jsonl").write_text("".join(f"{json.dumps(pair)}\n" for pair in pairs))
@@ -324,10 +328,21 @@ def test_three_processes_evaluate_as_one(trained, workplace):
     assert "bits_per_byte" in shown[1]
     one, three = (workplace / str(n) for n in (1, 3))
     assert (one / "documents.jsonl").read_bytes() == (three / "documents.jsonl").read_bytes()
+    (samples,) = one.glob("*.samples.jsonl")
+    assert samples.read_bytes() == (three / samples.name).read_bytes()
     entries = [json.loads((folder / "eval.json").read_text())["evaluations"] for folder in (one, three)]
     for of_one, of_three in zip(*entries, strict=True):
         differing = {key for key in of_one if of_one[key] != of_three[key]}
         assert differing <= {"job", "environment", "wall_seconds", "tokens_per_second"}, differing
+
+
+def test_three_processes_draw_the_samples_of_one(trained, workplace):
+    (workplace / "prompts.txt").write_text("".join(f"def {'f' * n}\n" for n in range(1, 6)))
+    settings = ["checkpoint=runs/trained", "prompts_file=prompts.txt", "sampling.num_samples=2", "stream=false"]
+    settings += ["sampling.max_new_tokens=9", "format=jsonl"]
+    one, three = (run_ranks(workplace, "sample.py", n, *settings) for n in (1, 3))
+    assert len(one.stdout.splitlines()) == 10
+    assert three.stdout == one.stdout
 
 
 RAISING_IN_EVALUATION = """

@@ -2,6 +2,8 @@
 
 Beside every setting stand the metrics of what humans wrote after the same prompts. Sample and human text of a prompt
 are both cut to the shorter of the two first, so that numbers and lengths of the texts are equal.
+
+Several processes share the decoding, in groups of ``batch_size`` prompts, and the scoring; each computes the metrics.
 """
 
 import json
@@ -22,7 +24,7 @@ from gpt2lab.evaluation.sample_quality.scorer import Scorer, open_scorer
 from gpt2lab.evaluation.scoring import describe_precision
 from gpt2lab.evaluation.table import render_table
 from gpt2lab.evaluation.text_model import TextModel
-from gpt2lab.generation import generate
+from gpt2lab.generation import generate_shared
 from gpt2lab.statistics.intervals import describe_document_interval
 
 log = logging.getLogger(__name__)
@@ -97,9 +99,9 @@ def evaluate_sample_quality(loaded: TextModel, config: SampleQualityConfig, corp
     settings: dict[str, SettingMetrics] = {}
     for decoding in config.decoding:
         log.info("sampling with %s", decoding.label)
-        samples = generate(
-            loaded.model, prompts.prompts, _sampling(decoding, config),
-            eot_id=loaded.tokenizer.eot_id, runtime=loaded.runtime,
+        samples = generate_shared(
+            loaded.model, prompts.prompts, _sampling(decoding, config), eot_id=loaded.tokenizer.eot_id,
+            runtime=loaded.runtime, world=loaded.world, group_size=config.batch_size,
         )  # fmt: skip
         drawn = _scored(scorer, prompts, samples, config)
         texts += _as_lines(decoding.label, loaded, prompts, drawn)

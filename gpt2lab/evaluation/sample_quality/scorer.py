@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from gpt2lab.config import UserError
+from gpt2lab.distributed import ALONE, World
 from gpt2lab.evaluation.readings import hidden_states, last_token_readings
-from gpt2lab.evaluation.scoring import score_tokens
+from gpt2lab.evaluation.scoring import own_share, score_tokens
 from gpt2lab.evaluation.text_model import TextModel
 from gpt2lab.evaluation.windows import Window
 from gpt2lab.model import GPT
@@ -33,6 +35,8 @@ class Scorer:
     runtime: Runtime
     batch_size: int
     """rows a forward pass; no score depends on it"""
+    world: World = ALONE
+    """the processes that share the reading; each gets all scores"""
 
     def require_room(self, n_tokens: int) -> None:
         """Raise ``UserError`` for texts whose prompt and continuation together are longer than its context."""
@@ -51,7 +55,7 @@ class Scorer:
             for first, row, prompt in zip(firsts, rows, prompts, strict=True)
             if len(row) > len(prompt)
         ]
-        nll_n = score_tokens(self.model, np.concatenate(rows), windows, self.runtime, self.batch_size)
+        nll_n = score_tokens(self.model, np.concatenate(rows), windows, self.runtime, self.batch_size, world=self.world)
         return [
             nll_n[first + len(prompt) : first + len(row)]
             for first, row, prompt in zip(firsts, rows, prompts, strict=True)
@@ -61,9 +65,10 @@ class Scorer:
         """The normalised residual stream at the last token of each prompt and text, [S, C]."""
         rows = [[*prompt, *text] for prompt, text in zip(prompts, texts, strict=True)]
         states_SC = np.zeros((len(rows), self.model.config.n_embd), np.float32)
-        readings = last_token_readings(rows, self.batch_size)
+        readings = own_share(last_token_readings(rows, self.batch_size), self.world)
         for where_B, hidden_BC, _ in hidden_states(self.model, readings, self.runtime):
             states_SC[where_B] = hidden_BC.float().cpu().numpy()
+        self.world.sum(torch.from_numpy(states_SC))  # in place; a row is 0 in all processes but one
         return states_SC
 
 
@@ -75,11 +80,13 @@ def open_scorer(where: str | None, loaded: TextModel, batch_size: int) -> Scorer
     """
     if where is None:
         name = f"the model itself, {loaded.source.describe()}"
-        return Scorer(name, loaded.model, loaded.source.context, loaded.runtime, batch_size)
+        return Scorer(name, loaded.model, loaded.source.context, loaded.runtime, batch_size, loaded.world)
     opened = open_model(where, loaded.runtime.device)
     if opened.tokenizer.fingerprint != loaded.tokenizer.fingerprint:
         raise UserError(
             f"eval.sample_quality.scorer={where} reads tokenizer={opened.tokenizer.name}, the samples are of "
             f"tokenizer={loaded.tokenizer.name}: name a scorer with the same tokenizer"
         )
-    return Scorer(opened.source.describe(), opened.model, opened.source.context, loaded.runtime, batch_size)
+    return Scorer(
+        opened.source.describe(), opened.model, opened.source.context, loaded.runtime, batch_size, loaded.world
+    )

@@ -9,8 +9,10 @@ import sys
 import pytest
 import torch
 
+from gpt2lab.commands import sampling
 from gpt2lab.commands.sampling import sample
 from gpt2lab.config import RuntimeConfig, SampleJob, SamplingConfig, UserError
+from gpt2lab.distributed import World
 from tests import hugging_face, tokenizer_files
 
 
@@ -43,6 +45,12 @@ def test_standard_output_holds_the_prompt_and_the_text_alone(make_job, capsys):
 def test_samples_are_the_same_one_by_one_and_together(make_job, capsys):
     one_by_one, together = (sample(make_job(prompt="the", stream=stream)) for stream in (True, False))
     assert [one.text for one in one_by_one] == [one.text for one in together]
+
+
+def test_several_processes_cannot_print_while_they_draw(make_job, monkeypatch):
+    monkeypatch.setattr(sampling, "open_world", lambda: World(size=2))
+    with pytest.raises(UserError, match=r"^stream=true: 2 processes draw all samples .* try stream=false$"):
+        sample(make_job())
 
 
 def test_json_lines_hold_everything(make_job, capsys):

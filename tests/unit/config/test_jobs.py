@@ -10,6 +10,7 @@ from gpt2lab.config import (
     ContextConfig,
     EvalConfig,
     EvalJob,
+    ExplainJob,
     MLPConfig,
     ModelConfig,
     NormConfig,
@@ -204,8 +205,8 @@ def test_every_field_says_what_it_means():
             assert any(described), f"{config.__name__}.{field.name}"
 
 
-def test_only_training_and_evaluation_take_several_processes():
-    for takes_several in (TrainJob, EvalJob):
+def test_an_explanation_takes_one_process():
+    for takes_several in (TrainJob, EvalJob, SampleJob):
         assert takes_several(runtime=RuntimeConfig(num_processes=2)).runtime.num_processes == 2
-    with pytest.raises(UserError, match="runtime.num_processes=2: expected 1: only train.py and eval.py take several"):
-        SampleJob(runtime=RuntimeConfig(num_processes=2))
+    with pytest.raises(UserError, match="runtime.num_processes=2: expected 1: only train.py, eval.py and sample.py"):
+        ExplainJob(runtime=RuntimeConfig(num_processes=2))

@@ -1,5 +1,6 @@
 """Measures of samples against libraries and hand-made texts; the part as a whole on a tiny model of bytes."""
 
+import copy
 import dataclasses
 import itertools
 import json
@@ -7,6 +8,7 @@ import math
 import random
 from collections import Counter
 from types import SimpleNamespace
+from unittest import mock
 
 import mauve
 import numpy as np
@@ -17,7 +19,7 @@ from scipy import stats
 
 from gpt2lab.config import DecodingConfig, SampleQualityConfig, SamplingConfig, UserError
 from gpt2lab.evaluation.corpora.tokenized import TokenizedCorpus
-from gpt2lab.evaluation.sample_quality import evaluate_sample_quality, scorer
+from gpt2lab.evaluation.sample_quality import evaluate, evaluate_sample_quality, scorer
 from gpt2lab.evaluation.sample_quality.diversity import distinct_n, self_bleu, zipf_coefficient
 from gpt2lab.evaluation.sample_quality.mauve import measure_mauve
 from gpt2lab.evaluation.sample_quality.metrics import Continuations, measure
@@ -25,9 +27,11 @@ from gpt2lab.evaluation.sample_quality.prompts import choose_prompts
 from gpt2lab.evaluation.sample_quality.repetition import ends_in_loop, longest_loop, rep_n
 from gpt2lab.evaluation.sample_quality.scorer import open_scorer
 from gpt2lab.evaluation.text_model import TextModel
-from gpt2lab.generation import generate
+from gpt2lab.generation import generate, generate_shared
+from gpt2lab.model import GPT
 from gpt2lab.tokenizers import load_tokenizer
 from gpt2lab.tokenizers.bytes import BytesTokenizer
+from tests.conftest import as_processes
 
 BYTES = load_tokenizer("bytes")
 SETTINGS = [DecodingConfig(temperature=0.0), DecodingConfig(), DecodingConfig(top_p=0.5)]
@@ -212,6 +216,26 @@ def test_figures_depend_on_the_seed_and_not_on_the_batch(loaded):
     )
     assert texts_of_batch == texts
     assert other_seed.metrics.to_dict()["settings"] != first.metrics.to_dict()["settings"]
+
+
+def test_processes_share_the_work_and_have_the_same_figures(loaded):
+    """Groups and batches are those of one process, and no process reads or draws what another does."""
+    config = config_of(mauve_seeds=1, decoding=[DecodingConfig(), DecodingConfig(top_p=0.5)])
+
+    def of_process(world):
+        own = dataclasses.replace(loaded, model=copy.deepcopy(loaded.model), world=world)
+        return evaluate_sample_quality(own, config, corpus())
+
+    with (
+        mock.patch.object(evaluate, "generate_shared", side_effect=generate_shared) as drawing,
+        mock.patch.object(GPT, "hidden", autospec=True, side_effect=GPT.hidden) as reading,
+    ):
+        alone = evaluate_sample_quality(loaded, config, corpus())
+        readings = reading.call_count
+        together = as_processes(3, of_process)
+    assert {call.kwargs["group_size"] for call in drawing.call_args_list} == {config.batch_size}
+    assert reading.call_count == 2 * readings
+    assert [(one.metrics, one.files) for one in together] == [(alone.metrics, alone.files)] * 3
 
 
 def test_samples_of_the_same_prompts_depend_on_the_seed(loaded):

@@ -1,0 +1,32 @@
+"""Groups of prompts shared by processes, which are threads here: each row is drawn once, in the same group."""
+
+import copy
+from unittest import mock
+
+import pytest
+
+from gpt2lab.config import RuntimeConfig, SamplingConfig
+from gpt2lab.generation import generate, generate_shared, generate_stream, sharing
+from gpt2lab.runtime import open_runtime
+from tests.conftest import as_processes, make_tiny_model
+
+CPU = open_runtime(RuntimeConfig(device="cpu", precision="fp32"))
+PROMPTS = [[1], [2, 3], [4, 5, 6], [7, 8], [9], [10, 11], [12]]
+SAMPLING = SamplingConfig(temperature=1.5, max_new_tokens=12, batch_size=2, seed=3)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5])
+def test_processes_together_draw_each_row_once_in_the_same_groups(size):
+    """And the ids are those of ``generate``, which draws all rows in one queue, also of rows that end early."""
+    model = make_tiny_model(vocab_size=20)
+    eot_id = generate(model, PROMPTS, SAMPLING, eot_id=-1, runtime=CPU)[0][4]
+    expected = generate(model, PROMPTS, SAMPLING, eot_id=eot_id, runtime=CPU)
+    assert len({len(row) for row in expected}) > 1
+    settings = {"eot_id": eot_id, "runtime": CPU, "group_size": 3}
+    with mock.patch.object(sharing, "generate_stream", side_effect=generate_stream) as drawing:
+        found = as_processes(
+            size, lambda world: generate_shared(copy.deepcopy(model), PROMPTS, SAMPLING, world=world, **settings)
+        )
+    groups = sorted((call.kwargs["first_row"], call.args[1]) for call in drawing.call_args_list)
+    assert groups == [(0, PROMPTS[:3]), (3, PROMPTS[3:6]), (6, PROMPTS[6:])]
+    assert found == [expected] * size
