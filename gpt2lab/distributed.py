@@ -90,6 +90,6 @@ def close_world() -> None:
     the group's threads while it holds Python's global lock, for which a gloo thread may wait to free a tensor: the
     process then never ends (https://github.com/pytorch/pytorch/issues/56297).
     """
-    gc.collect()  # for wrapped models in reference cycles
     if dist.is_initialized():
+        gc.collect()  # for wrapped models in reference cycles
         dist.destroy_process_group()

@@ -26,7 +26,13 @@ from gpt2lab.runtime import Runtime, stream_seed
 
 
 def generate(
-    model: GPT, prompts: Sequence[Sequence[int]], sampling: SamplingConfig, *, eot_id: int, runtime: Runtime
+    model: GPT,
+    prompts: Sequence[Sequence[int]],
+    sampling: SamplingConfig,
+    *,
+    eot_id: int,
+    runtime: Runtime,
+    first_row: int = 0,
 ) -> list[list[int]]:
     """Continue each prompt; return the new ids only, without the end-of-text that ended them.
 
@@ -34,7 +40,8 @@ def generate(
     ``generate_stream``.
     """
     outputs: list[list[int]] = [[] for _ in prompts]
-    for row, token in generate_stream(model, prompts, sampling, eot_id=eot_id, runtime=runtime):
+    drawn = generate_stream(model, prompts, sampling, eot_id=eot_id, runtime=runtime, first_row=first_row)
+    for row, token in drawn:
         outputs[row].append(token)
     return outputs
 
@@ -61,7 +68,7 @@ def generate_stream(
         sampling: temperature, filters, length, seed and batch size. ``num_samples`` is ignored: repeat the prompt.
         eot_id: ends a row, and is not yielded.
         runtime: device and precision.
-        first_row: number of the first prompt, for callers that draw one row at a time.
+        first_row: number of the first prompt, for callers that draw some of the rows.
         ended: rows that need no more tokens; the caller may add to it while it iterates.
 
     Raises:

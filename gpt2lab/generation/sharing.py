@@ -6,7 +6,7 @@ import torch
 
 from gpt2lab.config import SamplingConfig
 from gpt2lab.distributed import World
-from gpt2lab.generation.decoding import generate_stream
+from gpt2lab.generation.decoding import generate
 from gpt2lab.model import GPT
 from gpt2lab.runtime import Runtime
 
@@ -27,15 +27,14 @@ def generate_shared(
     a row depends on its group alone: the ids are equal to the last bit on any number of processes.
 
     Raises:
-        UserError: as ``generate_stream``, in the process that draws the row.
+        UserError: as ``generate``, in the process that draws the row.
     """
     shifted_PT = torch.zeros(len(prompts), sampling.max_new_tokens, dtype=torch.int64)  # id + 1; 0: no token
     firsts = range(0, len(prompts), group_size)
     for first in firsts[world.rank :: world.size]:
-        lengths = [0] * group_size
         group = prompts[first : first + group_size]
-        for row, token in generate_stream(model, group, sampling, eot_id=eot_id, runtime=runtime, first_row=first):
-            shifted_PT[first + row, lengths[row]] = token + 1
-            lengths[row] += 1
+        rows = generate(model, group, sampling, eot_id=eot_id, runtime=runtime, first_row=first)
+        for number, row in enumerate(rows, start=first):
+            shifted_PT[number, : len(row)] = torch.tensor(row, dtype=torch.int64) + 1
     world.sum(shifted_PT)  # in place; a row is 0 in all processes but one
     return [(shifted_T[shifted_T > 0] - 1).tolist() for shifted_T in shifted_PT]

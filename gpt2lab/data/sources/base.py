@@ -162,8 +162,8 @@ class FileSource(Source):
             if path := next((path for path in left_out if not same_patterns or Path(path).is_file()), None):
                 return f"it holds {path} too"
         hashing = sum(file["bytes"] for file in files.values()) < HASH_LIMIT_BYTES and len(files) <= HASH_LIMIT_FILES
-        for name, file in ((file["path"], file) for file in files.values()):
-            real, size = found[name]
+        for file in files.values():
+            real, size = found[file["path"]]
             if size is not None and (size != file["bytes"] or (hashing and file_sha256(Path(real)) != file["sha256"])):
                 return f"{real} has changed since"
         return None
@@ -240,7 +240,8 @@ def locate(names: Iterable[str]) -> dict[str, Place]:
     for name in names:
         if name in places:
             continue
-        folder, _, last = name.rpartition("/")
+        last = name.rpartition("/")[2]
+        folder = name.removesuffix(last)
         real = None
         try:
             status = os.lstat(name)
@@ -252,7 +253,7 @@ def locate(names: Iterable[str]) -> dict[str, Place]:
             size = None
         if real is None:
             if folder not in folders:
-                folders[folder] = os.path.realpath(name.removesuffix(last) or ".").rstrip("/")
+                folders[folder] = os.path.realpath(folder or ".").rstrip("/")
             real = f"{folders[folder]}/{last}"
         places[name] = Place(real, size)
     return places

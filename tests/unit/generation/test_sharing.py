@@ -6,7 +6,7 @@ from unittest import mock
 import pytest
 
 from gpt2lab.config import RuntimeConfig, SamplingConfig
-from gpt2lab.generation import generate, generate_shared, generate_stream, sharing
+from gpt2lab.generation import generate, generate_shared, sharing
 from gpt2lab.runtime import open_runtime
 from tests.conftest import as_processes, make_tiny_model
 
@@ -23,7 +23,7 @@ def test_processes_together_draw_each_row_once_in_the_same_groups(size):
     expected = generate(model, PROMPTS, SAMPLING, eot_id=eot_id, runtime=CPU)
     assert len({len(row) for row in expected}) > 1
     settings = {"eot_id": eot_id, "runtime": CPU, "group_size": 3}
-    with mock.patch.object(sharing, "generate_stream", side_effect=generate_stream) as drawing:
+    with mock.patch.object(sharing, "generate", side_effect=generate) as drawing:
         found = as_processes(
             size, lambda world: generate_shared(copy.deepcopy(model), PROMPTS, SAMPLING, world=world, **settings)
         )
