@@ -7,7 +7,7 @@ import dataclasses
 import importlib.resources
 import re
 import typing
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,9 @@ VARIANT_GROUPS = ("model/positions", "model/norm", "model/mlp", "optimizer", "sc
 FREE_TEXT = ("prompt",)
 """Keys whose value is taken as it is typed: a prompt may hold commas, quotes and brackets, which Hydra would parse."""
 
+NO_NAME = r"null|true|false|[+-]?(\d[\d_.e+-]*|inf|nan)|\{.*\}|\[\s*[\[{].*"
+"""a value of a group that Hydra takes for something else than the name of a file"""
+
 NAMES = (
     "checkpoint", "baseline", "sweep", "run_dir", "resume", "out", "eval.text_file", "eval.sample_quality.scorer",
 )  # fmt: skip
@@ -86,11 +89,12 @@ def compose_config(name: str, overrides: Iterable[str] = ()) -> Any:
     Raises:
         UserError: an unknown key or group, a value of the wrong type, values that do not fit each other.
     """
+    overrides = list(overrides)
     values = compose_values(name, overrides)
     try:
         return to_job(values)
     except OmegaConfBaseException as error:
-        raise explain_override(error, name) from error
+        raise explain_override(error, name, overrides) from error
 
 
 def compose_values(name: str, overrides: Iterable[str] = (), *, with_hydra: bool = False) -> DictConfig:
@@ -106,7 +110,7 @@ def compose_values(name: str, overrides: Iterable[str] = (), *, with_hydra: bool
             typed = [literal_text(override) for override in overrides]
             return hydra.compose(name, typed, return_hydra_config=with_hydra)
     except (HydraException, OmegaConfBaseException, ValueError, TypeError) as error:  # a group set to null or a list
-        raise explain_override(error, name) from error
+        raise explain_override(error, name, overrides) from error
 
 
 def to_job(values: DictConfig) -> Any:
@@ -158,7 +162,7 @@ def refuse_removals(overrides: Iterable[str]) -> None:
             raise UserError(f"{override}: nothing can be left out; expected another value; try {key}=VALUE")
 
 
-def explain_override(error: BaseException, name: str) -> UserError:
+def explain_override(error: BaseException, name: str, overrides: Sequence[str]) -> UserError:
     """An error of Hydra's or OmegaConf's as a ``UserError`` about the command ``name``."""
     keys_of = {command: known_keys(job) for command, job in JOBS.items()}
     commands_of: dict[str, list[str]] = {}
@@ -166,7 +170,13 @@ def explain_override(error: BaseException, name: str) -> UserError:
         for key in {*keys, *groups_of(keys)}:
             commands_of.setdefault(key, []).append(command)
     others = {key: commands for key, commands in commands_of.items() if name not in commands}
-    return UserError(explain(error, keys_of[name], groups_of(keys_of[name]), others))
+    groups = groups_of(keys_of[name])
+    for override in overrides:
+        key, _, value = override.lstrip("+").partition("=")
+        if key in (*groups, "experiment") and re.fullmatch(NO_NAME, value, re.IGNORECASE):
+            files = sorted(path.stem for path in (CONFIG_DIR / key).glob("*.yaml"))
+            return UserError(f"{override}: expected the name of a file of configs/{key}: {', '.join(files)}")
+    return UserError(explain(error, keys_of[name], groups, others))
 
 
 def literal_text(override: str) -> str:

@@ -142,10 +142,10 @@ def run_job(name: str) -> int:
     try:
         hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=name)(task)()
     except (HydraException, OmegaConfBaseException, ValueError, TypeError) as error:  # a group set to null or a list
-        raise explain_override(error, name) from error
+        raise explain_override(error, name, sys.argv[1:]) from error
     for raised in errors:
         if isinstance(raised, HydraException | OmegaConfBaseException):
-            raise explain_override(raised, name) from raised
+            raise explain_override(raised, name, sys.argv[1:]) from raised
         raise raised
     return 0
 

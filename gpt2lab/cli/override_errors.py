@@ -70,8 +70,6 @@ def explain(error: BaseException, keys: Sequence[str], groups: Sequence[str], ot
         return explain_unparsable(str(error.override), text)
     if found := re.search(r"LexerNoViableAltException: (\S+)", text):
         return explain_unparsable(found[1], "")
-    if "Config group override must be a string or a list" in text or isinstance(error, TypeError):
-        return "a group is set to null or a number; expected the name of one of its files; try model=gpt2_nano"
     inner = re.search(r"Key '([^']+)' not in '(\w+)'", text)
     overridden = re.search(r"Could not override '([^']+)'", text)
     added = re.search(r"^In '(?:schema/)?([^']+)/[^/']+': ConfigKeyError", text)  # a group that was typed with +
@@ -95,7 +93,10 @@ def explain(error: BaseException, keys: Sequence[str], groups: Sequence[str], ot
         hint = f"; did you mean {' or '.join(by_last_part)}?" if by_last_part else did_you_mean(key, known)
         return f"{key}: unknown key{hint}"
     if found := re.search(r"Could not find '([^']+)' Available options in '([^']+)': (.*?) Config search path", text):
-        return f"{found[1].removeprefix(found[2] + '/')}: no such {found[2]}; expected {', '.join(found[3].split())}"
+        name = found[1].removeprefix(found[2]).removeprefix("/")
+        return f"{found[2]}={name}: no such {found[2]}; expected {', '.join(found[3].split())}"
+    if found := re.search(r"Could not load '([^']+)/([^/']+)'", text):  # one name of a list
+        return f"{found[1]}: {found[2]} is no file of configs/{found[1]}; expected one name"
     if found := re.search(r"Error merging override (\S+?)=(\S*) Invalid type assigned", text):
         key, value = found.groups()
         if (group := key.replace(".", "/")) in groups:

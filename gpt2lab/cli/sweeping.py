@@ -56,7 +56,7 @@ def run(argv: Sequence[str]) -> int:
     try:
         plan = plan_sweep(overrides, axes, sweep)
     except HydraException as error:
-        raise explain_override(error, "train") from error
+        raise explain_override(error, "train", overrides) from error
     jobs = compose_jobs(plan, sweep)
     if sweep.wandb_file:
         print(write_wandb_file(Path(sweep.wandb_file), plan, typed_command("train", script)))

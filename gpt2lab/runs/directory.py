@@ -14,7 +14,7 @@ import yaml
 
 from gpt2lab.config import UserError
 from gpt2lab.files import write_text
-from gpt2lab.runs.layout import CONFIG, CONSOLE, ENVIRONMENT, LOG, METRICS, RUNS
+from gpt2lab.runs.layout import CONFIG, CONSOLE, ENVIRONMENT, LOG, METRICS, RECORDS, RUNS
 from gpt2lab.runs.provenance import Hardware, environment
 from gpt2lab.runs.records import COMPLETED, STOPPED, free_name, read_summary, write_json
 
@@ -42,10 +42,13 @@ def open_run_dir(run_dir: Path, config: dict[str, Any], command: Sequence[str] |
         hardware: what it runs on.
 
     Raises:
-        UserError: another process works in it.
+        UserError: another process works in it, or a folder is in the place of a record.
     """
     run_dir.mkdir(parents=True, exist_ok=True)
     lock_directory(run_dir)
+    for path in (run_dir / name for name in RECORDS):
+        if path.exists() and not path.is_file():
+            raise UserError(f"{path}: is no file; expected the record of a run; move it away")
     write_json(free_name(run_dir / ENVIRONMENT), environment(command, hardware))
     write_text(free_name(run_dir / CONFIG), yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
     log_into(run_dir / LOG)

@@ -17,6 +17,8 @@ SUMMARY = "summary.json"
 """final metrics and status"""
 LOSS_PLOT = "loss.png"
 LOG = "log.txt"
+RECORDS = (METRICS, SAMPLES, SUMMARY, LOG)
+"""what a run adds to, or replaces, when it is resumed"""
 CONSOLE = "console.txt"
 """what a job of a sweep printed"""
 CHECKPOINTS = "checkpoints"

@@ -23,6 +23,9 @@ Line = dict[str, Any]
 
 YAML_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
+DEEPEST = 50
+"""nesting of a ``config.yaml``; ours has five levels"""
+
 WHOLE_LINES = msgspec.json.Decoder(dict[str, Any])
 
 SCHEMA_VERSION = 1
@@ -72,12 +75,26 @@ def read_config(path: Path) -> dict[str, Any]:
         UserError: it is damaged.
     """
     try:
-        config = yaml.load(path.read_text(encoding="utf-8"), Loader=YAML_LOADER)
+        text = path.read_text(encoding="utf-8")
+        _check_depth(text)
+        config = yaml.load(text, Loader=YAML_LOADER)
     except (ValueError, RecursionError, yaml.YAMLError) as error:
         raise UserError(f"{path}: damaged: cannot be read: {one_line(error)}") from error
-    if not isinstance(config, dict):
+    if not isinstance(config, dict) or not config:
         raise UserError(f"{path}: damaged: expected the configuration of a run")
     return config
+
+
+def _check_depth(text: str) -> None:
+    """Raise ``ValueError`` for YAML nested so deep that libyaml would overflow the stack."""
+    depth = 0
+    for event in yaml.parse(text, Loader=YAML_LOADER):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        if depth > DEEPEST:
+            raise ValueError(f"nested more than {DEEPEST} deep")
 
 
 def read_object(path: Path) -> dict[str, Any]:

@@ -75,6 +75,14 @@ def test_a_record_without_its_checkpoints_is_not_replaced(tmp_path):
     assert read_lines(tmp_path / "metrics.2.jsonl") == [{"step": 1}, {"step": 2}]
 
 
+@pytest.mark.parametrize("name", ["metrics.jsonl", "samples.jsonl", "summary.json", "log.txt"])
+def test_a_folder_in_the_place_of_a_record_is_found_before_anything_is_written(tmp_path, name):
+    (tmp_path / name).mkdir()
+    with pytest.raises(UserError, match=rf"{name}: is no file; expected the record of a run; move it away"):
+        open_run_dir(tmp_path, {"seed": 1}, None, CPU)
+    assert not (tmp_path / "config.yaml").exists()
+
+
 DAMAGED = [b'{"step": 2, "te', b"\xff\xfe", b"3", b"null", b'{"no": "step"}', b"[" * 100_000, b'{"step": "2"}']
 
 

@@ -1,11 +1,14 @@
-"""Which run is taken when none is named."""
+"""Which run is taken when none is named; records that are damaged."""
 
 import json
 import os
 
 import pytest
+import yaml
 
+from gpt2lab.config import UserError
 from gpt2lab.runs import newest_run, newest_started_run
+from gpt2lab.runs.records import read_config
 
 
 @pytest.fixture
@@ -58,3 +61,21 @@ def test_newest_run_is_never_a_run_of_a_sweep(add_run, tmp_path, caplog):
 
 def test_newest_run_without_runs_is_none(tmp_path):
     assert newest_run(tmp_path) is newest_run(tmp_path / "nowhere") is None
+
+
+def test_read_config_gives_back_what_was_written(tmp_path):
+    config = {"model": {"norm": {"name": "rmsnorm"}, "bias": None}, "seed": 3, "files": [["a", 1], ["ü", 0.5]]}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config, allow_unicode=True), encoding="utf-8")
+    assert read_config(tmp_path / "config.yaml") == config
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{}", "3", "[1, 2]", "a: [", "a: \udcff", "a: " + "[" * 300_000, "a: " + "{b: " * 51]
+)
+def test_a_config_that_is_damaged_is_one_line(tmp_path, text):
+    """libyaml overflows the stack on 300,000 brackets, which would end the process without a word."""
+    path = tmp_path / "config.yaml"
+    path.write_text(text, encoding="utf-8", errors="surrogateescape")
+    with pytest.raises(UserError, match=r"config.yaml: damaged: ") as error:
+        read_config(path)
+    assert "\n" not in str(error.value)
