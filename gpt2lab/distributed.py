@@ -6,7 +6,9 @@ The main process alone writes files (run directory, metrics, checkpoints); the o
 through ``World.on_main``. A GPU is bound to its process by ``gpt2lab.runtime.open_runtime``, after validation.
 """
 
+import functools
 import gc
+import itertools
 import os
 import sys
 from collections.abc import Callable
@@ -17,6 +19,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 from torch import distributed as dist
+from torch.distributed.distributed_c10d import PrefixStore, Store
+from torch.distributed.rendezvous import rendezvous
 
 TIMEOUT = timedelta(days=2)
 """how long the other processes wait for rank 0, which may have a large corpus to tokenize first; when a process dies,
@@ -79,8 +83,20 @@ def open_world() -> World:
     world = World(*(int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")))
     if world.size > 1 and not dist.is_initialized():
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-        dist.init_process_group(backend, timeout=TIMEOUT)
+        store = PrefixStore(f"world_{next(_openings)}", _shared_store())
+        dist.init_process_group(backend, store=store, rank=world.rank, world_size=world.size, timeout=TIMEOUT)
     return world
+
+
+_openings = itertools.count()
+"""Numbers the worlds that this process opens: the addresses of an earlier one must not be taken for the next one's."""
+
+
+@functools.cache
+def _shared_store() -> Store:
+    """Where the processes find each other's addresses; rank 0 or torchrun serves it as long as the processes run."""
+    store, _, _ = next(rendezvous("env://", timeout=TIMEOUT))
+    return store
 
 
 def close_world() -> None:

@@ -285,6 +285,29 @@ def test_processes_die_with_the_launcher(workplace):
         time.sleep(0.05)
 
 
+SEVERAL_RUNS = """
+import sys
+from gpt2lab.cli.compose import compose_config
+from gpt2lab.commands.training import train
+for number, parallel in enumerate(("ddp", "fsdp", "ddp")):
+    train(compose_config("train", [*sys.argv[1:], f"run_dir={number}", f"runtime.parallel={parallel}"]))
+"""
+
+
+def test_one_python_process_trains_several_times(workplace):
+    """Under torchrun, whose store of addresses outlives a run."""
+    (workplace / "runs.py").write_text(SEVERAL_RUNS)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "runs.py"]
+    result = subprocess.run(
+        [*command, *SETTINGS, "training.max_steps=2"],
+        cwd=workplace, env=ONE_THREAD | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False,
+        timeout=120,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    losses = [values_of(workplace / number, "loss") for number in "012"]
+    assert losses[0] == losses[2] == pytest.approx(losses[1], rel=1e-5)
+
+
 def children(parent):
     return [int(pid) for pid in Path(f"/proc/{parent}/task/{parent}/children").read_text().split()]
 
