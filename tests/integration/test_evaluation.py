@@ -5,9 +5,13 @@ import shutil
 import subprocess
 import sys
 
+import pyarrow
 import pytest
+from pyarrow import parquet
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from gpt2lab.evaluation.tasks.blimp import PARADIGMS
+from tests.hub_server import hub_server
 from tests.integration.conftest import ONE_THREAD, ROOT, TINY
 from tests.unit.training.test_loggers import finished_wandb_records, items
 
@@ -77,6 +81,55 @@ def test_without_a_network(trained, workplace):
     assert result.stderr.startswith("error: Salesforce/wikitext: not fetched")
     assert result.stderr.endswith("type eval.corpus.file=FILE\n")
     assert result.stderr.count("\n") == 1
+
+
+def test_blimp_from_the_hub(trained, workplace):
+    """Fetched from a server, from the cache when the server is gone, and from a folder: the same questions."""
+    repository, folder = workplace / "hub" / "nyu-mll" / "blimp", workplace / "questions" / "blimp"
+    folder.mkdir(parents=True)
+    for number, part in enumerate(PARADIGMS):
+        pairs = [minimal_pair(part, f"cat {number} {i}", f"term_{number % 3}") for i in range(2)]
+        (folder / f"{number:02}.jsonl").write_text("".join(f"{json.dumps(pair)}\n" for pair in pairs))
+        (repository / part).mkdir(parents=True)
+        parquet.write_table(pyarrow.Table.from_pylist(pairs), repository / part / "train-00000-of-00001.parquet")
+    subsets = "".join(f"- config_name: {part}\n  data_files: {part}/train-*\n" for part in PARADIGMS)
+    (repository / "README.md").write_text(f"---\nconfigs:\n{subsets}---\n")
+
+    def run_eval(name, *settings, cache="cache"):
+        command = [sys.executable, ROOT / "eval.py", "checkpoint=runs/trained", "eval=tasks", f"out={name}.json"]
+        environment = ONE_THREAD | {"HF_ENDPOINT": endpoint, "HF_HOME": str(workplace / cache), "HF_HUB_OFFLINE": "0"}
+        environment |= {"NO_PROXY": "127.0.0.1"}
+        return subprocess.run(
+            [*command, "eval.tasks.names=[blimp]", *settings],
+            cwd=workplace, env=environment, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+
+    def evaluate(name, *settings):
+        result = run_eval(name, *settings)
+        assert result.returncode == 0, result.stderr
+        return evaluations_in(workplace / f"{name}.json")[-1]["blimp"]
+
+    with hub_server(workplace / "hub") as (endpoint, requests):
+        fetched, limited = evaluate("fetched"), evaluate("limited", "eval.tasks.limit=1")
+    assert sum(request.endswith(".parquet") for request in requests) == 2 * len(PARADIGMS)  # HEAD and GET, once
+    cached, local = evaluate("cached"), evaluate("local", "eval.tasks.folder=questions")
+    assert fetched["questions"] == 2 * limited["questions"] == 2 * 67
+    assert fetched == cached
+    assert fetched["source"] == {"path": "nyu-mll/blimp", "subset": None, "revision": None, "split": "train"}
+    assert fetched | {"source": None} == local | {"source": None}
+    assert {"acc", "acc term_0", "acc term_1", "acc term_2"} < fetched.keys()
+    missed = run_eval("missed", cache="empty")
+    assert missed.returncode == 2
+    assert missed.stderr.startswith("error: nyu-mll/blimp: not fetched")
+    assert "FOLDER/blimp/PART.jsonl" in missed.stderr
+    assert missed.stderr.endswith("type eval.tasks.folder=FOLDER\n")
+    assert missed.stderr.count("\n") == 1
+
+
+def minimal_pair(part, subject, term):
+    """A pair with the columns of BLiMP that are read, and one more."""
+    good, bad = f"The {subject} sits.", f"The {subject} sit."
+    return {"sentence_good": good, "sentence_bad": bad, "linguistics_term": term, "UID": part}
 
 
 def test_two_models_on_the_same_documents(run, trained, workplace):

@@ -3,7 +3,8 @@
 import codecs
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +23,11 @@ class HubPlace(NamedTuple):
     subset: str | None
     revision: str | None
     split: str
+
+    @property
+    def name(self) -> str:
+        """Its path and subset, for messages."""
+        return "/".join(filter(None, (self.path, self.subset)))
 
     def describe(self) -> dict[str, str | None]:
         """For ``eval.json``."""
@@ -108,10 +114,62 @@ def fetch_rows(place: HubPlace, fields: tuple[str, ...], instead: str, limit: in
 
         return datasets.load_dataset(place.path, place.subset, split=place.split, revision=place.revision)
 
-    table = fetch_or_explain(place.path, load, instead)
+    return _chosen(fetch_or_explain(place.path, load, instead), place, fields, instead, limit)
+
+
+def fetch_subsets(
+    place: HubPlace, subsets: Sequence[str], fields: tuple[str, ...], instead: str, limit: int | None = None
+) -> dict[str, list[Example]]:
+    """The rows of many subsets of a data set on the Hub, by ``HubPlace.name``; ``limit``: the first ones of each.
+
+    The whole repository is fetched first, into the Hub's cache. To load one subset after the other from the Hub takes
+    several requests for each of them, also where all of it is cached.
+
+    Args:
+        place: which; its subset is not used.
+        subsets: of the data set, in order.
+        fields: columns that each must have.
+        instead: what the user can do where it cannot be had.
+        limit: rows to take of each; None: all.
+
+    Raises:
+        UserError: as ``fetch_rows``.
+    """
+
+    def load() -> dict[HubPlace, Any]:
+        import datasets  # noqa: PLC0415
+        from huggingface_hub import snapshot_download  # noqa: PLC0415
+
+        folder = snapshot_download(place.path, repo_type="dataset", revision=place.revision)
+        with _progress_bars_off():
+            return {
+                place._replace(subset=subset): datasets.load_dataset(folder, subset, split=place.split)
+                for subset in subsets
+            }
+
+    tables = fetch_or_explain(place.path, load, instead)
+    return {of.name: _chosen(table, of, fields, instead, limit) for of, table in tables.items()}
+
+
+@contextmanager
+def _progress_bars_off() -> Iterator[None]:
+    """Leave out the bars of ``datasets``, one for each small file."""
+    import datasets  # noqa: PLC0415
+
+    were_off = datasets.are_progress_bars_disabled()
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        if not were_off:
+            datasets.enable_progress_bars()
+
+
+def _chosen(table: Any, place: HubPlace, fields: tuple[str, ...], instead: str, limit: int | None) -> list[Example]:
+    """The first rows of a table of ``datasets``, with ``fields`` alone."""
     missing = [field for field in fields if field not in table.column_names]
     if missing:
-        raise UserError(f"{place.path}: has no column {missing[0]}, only {_list(table.column_names)}: {instead}")
+        raise UserError(f"{place.name}: has no column {missing[0]}, only {_list(table.column_names)}: {instead}")
     chosen = table.select_columns(list(fields))
     return list(chosen.select(range(min(limit, len(chosen)))) if limit else chosen)
 

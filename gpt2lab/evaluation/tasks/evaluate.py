@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpt2lab.config import EvalConfig, TasksConfig, UserError, choose
-from gpt2lab.evaluation.corpora.reading import Example, fetch_rows, read_json_lines
+from gpt2lab.evaluation.corpora.reading import Example, read_json_lines
 from gpt2lab.evaluation.published import find_published_task
 from gpt2lab.evaluation.results import PartResult, TableRow, as_json_lines
 from gpt2lab.evaluation.scoring import bounded_exp
@@ -101,10 +101,7 @@ def read_questions(name: str, task: Task, settings: TasksConfig) -> list[Example
             f'put its questions into {task.files_in_words(name)}, a line {{"{fields[0]}": ...}} each '
             f"({', '.join(fields)}), and type eval.tasks.folder=FOLDER"
         )
-        parts = {
-            "/".join(filter(None, place[:2])): fetch_rows(place, fields, instead, settings.limit)
-            for place in task.places()
-        }
+        parts = task.fetch(instead, settings.limit)
     for where, rows in parts.items():
         for number, row in enumerate(rows, 1):
             _check_kinds(row, task, f"{where}: question {number}")

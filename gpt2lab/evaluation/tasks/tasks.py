@@ -15,7 +15,7 @@ import numpy as np
 
 from gpt2lab.config import UserError
 from gpt2lab.evaluation.corpora.detokenize import detokenize_cbt
-from gpt2lab.evaluation.corpora.reading import Example, HubPlace
+from gpt2lab.evaluation.corpora.reading import Example, HubPlace, fetch_rows, fetch_subsets
 from gpt2lab.evaluation.tasks.blimp import PARADIGMS
 from gpt2lab.evaluation.tasks.likelihoods import Likelihood, Request
 
@@ -29,9 +29,9 @@ class Task(ABC):
     fields: ClassVar[dict[str, type]]
     """of a row, that the task reads, and what each holds"""
 
-    def places(self) -> list[HubPlace]:
-        """Where the questions are on the Hub."""
-        return [self.hub]
+    def fetch(self, instead: str, limit: int | None) -> dict[str, list[Example]]:
+        """The rows of each part on the Hub, by its name; ``instead`` and ``limit`` as in ``fetch_rows``."""
+        return {self.hub.name: fetch_rows(self.hub, tuple(self.fields), instead, limit)}
 
     def files(self, folder: Path, name: str) -> list[Path]:
         """Those in ``folder`` with the questions of the task, which is called ``name``; none: the Hub has them."""
@@ -168,9 +168,9 @@ class Blimp(Task):
     hub: ClassVar = HubPlace("nyu-mll/blimp", None, None, "train")
     fields: ClassVar = {"sentence_good": str, "sentence_bad": str, "linguistics_term": str}
 
-    def places(self) -> list[HubPlace]:
-        """One for each part."""
-        return [self.hub._replace(subset=paradigm) for paradigm in PARADIGMS]
+    def fetch(self, instead: str, limit: int | None) -> dict[str, list[Example]]:
+        """See ``Task.fetch``."""
+        return fetch_subsets(self.hub, PARADIGMS, tuple(self.fields), instead, limit)
 
     def files(self, folder: Path, name: str) -> list[Path]:
         """The files of the folder ``name``, as in the ``data`` folder of BLiMP's repository."""
