@@ -53,6 +53,13 @@ class TrainJob:
                 f"training.sequence_length={self.sequence_length} is longer than model.block_size="
                 f"{self.model.block_size}: raise model.block_size or shorten the sequence"
             )
+        decay = self.optimizer.weight_decay
+        check(
+            decay * self.peak_lr < 1,
+            "optimizer.weight_decay",
+            decay,
+            f"less than 1 / learning rate = {1 / self.peak_lr:g}, as a step takes rate x decay off each weight",
+        )
         if self.training.max_steps is not None:
             self.schedule.warmup_of(self.training.max_steps)
         sequences = self.training.micro_batch_size or 1  # where it is not given, it follows from the batch

@@ -39,10 +39,10 @@ class OptimizerConfig:
     def __post_init__(self) -> None:
         check_name(self.name, OPTIMIZER_NAMES, "optimizer.name")
         check(
-            self.lr is None or 0 < self.lr < math.inf,
+            self.lr is None or 0 < self.lr <= 1000,
             "optimizer.lr",
             self.lr,
-            "a number above 0, or null for 0.3 / n_embd",
+            "a number above 0 and up to 1000, or null for 0.3 / n_embd",
         )
         for key in ("beta1", "beta2", "momentum"):
             check(0 <= getattr(self, key) < 1, f"optimizer.{key}", getattr(self, key), f"0 <= {key} < 1")
@@ -156,8 +156,9 @@ class TrainingConfig:
             check_name(name, TASK_NAMES, "training.eval_tasks")
         for key in ("batch_tokens", "eval_tokens", "eval_tasks_every", "log_every", "keep_checkpoints"):
             check(getattr(self, key) >= 1, f"training.{key}", getattr(self, key), "a whole number of at least 1")
-        for key in ("eval_every", "checkpoint_every", "grad_clip", "max_skips", "z_loss"):
+        for key in ("eval_every", "checkpoint_every", "grad_clip", "max_skips"):
             check(getattr(self, key) >= 0, f"training.{key}", getattr(self, key), "0 or more")
+        check(0 <= self.z_loss <= 1, "training.z_loss", self.z_loss, "0 <= z_loss <= 1")
         for key in ("init_seed", "data_seed"):
             seed = getattr(self, key)
             check(seed is None or 0 <= seed < 2**32, f"training.{key}", seed, f"null or 0 <= {key} < 2**32")

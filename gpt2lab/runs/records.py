@@ -8,14 +8,14 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import yaml
 
 from gpt2lab.config import UserError, one_line
 from gpt2lab.files import append_text, parse_json, write_text
-from gpt2lab.runs.layout import CHECKPOINTS, CONFIG, ENVIRONMENT, LAST, METRICS, RUNS, SUMMARY, SWEEP
+from gpt2lab.runs.layout import CHECKPOINTS, CONFIG, ENVIRONMENT, LAST, METRICS, RUNS, SAMPLES, SUMMARY, SWEEP
 
 log = logging.getLogger(__name__)
 
@@ -26,11 +26,40 @@ YAML_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 DEEPEST = 50
 """nesting of a ``config.yaml``; ours has five levels"""
 
-WHOLE_LINES = msgspec.json.Decoder(dict[str, Any])
-
 SCHEMA_VERSION = 1
 """of ``summary.json``"""
 COMPLETED, STOPPED = "completed", "stopped"
+
+
+class LineFormat(NamedTuple):
+    """What a line of a record holds; a line of another kind is damaged."""
+
+    kind: Any = dict[str, Any]
+    """its type"""
+    counts: tuple[str, ...] = ()
+    """keys that it has, each with an integer"""
+
+
+LINE_FORMATS = {
+    METRICS: LineFormat(dict[str, int | float | None], ("step", "tokens")),
+    SAMPLES: LineFormat(dict[str, int | str], ("step",)),
+}
+"""by file name; other files of JSON lines hold any objects"""
+
+
+class SummaryFields(msgspec.Struct):
+    """The types of what is read from ``summary.json``; it may hold more, and each field may be missing."""
+
+    status: str = ""
+    steps: int = 0
+    tokens: int = 0
+    parameters: int = 0
+    wall_seconds: float = 0.0
+    tokens_per_second: float | None = None
+    peak_memory_bytes: int | None = None
+    val_tokens: int = 0
+    val_loss: float | None = None
+    unigram_loss: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -103,7 +132,13 @@ def read_object(path: Path) -> dict[str, Any]:
     Raises:
         UserError: it is damaged.
     """
-    return parse_json(path.read_bytes(), path) if path.is_file() else {}
+    values = parse_json(path.read_bytes(), path) if path.is_file() else {}
+    if path.name == SUMMARY:
+        try:
+            msgspec.convert(values, SummaryFields)
+        except msgspec.ValidationError as error:
+            raise UserError(f"{path}: damaged: {error}") from error
+    return values
 
 
 def read_lines(path: Path) -> list[Line]:
@@ -117,7 +152,7 @@ def append_lines(path: Path, lines: Sequence[Line]) -> None:
 
 
 def rewind_lines(path: Path, step: int) -> None:
-    """Drop the lines after ``step``, and damaged ones.
+    """Drop the lines of ``metrics.jsonl`` or ``samples.jsonl`` after ``step``, and damaged ones.
 
     The record of a start that left no checkpoint to continue from is kept, under a numbered name.
     """
@@ -131,7 +166,7 @@ def rewind_lines(path: Path, step: int) -> None:
     lines, damaged = parse_lines(path)
     if damaged:
         log.warning("%s: %d damaged lines are left out", path, damaged)
-    write_text(path, _to_text([line for line in lines if isinstance(line.get("step"), int) and line["step"] <= step]))
+    write_text(path, _to_text([line for line in lines if line["step"] <= step]))
 
 
 def free_name(path: Path) -> Path:
@@ -199,21 +234,19 @@ def parse_lines(path: Path) -> tuple[list[Line], int]:
     if not path.is_file():
         return [], 0
     content = path.read_bytes()
-    try:
-        return WHOLE_LINES.decode_lines(content), 0  # all at once: a sweep has millions of lines
-    except (ValueError, RecursionError):
-        return _undamaged_lines(content, path)
-
-
-def _undamaged_lines(content: bytes, path: Path) -> tuple[list[Line], int]:
+    expected = LINE_FORMATS.get(path.name, LineFormat())
     lines: list[Line] = []
     damaged = 0
-    for line in content.splitlines():
-        try:
-            lines.append(parse_json(line, path))
-        except UserError:
-            damaged += 1
-    return lines, damaged
+    try:
+        lines = msgspec.json.Decoder(expected.kind).decode_lines(content)  # all at once: a sweep has millions of lines
+    except (ValueError, RecursionError):
+        for line in content.splitlines():
+            try:
+                lines.append(msgspec.convert(parse_json(line, path), expected.kind))
+            except (UserError, msgspec.ValidationError):
+                damaged += 1
+    whole = [line for line in lines if all(type(line.get(key)) is int for key in expected.counts)]
+    return whole, damaged + len(lines) - len(whole)
 
 
 def _to_text(lines: Sequence[Line]) -> str:

@@ -1,6 +1,7 @@
 """Where a run starts: fresh, from a checkpoint (``resume``), or from another run's weights (``init_from``)."""
 
 import logging
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,8 +72,8 @@ def find_start(job: TrainJob, run_dir: Path | None) -> Start:
         UserError: ``run_dir`` holds checkpoints and ``resume`` is not set, there is nothing at ``resume``, or two runs
             would write into one run directory.
     """
-    if run_dir and run_dir.exists() and not run_dir.is_dir():
-        raise UserError(f"run_dir={run_dir} is a file; expected a folder, which may be new; try another name")
+    if run_dir and os.path.lexists(run_dir) and not run_dir.is_dir():  # a file, or a link that leads nowhere
+        raise UserError(f"run_dir={run_dir} is no folder; expected a folder, which may be new; try another name")
     if not job.resume:
         if run_dir and list_checkpoints(run_dir / CHECKPOINTS):
             raise UserError(

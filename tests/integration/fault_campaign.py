@@ -88,7 +88,7 @@ def run_case(case: Case, folder: Path, stderr: Path) -> int | None:
 def fault_of(case: Case, status: int | None, text: str, before: dict[str, str], after: dict[str, str]) -> str | None:
     """What is wrong with the end of a command; None if nothing is."""
     changed = sorted(name for name in {*before, *after} if before.get(name) != after.get(name))
-    if lost := [name for name in changed if name.startswith(USERS_OWN)]:
+    if lost := [name for name in changed if name in before and name.startswith(USERS_OWN)]:
         return f"overwritten: {lost[0]}"
     if status is None:
         return "hang"

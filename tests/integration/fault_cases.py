@@ -182,8 +182,9 @@ START: dict[str, list[str]] = {
     "explain": ["explain.py", "checkpoint=runs/one"],
 }
 WHOLE_WORK = (
-    "training.max_steps", "training.max_tokens", "training.max_epochs", "sampling.max_new_tokens",
-    "sampling.num_samples", "samples.sampling.max_new_tokens", "samples.sampling.num_samples", "steps",
+    "training.max_steps", "training.max_tokens", "training.max_epochs", "training.batch_tokens",
+    "sampling.max_new_tokens", "sampling.num_samples",
+    "samples.sampling.max_new_tokens", "samples.sampling.num_samples", "steps",
 )  # fmt: skip
 """keys whose large values are hours of work that the user asked for"""
 
@@ -220,8 +221,8 @@ def full_disks() -> Iterator[Case]:
 
 
 PLACES = (
-    "/dev/null", "/dev/full", "/proc/self/mem", "/nowhere/deep", "mine", "mine/book.txt", "mine/book.txt/x", "", ".",
-    "..", "a\\nb", "é", "-", "--", "~", "x" * 300, "dangling", "loop", "locked/x",
+    "/dev/null", "/dev/full", "/proc/self/mem", "/proc/nowhere/deep", "mine", "mine/book.txt", "mine/book.txt/x", "",
+    ".", "..", "a\\nb", "é", "-", "--", "~", "x" * 300, "dangling", "loop", "locked/x",
 )  # fmt: skip
 PATH_KEYS = {
     "train": ["run_dir", "resume", "init_from", "data.root", "data.name", "data.files"],

@@ -1,5 +1,6 @@
 """gpt2lab.runs.directory: one process at a time, and records that a resume keeps."""
 
+import json
 import subprocess
 import sys
 from random import Random
@@ -63,7 +64,8 @@ def test_a_record_without_its_checkpoints_is_not_replaced(tmp_path):
     """A run that was killed before its first checkpoint may start again; what it recorded is kept."""
     open_run_dir(tmp_path, {}, None, CPU)
     check_unused(tmp_path)
-    append_lines(tmp_path / "metrics.jsonl", [{"step": 1}, {"step": 2}])
+    lines = [{"step": 1, "tokens": 8}, {"step": 2, "tokens": 16}]
+    append_lines(tmp_path / "metrics.jsonl", lines)
     write_json(tmp_path / "summary.json", {"status": "completed"})
     for check in (check_unused, check_can_start_again):
         with pytest.raises(UserError, match=r"holds the record of a run \(metrics.jsonl\), but no checkpoint"):
@@ -72,7 +74,7 @@ def test_a_record_without_its_checkpoints_is_not_replaced(tmp_path):
     check_can_start_again(tmp_path)
     rewind_lines(tmp_path / "metrics.jsonl", 0)
     assert not (tmp_path / "metrics.jsonl").exists()
-    assert read_lines(tmp_path / "metrics.2.jsonl") == [{"step": 1}, {"step": 2}]
+    assert read_lines(tmp_path / "metrics.2.jsonl") == lines
 
 
 @pytest.mark.parametrize("name", ["metrics.jsonl", "samples.jsonl", "summary.json", "log.txt"])
@@ -83,24 +85,30 @@ def test_a_folder_in_the_place_of_a_record_is_found_before_anything_is_written(t
     assert not (tmp_path / "config.yaml").exists()
 
 
-DAMAGED = [b'{"step": 2, "te', b"\xff\xfe", b"3", b"null", b'{"no": "step"}', b"[" * 100_000, b'{"step": "2"}']
+DAMAGED = {
+    "metrics.jsonl": [b'{"step": 2, "tokens": 16, "te', b'{"step": 2}', b'{"step": 2, "tokens": 16, "loss": "x"}',
+                      b'{"step": 2, "tokens": 16, "loss": [1]}', b'{"step": 2, "tokens": null}',
+                      b'{"step": 2.5, "tokens": 16}'],
+    "samples.jsonl": [b'{"step": 2, "text": null}', b'{"step": "2", "text": "a"}', b'{"text": "a"}'],
+}  # fmt: skip
+OF_BOTH = [b"\xff\xfe", b"3", b"null", b'{"no": "step"}', b"[" * 100_000]
 
 
-def test_damaged_lines_are_left_out(tmp_path, caplog):
-    path = tmp_path / "metrics.jsonl"
-    path.write_bytes(b"\n".join([b'{"step": 1}', *DAMAGED, b'{"step": 2}', b'{"step": 3}']))
+@pytest.mark.parametrize("name", DAMAGED)
+def test_damaged_lines_are_left_out(tmp_path, name, caplog):
+    path = tmp_path / name
+    damaged = [*DAMAGED[name], *OF_BOTH]
+    lines = [{"step": step, "tokens": 8 * step} for step in (1, 2, 3)]
+    texts = [json.dumps(line).encode() for line in lines]
+    path.write_bytes(b"\n".join([texts[0], *damaged, *texts[1:]]))
+    assert parse_lines(path) == (lines, len(damaged))
     rewind_lines(path, 2)
-    assert read_lines(path) == [{"step": 1}, {"step": 2}]
-    assert "5 damaged lines are left out" in caplog.text
+    assert read_lines(path) == lines[:2]
+    assert f"{len(damaged)} damaged lines are left out" in caplog.text
 
 
-def test_metrics_with_broken_lines_keep_the_whole_ones(tmp_path):
-    path = tmp_path / "metrics.jsonl"
-    path.write_text('{"tokens": 1, "loss": 2}\n{"tokens": 2, "lo\n[1]\n{"tokens": 3, "loss": null}\n')
-    assert parse_lines(path) == ([{"tokens": 1, "loss": 2}, {"tokens": 3, "loss": None}], 2)
-    assert parse_lines(tmp_path / "none.jsonl") == ([], 0)
-    path.write_bytes(b'{"tokens": 1}\n' + b"[" * 100_000 + b'\n\xff\n{"tokens": 2}\n')
-    assert parse_lines(path) == ([{"tokens": 1}, {"tokens": 2}], 2)
+def test_a_record_that_is_missing_has_no_lines(tmp_path):
+    assert parse_lines(tmp_path / "metrics.jsonl") == ([], 0)
 
 
 def test_lines_are_read_as_json_reads_them(tmp_path):
@@ -113,7 +121,7 @@ def test_lines_are_read_as_json_reads_them(tmp_path):
         }
         for n in range(5_000)
     ]
-    path = tmp_path / "metrics.jsonl"
+    path = tmp_path / "documents.jsonl"
     append_lines(path, lines)
     assert parse_lines(path) == (lines, 0)
     others = [{"count": 10**30, "loss": None, "list": [1, {"a": True}]}]

@@ -2,13 +2,14 @@
 
 import json
 import os
+import re
 
 import pytest
 import yaml
 
 from gpt2lab.config import UserError
 from gpt2lab.runs import newest_run, newest_started_run
-from gpt2lab.runs.records import read_config
+from gpt2lab.runs.records import read_config, read_object
 
 
 @pytest.fixture
@@ -79,3 +80,24 @@ def test_a_config_that_is_damaged_is_one_line(tmp_path, text):
     with pytest.raises(UserError, match=r"config.yaml: damaged: ") as error:
         read_config(path)
     assert "\n" not in str(error.value)
+
+
+SUMMARY = {"status": "completed", "tokens": 8, "val_loss": 4.5, "loss": None, "of_a_later_version": ["x"]}
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("tokens", "x", "Expected `int`, got `str` - at `$.tokens`"),
+        ("tokens", None, "Expected `int`, got `null` - at `$.tokens`"),
+        ("val_loss", [1], "Expected `float | null`, got `array` - at `$.val_loss`"),
+        ("status", 3, "Expected `str`, got `int` - at `$.status`"),
+    ],
+)
+def test_a_summary_with_a_value_of_another_type_is_damaged(tmp_path, key, value, message):
+    path = tmp_path / "summary.json"
+    path.write_text(json.dumps(SUMMARY))
+    assert read_object(path) == SUMMARY
+    path.write_text(json.dumps({**SUMMARY, key: value}))
+    with pytest.raises(UserError, match=f"summary.json: damaged: {re.escape(message)}"):
+        read_object(path)
