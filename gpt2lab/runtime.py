@@ -7,6 +7,7 @@ import os
 import platform
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 
@@ -81,7 +82,7 @@ def open_runtime(config: RuntimeConfig, local_rank: int = 0, local_size: int = 1
         # sums of bf16 products are kept in float32 across the parts of a split matrix product, as everywhere else
         torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
     if device.type == "cpu":
-        _keep_freed_memory()
+        _configure_malloc(_RETURN_FREED if config.parallel == "fsdp" else _KEEP_FREED)
     _use_deterministic_kernels(enabled=config.deterministic)
     return Runtime(device, precision)
 
@@ -137,14 +138,28 @@ def _multiplies_bf16(device: torch.device) -> bool:
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
-def _keep_freed_memory() -> None:
-    """Let malloc keep freed blocks instead of returning them to the kernel, on Linux with glibc.
+class _MallocThresholds(NamedTuple):
+    """Bytes."""
 
-    Every step frees and asks again for the same large tensors. By default each is a fresh mapping whose pages the
-    kernel must clear, which took about as long as the arithmetic of a small model's loss (benchmarks/results/).
-    """
+    mmap: int
+    """a larger block is a mapping of its own, whose pages the kernel has to clear"""
+    trim: int
+    """more free memory than this at the end of the heap is returned to the kernel"""
+
+
+_KEEP_FREED = _MallocThresholds(mmap=2**30, trim=2**31 - 1)
+"""Every step frees and asks again for the same large tensors. By default each is a fresh mapping whose pages the kernel
+must clear, which took about as long as the arithmetic of a small model's loss (benchmarks/results/)."""
+_RETURN_FREED = _MallocThresholds(mmap=2**20, trim=2**17)
+"""For FSDP, which gathers and frees weights of many sizes: kept free blocks do not fit the next ones, and the process
+would be larger than one with the whole model (docs/commands.md). glibc's own rule raises its threshold with each block
+that is freed, up to 32 MiB, so it keeps them, too."""
+
+
+def _configure_malloc(thresholds: _MallocThresholds) -> None:
+    """Set what malloc does with freed blocks, on Linux with glibc."""
     if platform.system() == "Linux" and platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL("libc.so.6")
-        # older versions refuse such a threshold; setting the other alone would make matters worse
-        if libc.mallopt(_M_MMAP_THRESHOLD, 2**30):
-            libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+        # older versions refuse a large threshold; setting the other alone would make matters worse
+        if libc.mallopt(_M_MMAP_THRESHOLD, thresholds.mmap):
+            libc.mallopt(_M_TRIM_THRESHOLD, thresholds.trim)

@@ -1,5 +1,6 @@
-"""FSDP on two gloo processes against one process: the same losses, checkpoints for both, fewer bytes of tensors."""
+"""FSDP on two gloo processes against one process: the same losses, checkpoints for both, smaller processes."""
 
+import re
 import shutil
 
 import pytest
@@ -94,8 +95,7 @@ run_command("train")
 def peak_bytes(workplace, parallel):
     """The most bytes of tensors that either of two processes held before a block, around a step or in validation.
 
-    Counted over all living tensors: PyTorch's memory profiler misses what gloo's threads free. It is what the model's
-    state needs, not the memory of the process: ``fsdp_memory`` measures that, which is larger on a CPU with gloo.
+    Counted over all living tensors: PyTorch's memory profiler misses what gloo's threads free.
     """
     (workplace / "measured.py").write_text(MEASURED)
     size = ["model.n_layer=6", "model.n_embd=256", "training.batch_tokens=256", "training.micro_batch_size=1"]
@@ -111,3 +111,23 @@ def test_fsdp_holds_fewer_bytes_of_tensors_than_ddp(workplace):
     assert ddp > 16 * 4_700_000  # float32 weights, gradients and two moments
     print(f"{fsdp:,} against {ddp:,}")
     assert fsdp < 0.65 * ddp, f"{fsdp:,} against {ddp:,}"
+
+
+def peak_memory(workplace, name, *settings):
+    """The most resident memory of rank 0 in MB at any time before a checkpoint, by ``fsdp_memory``."""
+    few_tokens = ["training.batch_tokens=256", "training.micro_batch_size=1", "training.eval_tokens=1024"]
+    settings = [*TINY, "runtime.precision=fp32", *few_tokens, "training.max_steps=3", *settings, f"run_dir={name}"]
+    printed = run_ranks(workplace, "tests/integration/fsdp_memory.py", 2, *settings).stderr
+    assert "forward and backward" in printed
+    return max(int(peak) for peak in re.findall(r"(\d+) \(\d+\)", printed))
+
+
+def test_fsdp_processes_are_smaller_than_those_of_ddp(workplace):
+    """Above the memory of a tiny run, which is that of Python and its libraries."""
+    run_in(workplace, "prepare.py", *TINY[:4])
+    size = ["model.n_layer=8", "model.n_embd=384"]
+    ddp, fsdp = (peak_memory(workplace, name, *size, f"runtime.parallel={name}") for name in ("ddp", "fsdp"))
+    tiny = peak_memory(workplace, "tiny", FSDP)
+    print(f"{fsdp} and {ddp} MB, tiny {tiny}")
+    assert ddp - tiny > 16 * 14  # 14 million parameters
+    assert fsdp - tiny < 0.65 * (ddp - tiny), f"{fsdp} and {ddp} MB, tiny {tiny}"
