@@ -15,7 +15,6 @@ FACTS = {
     "data": "the data",
     "tokens": "tokens trained on",
     "validation": "the validation windows",
-    "protocol": "the evaluation protocol",
     "precision": "the precision",
     "device": "the device",
     "commit": "the commit",
@@ -28,8 +27,6 @@ EXEMPT = {"precision": ("precision",), "device": ("device",)}
 def facts_of(run: LoadedRun) -> dict[str, str]:
     """The facts of one run; a missing one is ``unknown``."""
     config, summary, environment = flatten(run.config), run.summary, run.environment
-    gpu = environment.get("gpu")
-    device = str(config.get("runtime.device", "unknown"))
     commit = str(environment.get("git_commit") or "unknown")[:12]
     targets = summary.get("val_tokens")
     per_parameter = config.get("training.tokens_per_parameter")
@@ -42,9 +39,8 @@ def facts_of(run: LoadedRun) -> dict[str, str]:
         "data": str(summary.get("data_fingerprint") or config.get("data.name") or "unknown"),
         "tokens": f"{per_parameter:g} {PER_PARAMETER}" if per_parameter else str(summary.get("tokens", "unknown")),
         "validation": "unknown" if targets is None else windows,
-        "protocol": str(summary.get("protocol", "fixed windows")),
         "precision": str(summary.get("precision") or config.get("runtime.precision", "unknown")),
-        "device": str(gpu) if gpu and device != "cpu" else "cpu" if device in ("cpu", "auto") else device,
+        "device": str(summary.get("device") or config.get("runtime.device", "unknown")),
         "commit": commit + (" + changes" if environment.get("git_changed_files") else ""),
     }
 

@@ -10,12 +10,14 @@ import pytest
 import yaml
 from scipy import stats
 
-from gpt2lab.config import ReportJob, UserError
+from gpt2lab.config import ModelConfig, PositionsConfig, ReportJob, UserError
+from gpt2lab.model import GPT
 from gpt2lab.report.analysis import analyse
 from gpt2lab.report.compare import DUNNETT, HOLM, SIGNED_RANKS, WELCH
 from gpt2lab.report.html import as_html
 from gpt2lab.report.text_formats import as_csv, as_latex, as_markdown
 from gpt2lab.report.words import speed_up_text
+from gpt2lab.training.throughput import flops_per_token
 from tests.unit.report.synthetic import (
     TOKENS,
     add_tuning,
@@ -47,8 +49,8 @@ def test_known_effects_are_found(tmp_path):
     assert found[RMSNORM].comparison.verdict == "equivalent"
     assert found[ROPE].comparison.test == DUNNETT
     assert found[ROPE].throughput == pytest.approx(0.9)
-    assert found[ROPE].numbers["inner_parameters"] == 470_000 - 4096 * 64
-    assert found[BASELINE].numbers["inner_parameters"] == 470_000 - 4096 * 64 - 128 * 64
+    assert found[ROPE].numbers["parameters_without_embeddings"] == 470_000 - 4096 * 64
+    assert found[BASELINE].numbers["parameters_without_embeddings"] == 470_000 - 4096 * 64 - 128 * 64
     main = {effect.name: effect for effect in report.effects}
     assert main["positions: rope − learned"].interval[0] < -0.05 < main["positions: rope − learned"].interval[1]
     assert report.verdict.startswith(ROPE)
@@ -198,6 +200,7 @@ def test_short_study_that_stays_above_unigram_entropy_is_not_diverged(tmp_path):
         ({"tokens": 5}, "tokens trained on differ"),
         ({"val_tokens": 5}, "the validation windows differ"),
         ({"precision": "bf16"}, "the precision differs"),
+        ({"device": "NVIDIA H200"}, "the device differs"),
     ],
 )
 def test_unequal_run_is_shown_apart(tmp_path, change, fact):
@@ -431,3 +434,21 @@ def test_text_formats_hold_every_run_and_condition(tmp_path):
     assert all(name in markdown for name in conditions_of(report))
     assert tables[0].count("|") == 13
     assert r"\begin{tabular}{lrrrrrr}" in as_latex(report)
+
+
+@pytest.mark.parametrize("positions", ["learned", "rope"])
+def test_sizes_that_a_summary_lacks_are_those_of_the_model(tmp_path, positions):
+    run = write_run(tmp_path / "run", positions=positions)
+    config = ModelConfig(
+        n_layer=4, n_head=4, n_embd=64, block_size=128, vocab_size=4096, positions=PositionsConfig(positions)
+    )
+    model = GPT(config)
+    change_summary(run, parameters=model.num_parameters())
+    (found,) = analyse(runs=[str(run)]).runs
+    assert found.numbers["parameters_without_embeddings"] == model.num_parameters_without_embeddings()
+    vectors = sum(parameter.numel() for parameter in model.blocks.parameters() if parameter.ndim == 1)
+    extra = 6 * (vectors + 2 * 64)  # the configuration does not tell vectors from matrices; they are few
+    assert found.numbers["flops_per_token"] == flops_per_token(model, 128) + extra
+    change_summary(run, parameters_without_embeddings=7, flops_per_token=8)
+    (found,) = analyse(runs=[str(run)]).runs
+    assert (found.numbers["parameters_without_embeddings"], found.numbers["flops_per_token"]) == (7, 8)
