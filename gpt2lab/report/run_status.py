@@ -5,7 +5,7 @@ import math
 from collections import defaultdict
 from collections.abc import Sequence
 
-from gpt2lab.report.comparability import difference, facts_of, find_reference
+from gpt2lab.report.comparability import UNKNOWN, difference, facts_of, find_reference
 from gpt2lab.report.factors import condition_name, flatten
 from gpt2lab.report.loading import LoadedRun, is_finite
 from gpt2lab.report.results import Run
@@ -118,14 +118,18 @@ def set_apart(runs: list[Run], ignored: set[str]) -> tuple[list[Run], list[Run]]
     with_outcome = [run for run in runs if run.is_counted]
     if not with_outcome:
         return runs, []
-    reference = find_reference([run.facts for run in with_outcome], ignored)
+    finished = [run for run in with_outcome if run.value is not None]
+    reference = find_reference([run.facts for run in finished or with_outcome], ignored)
     reference_of_any_length = {fact: value for fact, value in reference.items() if fact != "tokens"}
     marked, of_any_length = [], []
     first_runs: dict[tuple[str, int | None], Run] = {}
     for run in runs:
         reason = ""
         if run.is_counted:
-            reason = difference(run.facts, reference)
+            facts = run.facts
+            if run.value is None:  # a run that diverged on its way has no validation windows
+                facts = {fact: reference.get(fact, "") if text == UNKNOWN else text for fact, text in facts.items()}
+            reason = difference(facts, reference)
             if run.value is not None and not difference(run.facts, reference_of_any_length):
                 of_any_length.append(run)
             if not reason:
