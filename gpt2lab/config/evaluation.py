@@ -57,7 +57,7 @@ class TasksConfig:
     limit: int | None = None
     """take the first questions only, of each part of blimp; null: all"""
     batch_size: int = 16
-    """questions a forward pass; the results do not depend on it"""
+    """questions per forward pass; the results do not depend on it"""
 
     def __post_init__(self) -> None:
         check(
@@ -80,7 +80,7 @@ class EvalConfig:
     stride: int | None = None
     """tokens between windows; null: the protocol's own. A smaller stride gives each token more context"""
     batch_size: int = 8
-    """windows a forward pass; the results do not depend on it"""
+    """windows per forward pass; the results do not depend on it"""
     corpus: CorpusConfig = field(default_factory=CorpusConfig)
     tasks: TasksConfig = field(default_factory=TasksConfig)
     sample_quality: SampleQualityConfig = field(default_factory=SampleQualityConfig)

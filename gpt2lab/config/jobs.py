@@ -76,16 +76,16 @@ class TrainJob:
 
     @property
     def sequence_length(self) -> int:
-        """Tokens a training sequence."""
+        """Tokens per training sequence."""
         return self.training.sequence_length or self.model.block_size
 
     @property
     def batch_size(self) -> int:
-        """Sequences an optimizer step."""
+        """Sequences per optimizer step."""
         return self.training.batch_tokens // self.sequence_length
 
     def micro_batch_of(self, world_size: int) -> int:
-        """Sequences a forward pass of one of ``world_size`` processes: as given, else as many as 8,192 tokens hold.
+        """Sequences per forward pass of one of ``world_size`` processes: as given, else as many as 8,192 tokens hold.
 
         Raises:
             UserError: the batch cannot be shared evenly.
@@ -171,7 +171,7 @@ class SampleJob:
     prompt_file: str | None = None
     """file with the text to continue, instead of ``prompt``"""
     prompts_file: str | None = None
-    """file with several prompts, instead of ``prompt``: one a line, or *.jsonl with a field prompt; -: stdin"""
+    """file with several prompts, instead of ``prompt``: one per line, or *.jsonl with a field prompt; -: stdin"""
     stop: list[str] = field(default_factory=list)
     """strings that end a sample; they are no part of it"""
     format: str = "text"

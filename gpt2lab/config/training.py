@@ -108,11 +108,11 @@ class TrainingConfig:
     tokens_per_parameter: float | None = None
     """trained tokens for each parameter of the model, embeddings included; rounded up to a whole step"""
     batch_tokens: int = 8_192
-    """tokens an optimizer step, over all processes and micro-batches"""
+    """tokens per optimizer step, over all processes and micro-batches"""
     micro_batch_size: int | None = None
-    """sequences a forward pass; null: as many as fit into 8,192 tokens. Accumulation follows from batch_tokens"""
+    """sequences per forward pass; null: as many as fit into 8,192 tokens. Gradient accumulation follows from batch_tokens"""
     sequence_length: int | None = None
-    """tokens a training sequence; null: model.block_size"""
+    """tokens per training sequence; null: model.block_size"""
     grad_clip: float = 1.0
     """largest L2 norm of the whole gradient; 0: no clipping"""
     init_seed: int | None = None

@@ -48,7 +48,7 @@ class Perplexity:
 
     @property
     def loss(self) -> float:
-        """Nats a token."""
+        """Nats per token."""
         return self.nll / self.tokens
 
     @property
@@ -106,7 +106,7 @@ def perplexity(
         runtime: device and precision.
         context: longest window; None: ``block_size``.
         stride: targets a window, at most ``context``; None: ``context``.
-        batch_size: windows a forward pass.
+        batch_size: windows per forward pass.
         words: words of the text, for the word perplexity.
 
     Raises:

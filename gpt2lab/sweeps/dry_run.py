@@ -88,7 +88,7 @@ def _steps(job: TrainJob, open_prepared: OpenPrepared) -> int:
 
 
 def _measured_rate(shape: tuple[int, ...]) -> float | None:
-    """Tokens a second, validations included, of the newest completed run of such a model; None: there is none."""
+    """Tokens per second, validations included, of the newest completed run of such a model; None: there is none."""
     summaries = sorted(Path(RUNS).glob(f"**/{SUMMARY}"), key=os.path.getmtime, reverse=True)
     for path in summaries[:NEWEST]:
         try:

@@ -98,7 +98,7 @@ def read_checked(path: Path, sha256: str) -> bytes:
 def merge_ranks(vocab_bpe: str, encoder: dict[str, int]) -> dict[bytes, int]:
     """Return each piece of GPT-2's vocabulary and its rank, which is both its id and its place in the order of merges.
 
-    The ranks follow from the merges of vocab.bpe (one a line, after a version line); encoder.json must give the same
+    The ranks follow from the merges of vocab.bpe (one per line, after a version line); encoder.json must give the same
     ids, since tiktoken takes a rank for an id.
     """
     merges = [line.replace(" ", "") for line in vocab_bpe.split("\n")[1:-1]]

@@ -1,4 +1,4 @@
-"""How fast a run is: tokens a second, the share of time spent waiting for data, and model FLOPs utilisation."""
+"""How fast a run is: tokens per second, the share of time spent waiting for data, and model FLOPs utilization."""
 
 from dataclasses import dataclass
 
@@ -33,7 +33,7 @@ def flops_per_token(model: GPT, sequence_length: int) -> int:
 
 
 def peak_flops(device: torch.device, precision: str) -> float | None:
-    """What the device could do a second in 16-bit formats; None: not in the table, or another format."""
+    """Peak FLOPs per second of the device in 16-bit formats; None: not in the table, or another format."""
     if device.type != "cuda" or precision == "fp32":
         return None
     name = torch.cuda.get_device_name(device)

@@ -182,7 +182,7 @@ class Lines(RowsInFile):
 
 
 class WikiText(RowsInFile):
-    """A line a row; a line " = Title = " begins an article, " = = PartResult = = " does not.
+    """One row per line. A line " = Title = " begins an article; " = = Section = = " does not.
 
     The Hub's rows are lines with their ends, and "" for the blank line " \\n" of the file. Articles are cut as in
     EleutherAI/wikitext_document_level, on which lm-evaluation-harness takes its values.

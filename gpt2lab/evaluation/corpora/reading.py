@@ -72,7 +72,7 @@ def read_utf8(path: Path, first_byte: int = 0, last_byte: int | None = None) -> 
 
 
 def read_json_lines(path: Path, fields: tuple[str, ...], limit: int | None = None) -> Iterator[Example]:
-    """The rows of a file of JSON objects, one a line, that have all of ``fields``; ``limit``: the first ones only.
+    """The rows of a file of JSON objects, one per line, that have all of ``fields``; ``limit``: the first ones only.
 
     Raises:
         UserError: the file is missing, empty, or a line is no such object; the line is named.

@@ -164,7 +164,7 @@ class LMEval(ScoringProtocol):
 
 
 class GPT2Paper(ScoringProtocol):
-    """Radford et al. 2019, section 3.1, as far as it is known: detokenised text, likelihood a word of the original.
+    """Radford et al. 2019, section 3.1, as far as it is known: detokenized text, likelihood per word of the original.
 
     The whole corpus is one text after an end-of-text. exp(nll / words), where words are what white space divides before
     detokenising, and each line end is one more, as in the papers that GPT-2 is compared with: Penn Treebank's test

@@ -197,5 +197,5 @@ def test_out_of_memory_in_the_first_optimizer_step(make_trainer):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     trainer.update.optimizer.step = full
-    with pytest.raises(UserError, match="^out of memory in the optimizer's step: .*16 bytes a parameter"):
+    with pytest.raises(UserError, match="^out of memory in the optimizer's step: .*16 bytes per parameter"):
         trainer.run()
