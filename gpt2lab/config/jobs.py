@@ -27,7 +27,7 @@ class TrainJob:
     logger: LoggerConfig = field(default_factory=LoggerConfig)
     samples: SamplesConfig = field(default_factory=SamplesConfig)
     seed: int = 1337
-    """of the weights, the data order and dropout, each with a stream of its own"""
+    """seed of the initial weights, the data order and dropout; each has its own random stream"""
     run_dir: str | None = None
     """folder of this run; null: runs/<day>/<time>-<id>"""
     resume: str | None = None
@@ -134,9 +134,9 @@ class PrepareJob:
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
     prepare: PrepareConfig = field(default_factory=PrepareConfig)
     verify: bool = False
-    """check every hash of the prepared set instead of preparing it"""
+    """check every hash of the prepared dataset instead of preparing it"""
     inspect: bool = False
-    """show what is in the prepared set instead of preparing it"""
+    """show what is in the prepared dataset instead of preparing it"""
 
 
 @dataclass
@@ -148,7 +148,7 @@ class EvalJob:
     baseline: str | None = None
     """a second model, scored on the same documents: the paired difference of the two is shown"""
     out: str | None = None
-    """file of the results; null: eval.json in the run directory, or here if it is no run"""
+    """file of the results; null: eval.json in the run directory, or here if it is not a run"""
     eval: EvalConfig = field(default_factory=EvalConfig)
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
 
@@ -200,6 +200,6 @@ class ExportJob:
     checkpoint: str | None = None
     """a run, a checkpoint, a Hugging Face directory, or a name there (gpt2, ORG/NAME); null: the newest run"""
     out: str | None = None
-    """folder to write, yet to be made"""
+    """folder to create; it must not exist or must be empty"""
     format: str = "transformers"
     """transformers (safetensors) | onnx (model.onnx, for onnxruntime) | gguf (model.gguf, for llama.cpp)"""

@@ -110,7 +110,7 @@ def perplexity(
         words: words of the text, for the word perplexity.
 
     Raises:
-        UserError: fewer than two tokens, ids that the model has not got, or a stride that would leave tokens unscored.
+        UserError: fewer than two tokens, ids beyond the vocabulary, or a stride that would leave tokens unscored.
     """
     context = context or model.config.block_size
     stride = context if stride is None else stride

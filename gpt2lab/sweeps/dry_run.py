@@ -72,7 +72,7 @@ def steps_after_preparing(job: TrainJob) -> int:
     """Optimizer steps of a job; where they depend on a small dataset that is missing, it is prepared first.
 
     Raises:
-        UserError: they depend on a dataset that cannot be had.
+        UserError: they depend on a dataset that cannot be read or fetched.
     """
     return steps_of(job) or _steps(job, open_or_prepare)
 

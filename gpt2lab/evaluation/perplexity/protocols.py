@@ -45,7 +45,7 @@ class ScoringPlan:
 
 
 class ScoringProtocol(ABC):
-    """A way of taking a perplexity."""
+    """A protocol: how a corpus becomes tokens, windows and units."""
 
     @abstractmethod
     def plan(
@@ -213,7 +213,7 @@ PROTOCOLS: dict[str, type[ScoringProtocol]] = {
 
 
 def count_words(corpus: Corpus) -> Ids:
-    """What white space divides, by document."""
+    """Number of words separated by white space, by document."""
     return np.array([document.count_words() for document in corpus.documents])
 
 
