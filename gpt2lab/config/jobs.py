@@ -33,13 +33,14 @@ class TrainJob:
     resume: str | None = None
     """null | auto (newest complete checkpoint of run_dir, or of the newest run) | a run or checkpoint folder"""
     init_from: str | None = None
-    """run or checkpoint folder to take the weights, and nothing else, from"""
+    """run or checkpoint folder to take the weights, and nothing else, from; with resume=auto only where nothing is
+    there to resume"""
     ignore_data_fingerprint: bool = False
     """resume although the data is not what the checkpoint was trained on"""
 
     def __post_init__(self) -> None:
         check(0 <= self.seed < 2**32, "seed", self.seed, "a whole number, 0 <= seed < 2**32")
-        if self.resume and self.init_from:
+        if self.resume not in (None, "auto") and self.init_from:
             raise UserError(
                 f"resume={self.resume} and init_from={self.init_from}: give one; init_from takes weights only"
             )
