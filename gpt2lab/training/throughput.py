@@ -42,7 +42,7 @@ def peak_flops(device: torch.device, precision: str) -> float | None:
 
 @dataclass
 class Throughput:
-    """Sums since the last line of the record."""
+    """Sums since the last line of ``metrics.jsonl``."""
 
     flops_per_token: int
     peak_flops: float | None
