@@ -180,7 +180,7 @@ def _spread(condition: Condition) -> float:
 
 
 def _chaos(conditions: Sequence[Condition], margin: float) -> list[str]:
-    """Warnings for conditions whose values do not correlate with the baseline's over seeds, noisy ones first."""
+    """Warnings for conditions whose results do not correlate with the baseline's over seeds, noisy or calm."""
     unrelated = [c for c in conditions if c.comparison and c.comparison.correlation < CHAOTIC]
     noisy = [c for c in unrelated if _spread(c) > margin]
     calm = [c for c in unrelated if c not in noisy]
