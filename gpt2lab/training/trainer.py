@@ -291,12 +291,12 @@ class Trainer:
         hidden = None if self.world.is_main else True  # None: shown on a terminal only
         return tqdm(
             total=self.total_steps, initial=self.state.step, unit="step", dynamic_ncols=True, disable=hidden,
-            bar_format="{n_fmt}/{total_fmt} |{bar}| {postfix}  {elapsed} < {remaining}", mininterval=0.5,
+            bar_format="{n_fmt}/{total_fmt} |{bar}| {desc}  {elapsed} < {remaining}", mininterval=0.5,
         )  # fmt: skip
 
     def _show(self, bar: "tqdm[Any]", seconds: float) -> None:
         """Advance the progress bar."""
         rate = self.settings.batch_tokens / seconds
         loss = f"loss {self.last.loss:.3f}  " if self.last else ""
-        bar.set_postfix_str(f"{loss}{rate:,.0f} tok/s", refresh=False)
+        bar.set_description_str(f"{loss}{rate:,.0f} tok/s", refresh=False)
         bar.update()

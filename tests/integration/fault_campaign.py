@@ -105,7 +105,7 @@ def fault_of(case: Case, status: int | None, text: str, before: dict[str, str], 
     errors = [line for line in lines if line.startswith("error: ")]
     if len(errors) != 1 or lines[-1] != errors[0]:
         return "not one line"
-    if case.names and not any(name in errors[0] for name in case.names):
+    if case.names and not any(name.lower() in errors[0].lower().replace("e+", "e") for name in case.names):
         return f"does not name {case.names[0]}"
     return None
 

@@ -176,7 +176,7 @@ START: dict[str, list[str]] = {
     "train": TRAIN,
     "eval": EVAL,
     "sample": SAMPLE,
-    "prepare": PREPARE,
+    "prepare": [*PREPARE, "prepare.overwrite=true"],
     "export": ["export.py", "checkpoint=runs/one", "out=again"],
     "report": REPORT,
     "explain": ["explain.py", "checkpoint=runs/one"],

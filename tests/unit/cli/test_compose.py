@@ -119,7 +119,7 @@ def test_predefined_study_brings_its_axes():
         "model/norm": "layernorm,rmsnorm",
         "seed": "1,2,3,4,5,6,7,8",
         "sweep.tune": "optimizer.lr",
-        "sweep.tune_values": "[2.5e-3,5e-3,1e-2,2e-2,4e-2]",
+        "sweep.tune_values": "[2.5e-3,5e-3,1e-2,2e-2,4e-2,8e-2]",
     }
 
 

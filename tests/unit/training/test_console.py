@@ -1,12 +1,15 @@
 """What a run prints."""
 
 import dataclasses
+import io
 import logging
+import re
 
 import pytest
 
 from gpt2lab.config import RuntimeConfig
 from gpt2lab.evaluation.scoring import Perplexity
+from gpt2lab.training import estimates
 from gpt2lab.training.console import closing_table, header, readable_bytes, readable_time, warn_about_size
 from gpt2lab.training.estimates import Estimate, memory_bytes, seconds
 from gpt2lab.training.references import Reference
@@ -83,3 +86,22 @@ def test_time_estimate_is_proportional_to_the_work(plan, monkeypatch, make_train
     one = seconds(dataclasses.replace(plan, processes=1), None)
     assert one == pytest.approx(plan.flops_per_token * 3200 / 0.4e9)
     assert seconds(plan, None) == pytest.approx(one / 2)
+
+
+def test_speed_of_a_product_is_that_of_the_fastest(monkeypatch, cpu):
+    clock = iter([0.0, 0.05, 0.06, 0.2])
+    monkeypatch.setattr(estimates, "TRIAL_SIZE", 8)
+    monkeypatch.setattr(estimates.time, "perf_counter", lambda: next(clock))
+    assert estimates._matmul_flops(cpu) == pytest.approx(2 * 8**3 / 0.01)
+
+
+def test_progress_bar_shows_loss_speed_and_time_left(make_trainer, monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stderr", terminal)
+    make_trainer("run", max_steps=3).run()
+    last = terminal.getvalue().rstrip("\n").split("\r")[-1]
+    assert re.fullmatch(r"3/3 \|.*\| loss \d\.\d{3}  [\d,]+ tok/s  \d\d:\d\d < 00:00", last), last
