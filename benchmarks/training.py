@@ -12,7 +12,7 @@ from gpt2lab.config import OptimizerConfig, TrainingConfig
 from gpt2lab.evaluation.device_batches import TensorBatch
 from gpt2lab.training.loss_scale import LossScale
 from gpt2lab.training.optimizer import Optimizers, adamw
-from gpt2lab.training.parallel import OneProcess
+from gpt2lab.training.parallel import ParallelStrategy
 from gpt2lab.training.state import TrainState
 from gpt2lab.training.update import Update
 
@@ -27,7 +27,9 @@ def gpt2lab(case: Mapping[str, Any]) -> Callable[[], float]:
     model, runtime = our_model(case), our_runtime(case)
     optimizer = Optimizers(adamw(model, OptimizerConfig(), 1e-3))
     settings = TrainingConfig(max_steps=100)
-    update = Update(model, optimizer, TrainState(LossScale(runtime)), settings, case["rows"], 0, runtime, OneProcess())
+    update = Update(
+        model, optimizer, TrainState(LossScale(runtime)), settings, case["rows"], 0, runtime, ParallelStrategy()
+    )
     ids = ids_of(case)
 
     def run() -> float:

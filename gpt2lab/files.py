@@ -51,7 +51,7 @@ def write_bytes(path: Path, content: bytes) -> None:
     """
     path = path.resolve()  # a link stays one
     if path.exists() and not path.is_file():
-        raise UserError(f"{path}: is no file; expected the name of a file")
+        raise UserError(f"{path}: is not a file; expected the name of a file")
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -139,7 +139,7 @@ def parse_json(content: bytes | str, where: Path) -> dict[str, Any]:
     """The JSON object that a file or a line of it holds.
 
     Raises:
-        UserError: it holds something else, is no UTF-8, or is nested too deep.
+        UserError: it holds something else, is not UTF-8, or is nested too deep.
     """
     try:
         values = json.loads(content)

@@ -1,4 +1,4 @@
-"""A small server that speaks the protocol of the Hugging Face Hub for the data sets in a folder."""
+"""A small server that speaks the protocol of the Hugging Face Hub for the datasets in a folder."""
 
 import hashlib
 import http.server
@@ -14,7 +14,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 @contextmanager
 def hub_server(folder):
-    """Serve ``folder``/ORG/NAME as data sets; yield the address for HF_ENDPOINT and the list of requested paths."""
+    """Serve ``folder``/ORG/NAME as datasets; yield the address for HF_ENDPOINT and the list of requested paths."""
     requests = []
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(HubRequest, folder, requests))
     thread = threading.Thread(target=server.serve_forever)

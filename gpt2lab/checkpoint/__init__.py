@@ -1,6 +1,6 @@
 """Checkpoints: the states of named parts in a folder that is either complete and verified, or ignored.
 
-    parts -> step_00000100.tmp/ (a file a part, then checkpoint.json with sizes and hashes) -> rename -> step_00000100/
+    parts -> step_00000100.tmp/ (one file per part, then checkpoint.json with hashes) -> rename -> step_00000100/
 
 - ``manager.py``: when a checkpoint is written, which ones stay.
 - ``parts.py``: the state of a part as a file.

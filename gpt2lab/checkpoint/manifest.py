@@ -20,7 +20,7 @@ class IncompleteCheckpointError(UserError):
 
 
 def write_manifest(folder: Path, step: int, files: Iterable[Path], description: dict[str, Any]) -> None:
-    """Write the manifest of a folder that holds ``files``; without it, the folder is no checkpoint."""
+    """Write the manifest of a folder that holds ``files``; without it, the folder is not a checkpoint."""
     manifest = {
         "format_version": FORMAT_VERSION,
         "step": step,
@@ -83,7 +83,7 @@ def _manifest_hash(manifest: dict[str, Any]) -> str:
 def _check_manifest(manifest: dict[str, Any]) -> None:
     """Raise ``ValueError``, ``KeyError`` or ``TypeError`` unless the step and the files are as they are written."""
     if not isinstance(manifest["step"], int):
-        raise TypeError("its step is no whole number")
+        raise TypeError("its step is not a whole number")
     for name, file in dict(manifest["files"]).items():
         if Path(name).name != name or not isinstance(file["bytes"], int) or not isinstance(file["sha256"], str):
             raise ValueError(f"its entry of {name} is not one of a file beside it")

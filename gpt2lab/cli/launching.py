@@ -34,7 +34,7 @@ def check_launch_variables() -> None:
     missing = [name for name in LAUNCH_VARIABLES if name not in os.environ]
     wrong = [name for name in LAUNCH_VARIABLES if name != "MASTER_ADDR" and not os.environ.get(name, "0").isdecimal()]
     if missing or wrong:
-        problem = f"{missing[0]} is not set" if missing else f"{wrong[0]}={os.environ[wrong[0]]} is no number"
+        problem = f"{missing[0]} is not set" if missing else f"{wrong[0]}={os.environ[wrong[0]]} is not a number"
         raise UserError(
             f"RANK={rank} in the environment: {problem}; expected all of {', '.join(LAUNCH_VARIABLES)}, which torchrun "
             "sets; type unset RANK, or torchrun --nproc_per_node=N train.py ..."

@@ -154,7 +154,7 @@ def options_first(arguments: Sequence[str]) -> list[str]:
     """Hydra's options before the overrides: its parser of arguments takes no option after an override.
 
     Raises:
-        UserError: an option that Hydra has not got.
+        UserError: an option that Hydra does not have.
     """
     for argument in arguments:
         if argument.startswith("-") and argument.partition("=")[0] not in HYDRA_OPTIONS:

@@ -96,7 +96,7 @@ def explain(error: BaseException, keys: Sequence[str], groups: Sequence[str], ot
         name = found[1].removeprefix(found[2]).removeprefix("/")
         return f"{found[2]}={name}: no such {found[2]}; expected {', '.join(found[3].split())}"
     if found := re.search(r"Could not load '([^']+)/([^/']+)'", text):  # one name of a list
-        return f"{found[1]}: {found[2]} is no file of configs/{found[1]}; expected one name"
+        return f"{found[1]}: {found[2]} is not a file of configs/{found[1]}; expected one name"
     if found := re.search(r"Error merging override (\S+?)=(\S*) Invalid type assigned", text):
         key, value = found.groups()
         if (group := key.replace(".", "/")) in groups:

@@ -69,8 +69,7 @@ def run(argv: Sequence[str]) -> int:
     folder = open_folder(Path(sweep.root), sweep.name or experiment_name(overrides))
     command = [*typed_command("train", script), "-m", *overrides, *_sweep_arguments(arguments, folder)]
     with locked(folder):
-        record = _open_record(folder, plan, command)
-        record.tuning_key = sweep.tune
+        record = _open_record(folder, plan, command, sweep.tune)
         record.add(plan.tuning, tuning=True)
         record.add(plan.jobs, tuning=False)
         write_sweep(folder, record)
@@ -90,15 +89,17 @@ def run(argv: Sequence[str]) -> int:
     return FAILED_STATUS if result.failed else 0
 
 
-def _open_record(folder: Path, plan: Plan, command: list[str]) -> SweepRecord:
+def _open_record(folder: Path, plan: Plan, command: list[str], tuning_key: str | None) -> SweepRecord:
     """Return the record of an earlier start, extended by what is new, or a new one."""
     commit = git("rev-parse", "HEAD")
     if (folder / SWEEP).is_file():
         record = read_sweep(folder)
-        update_record(record, plan, command, commit)
-        return record
-    axes = {key: list(values) for key, values in plan.axes.items()}
-    return SweepRecord(folder.name, axes, plan.seeds, list(plan.common), command, commit)
+        update_record(record, plan, command, commit, tuning_key)
+    else:
+        axes = {key: list(values) for key, values in plan.axes.items()}
+        record = SweepRecord(folder.name, axes, plan.seeds, list(plan.common), command, commit)
+    record.tuning_key = tuning_key
+    return record
 
 
 def sweep_settings(arguments: Sequence[str]) -> SweepConfig:

@@ -43,7 +43,7 @@ def evaluate(job: EvalJob, *, command: Sequence[str] | None = None) -> list[Eval
     """Evaluate the model that the job names, or every completed run of a sweep; print one table; write the records.
 
     Raises:
-        UserError: a model, text or setting cannot be had, or the record in the way is damaged.
+        UserError: a model or text cannot be read or fetched, a setting is wrong, or the record in the way is damaged.
     """
     world = open_world()
     runtime = open_runtime(job.runtime, world.local_rank, world.local_size)
@@ -109,7 +109,7 @@ def _evaluate_one(job: EvalJob, runtime: Runtime, world: World, command: Sequenc
     out = Path(job.out) if job.out else loaded.source.results / EVALUATION
     check_writable(out, "out")
     if out.exists() and not out.is_file():
-        raise UserError(f"out={out}: is no file; expected the name of a file; try out={out / EVALUATION}")
+        raise UserError(f"out={out}: is not a file; expected the name of a file; try out={out / EVALUATION}")
     read_evaluations(out)  # a damaged record, or another file, is an error before the work, not after it
     read_documents(out.parent / DOCUMENTS)
     baseline = None

@@ -69,7 +69,7 @@ def _print(
 def read_prompts(job: SampleJob) -> list[str]:
     """Return the texts to continue: ``prompt``, the text of standard input or ``prompt_file``, or ``prompts_file``'s.
 
-    The line break at the end of a file is no part of the prompt.
+    The line break at the end of a file is not part of the prompt.
 
     Raises:
         UserError: there is no prompt in ``prompts_file``, or it or a prompt is malformed.

@@ -46,7 +46,8 @@ def _train(job: TrainJob, world: World, command: Sequence[str] | None) -> Traini
     start = world.on_main(lambda: find_start(job, Path(job.run_dir) if job.run_dir else None))
     init_seed = job.seed if job.training.init_seed is None else job.training.init_seed
     model = build_model(job.model, init_seed, runtime)
-    source = load_weights(model, job.init_from) if job.init_from else None  # before a corpus is prepared in vain
+    init_from = None if start.checkpoint else job.init_from
+    source = load_weights(model, init_from) if init_from else None  # before a corpus is prepared in vain
     folder, manifest = world.on_main(lambda: open_or_prepare(job.data, open_tokenizer(job.tokenizer)))
     tokenizer = load_tokenizer(job.tokenizer, folder)  # a trained one is in the folder of its dataset
     if source:

@@ -153,11 +153,11 @@ class HubConfig(ForeignTextConfig):
     hub_path: str = ""
     """repository of the dataset, OWNER/NAME, or its local folder"""
     hub_subset: str | None = None
-    """its subset, which the Hub calls configuration"""
+    """subset of the dataset, which the Hub calls configuration"""
     hub_revision: str | None = None
-    """its commit"""
+    """commit of the dataset; null: for a local folder only"""
     hub_split: str = "train"
-    """its split; the validation split is taken from it"""
+    """split to read; the validation split is taken from it"""
     expected_bytes: int = 0
     """size of its text, for the progress bar; 0: unknown"""
     text_column: str = "text"

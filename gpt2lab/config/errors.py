@@ -12,7 +12,7 @@ MOST_PROCESSES = 1024
 
 
 class UserError(ValueError):
-    """A mistake the user can mend: the message is one line with the value, what was expected and what to type."""
+    """An error that the user can fix; the message is one line: the value, what was expected, what to type."""
 
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)

@@ -8,32 +8,32 @@ from gpt2lab.config.sample_quality import ContextConfig, SampleQualityConfig
 
 @dataclass
 class CorpusConfig:
-    """A text to score: a file, or a data set on the Hugging Face Hub."""
+    """A text to score: a file, or a dataset on the Hugging Face Hub."""
 
     name: str = "validation_split"
-    """for messages and eval.json"""
+    """name of the corpus in messages and eval.json"""
     format: str = "validation_split"
     """how it is read: validation_split | text | lines | wikitext | documents"""
     file: str | None = None
     """a file here, in the same format as the Hub's data; null: the Hub"""
     hub_path: str | None = None
-    """ORG/NAME; null: it is on no Hub that can be read, and has to be given as a file"""
+    """dataset on the Hub, ORG/NAME; null: not on the Hub, eval.corpus.file is required (not by validation_split)"""
     hub_subset: str | None = None
-    """its subset, which the Hub calls configuration"""
+    """subset of the dataset, which the Hub calls configuration"""
     hub_revision: str | None = None
-    """commit, branch or tag of the data set; null: its newest"""
+    """commit, branch or tag of the dataset; null: its newest"""
     hub_split: str = "test"
-    """part of the data set, or the part that the file holds"""
+    """part of the dataset, or the part that the file holds"""
     column: str = "text"
     """field of a row that holds the text"""
     detokenizer: str = "none"
     """what undoes the corpus's own tokenization, in the protocols lm_eval and gpt2_paper: none | wikitext | ptb"""
     first_byte: int = 0
-    """where the text begins in the file"""
+    """first byte of the text in the file"""
     last_byte: int | None = None
-    """where it ends, this byte not included; null: at the end of the file"""
+    """first byte after the text in the file; null: end of the file"""
     get: str = ""
-    """where the file is to be had, for the message when it is not there"""
+    """where to get the file; shown when it is missing"""
 
     def __post_init__(self) -> None:
         check(self.first_byte >= 0, "eval.corpus.first_byte", self.first_byte, "0 or more")
@@ -57,7 +57,7 @@ class TasksConfig:
     limit: int | None = None
     """take the first questions only, of each part of blimp; null: all"""
     batch_size: int = 16
-    """questions a forward pass; the results do not depend on it"""
+    """questions per forward pass; the results do not depend on it"""
 
     def __post_init__(self) -> None:
         check(
@@ -74,13 +74,13 @@ class EvalConfig:
     parts: list[str] = field(default_factory=lambda: ["perplexity"])
     """perplexity | tasks | sample_quality | context, in the order of the table"""
     protocol: str = "stream"
-    """of the perplexity: stream | huggingface | lm_eval | gpt2_paper | gpt2_paper_without_line_ends"""
+    """perplexity protocol: stream | huggingface | lm_eval | gpt2_paper | gpt2_paper_without_line_ends"""
     text_file: str | None = None
     """a UTF-8 text to score, short for eval/corpus=text_file eval.corpus.file=FILE"""
     stride: int | None = None
     """tokens between windows; null: the protocol's own. A smaller stride gives each token more context"""
     batch_size: int = 8
-    """windows a forward pass; the results do not depend on it"""
+    """windows per forward pass; the results do not depend on it"""
     corpus: CorpusConfig = field(default_factory=CorpusConfig)
     tasks: TasksConfig = field(default_factory=TasksConfig)
     sample_quality: SampleQualityConfig = field(default_factory=SampleQualityConfig)

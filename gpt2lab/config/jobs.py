@@ -27,19 +27,20 @@ class TrainJob:
     logger: LoggerConfig = field(default_factory=LoggerConfig)
     samples: SamplesConfig = field(default_factory=SamplesConfig)
     seed: int = 1337
-    """of the weights, the data order and dropout, each with a stream of its own"""
+    """seed of the initial weights, the data order and dropout; each has its own random stream"""
     run_dir: str | None = None
     """folder of this run; null: runs/<day>/<time>-<id>"""
     resume: str | None = None
     """null | auto (newest complete checkpoint of run_dir, or of the newest run) | a run or checkpoint folder"""
     init_from: str | None = None
-    """run or checkpoint folder to take the weights, and nothing else, from"""
+    """run or checkpoint folder to take the weights, and nothing else, from; with resume=auto only where nothing is
+    there to resume"""
     ignore_data_fingerprint: bool = False
     """resume although the data is not what the checkpoint was trained on"""
 
     def __post_init__(self) -> None:
         check(0 <= self.seed < 2**32, "seed", self.seed, "a whole number, 0 <= seed < 2**32")
-        if self.resume and self.init_from:
+        if self.resume not in (None, "auto") and self.init_from:
             raise UserError(
                 f"resume={self.resume} and init_from={self.init_from}: give one; init_from takes weights only"
             )
@@ -76,16 +77,16 @@ class TrainJob:
 
     @property
     def sequence_length(self) -> int:
-        """Tokens a training sequence."""
+        """Tokens per training sequence."""
         return self.training.sequence_length or self.model.block_size
 
     @property
     def batch_size(self) -> int:
-        """Sequences an optimizer step."""
+        """Sequences per optimizer step."""
         return self.training.batch_tokens // self.sequence_length
 
     def micro_batch_of(self, world_size: int) -> int:
-        """Sequences a forward pass of one of ``world_size`` processes: as given, else as many as 8,192 tokens hold.
+        """Sequences per forward pass of one of ``world_size`` processes: as given, else as many as 8,192 tokens hold.
 
         Raises:
             UserError: the batch cannot be shared evenly.
@@ -134,9 +135,9 @@ class PrepareJob:
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
     prepare: PrepareConfig = field(default_factory=PrepareConfig)
     verify: bool = False
-    """check every hash of the prepared set instead of preparing it"""
+    """check every hash of the prepared dataset instead of preparing it"""
     inspect: bool = False
-    """show what is in the prepared set instead of preparing it"""
+    """show what is in the prepared dataset instead of preparing it"""
 
 
 @dataclass
@@ -148,7 +149,7 @@ class EvalJob:
     baseline: str | None = None
     """a second model, scored on the same documents: the paired difference of the two is shown"""
     out: str | None = None
-    """file of the results; null: eval.json in the run directory, or here if it is no run"""
+    """file of the results; null: eval.json in the run directory, or here if it is not a run"""
     eval: EvalConfig = field(default_factory=EvalConfig)
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
 
@@ -171,7 +172,7 @@ class SampleJob:
     prompt_file: str | None = None
     """file with the text to continue, instead of ``prompt``"""
     prompts_file: str | None = None
-    """file with several prompts, instead of ``prompt``: one a line, or *.jsonl with a field prompt; -: stdin"""
+    """file with several prompts, instead of ``prompt``: one per line, or *.jsonl with a field prompt; -: stdin"""
     stop: list[str] = field(default_factory=list)
     """strings that end a sample; they are no part of it"""
     format: str = "text"
@@ -200,6 +201,6 @@ class ExportJob:
     checkpoint: str | None = None
     """a run, a checkpoint, a Hugging Face directory, or a name there (gpt2, ORG/NAME); null: the newest run"""
     out: str | None = None
-    """folder to write, yet to be made"""
+    """folder to create; it must not exist or must be empty"""
     format: str = "transformers"
     """transformers (safetensors) | onnx (model.onnx, for onnxruntime) | gguf (model.gguf, for llama.cpp)"""

@@ -38,7 +38,7 @@ class SampleQualityConfig:
     batch_size: int = 16
     """rows that are decoded or scored together; the results do not depend on it"""
     seed: int = 0
-    """of the prompts chosen and the samples"""
+    """seed of the choice of prompts and of the samples"""
 
     def __post_init__(self) -> None:
         check(
@@ -85,7 +85,7 @@ class ContextConfig:
     position_windows: int = 64
     """windows of the longest context, scored whole for the loss by position"""
     batch_size: int = 8
-    """windows a forward pass; the results do not depend on it"""
+    """windows per forward pass; the results do not depend on it"""
 
     def __post_init__(self) -> None:
         check(

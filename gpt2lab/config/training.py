@@ -108,11 +108,12 @@ class TrainingConfig:
     tokens_per_parameter: float | None = None
     """trained tokens for each parameter of the model, embeddings included; rounded up to a whole step"""
     batch_tokens: int = 8_192
-    """tokens an optimizer step, over all processes and micro-batches"""
+    """tokens per optimizer step, over all processes and micro-batches"""
     micro_batch_size: int | None = None
-    """sequences a forward pass; null: as many as fit into 8,192 tokens. Accumulation follows from batch_tokens"""
+    """sequences per forward pass; null: as many as fit into 8,192 tokens.
+    Gradient accumulation follows from batch_tokens"""
     sequence_length: int | None = None
-    """tokens a training sequence; null: model.block_size"""
+    """tokens per training sequence; null: model.block_size"""
     grad_clip: float = 1.0
     """largest L2 norm of the whole gradient; 0: no clipping"""
     init_seed: int | None = None
@@ -142,15 +143,15 @@ class TrainingConfig:
     checkpoint_every: int = 100
     """steps between checkpoints, besides those with the best validation loss so far; 0: only these and the last"""
     keep_checkpoints: int = 2
-    """newest checkpoints kept; the best one is kept besides"""
+    """number of newest checkpoints to keep, in addition to the best one"""
 
     def __post_init__(self) -> None:
         lengths = {key: getattr(self, key) for key in LENGTHS}
         given = [key for key, value in lengths.items() if value is not None]
         if len(given) != 1:
             found = " and ".join(f"training.{key}={lengths[key]}" for key in given) or "none"
-            mend = f"; add training.{given[0]}=null" if given else "; add training.max_steps=1000"
-            raise UserError(f"training length: expected exactly one of {', '.join(LENGTHS)}, found {found}{mend}")
+            fix = f"; add training.{given[0]}=null" if given else "; add training.max_steps=1000"
+            raise UserError(f"training length: expected exactly one of {', '.join(LENGTHS)}, found {found}{fix}")
         check(0 < lengths[given[0]] < math.inf, f"training.{given[0]}", lengths[given[0]], "a finite number above 0")
         for name in self.eval_tasks:
             check_name(name, TASK_NAMES, "training.eval_tasks")
@@ -172,7 +173,7 @@ class SamplesConfig:
     """Text drawn while the model trains."""
 
     every: int = 0
-    """validations from one time to the next; 0: never"""
+    """sample after every N-th validation; 0: never"""
     prompts: list[str] = field(default_factory=lambda: [""])
     """texts to continue; an empty one starts a document"""
     sampling: SamplingConfig = field(default_factory=lambda: SamplingConfig(max_new_tokens=32))

@@ -57,10 +57,10 @@ def prepare(data: DataConfig, settings: PrepareConfig, tokenizer: TextTokenizer 
 
 
 def check_overwritable(folder: Path) -> None:
-    """Raise ``UserError`` if ``prepare.overwrite`` would delete something that is no prepared dataset."""
+    """Raise ``UserError`` if ``prepare.overwrite`` would delete something that is not a prepared dataset."""
     if folder.exists() and not (folder.is_dir() and is_dataset(folder)):
         raise UserError(
-            f"prepare.overwrite=true: {folder} is no prepared dataset, and would be deleted; move it away, or give "
+            f"prepare.overwrite=true: {folder} is not a prepared dataset, and would be deleted; move it away, or give "
             "another data.name"
         )
 

@@ -63,7 +63,7 @@ def read_documents(path: Path) -> list[str]:
     except UnicodeDecodeError:
         lines = [""]
     if not all(line.startswith('{"evaluation"') for line in lines):
-        raise UserError(f"{path}: expected scores of documents, one JSON object a line; move the file away")
+        raise UserError(f"{path}: expected scores of documents, one JSON object per line; move the file away")
     return lines
 
 

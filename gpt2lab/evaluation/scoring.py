@@ -48,7 +48,7 @@ class Perplexity:
 
     @property
     def loss(self) -> float:
-        """Nats a token."""
+        """Nats per token."""
         return self.nll / self.tokens
 
     @property
@@ -106,11 +106,11 @@ def perplexity(
         runtime: device and precision.
         context: longest window; None: ``block_size``.
         stride: targets a window, at most ``context``; None: ``context``.
-        batch_size: windows a forward pass.
+        batch_size: windows per forward pass.
         words: words of the text, for the word perplexity.
 
     Raises:
-        UserError: fewer than two tokens, ids that the model has not got, or a stride that would leave tokens unscored.
+        UserError: fewer than two tokens, ids beyond the vocabulary, or a stride that would leave tokens unscored.
     """
     context = context or model.config.block_size
     stride = context if stride is None else stride

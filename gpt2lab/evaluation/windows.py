@@ -69,7 +69,7 @@ def page_windows(n_tokens: int, block_size: int, stride: int) -> Iterator[Window
     """Windows as on the page "Perplexity of fixed-length models" of transformers' documentation.
 
     They begin every ``stride`` tokens and hold ``block_size`` tokens, inputs and targets together. The first token of a
-    window is no target, so with ``stride = block_size`` the first token of each window is scored in none.
+    window is not a target, so with ``stride = block_size`` the first token of each window is scored in none.
     """
     scored_to = 1
     for begin in range(0, n_tokens, stride):

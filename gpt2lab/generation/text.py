@@ -13,7 +13,7 @@ class Continuation:
     """The text of one continuation, decoded while it is drawn.
 
     Iterating yields its text in parts, each as soon as no stop string can begin in it; ``text``, ``tokens`` and
-    ``finish_reason`` hold what has come so far. A stop string is no part of the text.
+    ``finish_reason`` hold what has come so far. A stop string is not part of the text.
     """
 
     def __init__(self, ids: Iterable[int], tokenizer: Tokenizer, limit: int, stop: Sequence[str] = ()) -> None:

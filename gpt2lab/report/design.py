@@ -180,7 +180,7 @@ def _spread(condition: Condition) -> float:
 
 
 def _chaos(conditions: Sequence[Condition], margin: float) -> list[str]:
-    """Conditions whose runs do not go along with the baseline's: those whose noise hides the margin, and calm ones."""
+    """Warnings for conditions whose results do not correlate with the baseline's over seeds, noisy or calm."""
     unrelated = [c for c in conditions if c.comparison and c.comparison.correlation < CHAOTIC]
     noisy = [c for c in unrelated if _spread(c) > margin]
     calm = [c for c in unrelated if c not in noisy]

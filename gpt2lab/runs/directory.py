@@ -1,4 +1,4 @@
-"""A run directory at work: made, locked for one process, and its log begun."""
+"""Creates a run directory, locks it for one process and opens its log."""
 
 import fcntl
 import logging
@@ -48,7 +48,7 @@ def open_run_dir(run_dir: Path, config: dict[str, Any], command: Sequence[str] |
     lock_directory(run_dir)
     for path in (run_dir / name for name in RECORDS):
         if path.exists() and not path.is_file():
-            raise UserError(f"{path}: is no file; expected the record of a run; move it away")
+            raise UserError(f"{path}: is not a file; expected the record of a run; move it away")
     write_json(free_name(run_dir / ENVIRONMENT), environment(command, hardware))
     write_text(free_name(run_dir / CONFIG), yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
     log_into(run_dir / LOG)
@@ -69,7 +69,7 @@ def check_can_start_again(run_dir: Path) -> None:
 
 
 def check_not_foreign(run_dir: Path) -> None:
-    """Raise ``UserError`` if ``run_dir`` holds files, and is no run directory."""
+    """Raise ``UserError`` if ``run_dir`` holds files, and is not a run directory."""
     names = sorted(path.name for path in run_dir.glob("*")) if run_dir.is_dir() else []
     foreign = [name for name in names if name not in (CONSOLE, LOST_AND_FOUND) and not name.startswith(".")]
     if foreign and ENVIRONMENT not in names:

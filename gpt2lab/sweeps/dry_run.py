@@ -72,7 +72,7 @@ def steps_after_preparing(job: TrainJob) -> int:
     """Optimizer steps of a job; where they depend on a small dataset that is missing, it is prepared first.
 
     Raises:
-        UserError: they depend on a dataset that cannot be had.
+        UserError: they depend on a dataset that cannot be read or fetched.
     """
     return steps_of(job) or _steps(job, open_or_prepare)
 
@@ -88,7 +88,7 @@ def _steps(job: TrainJob, open_prepared: OpenPrepared) -> int:
 
 
 def _measured_rate(shape: tuple[int, ...]) -> float | None:
-    """Tokens a second, validations included, of the newest completed run of such a model; None: there is none."""
+    """Tokens per second, validations included, of the newest completed run of such a model; None: there is none."""
     summaries = sorted(Path(RUNS).glob(f"**/{SUMMARY}"), key=os.path.getmtime, reverse=True)
     for path in summaries[:NEWEST]:
         try:

@@ -147,12 +147,20 @@ def locked(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def update_record(record: SweepRecord, plan: Plan, command: list[str], commit: str | None) -> None:
+def update_record(
+    record: SweepRecord, plan: Plan, command: list[str], commit: str | None, tuning_key: str | None
+) -> None:
     """Extend the record of an earlier start by the cells and seeds that are new.
 
     Raises:
-        UserError: settings that all jobs share have changed, or what varies has.
+        UserError: settings that all jobs share have changed, or what varies has, or what is tuned.
     """
+    if tuning_key != record.tuning_key and any(job.attempts for job in record.jobs):
+        before = f"with sweep.tune={record.tuning_key}" if record.tuning_key else "without sweep.tune"
+        raise UserError(
+            f"sweep.tune={tuning_key or 'null'}: the runs of sweep.name={record.name} were made {before}; expected the "
+            "same, so that runs can be compared; choose another sweep.name"
+        )
     if sorted(record.common) != sorted(plan.common):
         gone, new = set(record.common) - set(plan.common), set(plan.common) - set(record.common)
         difference = ", ".join(

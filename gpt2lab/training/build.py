@@ -23,7 +23,7 @@ from gpt2lab.training.loss_scale import LossScale
 from gpt2lab.training.memory import MODEL_ADVICE, explaining_out_of_memory
 from gpt2lab.training.metrics import MetricsLog
 from gpt2lab.training.optimizer import OPTIMIZERS, Optimizers
-from gpt2lab.training.parallel import make_parallel
+from gpt2lab.training.parallel import parallel_strategy
 from gpt2lab.training.plan import RunPlan
 from gpt2lab.training.profiler import Profiler, TracingProfiler
 from gpt2lab.training.references import Reference, bigram, unigram
@@ -103,7 +103,7 @@ def build_trainer(
     plan = make_plan(job, model, batches, manifest, run_dir, runtime, world)
     prepare_blocks(model.blocks, job.runtime)
 
-    parallel = make_parallel(job.runtime.parallel, world)
+    parallel = parallel_strategy(job.runtime.parallel, world)
     parallel.shard(model, runtime)
     make_optimizer = choose(OPTIMIZERS, job.optimizer.name, "optimizer.name")
     optimizer = Optimizers(make_optimizer(model, job.optimizer, job.peak_lr, runtime.dtype))

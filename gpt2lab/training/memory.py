@@ -37,7 +37,7 @@ def smaller_micro_batch(micro_batch_size: int, sequences: int) -> str:
 
 
 MODEL_ADVICE = (
-    "weights, gradients and AdamW's two moments take 16 bytes a parameter; expected a smaller model (model=gpt2_small, "
-    "model.n_layer=...) or a device with more memory (try runtime.device=cpu)"
+    "weights, gradients and AdamW's two moments take 16 bytes per parameter; expected a smaller model "
+    "(model=gpt2_small, model.n_layer=...) or a device with more memory (try runtime.device=cpu)"
 )
 """What to do when the weights or the optimizer's state do not fit"""

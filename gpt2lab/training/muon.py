@@ -25,7 +25,7 @@ SMALLEST_NORM = 1e-7
 
 
 class Muon(Optimizer):
-    """Updates matrices M with gradient G: B <- mu B + (1 - mu) G, M <- (1 - lr decay) M - lr s orthogonal(G, B).
+    """Updates matrices W with gradient G: B <- mu B + (1 - mu) G, W <- (1 - lr decay) W - lr s orthogonal(G, B).
 
     ``orthogonal`` takes Nesterov's point (1 - mu) G + mu B; s = 0.2 sqrt(max(R, C)) gives the update the size of
     AdamW's (Liu et al. 2025, section 2.2).
@@ -65,7 +65,7 @@ class Muon(Optimizer):
         parts = [own_part(matrix) for matrix in matrices]
         grads = [own_part(matrix.grad) for matrix in matrices if matrix.grad is not None]
         buffers = [own_part(self.state[matrix]["momentum_buffer"]) for matrix in matrices]
-        scale_RC = lr * 0.2 * math.sqrt(max(matrices[0].shape))
+        update_scale = lr * 0.2 * math.sqrt(max(matrices[0].shape))
         if self.found_inf is None:
             torch._foreach_mul_(parts, 1 - lr * weight_decay)
         else:
@@ -76,7 +76,7 @@ class Muon(Optimizer):
         points = torch._foreach_lerp(grads, buffers, momentum)
         point_MRC = torch.stack([whole_of_part(point, like) for point, like in zip(points, matrices, strict=True)])
         update_MRC = orthogonalize(point_MRC.to(self.dtype))
-        update_MRC = update_MRC.to(matrices[0].dtype).mul_(-scale_RC)
+        update_MRC = update_MRC.to(matrices[0].dtype).mul_(-update_scale)
         if self.found_inf is not None:
             update_MRC *= 1 - self.found_inf
         updates = [own_part(split_like(update, like)) for update, like in zip(update_MRC, matrices, strict=True)]

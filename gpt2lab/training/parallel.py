@@ -28,8 +28,8 @@ from gpt2lab.training.whole_states import WholeModelState, WholeOptimizerState
 
 
 @dataclass(frozen=True)
-class OneProcess:
-    """The interface, and what a run of one process does."""
+class ParallelStrategy:
+    """How the processes of a run share its work; this class is a run of one process."""
 
     world: World = field(default_factory=World)
 
@@ -63,7 +63,7 @@ class OneProcess:
 
 
 @dataclass(frozen=True)
-class DataParallel(OneProcess):
+class DataParallel(ParallelStrategy):
     """Every process has the whole model and the whole optimizer, and its part of each batch."""
 
     def wrap(self, loss: nn.Module) -> nn.Module:
@@ -79,7 +79,7 @@ class DataParallel(OneProcess):
 
 
 @dataclass(frozen=True)
-class FullySharded(OneProcess):
+class FullySharded(ParallelStrategy):
     """Every process has a share of each parameter, its gradient and its moments (FSDP2, ``fully_shard``).
 
     A block's weights are gathered for its forward and its backward. Those outside the blocks stay whole from the
@@ -125,10 +125,10 @@ class FullySharded(OneProcess):
         return {"model": WholeModelState(model), "optimizer": WholeOptimizerState(optimizer)}
 
 
-PARALLEL: dict[str, type[OneProcess]] = {"ddp": DataParallel, "fsdp": FullySharded}
+PARALLEL: dict[str, type[ParallelStrategy]] = {"ddp": DataParallel, "fsdp": FullySharded}
 
 
-def make_parallel(name: str, world: World) -> OneProcess:
+def parallel_strategy(name: str, world: World) -> ParallelStrategy:
     """The strategy that ``runtime.parallel`` names; one process has nothing to share, whatever it is."""
     strategy = choose(PARALLEL, name, "runtime.parallel")
-    return strategy(world) if world.size > 1 else OneProcess(world)
+    return strategy(world) if world.size > 1 else ParallelStrategy(world)

@@ -73,7 +73,7 @@ def find_start(job: TrainJob, run_dir: Path | None) -> Start:
             would write into one run directory.
     """
     if run_dir and os.path.lexists(run_dir) and not run_dir.is_dir():  # a file, or a link that leads nowhere
-        raise UserError(f"run_dir={run_dir} is no folder; expected a folder, which may be new; try another name")
+        raise UserError(f"run_dir={run_dir} is not a folder; expected a folder, which may be new; try another name")
     if not job.resume:
         if run_dir and list_checkpoints(run_dir / CHECKPOINTS):
             raise UserError(

@@ -66,7 +66,7 @@ def make_task_evaluator(
     """Read the texts and check the questions, so that a missing one is an error before the first step.
 
     Raises:
-        UserError: a text or questions cannot be had or are malformed.
+        UserError: a text or questions cannot be read or fetched, or are malformed.
     """
     settings = job.training
     source = StoredModel(
@@ -89,7 +89,7 @@ def make_task_evaluator(
 
 
 def _check_questions(name: str, settings: TasksConfig, loaded: TextModel) -> None:
-    """Raise ``UserError`` for questions that cannot be had, or that do not fit the model's context."""
+    """Raise ``UserError`` for questions that cannot be read or fetched, or that do not fit the model's context."""
     task, context = TASKS[name](), loaded.source.context
     for number, row in enumerate(read_questions(name, task, settings), 1):
         for request in task.requests(row):

@@ -1,4 +1,4 @@
-"""How fast a run is: tokens a second, the share of time spent waiting for data, and model FLOPs utilisation."""
+"""How fast a run is: tokens per second, the share of time spent waiting for data, and model FLOPs utilization."""
 
 from dataclasses import dataclass
 
@@ -33,7 +33,7 @@ def flops_per_token(model: GPT, sequence_length: int) -> int:
 
 
 def peak_flops(device: torch.device, precision: str) -> float | None:
-    """What the device could do a second in 16-bit formats; None: not in the table, or another format."""
+    """Peak FLOPs per second of the device in 16-bit formats; None: not in the table, or another format."""
     if device.type != "cuda" or precision == "fp32":
         return None
     name = torch.cuda.get_device_name(device)
@@ -42,7 +42,7 @@ def peak_flops(device: torch.device, precision: str) -> float | None:
 
 @dataclass
 class Throughput:
-    """Sums since the last line of the record."""
+    """Sums since the last line of ``metrics.jsonl``."""
 
     flops_per_token: int
     peak_flops: float | None

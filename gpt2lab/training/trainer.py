@@ -26,7 +26,7 @@ from gpt2lab.evaluation.scoring import Perplexity
 from gpt2lab.model import GPT
 from gpt2lab.runtime import Runtime
 from gpt2lab.training.metrics import MetricsLog, peak_memory_bytes
-from gpt2lab.training.parallel import OneProcess
+from gpt2lab.training.parallel import ParallelStrategy
 from gpt2lab.training.plan import RunPlan
 from gpt2lab.training.profiler import Profiler
 from gpt2lab.training.references import Reference
@@ -82,7 +82,7 @@ class Trainer:
     runtime: Runtime
     settings: TrainingConfig
     total_steps: int
-    parallel: OneProcess
+    parallel: ParallelStrategy
     references: Callable[[], Sequence[Reference]] = lambda: ()
     """counts tokens for the reference losses, at the end"""
     plot: Callable[[Path], Sequence[Path]] = no_plots

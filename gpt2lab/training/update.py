@@ -26,7 +26,7 @@ from gpt2lab.runtime import Runtime, stream_seed
 from gpt2lab.training.gradients import GradientNorms, clip_gradients, gradient_norms
 from gpt2lab.training.memory import MODEL_ADVICE, explaining_out_of_memory, smaller_micro_batch
 from gpt2lab.training.optimizer import Optimizers
-from gpt2lab.training.parallel import OneProcess
+from gpt2lab.training.parallel import ParallelStrategy
 from gpt2lab.training.sharding import own_part
 from gpt2lab.training.state import TrainState
 
@@ -104,7 +104,7 @@ class Update:
         micro_batch_size: int,
         seed: int,
         runtime: Runtime,
-        parallel: OneProcess,
+        parallel: ParallelStrategy,
     ) -> None:
         self.model, self.optimizer, self.state = model, optimizer, state
         self.settings, self.micro_batch_size, self.seed = settings, micro_batch_size, seed

@@ -1,4 +1,4 @@
-"""Models out of files and into them: gpt2lab's own runs, Hugging Face directories, names on the Hub."""
+"""Reads and writes models: gpt2lab's own runs, Hugging Face directories, names on the Hub."""
 
 from gpt2lab.weights.checkpoint_format import find_checkpoint
 from gpt2lab.weights.export import save_pretrained

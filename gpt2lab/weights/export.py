@@ -28,7 +28,7 @@ def save_pretrained(model: GPT, tokenizer: Tokenizer, folder: str | Path, card: 
         card: the text of README.md; None: no such file.
 
     Raises:
-        UserError: no architecture has all of the model's settings, or ``folder`` is there already.
+        UserError: no architecture has all of the model's settings, or ``folder`` already exists.
     """
     architecture = find_architecture(model.config)
     special = {"bos_token_id": tokenizer.bos_id, "eos_token_id": tokenizer.eot_id}

@@ -12,7 +12,7 @@ from gpt2lab.weights.onnx_file import save_onnx
 
 
 class ExportFormat(NamedTuple):
-    """One of them."""
+    """How one export format is written."""
 
     save: Callable[[GPT, Tokenizer, Path, str | None], str]
     """writes a new folder with the text of a model card, and returns the call that opens the model"""

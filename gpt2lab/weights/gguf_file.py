@@ -45,7 +45,7 @@ def save_gguf(model: GPT, tokenizer: Tokenizer, folder: str | Path, card: str | 
 
     Raises:
         UserError: the package gguf is missing, llama.cpp does not have the model's settings or its tokenizer, or
-            ``folder`` is there already.
+            ``folder`` already exists.
     """
     if importlib.util.find_spec("gguf") is None:
         raise not_installed("format=gguf", "gguf", "'gpt2lab[gguf]'")

@@ -17,7 +17,7 @@ TOKENIZER_FILES = [
 
 
 def is_hub_name(where: str) -> bool:
-    """Whether ``where``, which is no file or folder, reads as a name on the Hub: gpt2, ORG/NAME, either @REVISION.
+    """Whether ``where``, which is not a file or folder, reads as a name on the Hub: gpt2, ORG/NAME, either @REVISION.
 
     A path into an existing local folder (runs/typo) is a mistyped path, not a name.
     """

@@ -24,7 +24,7 @@ def check_free(folder: Path) -> None:
     if folder.is_dir() and not any(folder.iterdir()):
         return
     if folder.exists():
-        raise UserError(f"out={folder} is there already: name a folder that is yet to be made")
+        raise UserError(f"out={folder}: already exists; expected a new or empty folder; try another out")
     check_writable(folder, "out")
 
 
@@ -38,7 +38,7 @@ def new_folder(folder: str | Path, model: GPT, card: str | None) -> Iterator[Pat
         card: the text of README.md; None: no such file.
 
     Raises:
-        UserError: ``folder`` is there already, or the files could not be written.
+        UserError: ``folder`` already exists, or the files could not be written.
     """
     folder = Path(folder).resolve()
     check_free(folder)

@@ -32,7 +32,7 @@ def save_onnx(model: GPT, tokenizer: Tokenizer, folder: str | Path, card: str | 
         card: the text of README.md; None: no such file.
 
     Raises:
-        UserError: a package is missing, or ``folder`` is there already.
+        UserError: a package is missing, or ``folder`` already exists.
     """
     for package in ("onnx", "onnxscript"):
         if importlib.util.find_spec(package) is None:

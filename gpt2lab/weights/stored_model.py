@@ -82,7 +82,7 @@ def find_stored_model(where: str | None, key: str) -> StoredModel:
     """Return the model that ``key=where`` names; an existing path takes precedence over a name on the Hub.
 
     Raises:
-        UserError: there is none, or it is no model that gpt2lab has.
+        UserError: there is none, or it is not a model that gpt2lab has.
     """
     path = Path(where) if where else None
     if path is None or is_run_or_checkpoint(path):

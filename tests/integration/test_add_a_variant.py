@@ -22,7 +22,7 @@ def read_blocks(document):
 def apply_block(root, action, path, texts):
     file = root / path
     if action == "create":
-        assert not file.exists(), f"{path} is there already"
+        assert not file.exists(), f"{path} already exists"
         (content,) = texts
     elif action == "append":
         (text,) = texts

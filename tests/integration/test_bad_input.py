@@ -191,5 +191,5 @@ def test_a_name_without_network(fail, monkeypatch):
 
 def test_export(fail, trained, workplace):
     assert "out=exports/NAME" in fail("export.py", "checkpoint=runs/trained")
-    assert "out=runs is there already" in fail("export.py", "checkpoint=runs/trained", "out=runs")
+    assert "out=runs: already exists" in fail("export.py", "checkpoint=runs/trained", "out=runs")
     assert "checkpoint=nowhere" in fail("export.py", "checkpoint=nowhere", "out=exported")

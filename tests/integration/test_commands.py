@@ -90,6 +90,18 @@ def test_init_from_takes_weights_only(run, workplace):
     assert second["val_loss"] == pytest.approx(first["val_loss"], abs=1e-4)
 
 
+def test_init_from_with_resume_starts_once(run, workplace):
+    """As a job of a sweep is started, and started again after a stop."""
+    run("train.py", *TINY, "run_dir=first", "training.max_steps=30", "optimizer.lr=1e-2")
+    settings = [*TINY, "run_dir=second", "init_from=first", "optimizer.lr=1e-9", "resume=auto"]
+    run("train.py", *settings, "training.max_steps=1")
+    shown = run("train.py", *settings, "training.max_steps=2").stdout
+    assert "weights from" not in shown
+    assert "at step 1" in shown
+    losses = [json.loads((workplace / name / "summary.json").read_text())["val_loss"] for name in ("first", "second")]
+    assert losses[1] == pytest.approx(losses[0], abs=1e-4)
+
+
 def test_configuration_is_shown_without_data(workplace):
     command = [sys.executable, ROOT / "train.py", "model=gpt2_xl", "--cfg", "job"]
     shown = subprocess.run(command, cwd=workplace, capture_output=True, text=True, check=True).stdout

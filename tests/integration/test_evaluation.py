@@ -1,4 +1,4 @@
-"""eval.py with its parts, protocols and corpora, and what it says when a text cannot be had."""
+"""eval.py with its parts, protocols and corpora, and what it says when a text cannot be read or fetched."""
 
 import json
 import shutil

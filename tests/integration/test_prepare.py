@@ -117,7 +117,7 @@ def test_memory_does_not_grow_with_the_corpus(tmp_path):
 
 
 def test_the_loader_alone_is_fast_and_its_memory_flat(tmp_path):
-    """8 million tokens a second on a busy machine (docs/speed.md: alone); no private memory over 10,000 batches."""
+    """8 million tokens per second on a busy machine (docs/speed.md: alone); no private memory over 10,000 batches."""
     data = StateOfTheUnionConfig(root=str(tmp_path))
     gpt2 = load_tokenizer("gpt2")
     manifest = prepare(data, PrepareConfig(num_workers=2), gpt2)

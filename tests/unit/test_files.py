@@ -43,7 +43,7 @@ def test_write_text_keeps_a_link_and_the_usual_permissions(tmp_path):
 
 def test_write_text_replaces_files_only(tmp_path):
     for place in (tmp_path, "/dev/null"):
-        with pytest.raises(UserError, match="is no file"):
+        with pytest.raises(UserError, match="is not a file"):
             write_text(tmp_path / place, "text")
 
 

@@ -36,6 +36,6 @@ class TokenStream:
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def starts(self) -> np.ndarray:
-        """Where documents begin, int64 [documents]; takes 8 bytes a document."""
+        """Where documents begin, int64 [documents]; takes 8 bytes per document."""
         firsts = [0, *self._ends[:-1]]
         return np.concatenate([np.load(file) + first for file, first in zip(self._starts_files, firsts, strict=True)])

@@ -36,7 +36,7 @@ class Span(NamedTuple):
 
 
 class Problem(NamedTuple):
-    """Stands in the place of documents that cannot be read."""
+    """Replaces documents that cannot be read."""
 
     reason: str
     """a few words, the same for all of a kind"""

@@ -1,4 +1,4 @@
-"""JSONL: one JSON object a line, plain or compressed (.gz, .zst).
+"""JSONL: one JSON object per line, plain or compressed (.gz, .zst).
 
 Workers read ranges of bytes of a plain file. A compressed file can only be read from its beginning; the main process
 reads it once and sends the text to the workers, which takes a small part of the time of tokenizing.
@@ -66,7 +66,7 @@ class JsonlFiles(FileSource):
 
 
 TOO_LONG = (
-    f"the line has more than {LINE_LIMIT_BYTES // 1024**2} MiB; expected one JSON object a line; cut the file at its "
+    f"the line has more than {LINE_LIMIT_BYTES // 1024**2} MiB; expected one JSON object per line; cut the file at its "
     "documents"
 )
 

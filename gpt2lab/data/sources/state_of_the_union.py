@@ -25,7 +25,7 @@ SPEECHES_SHA256 = "70b4f806dab7fba72967f6fd52f0da5095be64200bd281e0e76a379e51356
 """of all names and contents, as ``speeches_sha256`` computes it"""
 
 PASSAGE_BYTES = 4096
-"""about 800 GPT-2 tokens, as long as the documents of ``text_files`` and close to a context of 1,024"""
+"""about 900 GPT-2 tokens, as long as the documents of ``text_files`` and close to a context of 1,024"""
 
 VALIDATION_DIGIT = "8"
 """Each decade gives one year to validation, so that every era has its share and no message is in both splits. Of the

@@ -1,4 +1,4 @@
-"""What a model makes of its context: loss by position, perplexity by length of context, and by where a window stands.
+"""How a model uses its context: loss by position, perplexity by length of context, and by where a window stands.
 
     validation text -> one stream -> blocks of targets, spread over it -> the same targets with ever more before them
                                                                      -> the same inputs at other positions

@@ -25,7 +25,7 @@ from gpt2lab.evaluation.text_model import TextModel
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A text that stands for itself."""
+    """One document: its UTF-8 text, and its stored rows and token ids where there are any."""
 
     content: bytes
     """in UTF-8"""
@@ -50,7 +50,7 @@ class Document:
         return [self.text] if self.stored_rows is None else self.stored_rows
 
     def count_words(self) -> int:
-        """What white space divides."""
+        """Number of words separated by white space."""
         return count_words(self.content)
 
     def count_line_ends(self) -> int:
@@ -66,7 +66,7 @@ class Document:
 
 @dataclass(frozen=True)
 class Corpus:
-    """Documents in order, and how they hang together."""
+    """The documents of a corpus, in order, and the separator that joins them."""
 
     documents: list[Document]
     separator: str
@@ -76,18 +76,18 @@ class Corpus:
 
 
 class Format(ABC):
-    """A way of being read."""
+    """Reads corpora of one format."""
 
     @abstractmethod
     def read(self, config: CorpusConfig, loaded: TextModel) -> Corpus:
-        """The corpus that ``config`` names; a ``UserError`` if it cannot be had or holds no text."""
+        """The corpus that ``config`` names; a ``UserError`` if it cannot be read or fetched, or holds no text."""
 
 
 class ValidationSplit(Format):
     """The documents of the validation split, as they are stored."""
 
     def read(self, config: CorpusConfig, loaded: TextModel) -> Corpus:
-        """See ``Format.read``; also a ``UserError`` for a set that is not the one the model was trained on."""
+        """See ``Format.read``; also a ``UserError`` for a dataset that is not the one the model was trained on."""
         source, tokenizer = loaded.source, loaded.tokenizer
         if source.trained_on is None:
             raise UserError(f"{source.describe()} has no validation split: name a text to score, eval.text_file=FILE")
@@ -95,8 +95,8 @@ class ValidationSplit(Format):
         if manifest.fingerprint != source.trained_on.fingerprint:
             raise UserError(
                 f"{folder} is data {manifest.fingerprint[:12]}, the model was trained on "
-                f"{source.trained_on.fingerprint[:12]}: its validation split may hold training text; restore that set, "
-                "or name a text with eval.text_file="
+                f"{source.trained_on.fingerprint[:12]}: its validation split may hold training text; "
+                "restore that dataset, or name a text with eval.text_file="
             )
         verify(folder, manifest)
         stream = TokenStream(folder, manifest, "val")
@@ -182,7 +182,7 @@ class Lines(RowsInFile):
 
 
 class WikiText(RowsInFile):
-    """A line a row; a line " = Title = " begins an article, " = = PartResult = = " does not.
+    """One row per line. A line " = Title = " begins an article; " = = Section = = " does not.
 
     The Hub's rows are lines with their ends, and "" for the blank line " \\n" of the file. Articles are cut as in
     EleutherAI/wikitext_document_level, on which lm-evaluation-harness takes its values.
@@ -230,14 +230,14 @@ def open_corpus(config: CorpusConfig, loaded: TextModel) -> Corpus:
     """The corpus that ``config`` names.
 
     Raises:
-        UserError: an unknown format or detokenizer, or it cannot be had, with where to put which file.
+        UserError: an unknown format or detokenizer, or it cannot be read or fetched, with where to put which file.
     """
     choose(DETOKENIZERS, config.detokenizer, "eval.corpus.detokenizer")
     return choose(CORPUS_FORMATS, config.format, "eval.corpus.format")().read(config, loaded)
 
 
 def _checked_rows(rows: Iterable[object], config: CorpusConfig, description: dict[str, Any]) -> list[str]:
-    """The rows; one that is no text in Unicode is a ``UserError``."""
+    """The rows; one that is not Unicode text is a ``UserError``."""
     checked: list[str] = []
     for row in rows:
         if not (isinstance(row, str) and _has_utf8(row)):

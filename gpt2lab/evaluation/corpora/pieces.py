@@ -47,7 +47,7 @@ def _last_place_to_cut(text: str) -> int:
 
 
 def count_words(content: bytes) -> int:
-    """What white space divides in a text."""
+    """Number of words separated by white space in a text."""
     words, inside_word = 0, False
     for piece in text_pieces(content):
         words += len(piece.split()) - (inside_word and not piece[0].isspace())

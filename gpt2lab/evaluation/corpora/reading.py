@@ -17,7 +17,7 @@ BLOCK_BYTES = 2**20
 
 
 class HubPlace(NamedTuple):
-    """A data set on the Hugging Face Hub."""
+    """A dataset on the Hugging Face Hub."""
 
     path: str
     subset: str | None
@@ -72,10 +72,10 @@ def read_utf8(path: Path, first_byte: int = 0, last_byte: int | None = None) -> 
 
 
 def read_json_lines(path: Path, fields: tuple[str, ...], limit: int | None = None) -> Iterator[Example]:
-    """The rows of a file of JSON objects, one a line, that have all of ``fields``; ``limit``: the first ones only.
+    """The rows of a file of JSON objects, one per line, that have all of ``fields``; ``limit``: the first ones only.
 
     Raises:
-        UserError: the file is missing, empty, or a line is no such object; the line is named.
+        UserError: the file is missing, empty, or a line is not such an object; the line is named.
     """
     rows = 0
     for number, line in enumerate(io.BytesIO(read_utf8(path)), 1):
@@ -87,7 +87,7 @@ def read_json_lines(path: Path, fields: tuple[str, ...], limit: int | None = Non
             row = json.loads(line)
         except (ValueError, RecursionError) as error:
             raise UserError(
-                f"{path}: line {number} is no JSON ({error}); expected an object with {_list(fields)}"
+                f"{path}: line {number} is not JSON ({error}); expected an object with {_list(fields)}"
             ) from None
         missing = [field for field in fields if not isinstance(row, dict) or field not in row]
         if missing:
@@ -97,16 +97,16 @@ def read_json_lines(path: Path, fields: tuple[str, ...], limit: int | None = Non
 
 
 def fetch_rows(place: HubPlace, fields: tuple[str, ...], instead: str, limit: int | None = None) -> list[Example]:
-    """The rows of a data set on the Hub, with ``fields`` alone; ``limit``: the first ones only.
+    """The rows of a dataset on the Hub, with ``fields`` alone; ``limit``: the first ones only.
 
     Args:
         place: which.
         fields: columns that it must have.
-        instead: what the user can do where it cannot be had.
+        instead: what the user can do where it cannot be read or fetched.
         limit: rows to take; None: all.
 
     Raises:
-        UserError: the package ``datasets`` is not installed, there is no network, no such set, or no such column.
+        UserError: the package ``datasets`` is not installed, there is no network, no such dataset, or no such column.
     """
 
     def load() -> Any:
@@ -120,16 +120,16 @@ def fetch_rows(place: HubPlace, fields: tuple[str, ...], instead: str, limit: in
 def fetch_subsets(
     place: HubPlace, subsets: Sequence[str], fields: tuple[str, ...], instead: str, limit: int | None = None
 ) -> dict[str, list[Example]]:
-    """The rows of many subsets of a data set on the Hub, by ``HubPlace.name``; ``limit``: the first ones of each.
+    """The rows of many subsets of a dataset on the Hub, by ``HubPlace.name``; ``limit``: the first ones of each.
 
     The whole repository is fetched first, into the Hub's cache. To load one subset after the other from the Hub takes
     several requests for each of them, also where all of it is cached.
 
     Args:
         place: which; its subset is not used.
-        subsets: of the data set, in order.
+        subsets: of the dataset, in order.
         fields: columns that each must have.
-        instead: what the user can do where it cannot be had.
+        instead: what the user can do where it cannot be read or fetched.
         limit: rows to take of each; None: all.
 
     Raises:

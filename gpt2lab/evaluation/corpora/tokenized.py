@@ -35,7 +35,7 @@ def tokenized_corpus(loaded: TextModel, config: EvalConfig) -> TokenizedCorpus:
     """The documents of ``eval.corpus`` or ``eval.text_file``, by the model's tokenizer.
 
     Raises:
-        UserError: the corpus cannot be had.
+        UserError: the corpus cannot be read or fetched.
     """
     chosen = chosen_corpus(config)
     corpus = open_corpus(chosen, loaded)

@@ -55,7 +55,7 @@ def evaluate_perplexity(loaded: TextModel, config: EvalConfig) -> PartResult:
     """The part ``perplexity`` of an evaluation.
 
     Raises:
-        UserError: the corpus cannot be had or is empty, the stride does not fit the protocol or the context.
+        UserError: the corpus is empty or cannot be read or fetched, the stride does not fit protocol or context.
     """
     corpus_config = chosen_corpus(config)
     protocol = choose(PROTOCOLS, config.protocol, "eval.protocol")()

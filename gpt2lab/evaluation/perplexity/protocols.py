@@ -45,7 +45,7 @@ class ScoringPlan:
 
 
 class ScoringProtocol(ABC):
-    """A way of taking a perplexity."""
+    """A protocol: how a corpus becomes tokens, windows and units."""
 
     @abstractmethod
     def plan(
@@ -164,7 +164,7 @@ class LMEval(ScoringProtocol):
 
 
 class GPT2Paper(ScoringProtocol):
-    """Radford et al. 2019, section 3.1, as far as it is known: detokenised text, likelihood a word of the original.
+    """Radford et al. 2019, section 3.1, as far as it is known: detokenized text, likelihood per word of the original.
 
     The whole corpus is one text after an end-of-text. exp(nll / words), where words are what white space divides before
     detokenising, and each line end is one more, as in the papers that GPT-2 is compared with: Penn Treebank's test
@@ -213,7 +213,7 @@ PROTOCOLS: dict[str, type[ScoringProtocol]] = {
 
 
 def count_words(corpus: Corpus) -> Ids:
-    """What white space divides, by document."""
+    """Number of words separated by white space, by document."""
     return np.array([document.count_words() for document in corpus.documents])
 
 

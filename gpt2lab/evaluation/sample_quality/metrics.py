@@ -32,7 +32,7 @@ SET_STATISTICS: dict[str, Callable[[Sequence[Sequence[int]]], float]] = {
 
 @dataclass(frozen=True)
 class Continuations:
-    """What follows each prompt, with the scorer's nats of each token."""
+    """The text after each prompt, with the scorer's nats of each token."""
 
     texts: list[list[int]]
     nll: list[NDArray[np.float32]]

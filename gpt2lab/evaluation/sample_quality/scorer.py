@@ -34,7 +34,7 @@ class Scorer:
     """tokens at once that it was trained on"""
     runtime: Runtime
     batch_size: int
-    """rows a forward pass; no score depends on it"""
+    """rows per forward pass; no score depends on it"""
     world: World = ALONE
     """the processes that share the reading; each gets all scores"""
 

@@ -32,7 +32,7 @@ class TaskMetrics:
     questions: int
     limit: int | None
     source: Any
-    """file, or the data set on the Hub"""
+    """file, or the dataset on the Hub"""
     sha256: str
     """of the questions"""
     values: dict[str, float | None]
@@ -70,7 +70,7 @@ def evaluate_tasks(loaded: TextModel, config: EvalConfig) -> PartResult:
     """The part ``tasks`` of an evaluation: gpt2lab's own, then lm-evaluation-harness's.
 
     Raises:
-        UserError: no task or an unknown one is named, questions cannot be had, or one of them is malformed.
+        UserError: no task or an unknown one is named, questions cannot be read or fetched, or one of them is malformed.
     """
     settings = config.tasks
     if not settings.names and not settings.lm_eval:
@@ -91,7 +91,7 @@ def read_questions(name: str, task: Task, settings: TasksConfig) -> list[Example
     """The rows of a task: those of its files in ``eval.tasks.folder`` if there are any, else the Hub's.
 
     Raises:
-        UserError: they cannot be had, or one lacks a field or has one of another kind.
+        UserError: they cannot be read or fetched, or one lacks a field or has one of another kind.
     """
     fields = tuple(task.fields)
     if files := _files(name, task, settings):

@@ -1,4 +1,4 @@
-"""How likely a model finds one text after another: the questions of zero-shot tasks.
+"""Log-likelihood of a continuation given a context, for the questions of zero-shot tasks.
 
 context, continuation -> ids -> rows by context -> batches of like length -> log-likelihood and greedy match of each
 """
@@ -35,7 +35,7 @@ class EncodedRequest(NamedTuple):
 
 @dataclass(frozen=True)
 class Likelihood:
-    """How a model takes a continuation."""
+    """Log-likelihood of a continuation, and which of its tokens greedy decoding would choose."""
 
     log_likelihood: float
     """nats, summed over its tokens"""

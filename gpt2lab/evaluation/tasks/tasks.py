@@ -44,7 +44,7 @@ class Task(ABC):
 
     @abstractmethod
     def requests(self, row: Example) -> list[Request]:
-        """The texts to score for one question; a ``UserError`` for a row that is no question."""
+        """The texts to score for one question; a ``UserError`` for a row that is not a question."""
 
     @abstractmethod
     def scores(self, row: Example, likelihoods: list[Likelihood]) -> Scores:

@@ -152,7 +152,7 @@ def test_overrides_reach_the_job():
         (["optimizer=[[muon]]"], ["optimizer=[[muon]]: expected the name of a file of configs/optimizer: adamw, muon"]),
         (["data={text_files: 1}"], ["data={text_files: 1}: expected the name of a file of configs/data: "]),
         (["+experiment=3"], ["+experiment=3: expected the name of a file of configs/experiment: "]),
-        (["model=[nano,b]"], ["model: b is no file of configs/model; expected one name"]),
+        (["model=[nano,b]"], ["model: b is not a file of configs/model; expected one name"]),
         (["training.max_steps=1.5"], ["training.max_steps=1.5", "Integer"]),
         (["optimizer.lr=fast"], ["optimizer.lr=fast", "Float"]),
         (["model.n_layer=null"], ["model.n_layer=null", "not Optional"]),

@@ -127,7 +127,7 @@ def test_options_come_before_overrides():
     [
         ({"RANK": "0"}, "RANK=0 in the environment: WORLD_SIZE is not set"),
         ({"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}, "MASTER_ADDR is not set"),
-        (dict.fromkeys(LAUNCH_VARIABLES, "x"), "RANK=x is no number"),
+        (dict.fromkeys(LAUNCH_VARIABLES, "x"), "RANK=x is not a number"),
     ],
 )
 def test_half_a_launcher_is_an_error(monkeypatch, variables, shown):

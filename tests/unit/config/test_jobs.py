@@ -86,7 +86,7 @@ from gpt2lab.training.schedule import SCHEDULES
         (lambda: SamplingConfig(batch_size=0), ["sampling.batch_size=0", "at least 1"]),
         (lambda: EvalConfig(stride=0), ["eval.stride=0"]),
         (lambda: TrainJob(seed=-1), ["seed=-1"]),
-        (lambda: TrainJob(resume="auto", init_from="x"), ["resume=auto", "init_from=x"]),
+        (lambda: TrainJob(resume="y", init_from="x"), ["resume=y", "init_from=x"]),
         (lambda: job(training=TrainingConfig(max_steps=9, sequence_length=2048)), ["2048", "model.block_size=1024"]),
         (lambda: job(training=TrainingConfig(max_steps=9, batch_tokens=1500)), ["batch_tokens=1500", "1024 or 2048"]),
         (lambda: job(training=TrainingConfig(max_steps=9, batch_tokens=100)), ["batch_tokens=100", "=1024 would be"]),

@@ -80,7 +80,7 @@ def test_a_record_without_its_checkpoints_is_not_replaced(tmp_path):
 @pytest.mark.parametrize("name", ["metrics.jsonl", "samples.jsonl", "summary.json", "log.txt"])
 def test_a_folder_in_the_place_of_a_record_is_found_before_anything_is_written(tmp_path, name):
     (tmp_path / name).mkdir()
-    with pytest.raises(UserError, match=rf"{name}: is no file; expected the record of a run; move it away"):
+    with pytest.raises(UserError, match=rf"{name}: is not a file; expected the record of a run; move it away"):
         open_run_dir(tmp_path, {"seed": 1}, None, CPU)
     assert not (tmp_path / "config.yaml").exists()
 

@@ -191,6 +191,19 @@ def test_tuning_runs_first_and_its_value_is_used_per_condition(sweep, tmp_path):
     assert len(list(folder.glob("tuning/*/summary.json"))) == 8
 
 
+def test_sweep_of_the_same_name_refuses_to_mix_tuned_runs_with_others(sweep, tmp_path):
+    tune = ["sweep.tune=optimizer.lr", "sweep.tune_values=[1e-3,2e-3,4e-3,8e-3]", "sweep.tune_seeds=[50]"]
+    assert sweep("seed=1,2", "sweep.name=plain") == 0
+    with pytest.raises(
+        UserError, match=r"sweep.tune=optimizer.lr: .*name=plain were made without sweep.tune; expected"
+    ):
+        sweep("seed=1,2", "sweep.name=plain", *tune)
+    assert not (tmp_path / "runs/sweeps/plain/tuning").exists()
+    assert sweep("seed=1,2", "sweep.name=tuned", *tune) == 0
+    with pytest.raises(UserError, match=r"sweep.tune=null: .*name=tuned were made with sweep.tune=optimizer.lr"):
+        sweep("seed=1,2,3", "sweep.name=tuned")
+
+
 def test_jobs_get_their_directory_group_and_tags(sweep, tmp_path):
     assert sweep("model/norm=layernorm,rmsnorm", "seed=0", "sweep.name=s") == 0
     (start,) = read_lines(tmp_path / "runs/sweeps/s/norm=rmsnorm/starts.jsonl")

@@ -99,12 +99,12 @@ def fill_memory(trainer):
 
 
 @pytest.mark.parametrize(
-    ("micro_batch_size", "mend"), [(4, "training.micro_batch_size=2, which gives the same steps, or "), (1, "")]
+    ("micro_batch_size", "fix"), [(4, "training.micro_batch_size=2, which gives the same steps, or "), (1, "")]
 )
-def test_out_of_memory_says_what_to_type(make_trainer, micro_batch_size, mend):
+def test_out_of_memory_says_what_to_type(make_trainer, micro_batch_size, fix):
     trainer = make_trainer("run", micro_batch_size=micro_batch_size)
     fill_memory(trainer)
-    line = f"out of memory in a forward pass of {micro_batch_size} sequences x 16 tokens: type {mend}runtime.activ"
+    line = f"out of memory in a forward pass of {micro_batch_size} sequences x 16 tokens: type {fix}runtime.activ"
     with pytest.raises(UserError, match=line):
         trainer.run()
 

@@ -50,7 +50,7 @@ def last_word_perplexity(model):
 
 
 def text_loss(model):
-    """Nats a token of the text after an end-of-text, in windows of 16 targets."""
+    """Nats per token of the text after an end-of-text, in windows of 16 targets."""
     tokenizer = load_tokenizer("bytes")
     ids = torch.tensor([tokenizer.eot_id, *tokenizer.encode(TEXT)])
     nll = 0.0

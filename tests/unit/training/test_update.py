@@ -11,7 +11,7 @@ from gpt2lab.runs import read_lines
 from gpt2lab.training.build import prepare_blocks
 from gpt2lab.training.gradients import clip_gradients, gradient_norms
 from gpt2lab.training.optimizer import Optimizers, adamw, muon_and_adamw
-from gpt2lab.training.parallel import OneProcess
+from gpt2lab.training.parallel import ParallelStrategy
 
 TINY = {"n_layer": 2, "n_head": 2, "n_embd": 16, "block_size": 16, "vocab_size": 257}
 KEYS = ("step", "loss", "loss_mean", "loss_max", "grad_norm", "val_loss")
@@ -96,7 +96,7 @@ def test_norms_and_clipping_are_those_of_torch():
         own.grad = torch.randn_like(own)
         other.grad = own.grad.clone()
     gradients = {name: parameter.grad for name, parameter in models[0].named_parameters()}
-    norms = gradient_norms(gradients, OneProcess().norms)
+    norms = gradient_norms(gradients, ParallelStrategy().norms)
     clip_gradients(list(gradients.values()), 0.5, norms.total)
     assert norms.total == torch.nn.utils.clip_grad_norm_(models[1].parameters(), 0.5)
     assert norms.nonfinite() == []
@@ -197,5 +197,5 @@ def test_out_of_memory_in_the_first_optimizer_step(make_trainer):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     trainer.update.optimizer.step = full
-    with pytest.raises(UserError, match="^out of memory in the optimizer's step: .*16 bytes a parameter"):
+    with pytest.raises(UserError, match="^out of memory in the optimizer's step: .*16 bytes per parameter"):
         trainer.run()

@@ -69,7 +69,7 @@ def test_passages_are_paragraphs_joined_to_the_least_length():
     assert passages(f"a\n\n{long}\n\nb") == [f"a\n\n{long}\n\nb"]
     assert passages(f"a\n\n{long}\n\n{long}\n\nb\n\nc") == [f"a\n\n{long}", f"{long}\n\nb\n\nc"]
     assert passages(f"{long}\n\nb\n\n{long}") == [long, f"b\n\n{long}"]
-    half = "é" * (PASSAGE_BYTES // 4)  # two bytes a character
+    half = "é" * (PASSAGE_BYTES // 4)  # two bytes per character
     assert passages(f"{half}\n\n{half}\n\n{long}") == [f"{half}\n\n{half}", long]
 
 

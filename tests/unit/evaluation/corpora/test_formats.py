@@ -1,4 +1,4 @@
-"""Corpora: what files of each format hold, and what is said when they cannot be had."""
+"""Corpora: what files of each format hold, and what is said when they cannot be read or fetched."""
 
 import hashlib
 import json
@@ -129,7 +129,7 @@ def test_a_part_of_a_file_has_whole_characters(tmp_path):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("{", "line 2 is no JSON"),
+        ("{", "line 2 is not JSON"),
         ('{"txt": "a"}', "line 2 has no field text"),
         ("[1]", "line 2 has no field text"),
         ('{"text": 5}', "field text is 5"),
