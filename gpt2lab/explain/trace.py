@@ -107,13 +107,19 @@ def trace(model: GPT, ids: Sequence[int]) -> Trace:
         ids: token ids; at least one, at most as many as the positions reach.
 
     Raises:
-        UserError: no ids, ids outside the vocabulary, or more of them than a learned position scheme has positions.
+        UserError: no ids, ids outside the vocabulary, more of them than a learned position scheme has positions, or
+            a user's own MLP without a last layer ``c_proj``.
     """
     if not len(ids):
         raise UserError("ids=[]: expected at least one token; try the ids of tokenizer.encode_prompt(text)")
     for token in ids:
         if not 0 <= token < model.config.vocab_size:
             raise UserError(f"token id {token}: expected 0 <= id < {model.config.vocab_size}, the model's vocabulary")
+    if not hasattr(model.blocks[0].mlp, "c_proj"):
+        raise UserError(
+            f"model.mlp.name={model.config.mlp.name}: it has no c_proj, whose input is shown; expected an MLP that "
+            "ends in a linear layer of that name"
+        )
     device = model.wte.weight.device
     names = [
         "wte", "dropout", "norm_f", *(_name(i, part) for i in range(model.config.n_layer) for part in BLOCK_MODULES)

@@ -151,7 +151,9 @@ def _flat(config: ModelConfig) -> dict[str, Any]:
     with torch.device("meta"):
         one_block = dict(GPT(dataclasses.replace(config, n_layer=1)).named_parameters())
     values = to_dict(config) | {"n_kv_head": config.kv_heads}
-    values["mlp"]["hidden_dim"] = one_block["blocks.0.mlp.c_proj.weight"].shape[1]
+    projection = one_block.get("blocks.0.mlp.c_proj.weight")
+    if projection is not None:  # a user's own MLP may have none
+        values["mlp"]["hidden_dim"] = projection.shape[1]
     groups = {key: value for key, value in values.items() if isinstance(value, dict)}
     return {key: value for key, value in values.items() if key not in groups} | {
         f"{group}.{key}": value for group, settings in groups.items() for key, value in settings.items()

@@ -1,7 +1,10 @@
 """The trace against the model itself, scaled_dot_product_attention and sums; numerics/ compares with transformers."""
 
+from pathlib import Path
+
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 from gpt2lab.config import UserError
@@ -9,6 +12,7 @@ from gpt2lab.explain import contributions, logit_lens, trace
 from gpt2lab.model.attention import attention_weights
 from gpt2lab.model.norms import NORMS
 from gpt2lab.model.positions import POSITIONS
+from gpt2lab.weights.loading import require_same_model
 
 IDS = [3, 1, 4, 1, 5, 9, 2]
 CLOSE = {"rtol": 1e-5, "atol": 1e-5}
@@ -140,3 +144,21 @@ def test_weights_follow_from_what_a_hook_sees(tiny_model):
     found = trace(model, IDS)
     q, k, _, mask = seen[0]
     close(attention_weights(q, k, mask)[0], found.blocks[1].weights_HTT)
+
+
+class OneMatrix(nn.Module):
+    """An MLP of a user's own, without ``c_proj``."""
+
+    def __init__(self, config):
+        super().__init__()
+        self.matrix = nn.Linear(config.n_embd, config.n_embd, bias=False)
+
+    def forward(self, x_BTC):
+        return self.matrix(x_BTC).relu()
+
+
+def test_trace_refuses_an_mlp_of_a_users_own_without_c_proj(tiny_model):
+    model = tiny_model(mlp=f"{__name__}:OneMatrix")
+    with pytest.raises(UserError, match=r"model.mlp.name=.*:OneMatrix: it has no c_proj"):
+        trace(model, IDS)
+    require_same_model(model.config, model.config, Path("run"), free=())  # as a resume does
