@@ -2,8 +2,6 @@
 
 RUNS = "runs"
 """folder below the working directory that holds runs/<day>/<time>-<id>/"""
-SWEEPS = "sweeps"
-"""folder in ``RUNS`` that holds sweeps"""
 
 CONFIG = "config.yaml"
 """the job, with every value resolved"""

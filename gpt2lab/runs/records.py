@@ -15,7 +15,7 @@ import yaml
 
 from gpt2lab.config import UserError, one_line
 from gpt2lab.files import append_text, parse_json, write_text
-from gpt2lab.runs.layout import CHECKPOINTS, CONFIG, ENVIRONMENT, LAST, METRICS, RUNS, SAMPLES, SUMMARY, SWEEP
+from gpt2lab.runs.layout import CHECKPOINTS, CONFIG, LAST, METRICS, RUNS, SAMPLES, SUMMARY, SWEEP
 
 log = logging.getLogger(__name__)
 
@@ -68,13 +68,8 @@ class RunRecord:
 
     path: Path
     config: dict[str, Any]
-    environment: dict[str, Any]
-    """empty if the file is missing"""
     summary: dict[str, Any]
     """empty if the run has not written any"""
-    metrics: list[Line]
-    damaged_lines: int
-    """lines of the metrics that are not JSON; the last one may have been cut off by a kill"""
 
     @property
     def status(self) -> str:
@@ -91,10 +86,7 @@ def read_run(folder: Path) -> RunRecord:
     config_file = folder / CONFIG
     if not config_file.is_file():
         raise UserError(f"{folder}: no {CONFIG} in it; expected a run directory, such as runs/DAY/TIME-ID")
-    config = read_config(config_file)
-    environment, summary = (read_object(folder / name) for name in (ENVIRONMENT, SUMMARY))
-    metrics, damaged = parse_lines(folder / METRICS)
-    return RunRecord(folder, config, environment, summary, metrics, damaged)
+    return RunRecord(folder, read_config(config_file), read_object(folder / SUMMARY))
 
 
 def read_config(path: Path) -> dict[str, Any]:

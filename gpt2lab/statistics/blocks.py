@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
 from gpt2lab.statistics.intervals import Array
 from gpt2lab.statistics.paired import MeanDifference, paired_difference
@@ -50,11 +49,10 @@ def fit_blocks(y_CS: Array) -> BlockModel:
     return BlockModel(math.sqrt(float((residual_CS**2).sum()) / df), df, seeds)
 
 
-def are_homogeneous(y_CS: Array, baseline: int = 0) -> bool:
-    """Whether the standard deviations of the paired differences to the baseline differ less than ``spread_bound``."""
-    others = [c for c in range(len(y_CS)) if c != baseline]
-    spreads = [float((y_CS[c] - y_CS[baseline]).std(ddof=1)) for c in others]
-    bound = spread_bound(len(others), y_CS.shape[1])
+def are_homogeneous(y_CS: Array) -> bool:
+    """Whether the standard deviations of the paired differences to row 0 differ less than ``spread_bound``."""
+    spreads = [float(d_S.std(ddof=1)) for d_S in y_CS[1:] - y_CS[0]]
+    bound = spread_bound(len(spreads), y_CS.shape[1])
     return max(spreads) < bound * min(spreads) or max(spreads) == 0
 
 
@@ -87,19 +85,19 @@ class Effect:
     """not adjusted"""
 
 
-def factorial_effects(y_grid: Array, *, order: int = 2) -> list[Effect]:
+def factorial_effects(y_grid: Array) -> list[Effect]:
     """Main effects and interactions of a complete grid [levels of factor 1, levels of factor 2, ..., S].
 
     A main effect is the mean difference to level 0, averaged over all cells of the other factors. An interaction of two
     factors is how much the effect of one changes when the other leaves level 0: (y11 - y01) - (y10 - y00), averaged
-    over the rest; of three factors the change of that, and so on up to ``order``. All 2^n cells serve each effect.
+    over the rest. All 2^n cells serve each effect.
     The error pools the residual of the block model where the contrasts' own spreads differ less than
     ``spread_bound``, else it is the contrast's own over seeds.
     """
     shape, seeds = y_grid.shape[:-1], y_grid.shape[-1]
     y_CS = y_grid.reshape(-1, seeds)
     found: list[tuple[tuple[int, ...], tuple[int, ...], Array]] = []
-    for size in range(1, min(order, len(shape)) + 1):
+    for size in (1, 2):
         for factors in itertools.combinations(range(len(shape)), size):
             for levels in itertools.product(*(range(1, shape[f]) for f in factors)):
                 found.append((factors, levels, _contrast(shape, factors, levels)))
@@ -122,14 +120,3 @@ def _contrast(shape: Sequence[int], factors: tuple[int, ...], levels: tuple[int,
             part = np.full(size, 1 / size)
         weights = np.multiply.outer(weights, part)
     return weights.reshape(-1)
-
-
-def interaction_test(y_grid: Array) -> float:
-    """p of "the first two factors do not interact" in a grid [A, B, S]: F of the residual (Montgomery, section 5.3)."""
-    a, b, seeds = y_grid.shape
-    model = fit_blocks(y_grid.reshape(a * b, seeds))
-    cells = y_grid.mean(axis=2)
-    inner = cells - cells.mean(axis=1, keepdims=True) - cells.mean(axis=0, keepdims=True) + cells.mean()
-    df = (a - 1) * (b - 1)
-    f = seeds * float((inner**2).sum()) / df / model.residual_sd**2
-    return float(stats.f.sf(f, df, model.df))

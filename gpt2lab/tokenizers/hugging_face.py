@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from gpt2lab.config import UserError, one_line
 from gpt2lab.config.tokenizer import TOKENIZER_JSON, find_tokenizer_json
-from gpt2lab.files import read_json, write_synced
+from gpt2lab.files import read_json
 from gpt2lab.tokenizers.base import Tokenizer, replace_surrogates
 from gpt2lab.tokenizers.byte_level import TiktokenEncoder, as_json
 from gpt2lab.tokenizers.tokenizer_json import (
@@ -91,13 +91,6 @@ class HuggingFaceTokenizer(Tokenizer):
         settings = json.loads(self._files[TOKENIZER_CONFIG])
         settings["bos_token"] = settings["eos_token"]
         return HuggingFaceTokenizer({**self._files, TOKENIZER_CONFIG: as_json(settings)}, where=self._where)
-
-    def save(self, folder: Path) -> list[Path]:
-        """Write the tokenizer's files into ``folder``, the same bytes each time; return their paths."""
-        paths = [folder / name for name in self._files]
-        for path, content in zip(paths, self._files.values(), strict=True):
-            write_synced(path, content.encode())
-        return paths
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle as the files: the library's own pickle forgets that special tokens in a text are text."""

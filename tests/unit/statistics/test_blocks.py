@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from gpt2lab.statistics.blocks import are_homogeneous, factorial_effects, fit_blocks, interaction_test, spread_bound
+from gpt2lab.statistics.blocks import are_homogeneous, factorial_effects, fit_blocks, spread_bound
 from gpt2lab.statistics.multiple import dunnett_critical, holm, tukey_critical
 from gpt2lab.statistics.paired import detectable_difference, paired_difference
 
@@ -129,10 +129,3 @@ def test_levels_are_compared_with_the_first():
     assert [(e.factors, e.levels) for e in effects] == [
         ((0,), (1,)), ((0,), (2,)), ((1,), (1,)), ((0, 1), (1, 1)), ((0, 1), (2, 1)),
     ]  # fmt: skip
-
-
-def test_interaction_of_two_by_two_is_the_squared_t():
-    y = np.random.default_rng(3).normal(size=(2, 2, 5))
-    assert interaction_test(y) == pytest.approx(
-        fit_blocks(y.reshape(4, 5)).contrast(np.array([1, -1, -1, 1]), y.reshape(4, 5)).p
-    )
