@@ -132,7 +132,8 @@ def test_saved_files_give_the_tokenizer_again(trained, tmp_path):
     config = TokenizerConfig("bpe", VOCAB_SIZE)
     with pytest.raises(UserError, match=r"tokenizer=bpe: .*tokenizer\.json is missing; .* python prepare\.py"):
         load_tokenizer(config, tmp_path)
-    trained.save(tmp_path)
+    for name, content in trained.files.items():
+        (tmp_path / name).write_text(content, encoding="utf-8")
     again = load_tokenizer(config, tmp_path)
     assert (again.name, again.fingerprint) == ("bpe_320", trained.fingerprint)
     assert again.overrides == ("tokenizer=bpe", "tokenizer.vocab_size=320")
