@@ -203,7 +203,7 @@ def stop_or_skip(problem: Problem, source: Source) -> None:
 
 
 def group(spans: Iterable[tuple[Span, int]]) -> Iterator[Chunk]:
-    """Chunks of neighbouring spans, each with its size; all but the last have ``CHUNK_BYTES`` or ``CHUNK_SPANS``."""
+    """Chunks of neighboring spans, each with its size; all but the last have ``CHUNK_BYTES`` or ``CHUNK_SPANS``."""
     chosen: list[Span] = []
     size = 0
     for span, span_size in spans:
@@ -224,7 +224,7 @@ def matches(pattern: str) -> list[str]:
     return glob.glob(str(path), recursive=True)  # noqa: PTH207 (leaves hidden files out)
 
 
-class Place(NamedTuple):
+class ResolvedPath(NamedTuple):
     """Where a name leads."""
 
     real: str
@@ -233,10 +233,10 @@ class Place(NamedTuple):
     """bytes; None if there is no file"""
 
 
-def locate(names: Iterable[str]) -> dict[str, Place]:
+def locate(names: Iterable[str]) -> dict[str, ResolvedPath]:
     """Where each name leads; each folder and file is looked up once, as there may be hundreds of thousands."""
     folders: dict[str, str] = {}
-    places: dict[str, Place] = {}
+    places: dict[str, ResolvedPath] = {}
     for name in names:
         if name in places:
             continue
@@ -255,7 +255,7 @@ def locate(names: Iterable[str]) -> dict[str, Place]:
             if folder not in folders:
                 folders[folder] = os.path.realpath(folder or ".").rstrip("/")
             real = f"{folders[folder]}/{last}"
-        places[name] = Place(real, size)
+        places[name] = ResolvedPath(real, size)
     return places
 
 
