@@ -110,6 +110,14 @@ class Source(ABC):
         return f"data={self.name}"
 
 
+def first_difference(settings: Mapping[str, Any], recorded: Mapping[str, Any]) -> str | None:
+    """The first of ``settings`` that is recorded with another value; None if all agree."""
+    for key, value in settings.items():
+        if recorded.get(key) != value:
+            return f"data.{key}={recorded.get(key)!r} there, data.{key}={value!r} here"
+    return None
+
+
 class FileSource(Source):
     """A source of the files that ``data.files`` names."""
 
@@ -147,9 +155,8 @@ class FileSource(Source):
 
     def difference(self, recorded: Mapping[str, Any]) -> str | None:
         """See ``Source.difference``; files deleted since then are no difference, nor is an empty ``data.files``."""
-        for key, value in self._recorded_settings().items():
-            if recorded.get(key) != value:
-                return f"data.{key}={recorded.get(key)!r} there, data.{key}={value!r} here"
+        if changed := first_difference(self._recorded_settings(), recorded):
+            return changed
         matched = [name for pattern in self.patterns for name in matches(pattern)]
         found = locate([*matched, *(file["path"] for file in recorded["files"])])
         files = {found[file["path"]].real: file for file in recorded["files"]}
