@@ -5,6 +5,8 @@ import dataclasses
 import functools
 import inspect
 import itertools
+import json
+import re
 import textwrap
 import typing
 from collections.abc import Iterator
@@ -137,15 +139,17 @@ def configuration_page() -> str:
     lines = [
         "# Configuration",
         "",
-        "Every key, from the dataclasses in `gpt2lab/config/`. `python -m gpt2lab.cli.help > docs/configuration.md`",
+        "Every key of every command, from the dataclasses in `gpt2lab/config/`. A key that several commands share with",
+        "the same meaning is listed once, under the first of them. `python train.py from=RUN` takes the settings of a",
+        "run ([commands.md](commands.md)). `python -m gpt2lab.cli.help > docs/configuration.md`",
         "writes this page. A default here is the dataclass's; the files of `configs/` choose others for a variant or a",
         "recipe, and `python train.py --cfg job` shows what your arguments give. `data=NAME` brings its own keys.",
     ]
-    shown: set[str] = set()
+    shown: set[Setting] = set()
     for name, job in JOBS.items():
         lines += ["", f"## python {name}.py", ""]
-        settings = [setting for setting in settings_of(job) if setting.key not in shown]
-        shown |= {setting.key for setting in settings if setting.key not in ("checkpoint", "out")}
+        settings = [setting for setting in settings_of(job) if setting not in shown]
+        shown |= {setting for setting in settings if setting.key not in ("checkpoint", "out")}
         lines += _table(settings)
     lines += ["", "## python train.py -m", ""]
     lines += _table([dataclasses.replace(setting, key=f"sweep.{setting.key}") for setting in settings_of(SweepConfig)])
@@ -167,15 +171,26 @@ def _table(settings: list[Setting]) -> list[str]:
 
 
 def _kind(hint: Any) -> str:
-    return hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else str(hint).replace("typing.", "")
+    name = hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else str(hint)
+    return re.sub(r"\b(\w+\.)+", "", name)
 
 
 def _default(field: "dataclasses.Field[Any]") -> str:
     if field.default_factory is not dataclasses.MISSING:
-        return repr(field.default_factory())
-    if field.default is dataclasses.MISSING:
-        return "(required)"
-    return "null" if field.default is None else str(field.default)
+        return _typed(field.default_factory())
+    return "(required)" if field.default is dataclasses.MISSING else _typed(field.default)
+
+
+def _typed(value: Any) -> str:
+    """A value as it is typed on the command line; of a dataclass the fields that are not null."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        items = {name: item for name, item in vars(value).items() if item is not None}
+        return "{" + ", ".join(f"{name}: {_typed(item)}" for name, item in items.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(_typed, value)) + "]"
+    if isinstance(value, str) and re.fullmatch(r"\S+", value):
+        return value
+    return json.dumps(value, ensure_ascii=False)
 
 
 if __name__ == "__main__":

@@ -164,7 +164,10 @@ def _write(
             entry["comparison"] = comparison.to_dict()
         entries.append(entry)
         if part.documents is not None:
-            shared = {"checkpoint": origin["checkpoint"], **_text_of(job.eval)}
+            alike = {"precision": part.protocol.get("precision"), "sha256": part.protocol.get("sha256")}
+            settings = evaluation_id(name, {}, alike, settings_of(name, job.eval))  # equal for models scored alike
+            shared = {"checkpoint": origin["checkpoint"], "step": origin.get("step"), **_text_of(job.eval)}
+            shared["settings"] = settings
             lines = [{**shared, **line} for line in part.documents.to_lines()]
             save_documents(out.parent / DOCUMENTS, identity, lines)
         for file, text in part.files.items():

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
 
 from gpt2lab.config import ModelConfig
 
@@ -16,18 +17,24 @@ from gpt2lab.config import ModelConfig
 class LayerNorm(nn.LayerNorm):
     """Subtract the mean, divide by the standard deviation, then gain and (if ``config.bias``) bias.
 
-    Ba et al. 2016, equation 4.
+    Ba et al. 2016, equation 4. Under FSDP the weights are bf16, which PyTorch refuses on a CPU for a float32 input.
     """
 
     def __init__(self, dim: int, config: ModelConfig) -> None:
         super().__init__(dim, eps=config.norm.eps, bias=config.bias)
 
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., C] to [..., C]."""
+        dtype = torch.promote_types(self.weight.dtype, x.dtype)
+        bias = None if self.bias is None else self.bias.to(dtype)
+        return F.layer_norm(x, self.normalized_shape, self.weight.to(dtype), bias, self.eps)
+
 
 class RMSNorm(nn.RMSNorm):
     """Divide by the root mean square, then gain; no mean, no bias. Zhang and Sennrich 2019, equation 4.
 
-    The arithmetic is in the weight's dtype, the output in the input's. Under autocast queries and keys arrive in
-    bf16 while the weight is float32, which PyTorch's fused kernels refuse.
+    The arithmetic is in float32 or wider, the output in the input's dtype. Under autocast queries and keys arrive in
+    bf16 while the weight is float32, which PyTorch's fused kernels refuse; under FSDP the weight is bf16.
     """
 
     def __init__(self, dim: int, config: ModelConfig) -> None:
@@ -35,10 +42,11 @@ class RMSNorm(nn.RMSNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., C] to [..., C]."""
-        wide = x.to(self.weight.dtype)
+        dtype = torch.promote_types(self.weight.dtype, torch.float32)
+        wide, weight = x.to(dtype), self.weight.to(dtype)
         if x.device.type == "cpu" and not torch.compiler.is_compiling():
-            return _RMSNormOnCPU.apply(wide, self.weight, self.eps).to(x.dtype)
-        return super().forward(wide).to(x.dtype)
+            return _RMSNormOnCPU.apply(wide, weight, self.eps).to(x.dtype)
+        return F.rms_norm(wide, self.normalized_shape, weight, self.eps).to(x.dtype)
 
 
 class _RMSNormOnCPU(torch.autograd.Function):

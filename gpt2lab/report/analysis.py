@@ -29,7 +29,7 @@ from gpt2lab.statistics.intervals import t_interval
 from gpt2lab.statistics.outcomes import find_two_modes
 from gpt2lab.statistics.scaling import SpeedUp, effective_speed_up
 
-HIGHER_IS_BETTER = ("tokens_per_second", "accuracy")
+HIGHER_IS_BETTER = ("tokens_per_second",)
 
 
 def analyse(

@@ -3,19 +3,23 @@
 Runs that differ are shown apart with the reason; they are never pooled silently.
 """
 
+import hashlib
+import re
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 from gpt2lab.report.factors import flatten
 from gpt2lab.report.loading import LoadedRun
+from gpt2lab.runs.records import COMPLETED
 
+UNKNOWN = "unknown"
 PER_PARAMETER = "a parameter"
 """follows the number of tokens where runs are equally long for their size"""
 FACTS = {
     "data": "the data",
     "tokens": "tokens trained on",
     "validation": "the validation windows",
-    "protocol": "the evaluation protocol",
     "precision": "the precision",
     "device": "the device",
     "commit": "the commit",
@@ -26,27 +30,34 @@ EXEMPT = {"precision": ("precision",), "device": ("device",)}
 
 
 def facts_of(run: LoadedRun) -> dict[str, str]:
-    """The facts of one run; a missing one is ``unknown``."""
+    """The facts of one run; a missing one is ``unknown``. A run that did not end has the tokens it was to train on."""
     config, summary, environment = flatten(run.config), run.summary, run.environment
-    gpu = environment.get("gpu")
-    device = str(config.get("runtime.device", "unknown"))
-    commit = str(environment.get("git_commit") or "unknown")[:12]
+    commit = str(environment.get("git_commit") or UNKNOWN)[:12]
     targets = summary.get("val_tokens")
     per_parameter = config.get("training.tokens_per_parameter")
+    steps, batch_tokens = (config.get(f"training.{key}") for key in ("max_steps", "batch_tokens"))
+    planned = steps * batch_tokens if isinstance(steps, int) and isinstance(batch_tokens, int) else UNKNOWN
+    tokens = summary.get("tokens", UNKNOWN) if summary.get("status") == COMPLETED else planned
     windows = (
         f"{targets} tokens, windows of {config.get('training.sequence_length') or config.get('model.block_size')}, "
         f"packing={config.get('data.packing', 'windows')}, "
         f"document_masking={str(config.get('data.document_masking', False)).lower()}"
     )
     return {
-        "data": str(summary.get("data_fingerprint") or config.get("data.name") or "unknown"),
-        "tokens": f"{per_parameter:g} {PER_PARAMETER}" if per_parameter else str(summary.get("tokens", "unknown")),
-        "validation": "unknown" if targets is None else windows,
-        "protocol": str(summary.get("protocol", "fixed windows")),
-        "precision": str(summary.get("precision") or config.get("runtime.precision", "unknown")),
-        "device": str(gpu) if gpu and device != "cpu" else "cpu" if device in ("cpu", "auto") else device,
-        "commit": commit + (" + changes" if environment.get("git_changed_files") else ""),
+        "data": str(summary.get("data_fingerprint") or config.get("data.name") or UNKNOWN),
+        "tokens": f"{per_parameter:g} {PER_PARAMETER}" if per_parameter else str(tokens),
+        "validation": UNKNOWN if targets is None else windows,
+        "precision": str(summary.get("precision") or config.get("runtime.precision", UNKNOWN)),
+        "device": str(summary.get("device") or config.get("runtime.device", UNKNOWN)),
+        "commit": commit + _changes(environment),
     }
+
+
+def _changes(environment: dict[str, Any]) -> str:
+    """A hash of the changes of code and configuration since the commit; empty without any."""
+    files = re.split(r"^diff --git ", str(environment.get("git_diff") or ""), flags=re.MULTILINE)
+    changes = "".join(file for file in files if re.match(r"\S+\.(py|yaml) ", file))
+    return f" + changes {hashlib.sha256(changes.encode()).hexdigest()[:6]}" if changes else ""
 
 
 def find_reference(facts: Sequence[dict[str, str]], ignored: set[str]) -> dict[str, str]:
@@ -60,7 +71,7 @@ def find_reference(facts: Sequence[dict[str, str]], ignored: set[str]) -> dict[s
 def _leading_number(text: str) -> float:
     """The number that a fact begins with; 0 for ``unknown``."""
     first = text.split()[0]
-    return 0.0 if first == "unknown" else float(first)
+    return 0.0 if first == UNKNOWN else float(first)
 
 
 def difference(facts: dict[str, str], reference: dict[str, str]) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 
 from gpt2lab.report.compare import ALPHA, DUNNETT, SIGNED_RANKS, WELCH
 from gpt2lab.report.results import Condition, EffectRow
-from gpt2lab.report.words import UNITS, number, p_text, plural, signed
+from gpt2lab.report.words import UNITS, number, p_equals, plural, signed
 from gpt2lab.statistics.blocks import factorial_effects
 from gpt2lab.statistics.multiple import bonferroni_critical, holm
 from gpt2lab.statistics.paired import seeds_needed, smallest_sign_flip_p
@@ -168,7 +168,7 @@ def interaction_warnings(effects: Sequence[EffectRow], margin: float) -> list[st
     """Interactions that forbid reading the main effects alone: found, and larger than the margin."""
     large = [e for e in effects if e.is_interaction and e.p < ALPHA and abs(e.mean) > margin]
     return [
-        f"Interaction {effect.name} ({signed(effect.mean)}, p = {p_text(effect.p)}): the effect of one factor depends "
+        f"Interaction {effect.name} ({signed(effect.mean)}, {p_equals(effect.p)}): the effect of one factor depends "
         "on the other, so read the conditions, not the main effects."
         for effect in large
     ]
@@ -228,9 +228,10 @@ def effects(conditions: Sequence[Condition], factors: dict[str, list[str]]) -> l
             f"{keys[f]}: {varied[keys[f]][level]} − {varied[keys[f]][0]}"
             for f, level in zip(effect.factors, effect.levels, strict=True)
         ]
+        name = parts[0] if len(parts) == 1 else " × ".join(f"({part})" for part in parts)
         critical = bonferroni_critical(len(found), effect.difference.df)
         interval = effect.difference.interval(critical)
-        rows.append(EffectRow(" × ".join(parts), effect.difference.mean, interval, p, len(parts) > 1))
+        rows.append(EffectRow(name, effect.difference.mean, interval, p, len(parts) > 1))
     return rows
 
 

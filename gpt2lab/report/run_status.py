@@ -5,7 +5,7 @@ import math
 from collections import defaultdict
 from collections.abc import Sequence
 
-from gpt2lab.report.comparability import difference, facts_of, find_reference
+from gpt2lab.report.comparability import UNKNOWN, difference, facts_of, find_reference
 from gpt2lab.report.factors import condition_name, flatten
 from gpt2lab.report.loading import LoadedRun, is_finite
 from gpt2lab.report.results import Run
@@ -77,29 +77,32 @@ def _seed(run: LoadedRun) -> int | None:
 
 
 def _numbers(run: LoadedRun) -> dict[str, float | None]:
-    flat, summary = flatten(run.config), run.summary
     names = (
-        "parameters", "tokens_per_second", "wall_seconds", "peak_memory_bytes", "unigram_loss", "bigram_loss",
+        "parameters", "parameters_without_embeddings", "flops_per_token", "tokens_per_second", "wall_seconds",
+        "peak_memory_bytes", "unigram_loss", "bigram_loss",
     )  # fmt: skip
-    numbers: dict[str, float | None] = {
-        name: float(summary[name]) if is_finite(summary.get(name)) else None for name in names
-    }
-    size, width, layers = (flat.get(f"model.{key}") for key in ("vocab_size", "n_embd", "n_layer"))
-    inner = summary.get("parameters_without_embeddings")
-    if inner is None and numbers["parameters"] is not None and isinstance(size, int) and isinstance(width, int):
-        multiple = flat.get("model.vocab_multiple_of") or 1
-        padded = math.ceil(size / multiple) * multiple
-        tables = 1 if flat.get("model.tie_head", True) else 2
-        positions = flat.get("model.block_size", 0) * width if flat.get("model.positions.name") == "learned" else 0
-        inner = numbers["parameters"] - tables * padded * width - positions
-    numbers["inner_parameters"] = inner
-    context = flat.get("training.sequence_length") or flat.get("model.block_size")
-    numbers["flops_per_token"] = (
-        6 * (inner + size * width) + 12 * layers * width * context
-        if inner is not None and isinstance(size, int) and isinstance(width, int) and layers and context
-        else None
-    )
-    return numbers
+    summary = {**_sizes_from_config(run), **run.summary}
+    return {name: float(summary[name]) if is_finite(summary.get(name)) else None for name in names}
+
+
+def _sizes_from_config(run: LoadedRun) -> dict[str, float]:
+    """Sizes that ``summary.json`` lacks in runs from before 2026-11-29; empty where the configuration lacks a key."""
+    config, parameters = flatten(run.config), run.summary.get("parameters")
+    try:
+        size, width, layers, block_size = (
+            int(config[f"model.{key}"]) for key in ("vocab_size", "n_embd", "n_layer", "block_size")
+        )
+    except (KeyError, ValueError, TypeError):
+        return {}
+    if parameters is None:
+        return {}
+    multiple = config.get("model.vocab_multiple_of") or 1
+    tables = (1 if config.get("model.tie_head", True) else 2) * math.ceil(size / multiple) * multiple
+    positions = block_size if config.get("model.positions.name") == "learned" else 0
+    inner = parameters - (tables + positions) * width
+    context = config.get("training.sequence_length") or block_size
+    flops = 6 * (inner + size * width) + 12 * layers * width * context
+    return {"parameters_without_embeddings": inner, "flops_per_token": flops}
 
 
 def set_apart(runs: list[Run], ignored: set[str]) -> tuple[list[Run], list[Run]]:
@@ -115,14 +118,18 @@ def set_apart(runs: list[Run], ignored: set[str]) -> tuple[list[Run], list[Run]]
     with_outcome = [run for run in runs if run.is_counted]
     if not with_outcome:
         return runs, []
-    reference = find_reference([run.facts for run in with_outcome], ignored)
+    finished = [run for run in with_outcome if run.value is not None]
+    reference = find_reference([run.facts for run in finished or with_outcome], ignored)
     reference_of_any_length = {fact: value for fact, value in reference.items() if fact != "tokens"}
     marked, of_any_length = [], []
     first_runs: dict[tuple[str, int | None], Run] = {}
     for run in runs:
         reason = ""
         if run.is_counted:
-            reason = difference(run.facts, reference)
+            facts = run.facts
+            if run.value is None:  # a run that diverged on its way has no validation windows
+                facts = {fact: reference.get(fact, "") if text == UNKNOWN else text for fact, text in facts.items()}
+            reason = difference(facts, reference)
             if run.value is not None and not difference(run.facts, reference_of_any_length):
                 of_any_length.append(run)
             if not reason:

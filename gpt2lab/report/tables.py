@@ -17,7 +17,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """Headings, rows, and which columns hold numbers."""
+    """Headings and rows."""
 
     headings: list[str]
     rows: list[list[Cell]]
@@ -34,7 +34,7 @@ def conditions_table(report: ReportResult) -> Table:
 
 def _condition_row(condition: Condition, report: ReportResult) -> list[Cell]:
     c = condition.comparison
-    inner, rate = condition.numbers["inner_parameters"], condition.numbers["tokens_per_second"]
+    inner, rate = condition.numbers["parameters_without_embeddings"], condition.numbers["tokens_per_second"]
     runs = f"{len(condition.values)}" + (f" (+{condition.diverged} diverged)" if condition.diverged else "")
     verdict = c.verdict if c else "baseline" if condition.name == report.baseline else "–"
     return [

@@ -13,8 +13,11 @@ import numpy as np
 from gpt2lab.report.results import Condition, DocumentRow, TuningCurve
 from gpt2lab.runs import read_lines
 from gpt2lab.runs.layout import DOCUMENTS
+from gpt2lab.runs.records import read_summary
 from gpt2lab.statistics.intervals import ratio_jackknife_interval
 
+DOCUMENT_KEYS = ("corpus", "protocol", "settings", "document")
+"""fields of ``documents.jsonl`` that are equal where two models were scored alike on one document"""
 TOLERANCE = 0.02
 """nats from the optimum that still count as near it"""
 
@@ -64,8 +67,8 @@ def document_rows(conditions: list[Condition], baseline: Condition) -> list[Docu
             continue
         sides = []
         for side in (condition, baseline):
-            by_seed = {run.seed: run for run in side.runs}
-            sides.append([_documents(by_seed[seed].path / DOCUMENTS) for seed in seeds])
+            by_seed = {run.seed: run for run in side.runs if run.is_counted}
+            sides.append([_documents(by_seed[seed].path) for seed in seeds])
         common = set.intersection(*(set(documents) for side in sides for documents in side))
         if not common:
             continue
@@ -78,13 +81,23 @@ def document_rows(conditions: list[Condition], baseline: Condition) -> list[Docu
     return rows
 
 
-def _documents(path: Path) -> dict[str, tuple[float, int]]:
-    """Nats and tokens by document; empty without the file."""
-    found = {}
-    for number, line in enumerate(read_lines(path)):
+def _documents(run_dir: Path) -> dict[str, tuple[float, int]]:
+    """Nats and tokens by document and evaluation of the run's last step; empty without the file.
+
+    An evaluation is known by its text, protocol and other settings. Where two of a file cannot be told apart by these,
+    as in files older than the field ``settings``, both are left out.
+    """
+    last_step = read_summary(run_dir).get("steps")
+    found: dict[str, tuple[float, int]] = {}
+    evaluations: dict[str, set[str]] = {}
+    for number, line in enumerate(read_lines(run_dir / DOCUMENTS)):
+        if line.get("step") not in (None, last_step):
+            continue
         try:
-            key = "/".join(str(line[k]) for k in ("corpus", "protocol", "document") if k in line) or str(number)
-            found[key] = (float(line["nats"]), int(line["tokens"]))
+            scores = float(line["nats"]), int(line["tokens"])
         except (ValueError, KeyError, TypeError):
             continue
-    return found
+        key = "/".join(str(line[k]) for k in DOCUMENT_KEYS if k in line) or str(number)
+        evaluations.setdefault(key, set()).add(str(line.get("evaluation")))
+        found[key] = scores
+    return {key: scores for key, scores in found.items() if len(evaluations[key]) == 1}

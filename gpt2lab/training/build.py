@@ -163,6 +163,7 @@ def make_plan(
         run_dir=run_dir,
         model=job.model,
         parameters=model.num_parameters(),
+        parameters_without_embeddings=model.num_parameters_without_embeddings(),
         device=str(runtime.device),
         device_name=runtime.device_name,
         precision=runtime.precision,

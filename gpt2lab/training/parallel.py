@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch import distributed as dist
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 from torch.nn.parallel import DistributedDataParallel
 
 from gpt2lab.checkpoint.parts import Stateful
@@ -85,6 +85,10 @@ class FullySharded(ParallelStrategy):
     A block's weights are gathered for its forward and its backward. Those outside the blocks stay whole from the
     forward to the backward of a micro-batch, because the head's gradient is computed within the loss. Gradients are
     averaged in every micro-batch, so that none is ever held whole for longer than a block's backward.
+
+    Under bf16 a block's weights are sent and held as bf16, as autocast would round those of its matrices. Gradients
+    are averaged in float32. The residual stream is float32, and so are the weights outside the blocks: embeddings are
+    added to it, and the loss rounds the head itself.
     """
 
     def shard(self, model: GPT, runtime: Runtime) -> None:
@@ -95,8 +99,9 @@ class FullySharded(ParallelStrategy):
                 "runtime.precision=bf16 or runtime.parallel=ddp"
             )
         mesh = init_device_mesh(runtime.device.type, (self.world.size,))
+        policy = MixedPrecisionPolicy(param_dtype=runtime.dtype, reduce_dtype=torch.float32, cast_forward_inputs=False)
         for block in model.blocks:
-            fully_shard(block, mesh=mesh, reshard_after_forward=True)
+            fully_shard(block, mesh=mesh, reshard_after_forward=True, mp_policy=policy)
         fully_shard(model, mesh=mesh, reshard_after_forward=False)
         register_fsdp_forward_method(model, "objective_sum")
 

@@ -14,6 +14,7 @@ class RunPlan:
     run_dir: Path
     model: ModelConfig
     parameters: int
+    parameters_without_embeddings: int
     device: str
     device_name: str
     precision: str

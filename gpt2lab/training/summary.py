@@ -43,6 +43,8 @@ def summarize(
         "steps": state.step,
         "tokens": tokens,
         "parameters": plan.parameters,
+        "parameters_without_embeddings": plan.parameters_without_embeddings,
+        "flops_per_token": plan.flops_per_token,
         "processes": plan.processes,
         "tokens_per_second": tokens / state.train_seconds if state.train_seconds else None,
         "wall_seconds": state.wall_seconds,

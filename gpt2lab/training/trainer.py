@@ -19,11 +19,12 @@ import torch
 from tqdm import tqdm
 
 from gpt2lab.checkpoint import CheckpointManager
-from gpt2lab.config import StoppedError, TrainingConfig, UserError
+from gpt2lab.config import StoppedError, TrainingConfig, UserError, one_line
 from gpt2lab.data import TrainBatches
 from gpt2lab.evaluation.device_batches import TensorBatch
 from gpt2lab.evaluation.scoring import Perplexity
 from gpt2lab.model import GPT
+from gpt2lab.runs.records import STOPPED
 from gpt2lab.runtime import Runtime
 from gpt2lab.training.metrics import MetricsLog, peak_memory_bytes
 from gpt2lab.training.parallel import ParallelStrategy
@@ -110,7 +111,8 @@ class Trainer:
             validation = self._train()
             references = self.references() if self.world.is_main else ()
         except BaseException as error:
-            status = "stopped" if isinstance(error, StoppedError) else f"failed: {type(error).__name__}"
+            reason = one_line(error) if isinstance(error, UserError) else type(error).__name__
+            status = STOPPED if isinstance(error, StoppedError) else f"failed: {reason}"
             self._close(self._summarize(status), plots=[])
             raise
         summary = self._summarize("completed", validation=validation, references=references)
@@ -243,7 +245,7 @@ class Trainer:
     def _draw_samples(self, model: GPT) -> None:
         """Generate text, if it is scheduled after this validation; one process does it for all."""
         every = self.sampler.config.every * self.settings.eval_every
-        if not every or not self._is_scheduled(every) or not self.world.is_main:
+        if not self.sampler.config.every or not self._is_scheduled(every) or not self.world.is_main:
             return
         with torch.compiler.set_stance("force_eager"):
             samples = self.sampler(model)

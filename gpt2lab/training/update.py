@@ -175,7 +175,7 @@ class Update:
         if self.state.skipped_in_a_row > self.settings.max_skips:
             raise UserError(
                 f"{evidence}; {self.state.skipped_in_a_row} steps in a row (training.max_skips="
-                f"{self.settings.max_skips}): training diverged; lower optimizer.lr; the checkpoints hold good weights"
+                f"{self.settings.max_skips}): training diverged; try a lower optimizer.lr"
             )
         log.warning("%s: step skipped (%d in total)", evidence, self.state.skipped_steps)
 

@@ -1,5 +1,6 @@
 """FSDP on two gloo processes against one process: the same losses, checkpoints for both, smaller processes."""
 
+import json
 import re
 import shutil
 
@@ -59,6 +60,70 @@ def test_fsdp_resumed_equals_a_straight_run_bit_for_bit(workplace):
     resumed = resume_at_five(workplace, "straight", "resumed", 2, *settings)
     assert values_of(resumed, "loss") == values_of(workplace / "straight", "loss")
     assert all(torch.equal(weights(resumed)[name], t) for name, t in weights(workplace / "straight").items())
+
+
+DTYPES = """
+import atexit, json, os, sys
+import torch
+from torch.optim.optimizer import register_optimizer_step_pre_hook
+from gpt2lab.model.gpt import Block, GPT
+seen = {}
+def record(name, tensor):
+    seen.setdefault(name, set()).add(str(tensor.dtype).removeprefix("torch."))
+block_forward, hidden = Block.forward, GPT.hidden
+def recording_block(self, x_BTC, *more):
+    if not self.training:
+        return block_forward(self, x_BTC, *more)
+    y_BTC = block_forward(self, x_BTC, *more)
+    for name, tensor in (("block input", x_BTC), ("block output", y_BTC), *self.named_parameters()):
+        record(name, tensor)
+    return y_BTC
+def recording_hidden(self, *given, **more):
+    if self.training:
+        record("embedding", self.wte.weight)
+        record("last norm", self.norm_f.weight)
+    return hidden(self, *given, **more)
+Block.forward, GPT.hidden = recording_block, recording_hidden
+name = next(name for name in ("reduce_scatter_single", "reduce_scatter_tensor") if hasattr(torch.distributed, name))
+reduce_scatter = getattr(torch.distributed, name)
+def recording_reduce_scatter(*given, **named):
+    record("sent gradient", named["input"] if "input" in named else given[1])
+    return reduce_scatter(*given, **named)
+setattr(torch.distributed, name, recording_reduce_scatter)
+def before_step(optimizer, *_):
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            record("master weight", parameter)
+            record("gradient", parameter.grad)
+register_optimizer_step_pre_hook(before_step)
+@atexit.register
+def write():
+    with open(f"dtypes{os.environ['RANK']}.json", "w") as file:
+        json.dump({name: sorted(dtypes) for name, dtypes in seen.items()}, file)
+sys.argv[0] = "train.py"
+from gpt2lab.cli.main import run_command
+run_command("train")
+"""
+
+
+@pytest.mark.parametrize("norm", ["layernorm", "rmsnorm"])
+def test_fsdp_sends_bf16_weights_and_float32_gradients(workplace, norm):
+    """The mixed precision of FSDP, and the losses that DDP has under autocast, to the rounding of bf16."""
+    (workplace / "dtypes.py").write_text(DTYPES)
+    variants = [f"model/norm={norm}", "model/mlp=swiglu", "model.qk_norm=true"]
+    settings = [*TEN_STEPS, *OPTIMIZERS["adamw"], *variants, "runtime.precision=bf16"]
+    run_ranks(workplace, "train.py", 2, *settings, "run_dir=ddp")
+    run_ranks(workplace, workplace / "dtypes.py", 2, *settings, "run_dir=fsdp", FSDP)
+    for rank in (0, 1):
+        seen = json.loads((workplace / f"dtypes{rank}.json").read_text())
+        wide = {"block input", "block output", "embedding", "last norm", "sent gradient", "master weight", "gradient"}
+        assert {name for name, dtypes in seen.items() if dtypes == ["float32"]} == wide
+        narrow = {name for name, dtypes in seen.items() if dtypes == ["bfloat16"]}
+        assert narrow | wide == seen.keys()
+        assert {"attn.c_attn.weight", "attn.q_norm.weight", "mlp.c_proj.weight", "norm_1.weight"} < narrow
+    for name, tolerance in (("loss", 1e-4), ("val_loss", 1e-4), ("grad_norm", 1e-3)):
+        ddp, fsdp = (values_of(workplace / run_dir, name) for run_dir in ("ddp", "fsdp"))
+        assert fsdp == pytest.approx(ddp, rel=tolerance), name
 
 
 MEASURED = """

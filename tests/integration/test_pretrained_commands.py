@@ -14,25 +14,55 @@ def check_card(workplace):
     assert card.data.to_dict() == {
         "license": "unknown", "library_name": "transformers", "pipeline_tag": "text-generation",
     }  # fmt: skip
-    summary = json.loads((workplace / "runs" / "trained" / "summary.json").read_text())
-    evaluated = json.loads((workplace / "runs" / "trained" / "eval.json").read_text())["evaluations"][-1]
-    for line in (
-        f"| val_loss | {summary['val_loss']:.5g} |",
-        f"| bits_per_byte of text.txt, protocol stream | {evaluated['bits_per_byte']:.5g} |",
-        f"| SHA-256 of the prepared data | {summary['data_fingerprint']} |",
-        "| corpus | library |",
-        "| steps | 2 |",
-        "| tokens trained on | 2,048 |",
-        "| optimizer | adamw |",
-        "| seed | 1337 |",
-    ):
-        assert f"\n{line}\n" in card.text
-    assert f"{summary['parameters']:,} parameters" in card.text
+    run_dir = workplace / "runs" / "trained"
+    summary = json.loads((run_dir / "summary.json").read_text())
+    task, text = json.loads((run_dir / "eval.json").read_text())["evaluations"][-2:]
+    perplexities = ("token_perplexity", "word_perplexity", "byte_perplexity", "bits_per_byte")
+    rows = {
+        "corpus": "library",
+        "tokenizer": "bytes",
+        "SHA-256 of the prepared data": summary["data_fingerprint"],
+        "tokens trained on": "2,048",
+        "steps": "2",
+        "peak learning rate": f"{summary['learning_rate']:.5g}",
+        "optimizer": "adamw",
+        "weight decay": "0.1",
+        "schedule": "cosine",
+        "tokens in a batch": "1024",
+        "gradient clipping": "1.0",
+        "dropout": "0.0",
+        "seed": "1337",
+        **{name: f"{summary[name]:.5g}" for name in ("val_loss", "val_perplexity", "val_bits_per_byte")},
+        "val_tokens": f"{summary['val_tokens']:,}",
+        **{f"{name} of text.txt, protocol stream": f"{text[name]:.5g}" for name in perplexities if text[name]},
+        "acc of lambada_openai": f"{task['lambada_openai']['acc']:.5g}",
+    }
+    found = [line.strip("| ").split(" | ") for line in card.text.splitlines() if line.startswith("| ")]
+    assert dict(row for row in found if len(row) == 2) == rows
+    for part in ("# exported", "## Data", "## Recipe", "## Evaluation", "## Licence\n\nNot stated. The licence of the"):
+        assert part in card.text
+    assert f"{summary['parameters']:,} parameters: 2 blocks, 2 heads, width 32, context 64 tokens" in card.text
     assert str(workplace) not in card.content
+
+
+def test_the_card_leaves_out_metrics_of_another_step(run, trained, workplace):
+    run_dir = workplace / "runs" / "trained"
+    (workplace / "text.txt").write_text("import argparse\n")
+    run("eval.py", "checkpoint=runs/trained", "eval.text_file=text.txt")
+    for name, path in (("steps", "summary.json"), ("step", "eval.json")):
+        content = json.loads((run_dir / path).read_text())
+        record = content["evaluations"][0] if name == "step" else content
+        assert record[name] == 2
+        record[name] = 1
+        (run_dir / path).write_text(json.dumps(content))
+    run("export.py", "checkpoint=runs/trained", "out=exported")
+    assert "## Evaluation\n\nNot evaluated.\n" in (workplace / "exported" / "README.md").read_text()
 
 
 def test_export_then_evaluate_sample_and_train(run, trained, workplace):
     (workplace / "text.txt").write_text("import argparse\n\nparser = argparse.ArgumentParser()\n")
+    (workplace / "lambada_openai.jsonl").write_text('{"text": "import argparse"}\n')
+    run("eval.py", "checkpoint=runs/trained", "eval=tasks", "eval.tasks.names=[lambada_openai]", "eval.tasks.folder=.")
     run("eval.py", "checkpoint=runs/trained", "eval.text_file=text.txt")
     shown = run("export.py", "checkpoint=runs/trained", "out=exported").stdout
     assert "GPT2LMHeadModel" in shown

@@ -329,8 +329,9 @@ def test_two_processes_print_a_mistake_once(workplace):
 
 PAIR = {"sentence_good": "A cat sits.", "sentence_bad": "A cat sit.", "linguistics_term": "agreement"}
 EVALUATION = [
-    "eval.parts=[perplexity,tasks,context,sample_quality]", "eval.tasks.names=[blimp]", "eval.tasks.folder=questions",
-    "eval.sample_quality.num_prompts=10", "eval.sample_quality.new_tokens=8", "eval.sample_quality.batch_size=3",
+    "eval.parts=[perplexity,tasks,context,sample_quality]", "eval.tasks.names=[blimp,lambada_openai]",
+    "eval.tasks.folder=questions", "eval.tasks.batch_size=3", "eval.sample_quality.num_prompts=10",
+    "eval.sample_quality.new_tokens=8", "eval.sample_quality.batch_size=3",
     "eval.sample_quality.decoding=[{temperature:1.0},{top_k:40}]",
 ]  # fmt: skip
 
@@ -340,6 +341,11 @@ def test_three_processes_evaluate_as_one(trained, workplace):
     (workplace / "questions" / "blimp").mkdir(parents=True)
     pairs = [{**PAIR, "sentence_bad": f"A cat sit{'.' * n}"} for n in range(1, 40)]
     (workplace / "questions" / "blimp" / "a.jsonl").write_text("".join(f"{json.dumps(pair)}\n" for pair in pairs))
+    # the model has learned that after a space there is another one: some last tokens are greedy, others are not
+    texts = [f"{'x' * n} {ending}" for n in range(1, 9) for ending in " ab"]
+    (workplace / "questions" / "lambada_openai.jsonl").write_text(
+        "".join(f"{json.dumps({'text': text})}\n" for text in texts)
+    )
     shown = {
         n: run_ranks(
             workplace, "eval.py", n, "checkpoint=runs/trained", *EVALUATION, "eval.batch_size=2",
@@ -354,6 +360,7 @@ def test_three_processes_evaluate_as_one(trained, workplace):
     (samples,) = one.glob("*.samples.jsonl")
     assert samples.read_bytes() == (three / samples.name).read_bytes()
     entries = [json.loads((folder / "eval.json").read_text())["evaluations"] for folder in (one, three)]
+    assert 0 < entries[0][1]["lambada_openai"]["acc_last_token"] < 1
     for of_one, of_three in zip(*entries, strict=True):
         differing = {key for key in of_one if of_one[key] != of_three[key]}
         assert differing <= {"job", "environment", "wall_seconds", "tokens_per_second"}, differing

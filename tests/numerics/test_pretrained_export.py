@@ -1,5 +1,6 @@
 """Models of gpt2lab, opened by transformers: the same numbers; and opened again here: the same bits."""
 
+import json
 import tempfile
 
 import pytest
@@ -91,6 +92,8 @@ def test_gpt_neox_layout(activation, fraction, tie_head, tmp_path):
     theirs, again = check_round_trip(ours, tmp_path / "out")
     assert (theirs.config.model_type, theirs.config.hidden_dropout) == ("gpt_neox", 0.2)
     assert again.config.positions == ours.config.positions
+    stored = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert (stored["rotary_emb_base"], stored["rotary_pct"]) == (77.0, fraction)  # what transformers 4 reads
 
 
 @settings(max_examples=20, deadline=None)

@@ -1,17 +1,39 @@
 """Help and the page of all keys come from the configuration itself."""
 
+import re
 from pathlib import Path
 
 import pytest
 
 from gpt2lab.cli.compose import JOBS, config_groups, known_keys
-from gpt2lab.cli.help import MAIN_KEYS, configuration_page, help_page, settings_of
+from gpt2lab.cli.help import MAIN_KEYS, _typed, configuration_page, help_page, settings_of
+from gpt2lab.config.sampling import DecodingConfig
 
 PAGE = Path(__file__).parents[3] / "docs" / "configuration.md"
 
 
 def test_configuration_page_is_up_to_date():
     assert PAGE.read_text() == configuration_page() + "\n", "type python -m gpt2lab.cli.help > docs/configuration.md"
+
+
+def test_configuration_page_has_every_setting_in_a_row_of_four_cells():
+    rows = [line for line in configuration_page().splitlines() if line.startswith("| `")]
+    assert all(len(re.split(r"(?<!\\)\|", row)) == 6 for row in rows)
+    for name, job in JOBS.items():
+        for setting in settings_of(job):
+            meaning = setting.meaning.replace("|", r"\|")
+            assert any(f"`{setting.key}`" in row and meaning in row for row in rows), (name, setting)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "null"), (True, "true"), (1e-8, "1e-08"), ("adamw", "adamw"), ("", '""'), ("\n\n", r'"\n\n"'),
+        (["", "a"], '["", a]'), (DecodingConfig(temperature=0.5, top_k=4), "{temperature: 0.5, top_k: 4}"),
+    ],
+)  # fmt: skip
+def test_defaults_are_written_as_they_are_typed(value, text):
+    assert _typed(value) == text
 
 
 @pytest.mark.parametrize("name", JOBS)

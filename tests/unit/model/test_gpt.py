@@ -211,6 +211,15 @@ def test_state_dict_holds_each_tensor_once_and_round_trips(tiny_model, positions
     assert torch.equal(other(tokens), model(tokens))
 
 
+@pytest.mark.parametrize("tie_head", [True, False])
+@pytest.mark.parametrize(("positions", "has_table"), [("learned", 1), ("rope", 0)])
+def test_parameters_without_embeddings(tiny_model, positions, has_table, tie_head):
+    model = tiny_model(positions=positions, tie_head=tie_head)
+    config = model.config
+    tables = config.vocab_size * (1 if tie_head else 2) + has_table * config.block_size
+    assert model.num_parameters_without_embeddings() == model.num_parameters() - tables * config.n_embd
+
+
 def test_an_untied_head_is_a_matrix_of_its_own(tiny_model):
     tied, untied = tiny_model(), tiny_model(tie_head=False)
     assert untied.num_parameters() - tied.num_parameters() == 31 * 16

@@ -77,3 +77,18 @@ def test_norm_of_bfloat16_with_float32_weights_rounds_once(name, recwarn):
     assert y.dtype == torch.bfloat16
     torch.testing.assert_close(y, norm(x.float()).bfloat16(), rtol=8e-3, atol=0)
     assert not [warning for warning in recwarn if "fused" in str(warning.message)]
+
+
+@pytest.mark.parametrize("name", ["layernorm", "rmsnorm"])
+def test_norm_of_float32_with_bfloat16_weights_computes_in_float32(name):
+    """The residual stream in a block whose weights FSDP gathers as bf16."""
+    norm = NORMS[name](16, ModelConfig(norm=NormConfig(name, eps=EPS))).bfloat16()
+    torch.nn.init.normal_(norm.weight)
+    x = torch.randn(3, 16, requires_grad=True)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        y = norm(x)
+    (grad,) = torch.autograd.grad(y.sum(), x)
+    assert y.dtype == torch.float32
+    exact = norm.float()(x)
+    torch.testing.assert_close(y, exact)
+    torch.testing.assert_close(grad, torch.autograd.grad(exact.sum(), x)[0])

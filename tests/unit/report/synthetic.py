@@ -12,7 +12,7 @@ TOKENS = 819_200
 
 def write_run(
     folder: Path, seed=0, loss=3.0, positions="learned", norm="layernorm", lines=40, tokens=TOKENS, status="completed",
-    rate=20_000.0, fingerprint="abc", commit="1" * 40, precision="fp32", unigram=5.5, spare_summary=0,
+    rate=20_000.0, fingerprint="abc", commit="1" * 40, precision="fp32", device="cpu", unigram=5.5, spare_summary=0,
 ):  # fmt: skip
     """One run whose loss falls from 7 to ``loss``."""
     folder.mkdir(parents=True)
@@ -28,7 +28,7 @@ def write_run(
         "run_dir": str(folder),
     }  # fmt: skip
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
-    (folder / "environment.json").write_text(json.dumps({"git_commit": commit, "git_changed_files": "", "gpu": None}))
+    (folder / "environment.json").write_text(json.dumps({"git_commit": commit, "git_changed_files": ""}))
     rng = np.random.default_rng(seed)
     with (folder / "metrics.jsonl").open("w") as file:
         for n in range(1, lines + 1):
@@ -48,7 +48,7 @@ def write_run(
         summary |= {
             "parameters": 470_000, "tokens_per_second": rate, "wall_seconds": tokens / rate, "precision": precision,
             "peak_memory_bytes": 358_260_736, "val_tokens": 32_768, "unigram_loss": unigram,
-            "data_fingerprint": fingerprint,
+            "data_fingerprint": fingerprint, "device": device,
         }  # fmt: skip
         if status == "completed":
             summary["val_loss"] = None if loss is None else float(loss)

@@ -10,12 +10,14 @@ import pytest
 import yaml
 from scipy import stats
 
-from gpt2lab.config import ReportJob, UserError
+from gpt2lab.config import ModelConfig, PositionsConfig, ReportJob, UserError
+from gpt2lab.model import GPT
 from gpt2lab.report.analysis import analyse
 from gpt2lab.report.compare import DUNNETT, HOLM, SIGNED_RANKS, WELCH
 from gpt2lab.report.html import as_html
 from gpt2lab.report.text_formats import as_csv, as_latex, as_markdown
 from gpt2lab.report.words import speed_up_text
+from gpt2lab.training.throughput import flops_per_token
 from tests.unit.report.synthetic import (
     TOKENS,
     add_tuning,
@@ -47,8 +49,8 @@ def test_known_effects_are_found(tmp_path):
     assert found[RMSNORM].comparison.verdict == "equivalent"
     assert found[ROPE].comparison.test == DUNNETT
     assert found[ROPE].throughput == pytest.approx(0.9)
-    assert found[ROPE].numbers["inner_parameters"] == 470_000 - 4096 * 64
-    assert found[BASELINE].numbers["inner_parameters"] == 470_000 - 4096 * 64 - 128 * 64
+    assert found[ROPE].numbers["parameters_without_embeddings"] == 470_000 - 4096 * 64
+    assert found[BASELINE].numbers["parameters_without_embeddings"] == 470_000 - 4096 * 64 - 128 * 64
     main = {effect.name: effect for effect in report.effects}
     assert main["positions: rope − learned"].interval[0] < -0.05 < main["positions: rope − learned"].interval[1]
     assert report.verdict.startswith(ROPE)
@@ -178,6 +180,68 @@ def test_diverged_run_counts_as_the_worst(tmp_path):
     assert any("6 of 7 runs diverged" in warning for warning in report.warnings)
 
 
+def stop_diverged(folder, names):
+    """What a run leaves that diverged at a quarter of its length and stopped."""
+    record = json.loads((folder / "sweep.json").read_text())
+    for name in names:
+        path = folder / name / "summary.json"
+        summary = json.loads(path.read_text())
+        kept = {key: value for key, value in summary.items() if not key.startswith(("val_", "unigram"))}
+        stopped = {"status": "failed: step 40: loss nan: training diverged", "tokens": summary["tokens"] // 4}
+        path.write_text(json.dumps(kept | stopped))
+        for job in record["jobs"]:
+            if job["run_dir"] == name:
+                job |= {"status": "failed", "error": "exit status 2: step 40: loss nan: training diverged"}
+    (folder / "sweep.json").write_text(json.dumps(record))
+
+
+@pytest.mark.parametrize("as_sweep", [True, False])
+def test_run_that_diverged_and_stopped_counts_as_the_worst(tmp_path, as_sweep):
+    folder = write_sweep(tmp_path / "s", seeds=7, norms=("layernorm",), effects={"rope": -0.05})
+    stop_diverged(folder, [of(folder, "rope", seed).name for seed in range(6)])
+    report = analyse(folder) if as_sweep else analyse(runs=[str(run) for run in sorted(folder.glob("positions=*"))])
+    rope = report.conditions[1]
+    assert (rope.diverged, len(rope.values)) == (6, 1)
+    assert rope.comparison.test == SIGNED_RANKS
+    assert rope.comparison.verdict == "worse"
+    assert not any(run.apart for run in report.runs)
+
+
+def test_where_most_runs_diverged_and_stopped_the_finished_ones_are_the_reference(tmp_path):
+    folder = write_sweep(tmp_path / "s", seeds=4, norms=("layernorm",), effects={"rope": -0.05})
+    stop_diverged(folder, [of(folder, "rope", seed).name for seed in range(4)] + [of(folder, "learned", 0).name])
+    report = analyse(folder)
+    assert [(len(c.values), c.diverged) for c in report.conditions] == [(3, 1), (0, 4)]
+    assert not any(run.apart for run in report.runs)
+
+
+def test_run_that_diverged_in_a_longer_training_is_compared_with_the_longer_ones(tmp_path):
+    folder = write_sweep(tmp_path / "s", seeds=4, norms=("layernorm",), lengths=(TOKENS, 2 * TOKENS))
+    longer = [
+        run
+        for run in sorted(folder.glob("*rope*"))
+        if json.loads((run / "summary.json").read_text())["tokens"] > TOKENS
+    ]
+    stop_diverged(folder, [longer[0].name])
+    (run,) = [run for run in analyse(folder).runs if run.diverged]
+    assert run.facts["tokens"] == str(2 * TOKENS)
+
+
+def test_changes_of_code_since_a_commit_are_part_of_it(tmp_path):
+    folder = write_sweep(tmp_path / "s", norms=("layernorm",))
+    for seed, (file, line) in enumerate(
+        [("a.py", "x"), ("a.py", "x"), ("a.py", "x"), ("a.py", "y"), ("notes.md", "x")]
+    ):
+        path = of(folder, "rope", seed) / "environment.json"
+        diff = f"diff --git a/{file} b/{file}\n+{line}\n"
+        path.write_text(
+            json.dumps(json.loads(path.read_text()) | {"git_changed_files": f" M {file}", "git_diff": diff})
+        )
+    by_seed = {run.seed: run.facts["commit"] for run in analyse(folder).runs if "rope" in run.condition}
+    assert by_seed[0] == by_seed[1] == by_seed[2] != by_seed[3]
+    assert by_seed[4] == "1" * 12
+
+
 def test_loss_above_unigram_entropy_is_diverged(tmp_path):
     folder = write_sweep(tmp_path / "s", norms=("layernorm",))
     change_summary(of(folder, "rope", 0), val_loss=6.0)
@@ -198,6 +262,7 @@ def test_short_study_that_stays_above_unigram_entropy_is_not_diverged(tmp_path):
         ({"tokens": 5}, "tokens trained on differ"),
         ({"val_tokens": 5}, "the validation windows differ"),
         ({"precision": "bf16"}, "the precision differs"),
+        ({"device": "NVIDIA H200"}, "the device differs"),
     ],
 )
 def test_unequal_run_is_shown_apart(tmp_path, change, fact):
@@ -345,6 +410,38 @@ def test_documents_are_compared_in_pairs(tmp_path):
     assert row.interval == pytest.approx((-0.05, -0.05))
 
 
+def test_documents_of_other_evaluations_are_not_mixed(tmp_path):
+    """Evaluations of another stride or step, and of runs that are not compared, say nothing of the difference."""
+    folder = write_sweep(tmp_path / "s", seeds=2, norms=("layernorm",), lengths=(TOKENS // 2, TOKENS))
+    for run in folder.glob("positions=*"):
+        steps = json.loads((run / "summary.json").read_text())["steps"]
+        shift = 0.0 if steps == TOKENS // 1024 else 1.0  # shorter runs are not compared
+        lines = [
+            {"evaluation": name, "step": step, "corpus": "c", "protocol": "stream", "settings": settings, "document": i,
+             "nats": 100.0 * (3 + own + i / 10), "tokens": 100}
+            for name, step, settings, own in (
+                ("a", steps, "one", shift), ("b", steps - 1, "one", 5.0 * ("rope" in run.name)),
+                ("c", steps, "two" if "rope" in run.name else "three", 7.0),
+            )
+            for i in range(9)
+        ]  # fmt: skip
+        (run / "documents.jsonl").write_text("\n".join(json.dumps(line) for line in lines))
+    (row,) = analyse(folder).documents
+    assert (row.documents, row.nats_per_token) == (9, pytest.approx(0.0))
+
+
+def test_evaluations_that_cannot_be_told_apart_are_left_out(tmp_path):
+    folder = write_sweep(tmp_path / "s", seeds=2, norms=("layernorm",))
+    for run in folder.glob("positions=*"):
+        lines = [
+            {"evaluation": name, "corpus": "c", "protocol": "stream", "document": i, "nats": nats, "tokens": 100}
+            for name, nats in (("a", 300.0), ("b", 280.0 if "rope" in run.name else 300.0))
+            for i in range(9)
+        ]
+        (run / "documents.jsonl").write_text("\n".join(json.dumps(line) for line in lines))
+    assert analyse(folder).documents == []
+
+
 def test_runs_that_were_no_sweep_are_told_apart_by_their_configs(tmp_path):
     runs = [
         write_run(tmp_path / f"{positions}{seed}", seed, loss, positions)
@@ -431,3 +528,21 @@ def test_text_formats_hold_every_run_and_condition(tmp_path):
     assert all(name in markdown for name in conditions_of(report))
     assert tables[0].count("|") == 13
     assert r"\begin{tabular}{lrrrrrr}" in as_latex(report)
+
+
+@pytest.mark.parametrize("positions", ["learned", "rope"])
+def test_sizes_that_a_summary_lacks_are_those_of_the_model(tmp_path, positions):
+    run = write_run(tmp_path / "run", positions=positions)
+    config = ModelConfig(
+        n_layer=4, n_head=4, n_embd=64, block_size=128, vocab_size=4096, positions=PositionsConfig(positions)
+    )
+    model = GPT(config)
+    change_summary(run, parameters=model.num_parameters())
+    (found,) = analyse(runs=[str(run)]).runs
+    assert found.numbers["parameters_without_embeddings"] == model.num_parameters_without_embeddings()
+    vectors = sum(parameter.numel() for parameter in model.blocks.parameters() if parameter.ndim == 1)
+    extra = 6 * (vectors + 2 * 64)  # the configuration does not tell vectors from matrices; they are few
+    assert found.numbers["flops_per_token"] == flops_per_token(model, 128) + extra
+    change_summary(run, parameters_without_embeddings=7, flops_per_token=8)
+    (found,) = analyse(runs=[str(run)]).runs
+    assert (found.numbers["parameters_without_embeddings"], found.numbers["flops_per_token"]) == (7, 8)

@@ -16,7 +16,7 @@ SHAPE = {"vocab_size": 257, "n_layer": 1}
 
 def export(model, folder):
     """Export a model; return a function that runs the graph."""
-    save_onnx(model, BYTES, folder)
+    save_onnx(model, BYTES, folder, "# A card\n")
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = 1
@@ -36,7 +36,9 @@ def export(model, folder):
 )
 def test_onnxruntime_computes_the_logits_of_any_batch_and_length(tiny_model, tmp_path, variant):
     model = tiny_model(**SHAPE, **variant)
-    run = export(model, tmp_path / "out")
+    run = export(model.train(), tmp_path / "out")  # the graph has no dropout all the same
+    assert model.training
+    model.eval()
     for shape in ((2, 3), (1, 1), (5, 12), (1, 7)):
         tokens_BT = torch.randint(257, shape)
         with torch.no_grad():
@@ -45,7 +47,8 @@ def test_onnxruntime_computes_the_logits_of_any_batch_and_length(tiny_model, tmp
         with pytest.raises(Exception, match="out of"):
             run(torch.zeros(1, 13, dtype=torch.int64))
     names = {path.name for path in (tmp_path / "out").iterdir()}
-    assert names == {"model.onnx", "model.onnx.data", "tokenizer.json", "tokenizer_config.json"}
+    assert names == {"model.onnx", "model.onnx.data", "tokenizer.json", "tokenizer_config.json", "README.md"}
+    assert (tmp_path / "out" / "README.md").read_text() == "# A card\n"
 
 
 @pytest.mark.parametrize("missing", ["onnx", "onnxscript"])
