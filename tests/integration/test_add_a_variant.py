@@ -133,5 +133,5 @@ def test_a_page_out_of_date_is_noticed(tmp_path):
     (tmp_path / "file").write_text("a\nb\n")
     with pytest.raises(AssertionError, match="does not hold this once"):
         apply_block(tmp_path, "replace", "file", ["gone\n", "new\n"])
-    with pytest.raises(AssertionError, match="there already"):
+    with pytest.raises(AssertionError, match="already exists"):
         apply_block(tmp_path, "create", "file", ["new\n"])

@@ -222,7 +222,7 @@ def test_wandb_file_holds_the_grid_and_a_command_that_composes(sweep, tmp_path, 
     assert file["command"] == expected
     assert "wandb sweep w.yaml" in capsys.readouterr().out
     assert not (tmp_path / "runs").exists()
-    with pytest.raises(UserError, match=r"sweep\.wandb_file=w\.yaml: the file is there"):
+    with pytest.raises(UserError, match=r"sweep\.wandb_file=w\.yaml: already exists"):
         sweep("seed=0,1", "sweep.wandb_file=w.yaml")
 
 
