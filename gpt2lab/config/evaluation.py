@@ -1,6 +1,6 @@
 """Scores of a model."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 from gpt2lab.config.errors import UserError, check
 from gpt2lab.config.sample_quality import ContextConfig, SampleQualityConfig
@@ -41,6 +41,13 @@ class CorpusConfig:
             self.last_byte is None or self.last_byte > self.first_byte,
             "eval.corpus.last_byte", self.last_byte, f"more than first_byte={self.first_byte}, or null",
         )  # fmt: skip
+        for option in fields(self):
+            value = getattr(self, option.name)
+            if self.format == CorpusConfig.format and option.name not in ("name", "format") and value != option.default:
+                raise UserError(
+                    f"eval.corpus.{option.name}={value}: eval/corpus={self.name} ignores it; expected a corpus of its "
+                    "own; try eval/corpus=text_file eval.corpus.file=FILE"
+                )
 
 
 @dataclass

@@ -46,8 +46,8 @@ def compare(scores: DocumentScores, baseline: DocumentScores, name: str) -> Comp
     """
     if not np.array_equal(scores.bytes_D, baseline.bytes_D):
         raise UserError(
-            f"baseline={name}: it was not scored on the same documents; expected models with the same validation "
-            "split; name one text for both with eval.text_file=FILE or eval/corpus=NAME"
+            f"baseline={name}: other bytes were scored; expected the same documents, whole; name one text for both "
+            "with eval.text_file=FILE or eval/corpus=NAME, and leave eval.protocol=huggingface, which leaves tokens out"
         )
     in_bits = math.log(2)
     difference_D = scores.nats_D - baseline.nats_D

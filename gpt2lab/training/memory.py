@@ -32,7 +32,7 @@ def smaller_micro_batch(micro_batch_size: int, sequences: int) -> str:
         sequences: sequences of this process's part of the batch, which micro-batches must divide.
     """
     smaller = next((n for n in range(micro_batch_size - 1, 0, -1) if sequences % n == 0), None)
-    first = f"training.micro_batch_size={smaller}, which gives the same steps, or " if smaller else ""
+    first = f"training.micro_batch_size={smaller}, which gives the same steps without dropout, or " if smaller else ""
     return f"type {first}runtime.activation_checkpointing=true"
 
 

@@ -143,7 +143,14 @@ def resume_training(trainer: Trainer, job: TrainJob, checkpoint: Path, manifest:
                 f"{checkpoint}: {change}: the data order would change; resume with the saved value, or take the "
                 "weights alone with init_from="
             )
+    resolved = {
+        "runtime.device": trainer.runtime.device.type,
+        "runtime.precision": trainer.runtime.precision,
+        "optimizer.lr": job.peak_lr,
+    }
     for change in changes:
+        if change.saved in ("auto", None) and change.current == resolved.get(change.key):
+            continue  # what an automatic value came to, as config.yaml has it
         log.warning("resumed with another setting: %s", change)
     if (precision := trainer.runtime.precision) != saved["precision"]:
         log.warning("resumed in another precision: %s (was %s)", precision, saved["precision"])

@@ -175,7 +175,8 @@ def test_fsdp_holds_fewer_bytes_of_tensors_than_ddp(workplace):
     ddp, fsdp = peak_bytes(workplace, "ddp"), peak_bytes(workplace, "fsdp")
     assert ddp > 16 * 4_700_000  # float32 weights, gradients and two moments
     print(f"{fsdp:,} against {ddp:,}")
-    assert fsdp < 0.65 * ddp, f"{fsdp:,} against {ddp:,}"
+    # 0.62 where blocks stay whole from forward to backward
+    assert fsdp < 0.55 * ddp, f"{fsdp:,} against {ddp:,}"
 
 
 def peak_memory(workplace, name, *settings):

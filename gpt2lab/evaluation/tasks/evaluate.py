@@ -14,7 +14,7 @@ from gpt2lab.config import EvalConfig, TasksConfig, UserError, choose
 from gpt2lab.evaluation.corpora.reading import Example, read_json_lines
 from gpt2lab.evaluation.published import find_published_task
 from gpt2lab.evaluation.results import PartResult, TableRow, as_json_lines
-from gpt2lab.evaluation.scoring import bounded_exp
+from gpt2lab.evaluation.scoring import bounded_exp, describe_precision
 from gpt2lab.evaluation.tasks.likelihoods import score_requests
 from gpt2lab.evaluation.tasks.lm_eval import HarnessMetrics, HarnessResult, run_lm_eval
 from gpt2lab.evaluation.tasks.tasks import TASKS, Task
@@ -82,9 +82,9 @@ def evaluate_tasks(loaded: TextModel, config: EvalConfig) -> PartResult:
     metrics = TasksMetrics({name: task.metrics for name, task in scored.items()}, harness and harness.metrics)
     parts: list[ScoredTask | HarnessResult] = [*scored.values(), *([harness] if harness else [])]
     questions = "".join(part.questions for part in parts)
-    return PartResult(
-        "Zero-shot tasks", metrics, [row for part in parts for row in part.rows], files={QUESTIONS_FILE: questions}
-    )
+    protocol = {"tokenizer": loaded.tokenizer.name, "precision": describe_precision(loaded.runtime)}
+    rows = [row for part in parts for row in part.rows]
+    return PartResult("Zero-shot tasks", metrics, rows, protocol, files={QUESTIONS_FILE: questions})
 
 
 def read_questions(name: str, task: Task, settings: TasksConfig) -> list[Example]:

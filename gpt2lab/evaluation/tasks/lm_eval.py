@@ -192,8 +192,12 @@ def run_lm_eval(loaded: TextModel, settings: TasksConfig) -> HarnessResult:
 
 
 def _plain(key: str) -> str:
-    """``acc_norm_stderr,none`` as ``acc_norm_stderr``; a filter other than none stays."""
-    return key.removesuffix(",none").replace(",", " ")
+    """``acc_norm_stderr,none`` as ``acc_norm_stderr``; a filter other than none stays, before ``_stderr``."""
+    metric, _, harness_filter = key.partition(",")
+    if harness_filter == "none":
+        return metric
+    suffix = "_stderr" if metric.endswith("_stderr") else ""
+    return f"{metric.removesuffix('_stderr')} {harness_filter}{suffix}"
 
 
 def _has_stop(text: str, stops: list[str]) -> bool:

@@ -8,6 +8,7 @@ import pytest
 from gpt2lab.config import (
     DATA_SOURCES,
     ContextConfig,
+    CorpusConfig,
     EvalConfig,
     EvalJob,
     ExplainJob,
@@ -85,6 +86,8 @@ from gpt2lab.training.schedule import SCHEDULES
         (lambda: SamplingConfig(temperature=0, top_p=0.5), ["sampling.top_p=0.5: greedy decoding"]),
         (lambda: SamplingConfig(batch_size=0), ["sampling.batch_size=0", "at least 1"]),
         (lambda: EvalConfig(stride=0), ["eval.stride=0"]),
+        (lambda: CorpusConfig(file="a.txt"), ["eval.corpus.file=a.txt: eval/corpus=validation_split ignores it"]),
+        (lambda: EvalConfig(text_file="a", corpus=CorpusConfig(first_byte=5)), ["first_byte=5", "ignores it"]),
         (lambda: TrainJob(seed=-1), ["seed=-1"]),
         (lambda: TrainJob(resume="y", init_from="x"), ["resume=y", "init_from=x"]),
         (lambda: job(training=TrainingConfig(max_steps=9, sequence_length=2048)), ["2048", "model.block_size=1024"]),

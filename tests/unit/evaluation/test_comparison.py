@@ -55,5 +55,5 @@ def test_models_with_other_tokens_are_compared_by_byte():
 
 
 def test_other_documents_are_an_error():
-    with pytest.raises(UserError, match="baseline=it: it was not scored on the same documents"):
+    with pytest.raises(UserError, match="baseline=it: other bytes were scored"):
         compare(scores_of(0.0), scores_of(0.0, tokens_D=TOKENS_D[:-1]), "it")

@@ -129,6 +129,12 @@ def test_a_spike_is_reported_and_counted(make_trainer, caplog):
 SAMPLES = SamplesConfig(every=2, prompts=["", "par"], sampling=SamplingConfig(max_new_tokens=5, seed=3))
 
 
+def test_samples_of_a_run_with_one_validation_at_its_end(make_trainer):
+    trainer = make_trainer("run", samples=SAMPLES, max_steps=3, eval_every=0)
+    trainer.run()
+    assert {line["step"] for line in read_lines(trainer.metrics.samples_path)} == {3}
+
+
 def test_samples_are_the_models_and_change_nothing(make_trainer):
     settings = {"max_steps": 9, "eval_every": 2, "model": DROPOUT}
     sampling, silent = make_trainer("sampling", samples=SAMPLES, **settings), make_trainer("silent", **settings)

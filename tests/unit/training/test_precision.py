@@ -99,7 +99,8 @@ def fill_memory(trainer):
 
 
 @pytest.mark.parametrize(
-    ("micro_batch_size", "fix"), [(4, "training.micro_batch_size=2, which gives the same steps, or "), (1, "")]
+    ("micro_batch_size", "fix"),
+    [(4, "training.micro_batch_size=2, which gives the same steps without dropout, or "), (1, "")],
 )
 def test_out_of_memory_says_what_to_type(make_trainer, micro_batch_size, fix):
     trainer = make_trainer("run", micro_batch_size=micro_batch_size)

@@ -44,3 +44,15 @@ def test_a_changed_setting_is_refused_or_reported(make_trainer, caplog, change, 
             assert "resumed with another setting: training.eval_tokens=320 (was 160)" in caplog.text
             assert second.state.step == 2
             assert second.state.run_id != first.state.run_id  # another run directory, so another run
+
+
+def test_a_value_that_an_automatic_one_came_to_is_no_change(make_trainer, caplog):
+    """As ``from=RUN resume=auto`` has it, which reads the resolved values of config.yaml."""
+    automatic = {"device": "auto", "precision": "auto"}
+    first = make_trainer("first", runtime=automatic, max_steps=2, checkpoint_every=1)
+    first.run()
+    came_to = {"device": first.runtime.device.type, "precision": first.runtime.precision}
+    second = make_trainer("second", runtime=came_to, max_steps=2, checkpoint_every=1)
+    with caplog.at_level(logging.WARNING):
+        resume_training(second, second.job, newest_complete(first.checkpoints.folder), second.manifest)
+    assert "resumed with another setting" not in caplog.text

@@ -22,6 +22,7 @@ from gpt2lab.evaluation.tasks.likelihoods import (
     score_encoded,
     score_requests,
 )
+from gpt2lab.evaluation.tasks.lm_eval import _plain
 from gpt2lab.evaluation.tasks.tasks import TASKS, HellaSwag
 from gpt2lab.evaluation.text_model import TextModel
 from gpt2lab.model import GPT
@@ -253,3 +254,16 @@ def test_a_sentence_that_is_longer_than_the_context(loaded, tmp_path):
     (tmp_path / "cbt_ne.jsonl").write_text(json.dumps(CBT))
     with pytest.raises(UserError, match="tokens: expected 1 to 20"):
         evaluate_tasks(loaded, settings_of(tmp_path, names=["cbt_ne"]))
+
+
+@pytest.mark.parametrize(
+    ("key", "name"),
+    [
+        ("acc_norm,none", "acc_norm"),
+        ("acc_norm_stderr,none", "acc_norm_stderr"),
+        ("exact_match,strict-match", "exact_match strict-match"),
+        ("exact_match_stderr,strict-match", "exact_match strict-match_stderr"),
+    ],
+)
+def test_metrics_of_the_harness_keep_their_filter_and_their_error(key, name):
+    assert _plain(key) == name
