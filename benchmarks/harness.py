@@ -55,7 +55,7 @@ class Pair(NamedTuple):
 
 
 class Measured(NamedTuple):
-    """One pair's turns, summarised."""
+    """One pair's turns, summarized."""
 
     work: str
     ours: str

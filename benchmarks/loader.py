@@ -3,7 +3,7 @@
     python benchmarks/loader.py [--batches 2000] [--repeat 3] [--sequence-length 1024] [--batch-size 16]
 
 Prepares the default corpus in a temporary folder. ``windows`` and ``documents`` are the packings of gpt2lab, read
-through the prefetcher; ``copy`` widens the same number of neighbouring tokens of a memory-mapped file to int64. The
+through the prefetcher; ``copy`` widens the same number of neighboring tokens of a memory-mapped file to int64. The
 ways take turns, and the best of several repeats counts.
 """
 

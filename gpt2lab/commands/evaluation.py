@@ -11,7 +11,7 @@ from gpt2lab.config import EvalConfig, EvalJob, UserError, to_dict
 from gpt2lab.distributed import World, close_world, open_world
 from gpt2lab.evaluation.comparison import Comparison, compare, comparison_part
 from gpt2lab.evaluation.parts import evaluate_parts, settings_of
-from gpt2lab.evaluation.record import evaluation_id, keep_documents, keep_evaluations, read_documents, read_evaluations
+from gpt2lab.evaluation.record import evaluation_id, read_documents, read_evaluations, save_documents, save_evaluations
 from gpt2lab.evaluation.results import PartResult, numbers_in
 from gpt2lab.evaluation.table import format_number, render_parts, render_table
 from gpt2lab.evaluation.text_model import TextModel, open_text_model
@@ -169,12 +169,12 @@ def _write(
             shared = {"checkpoint": origin["checkpoint"], "step": origin.get("step"), **_text_of(job.eval)}
             shared["settings"] = settings
             lines = [{**shared, **line} for line in part.documents.to_lines()]
-            keep_documents(out.parent / DOCUMENTS, identity, lines)
+            save_documents(out.parent / DOCUMENTS, identity, lines)
         for file, text in part.files.items():
             write_text(out.parent / f"{identity}.{file}", text)
         if name in PLOTS:
             PLOTS[name](part.to_dict(), out.parent, identity, loaded.source.describe())
-    keep_evaluations(out, entries)
+    save_evaluations(out, entries)
 
 
 def dashboard_metrics(parts: dict[str, PartResult], config: EvalConfig) -> dict[str, float]:

@@ -117,7 +117,7 @@ class TextFilesConfig(FilesConfig):
     delimiter: str | None = "\n\n"
     """string that separates documents within a file; null: a file is one document"""
     min_document_bytes: int = 4096
-    """neighbours in a file are joined until they have this length"""
+    """neighbors in a file are joined until they have this length"""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -167,7 +167,7 @@ class HubConfig(ForeignTextConfig):
     delimiter: str | None = None
     """string that separates documents within a row; null: a row is one document, or a part of one"""
     min_document_bytes: int = 0
-    """neighbours in a row are joined until they have this length"""
+    """neighbors in a row are joined until they have this length"""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -47,7 +47,7 @@ def read_evaluations(path: Path) -> list[Entry]:
     return result
 
 
-def keep_evaluations(path: Path, entries: Iterable[Entry]) -> None:
+def save_evaluations(path: Path, entries: Iterable[Entry]) -> None:
     """Add evaluations to an ``eval.json``; one with the same id is replaced. The file is replaced at once."""
     new = list(entries)
     ids = {entry["id"] for entry in new}
@@ -67,7 +67,7 @@ def read_documents(path: Path) -> list[str]:
     return lines
 
 
-def keep_documents(path: Path, evaluation: str, lines: Iterable[dict[str, Any]]) -> None:
+def save_documents(path: Path, evaluation: str, lines: Iterable[dict[str, Any]]) -> None:
     """Put the scores of an evaluation's documents into ``documents.jsonl``; those of other evaluations stay."""
     kept = read_documents(path)
     mark = json.dumps({"evaluation": evaluation})[:-1]

@@ -23,7 +23,7 @@ from gpt2lab.config import UserError
 from gpt2lab.data import Batch
 from gpt2lab.distributed import ALONE, World
 from gpt2lab.evaluation.device_batches import as_tensors
-from gpt2lab.evaluation.readings import Reading, hidden_states, window_readings
+from gpt2lab.evaluation.scoring_batches import ScoringBatch, hidden_states, window_batches
 from gpt2lab.evaluation.windows import Window, sliding_windows
 from gpt2lab.model import GPT, IGNORE_INDEX, evaluation_mode
 from gpt2lab.runtime import Runtime
@@ -132,13 +132,13 @@ def score_tokens(
     first_position: int = 0,
     world: World = ALONE,
 ) -> NDArray[np.float32]:
-    """Nats of each token of a text, float32 [n]; 0 where no window scores it. Arguments as in ``window_readings``.
+    """Nats of each token of a text, float32 [n]; 0 where no window scores it. Arguments as in ``window_batches``.
 
     The processes of ``world`` share the batches. A batch is the same whatever their number, so each score is, too.
     """
     nll_n = np.zeros(len(tokens), np.float32)
-    readings = own_share(window_readings(tokens, windows, batch_size, first_position), world)
-    for where_N, hidden_NC, targets_N in hidden_states(model, readings, runtime):
+    batches = own_share(window_batches(tokens, windows, batch_size, first_position), world)
+    for where_N, hidden_NC, targets_N in hidden_states(model, batches, runtime):
         with full_precision(hidden_NC):
             nll_n[where_N] = model.nll(hidden_NC.float(), targets_N).cpu().numpy()
     world.sum(torch.from_numpy(nll_n))  # in place; a score is 0 in all processes but one
@@ -157,26 +157,26 @@ def score_documents(
 ) -> NDArray[np.float64]:
     """Nats of each document of a text, float64 [D]: ``score_tokens`` summed without an array of all tokens.
 
-    ``starts_D`` is the first token of each document; the other arguments are those of ``window_readings``. The
+    ``starts_D`` is the first token of each document; the other arguments are those of ``window_batches``. The
     processes of ``world`` share the batches; the sums are in the order of one process, and so equal to the last bit.
     """
     nats_D = np.zeros(len(starts_D))
-    for where_N, nll_N in _shared_nll(model, window_readings(tokens, windows, batch_size), runtime, world):
+    for where_N, nll_N in _shared_nll(model, window_batches(tokens, windows, batch_size), runtime, world):
         np.add.at(nats_D, np.searchsorted(starts_D, where_N, side="right") - 1, nll_N)
     return nats_D
 
 
 @torch.inference_mode()
 def score_greedy(
-    model: GPT, readings: Iterable[Reading], n_targets: int, runtime: Runtime, world: World = ALONE
+    model: GPT, batches: Iterable[ScoringBatch], n_targets: int, runtime: Runtime, world: World = ALONE
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Nats of each target, and whether it is the most likely token at its place, [n_targets] each.
 
-    The processes of ``world`` share the readings.
+    The processes of ``world`` share the batches.
     """
     nll_n, greedy_n = np.zeros(n_targets, np.float32), np.zeros(n_targets, np.bool_)
     rows = max(1, GREEDY_LOGITS // model.config.padded_vocab_size)
-    for where_N, hidden_NC, targets_N in hidden_states(model, own_share(readings, world), runtime):
+    for where_N, hidden_NC, targets_N in hidden_states(model, own_share(batches, world), runtime):
         with full_precision(hidden_NC):
             parts = zip(hidden_NC.float().split(rows), targets_N.split(rows), strict=True)
             scores = [_nll_and_greedy(model.logits(hidden_GC), targets_G) for hidden_GC, targets_G in parts]
@@ -188,30 +188,30 @@ def score_greedy(
 
 
 def _shared_nll(
-    model: GPT, readings: Iterable[Reading], runtime: Runtime, world: World
+    model: GPT, batches: Iterable[ScoringBatch], runtime: Runtime, world: World
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
-    """``where_N`` and the nats of each reading, in order and in every process, which computes one of ``world.size``."""
-    rest = iter(readings)
+    """``where_N`` and the nats of each batch, in order and in every process, which computes one of ``world.size``."""
+    rest = iter(batches)
     while together := list(islice(rest, world.size)):
-        parts = [np.zeros(len(reading.targets_N), np.float32) for reading in together]
+        parts = [np.zeros(len(batch.targets_N), np.float32) for batch in together]
         for _, hidden_NC, targets_N in hidden_states(model, together[world.rank : world.rank + 1], runtime):
             with full_precision(hidden_NC):
                 parts[world.rank][:] = model.nll(hidden_NC.float(), targets_N).cpu().numpy()
         joined = np.concatenate(parts)
         world.sum(torch.from_numpy(joined))  # in place; a score is 0 in all processes but one
         ends = np.cumsum([len(part) for part in parts])[:-1]
-        yield from zip((reading.where_N for reading in together), np.split(joined, ends), strict=True)
+        yield from zip((batch.where_N for batch in together), np.split(joined, ends), strict=True)
 
 
-def own_share(readings: Iterable[Reading], world: World) -> Iterator[Reading]:
-    """The readings of this process: every ``world.size``-th."""
-    return islice(readings, world.rank, None, world.size)
+def own_share(batches: Iterable[ScoringBatch], world: World) -> Iterator[ScoringBatch]:
+    """The batches of this process: every ``world.size``-th."""
+    return islice(batches, world.rank, None, world.size)
 
 
 def full_precision(hidden: Tensor) -> AbstractContextManager[object]:
     """Computes logits and log-softmax in float32, whatever the precision of the forward pass.
 
-    GPT-2's logits reach about -100, where neighbouring bfloat16 numbers are 0.5 apart.
+    GPT-2's logits reach about -100, where neighboring bfloat16 numbers are 0.5 apart.
     """
     return torch.autocast(hidden.device.type, enabled=False)
 

@@ -13,7 +13,7 @@ class TextModel(LoadedModel):
 
     runtime: Runtime
     world: World = ALONE
-    """the processes that share the reading; each gets all scores"""
+    """the processes that share the batches; each gets all scores"""
 
 
 def open_text_model(where: str | None, runtime: Runtime, key: str = "checkpoint") -> TextModel:

@@ -23,7 +23,7 @@ class Prepared(NamedTuple):
     head: Head
 
 
-_KEPT: "WeakKeyDictionary[GPT, tuple[object, Prepared]]" = WeakKeyDictionary()
+_CACHE: "WeakKeyDictionary[GPT, tuple[object, Prepared]]" = WeakKeyDictionary()
 
 
 def prepare_for_decoding(model: GPT, runtime: Runtime, batch_size: int) -> Prepared:
@@ -33,15 +33,15 @@ def prepare_for_decoding(model: GPT, runtime: Runtime, batch_size: int) -> Prepa
     arguments. A model in training mode, or with hooks, is prepared at each call.
     """
     key = None if model.training or _is_modified(model) else (runtime, batch_size, _state(model))
-    if key is not None and model in _KEPT and _KEPT[model][0] == key:
-        return _KEPT[model][1]
-    _KEPT.pop(model, None)
+    if key is not None and model in _CACHE and _CACHE[model][0] == key:
+        return _CACHE[model][1]
+    _CACHE.pop(model, None)
     decoding = decoding_runtime(runtime, model.config, batch_size)
     prepared = Prepared(
         decoding, decoding_copy(model, decoding, batch_size), decoding_head(model.head_PC, decoding, batch_size)
     )
     if key is not None:
-        _KEPT[model] = key, prepared
+        _CACHE[model] = key, prepared
     return prepared
 
 

@@ -89,8 +89,8 @@ def _fit_powers(ratios_L: Array, values_LD: Array) -> _Powers:
 def _best_exponents(ratios_L: Array, values_LD: Array, exponents_ED: Array) -> _Powers:
     """The best of the given exponents, each with the floor and the scale that fit best."""
     powers_ELD = ratios_L[:, None] ** -exponents_ED[:, None, :]
-    centred_ELD = powers_ELD - powers_ELD.mean(axis=1, keepdims=True)
-    scale_ED = (centred_ELD * values_LD).sum(axis=1) / (centred_ELD**2).sum(axis=1)
+    centered_ELD = powers_ELD - powers_ELD.mean(axis=1, keepdims=True)
+    scale_ED = (centered_ELD * values_LD).sum(axis=1) / (centered_ELD**2).sum(axis=1)
     floor_ED = values_LD.mean(axis=0) - scale_ED * powers_ELD.mean(axis=1)
     through_zero_ED = (powers_ELD * values_LD).sum(axis=1) / (powers_ELD**2).sum(axis=1)
     scale_ED, floor_ED = np.where(floor_ED < 0, through_zero_ED, scale_ED), np.maximum(floor_ED, 0.0)

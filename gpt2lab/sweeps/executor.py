@@ -40,7 +40,7 @@ from gpt2lab.sweeps.tuning import choose_value
 
 log = logging.getLogger(__name__)
 
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+SWEEP_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 POLL_SECONDS = 0.2
 SHOW_SECONDS = 2.0
 
@@ -204,7 +204,7 @@ class SweepExecutor:
                 log.info("stopping: the running jobs save their state")
             self.stop_signal = number
 
-        before = {number: signal.signal(number, record_signal) for number in STOP_SIGNALS}
+        before = {number: signal.signal(number, record_signal) for number in SWEEP_STOP_SIGNALS}
         try:
             yield
         finally:

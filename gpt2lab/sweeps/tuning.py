@@ -34,7 +34,7 @@ def choose_value(losses: Mapping[float, Sequence[float | None]]) -> TunedConditi
     best = lowest
     if len(candidates) >= 3:
         log_values, mean_losses = np.log([value for value, _ in candidates]), np.array([mean for _, mean in candidates])
-        # the lowest mean and its neighbours: far from the optimum the curve is not a parabola
+        # the lowest mean and its neighbors: far from the optimum the curve is not a parabola
         middle = min(max(int(np.argmin(mean_losses)), 1), len(candidates) - 2)
         near = slice(max(0, middle - 2), middle + 3)
         curvature, slope, _ = np.polyfit(log_values[near], mean_losses[near], 2)

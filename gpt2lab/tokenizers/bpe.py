@@ -1,6 +1,6 @@
 """A byte-level BPE of one's own: trained on a corpus by the library ``tokenizers``, the same on every run.
 
-    documents -> GPT-2's splitting into words -> the most frequent neighbours merged, again and again -> tokenizer.json
+    documents -> GPT-2's splitting into words -> the most frequent neighbors merged, again and again -> tokenizer.json
 
 Ids are numbered as GPT-2's: 256 bytes, then the merges in order, then end-of-text.
 """

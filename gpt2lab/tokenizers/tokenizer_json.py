@@ -67,9 +67,9 @@ def mergeable_ranks(
 ) -> dict[bytes, int] | None:
     """Return the ranks with which tiktoken gives the same ids as the library for every text; None where it may not.
 
-    tiktoken merges any two neighbours whose bytes are a piece, lowest id first; the library merges the listed pairs in
+    tiktoken merges any two neighbors whose bytes are a piece, lowest id first; the library merges the listed pairs in
     the order of the list. Both do the same if the list yields each piece once, in the order of the ids, and every piece
-    encodes to itself. Proof: take the first merge in which they differ. Its neighbours x and y form a piece t, and the
+    encodes to itself. Proof: take the first merge in which they differ. Its neighbors x and y form a piece t, and the
     merges within xy so far depend on xy alone. So the library, given t, also comes to x, y. As t encodes to itself, the
     library merges x and y too; the pair is in the list, with the rank that tiktoken gives it.
     """

@@ -79,7 +79,7 @@ def witten_bell_loss(train_N: NDArray[np.integer], val_M: NDArray[np.integer], v
 
 
 def _pairs(tokens: NDArray[np.integer], vocab_size: int) -> NDArray[np.int64]:
-    """Each pair of neighbours as one number."""
+    """Each pair of neighbors as one number."""
     wide = tokens.astype(np.int64)
     return wide[:-1] * vocab_size + wide[1:]
 

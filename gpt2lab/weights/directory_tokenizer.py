@@ -1,6 +1,6 @@
 """The tokenizer of a Hugging Face directory: GPT-2's, bytes, or its own tokenizer.json.
 
-GPT-2's ids are recognised, so that its copies, exports and fine-tuned models share prepared datasets and results.
+GPT-2's ids are recognized, so that its copies, exports and fine-tuned models share prepared datasets and results.
 """
 
 import json

@@ -22,9 +22,9 @@ def is_hub_name(where: str) -> bool:
     A path into an existing local folder (runs/typo) is a mistyped path, not a name.
     """
     name = where.partition("@")[0]
-    organisation, _, _ = name.partition("/")
+    organization, _, _ = name.partition("/")
     if re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name):
-        return not Path(organisation).exists()
+        return not Path(organization).exists()
     return name in SHORT_NAMES
 
 

@@ -14,8 +14,8 @@ from gpt2lab.config import UserError
 from gpt2lab.files import check_writable, not_written
 from gpt2lab.model import GPT
 from gpt2lab.tokenizers import Tokenizer
+from gpt2lab.tokenizers.hugging_face import TOKENIZER_CONFIG
 
-TOKENIZER_CONFIG = "tokenizer_config.json"
 README = "README.md"
 
 

@@ -60,7 +60,7 @@ def test_sampling_and_context_in_full(run, trained, workplace):
     grid = "eval.sample_quality.decoding=[{temperature:0},{top_k:5,temperature:0.7}]"
     few = ["eval.context.block_tokens=8", "eval.context.num_blocks=4", "eval.context.position_windows=2"]
     shown = run("eval.py", "eval=full", *small, grid, *few, "out=results/eval.json")
-    titles = ("Perplexity of validation_split", "Quality of samples: 4 prompts", "Use of context: trained on 64 tokens")
+    titles = ("Perplexity of validation_split", "Sample quality: 4 prompts", "Use of context: trained on 64 tokens")
     places = [shown.stdout.index(title) for title in titles]
     assert places == sorted(places)
     assert max(map(len, shown.stdout.partition(titles[0])[2].splitlines())) <= 100

@@ -134,7 +134,7 @@ def test_more_processes_than_gpus_are_a_user_error(run):
         run("train.py", *ON_GPU, f"runtime.num_processes={processes}", "training.micro_batch_size=1")
 
 
-def test_utilisation_is_in_the_record(run, workplace):
+def test_utilization_is_in_the_record(run, workplace):
     run("train.py", *ON_GPU, "run_dir=run", "runtime.precision=bf16")
     lines = [line for line in read_lines(workplace / "run" / "metrics.jsonl") if "loss" in line]
     known = peak_flops(torch.device("cuda"), "bf16") is not None

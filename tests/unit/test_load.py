@@ -11,9 +11,9 @@ import pytest
 from gpt2lab.config import CorpusConfig, JsonlFilesConfig, TextFilesConfig
 from gpt2lab.data import open_source
 from gpt2lab.data.sources import Problem, base, jsonl
-from gpt2lab.evaluation.corpora import pieces
+from gpt2lab.evaluation.corpora import chunks
+from gpt2lab.evaluation.corpora.chunks import TokenBuffer, count_words, encode_chunks, text_chunks
 from gpt2lab.evaluation.corpora.formats import open_corpus
-from gpt2lab.evaluation.corpora.pieces import TokenBuffer, count_words, encode_pieces, text_pieces
 from gpt2lab.evaluation.perplexity.protocols import Stream
 from gpt2lab.evaluation.windows import Windows, sliding_windows
 from gpt2lab.tokenizers import load_tokenizer
@@ -51,8 +51,8 @@ def test_a_window_takes_24_bytes():
 
 
 @pytest.mark.parametrize("name", ["gpt2", "bytes"])
-def test_pieces_have_the_ids_and_words_of_the_text(monkeypatch, name):
-    monkeypatch.setattr(pieces, "PIECE_BYTES", 64)
+def test_chunks_have_the_ids_and_words_of_the_text(monkeypatch, name):
+    monkeypatch.setattr(chunks, "CHUNK_BYTES", 64)
     tokenizer = load_tokenizer(name)
     parts = [
         "a",
@@ -78,19 +78,19 @@ def test_pieces_have_the_ids_and_words_of_the_text(monkeypatch, name):
     for seed in range(200):
         text = "".join(np.random.default_rng(seed).choice(parts, 400))
         content = text.encode()
-        found = list(text_pieces(content))
+        found = list(text_chunks(content))
         assert "".join(found) == text
         assert len(found) > 2
-        assert np.concatenate(list(encode_pieces(content, tokenizer))).tolist() == tokenizer.encode(text)
+        assert np.concatenate(list(encode_chunks(content, tokenizer))).tolist() == tokenizer.encode(text)
         assert count_words(content) == len(text.split())
 
 
 def test_a_text_without_a_place_to_cut_is_cut_all_the_same(monkeypatch):
-    monkeypatch.setattr(pieces, "PIECE_BYTES", 64)
-    monkeypatch.setattr(pieces, "LONGEST_PIECE", 200)
+    monkeypatch.setattr(chunks, "CHUNK_BYTES", 64)
+    monkeypatch.setattr(chunks, "LONGEST_CHUNK", 200)
     content = ("字" * 1000 + " end").encode()
-    assert max(map(len, text_pieces(content))) < 200 + 64
-    assert "".join(text_pieces(content)).encode() == content
+    assert max(map(len, text_chunks(content))) < 200 + 64
+    assert "".join(text_chunks(content)).encode() == content
     assert count_words(content) == 2
 
 

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 ACROSS_MODULES = {
     "cli/test_defaults.py": "every file of configs/ against the dataclasses",
     "cli/test_values.py": "every setting of every command with values that make no sense",
-    "evaluation/test_precision.py": "one precision through readings, scores and decoder",
+    "evaluation/test_precision.py": "one precision through batches, scores and decoder",
     "explain/test_worked_example.py": "docs/worked_example.py",
     "model/test_precision.py": "one precision through every variant",
     "model/test_properties.py": "properties of whole models of any shape",

@@ -42,7 +42,7 @@ def permute(index_N: NDArray[np.int64], length: int, keys: NDArray[np.uint64]) -
 
 
 def mix(value_N: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """A hash of 64-bit integers in which each input bit affects each output bit (SplitMix64's finaliser)."""
+    """A hash of 64-bit integers in which each input bit affects each output bit (SplitMix64's finalizer)."""
     value_N = (value_N ^ (value_N >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     value_N = (value_N ^ (value_N >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     mixed_N: NDArray[np.uint64] = value_N ^ (value_N >> np.uint64(31))

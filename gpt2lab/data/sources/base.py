@@ -110,6 +110,14 @@ class Source(ABC):
         return f"data={self.name}"
 
 
+def first_difference(settings: Mapping[str, Any], recorded: Mapping[str, Any]) -> str | None:
+    """The first of ``settings`` that is recorded with another value; None if all agree."""
+    for key, value in settings.items():
+        if recorded.get(key) != value:
+            return f"data.{key}={recorded.get(key)!r} there, data.{key}={value!r} here"
+    return None
+
+
 class FileSource(Source):
     """A source of the files that ``data.files`` names."""
 
@@ -147,9 +155,8 @@ class FileSource(Source):
 
     def difference(self, recorded: Mapping[str, Any]) -> str | None:
         """See ``Source.difference``; files deleted since then are no difference, nor is an empty ``data.files``."""
-        for key, value in self._recorded_settings().items():
-            if recorded.get(key) != value:
-                return f"data.{key}={recorded.get(key)!r} there, data.{key}={value!r} here"
+        if changed := first_difference(self._recorded_settings(), recorded):
+            return changed
         matched = [name for pattern in self.patterns for name in matches(pattern)]
         found = locate([*matched, *(file["path"] for file in recorded["files"])])
         files = {found[file["path"]].real: file for file in recorded["files"]}
@@ -203,7 +210,7 @@ def stop_or_skip(problem: Problem, source: Source) -> None:
 
 
 def group(spans: Iterable[tuple[Span, int]]) -> Iterator[Chunk]:
-    """Chunks of neighbouring spans, each with its size; all but the last have ``CHUNK_BYTES`` or ``CHUNK_SPANS``."""
+    """Chunks of neighboring spans, each with its size; all but the last have ``CHUNK_BYTES`` or ``CHUNK_SPANS``."""
     chosen: list[Span] = []
     size = 0
     for span, span_size in spans:
@@ -224,7 +231,7 @@ def matches(pattern: str) -> list[str]:
     return glob.glob(str(path), recursive=True)  # noqa: PTH207 (leaves hidden files out)
 
 
-class Place(NamedTuple):
+class ResolvedPath(NamedTuple):
     """Where a name leads."""
 
     real: str
@@ -233,10 +240,10 @@ class Place(NamedTuple):
     """bytes; None if there is no file"""
 
 
-def locate(names: Iterable[str]) -> dict[str, Place]:
+def locate(names: Iterable[str]) -> dict[str, ResolvedPath]:
     """Where each name leads; each folder and file is looked up once, as there may be hundreds of thousands."""
     folders: dict[str, str] = {}
-    places: dict[str, Place] = {}
+    places: dict[str, ResolvedPath] = {}
     for name in names:
         if name in places:
             continue
@@ -255,7 +262,7 @@ def locate(names: Iterable[str]) -> dict[str, Place]:
             if folder not in folders:
                 folders[folder] = os.path.realpath(folder or ".").rstrip("/")
             real = f"{folders[folder]}/{last}"
-        places[name] = Place(real, size)
+        places[name] = ResolvedPath(real, size)
     return places
 
 

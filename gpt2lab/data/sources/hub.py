@@ -15,7 +15,7 @@ from typing import Any
 
 from gpt2lab.config import UserError
 from gpt2lab.config.data import HubConfig
-from gpt2lab.data.sources.base import HASH_LIMIT_BYTES, Chunk, Problem, Source
+from gpt2lab.data.sources.base import HASH_LIMIT_BYTES, Chunk, Problem, Source, first_difference
 from gpt2lab.data.sources.parquet import RowRanges, row_chunks
 from gpt2lab.files import file_sha256
 from gpt2lab.hub import fetch_or_explain
@@ -50,10 +50,7 @@ class HubDataset(Source):
 
     def difference(self, recorded: Mapping[str, Any]) -> str | None:
         """See ``Source.difference``; compares the settings and needs no network."""
-        for key, value in self._settings().items():
-            if recorded.get(key) != value:
-                return f"data.{key}={recorded.get(key)!r} there, data.{key}={value!r} here"
-        return None
+        return first_difference(self._settings(), recorded)
 
     def chunks(self) -> Iterator[Chunk]:
         """See ``Source.chunks``."""

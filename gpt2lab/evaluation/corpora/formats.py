@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from gpt2lab.config import CorpusConfig, EvalConfig, UserError, choose
 from gpt2lab.data import TokenStream, open_dataset, verify
+from gpt2lab.evaluation.corpora.chunks import count_words, text_chunks
 from gpt2lab.evaluation.corpora.detokenize import DETOKENIZERS
-from gpt2lab.evaluation.corpora.pieces import count_words, text_pieces
-from gpt2lab.evaluation.corpora.reading import HubPlace, fetch_rows, read_json_lines, read_utf8
+from gpt2lab.evaluation.corpora.reading import HubDatasetRef, fetch_rows, read_json_lines, read_utf8
 from gpt2lab.evaluation.text_model import TextModel
 
 
@@ -61,7 +61,7 @@ class Document:
 
     def is_blank(self) -> bool:
         """Whether there is white space alone."""
-        return all(piece.isspace() for piece in text_pieces(self.content))
+        return all(chunk.isspace() for chunk in text_chunks(self.content))
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ class TextRows(Format):
             else:
                 documents = self.documents_of(read_utf8(path, config.first_byte, config.last_byte))
         elif config.hub_path:
-            place = HubPlace(config.hub_path, config.hub_subset, config.hub_revision, config.hub_split)
+            place = HubDatasetRef(config.hub_path, config.hub_subset, config.hub_revision, config.hub_split)
             fetched = fetch_rows(place, (config.column,), f"fetch {config.get} and type eval.corpus.file=FILE")
             description = {"text": config.name, "hub": place.describe()}
             documents = self.documents(_checked_rows((row[config.column] for row in fetched), config, description))

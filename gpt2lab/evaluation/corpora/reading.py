@@ -16,7 +16,7 @@ Example = dict[str, Any]
 BLOCK_BYTES = 2**20
 
 
-class HubPlace(NamedTuple):
+class HubDatasetRef(NamedTuple):
     """A dataset on the Hugging Face Hub."""
 
     path: str
@@ -96,7 +96,7 @@ def read_json_lines(path: Path, fields: tuple[str, ...], limit: int | None = Non
         yield row
 
 
-def fetch_rows(place: HubPlace, fields: tuple[str, ...], instead: str, limit: int | None = None) -> list[Example]:
+def fetch_rows(place: HubDatasetRef, fields: tuple[str, ...], instead: str, limit: int | None = None) -> list[Example]:
     """The rows of a dataset on the Hub, with ``fields`` alone; ``limit``: the first ones only.
 
     Args:
@@ -118,9 +118,9 @@ def fetch_rows(place: HubPlace, fields: tuple[str, ...], instead: str, limit: in
 
 
 def fetch_subsets(
-    place: HubPlace, subsets: Sequence[str], fields: tuple[str, ...], instead: str, limit: int | None = None
+    place: HubDatasetRef, subsets: Sequence[str], fields: tuple[str, ...], instead: str, limit: int | None = None
 ) -> dict[str, list[Example]]:
-    """The rows of many subsets of a dataset on the Hub, by ``HubPlace.name``; ``limit``: the first ones of each.
+    """The rows of many subsets of a dataset on the Hub, by ``HubDatasetRef.name``; ``limit``: the first ones of each.
 
     The whole repository is fetched first, into the Hub's cache. To load one subset after the other from the Hub takes
     several requests for each of them, also where all of it is cached.
@@ -136,7 +136,7 @@ def fetch_subsets(
         UserError: as ``fetch_rows``.
     """
 
-    def load() -> dict[HubPlace, Any]:
+    def load() -> dict[HubDatasetRef, Any]:
         import datasets  # noqa: PLC0415
         from huggingface_hub import snapshot_download  # noqa: PLC0415
 
@@ -165,7 +165,9 @@ def _progress_bars_off() -> Iterator[None]:
             datasets.enable_progress_bars()
 
 
-def _chosen(table: Any, place: HubPlace, fields: tuple[str, ...], instead: str, limit: int | None) -> list[Example]:
+def _chosen(
+    table: Any, place: HubDatasetRef, fields: tuple[str, ...], instead: str, limit: int | None
+) -> list[Example]:
     """The first rows of a table of ``datasets``, with ``fields`` alone."""
     missing = [field for field in fields if field not in table.column_names]
     if missing:

@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpt2lab.config import EvalConfig
+from gpt2lab.evaluation.corpora.chunks import TokenBuffer, encode_chunks
 from gpt2lab.evaluation.corpora.formats import Document, chosen_corpus, open_corpus
-from gpt2lab.evaluation.corpora.pieces import TokenBuffer, encode_pieces
 from gpt2lab.evaluation.text_model import TextModel
 from gpt2lab.tokenizers import Tokenizer
 
@@ -48,6 +48,6 @@ def tokenized_corpus(loaded: TextModel, config: EvalConfig) -> TokenizedCorpus:
 
 def _encoded(document: Document, tokenizer: Tokenizer) -> NDArray[np.integer]:
     tokens = TokenBuffer(tokenizer.vocab_size, len(document.content))
-    for ids_n in encode_pieces(document.content, tokenizer):
+    for ids_n in encode_chunks(document.content, tokenizer):
         tokens.append(ids_n)
     return tokens.tokens_n

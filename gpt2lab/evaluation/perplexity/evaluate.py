@@ -68,7 +68,7 @@ def evaluate_perplexity(loaded: TextModel, config: EvalConfig) -> PartResult:
     scores = score_plan(loaded.model, plan, loaded.runtime, config.batch_size, loaded.world)
     seconds = time.perf_counter() - started
 
-    result, intervals = summarise(scores)
+    result, intervals = summarize(scores)
     metrics = PerplexityMetrics(result, len(plan.bytes_D), intervals, seconds)
     described = {
         **corpus.description,
@@ -107,7 +107,7 @@ def score_plan(
     return DocumentScores(nats_D, np.array(tokens_D, dtype=np.int64), plan.bytes_D, plan.words_D)
 
 
-def summarise(scores: DocumentScores) -> tuple[Perplexity, Intervals]:
+def summarize(scores: DocumentScores) -> tuple[Perplexity, Intervals]:
     """The metrics of the sums over documents, and 95 % intervals where there are several documents."""
     words = None if scores.words_D is None else int(scores.words_D.sum())
     tokens, n_bytes = int(scores.tokens_D.sum()), int(scores.bytes_D.sum())

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpt2lab.config import UserError
+from gpt2lab.evaluation.corpora.chunks import TokenBuffer, encode_chunks
 from gpt2lab.evaluation.corpora.formats import Corpus
-from gpt2lab.evaluation.corpora.pieces import TokenBuffer, encode_pieces
 from gpt2lab.evaluation.scoring import check_stride
 from gpt2lab.evaluation.windows import Windows, page_windows, scored_tokens, sliding_windows
 from gpt2lab.tokenizers import Tokenizer
@@ -85,7 +85,7 @@ class Stream(ScoringProtocol):
             tokens.append(np.array([tokenizer.bos_id]))
             if document.tokens is None:
                 n_bytes.append(len(document.content))
-                for ids_n in encode_pieces(document.content, tokenizer):
+                for ids_n in encode_chunks(document.content, tokenizer):
                     tokens.append(ids_n)
             else:
                 n_bytes.append(int(lengths_V[document.tokens].sum()))
@@ -133,7 +133,7 @@ class LMEval(ScoringProtocol):
     """``loglikelihood_rolling`` of lm-evaluation-harness: each document by itself, from an end-of-text on.
 
     Windows are disjoint; each but the first has one token of context, the last reaches back to be full. The text is
-    detokenised; its words and bytes are counted before.
+    detokenized; its words and bytes are counted before.
     """
 
     def plan(
@@ -167,7 +167,7 @@ class GPT2Paper(ScoringProtocol):
     """Radford et al. 2019, section 3.1, as far as it is known: detokenized text, likelihood per word of the original.
 
     The whole corpus is one text after an end-of-text. exp(nll / words), where words are what white space divides before
-    detokenising, and each line end is one more, as in the papers that GPT-2 is compared with: Penn Treebank's test
+    detokenizing, and each line end is one more, as in the papers that GPT-2 is compared with: Penn Treebank's test
     split has 82,430 words with its 3,761 line ends and 78,669 without. ``GPT2PaperWithoutLineEnds`` leaves them out.
     OpenAI published neither its detokenizers nor the stride; 32 is what Radford named later.
     """

@@ -1,4 +1,4 @@
-"""Sampling quality: text -> prompts -> a sample for each, under each decoding setting -> metrics.
+"""Sample quality: text -> prompts -> a sample for each, under each decoding setting -> metrics.
 
 Beside every setting stand the metrics of what humans wrote after the same prompts. Sample and human text of a prompt
 are both cut to the shorter of the two first, so that numbers and lengths of the texts are equal.
@@ -112,7 +112,7 @@ def evaluate_sample_quality(loaded: TextModel, config: SampleQualityConfig, corp
         )
     metrics = SampleQualityMetrics(settings, measure(human, document_S))
     protocol = _protocol(config, scorer, loaded, corpus, len(set(prompts.documents)))
-    title = f"Quality of samples: {config.num_prompts} prompts, up to {config.new_tokens} tokens each"
+    title = f"Sample quality: {config.num_prompts} prompts, up to {config.new_tokens} tokens each"
     files = {"samples.jsonl": texts, "table.md": as_markdown(metrics)}
     return PartResult(title, metrics, _rows(metrics), protocol, files=files, table=_as_text(metrics))
 

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from gpt2lab.config import UserError
 from gpt2lab.distributed import ALONE, World
-from gpt2lab.evaluation.readings import hidden_states, last_token_readings
 from gpt2lab.evaluation.scoring import own_share, score_tokens
+from gpt2lab.evaluation.scoring_batches import hidden_states, last_token_batches
 from gpt2lab.evaluation.text_model import TextModel
 from gpt2lab.evaluation.windows import Window
 from gpt2lab.model import GPT
@@ -36,7 +36,7 @@ class Scorer:
     batch_size: int
     """rows per forward pass; no score depends on it"""
     world: World = ALONE
-    """the processes that share the reading; each gets all scores"""
+    """the processes that share the batches; each gets all scores"""
 
     def require_room(self, n_tokens: int) -> None:
         """Raise ``UserError`` for texts whose prompt and continuation together are longer than its context."""
@@ -62,11 +62,11 @@ class Scorer:
         ]
 
     def last_states(self, prompts: Sequence[Text], texts: Sequence[Text]) -> NDArray[np.float32]:
-        """The normalised residual stream at the last token of each prompt and text, [S, C]."""
+        """The normalized residual stream at the last token of each prompt and text, [S, C]."""
         rows = [[*prompt, *text] for prompt, text in zip(prompts, texts, strict=True)]
         states_SC = np.zeros((len(rows), self.model.config.n_embd), np.float32)
-        readings = own_share(last_token_readings(rows, self.batch_size), self.world)
-        for where_B, hidden_BC, _ in hidden_states(self.model, readings, self.runtime):
+        batches = own_share(last_token_batches(rows, self.batch_size), self.world)
+        for where_B, hidden_BC, _ in hidden_states(self.model, batches, self.runtime):
             states_SC[where_B] = hidden_BC.float().cpu().numpy()
         self.world.sum(torch.from_numpy(states_SC))  # in place; a row is 0 in all processes but one
         return states_SC

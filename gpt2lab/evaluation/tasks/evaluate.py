@@ -130,7 +130,7 @@ def _score(loaded: TextModel, name: str, task: Task, rows: list[Example], settin
     published = find_published_task(loaded.source, name, len(rows))
     for metric in dict.fromkeys(metric for score in scores for metric in score):
         values = np.array([score[metric] for score in scores if metric in score])
-        label, value, stderr, interval = _summarise(metric, values)
+        label, value, stderr, interval = _summarize(metric, values)
         by_name |= {label: value, f"{label}_stderr": stderr}
         table.append(TableRow(f"{name} {label}", value, interval, *published.get(label, ())))
     lines = [{"task": name, "question": number, **score} for number, score in enumerate(scores)]
@@ -138,7 +138,7 @@ def _score(loaded: TextModel, name: str, task: Task, rows: list[Example], settin
     return ScoredTask(metrics, table, as_json_lines(lines))
 
 
-def _summarise(metric: str, values: NDArray[np.float64]) -> tuple[str, float, float | None, tuple[float, float] | None]:
+def _summarize(metric: str, values: NDArray[np.float64]) -> tuple[str, float, float | None, tuple[float, float] | None]:
     """Name, value, standard error, 95 % interval: the mean; for nats the perplexity exp(-mean), by the delta method."""
     mean, stderr, interval = float(values.mean()), mean_error(values), mean_interval(values)
     if metric != "log_likelihood":

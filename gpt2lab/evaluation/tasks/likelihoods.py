@@ -11,8 +11,8 @@ import numpy as np
 import torch
 
 from gpt2lab.config import UserError
-from gpt2lab.evaluation.readings import Ids, Reading, progress
 from gpt2lab.evaluation.scoring import score_greedy
+from gpt2lab.evaluation.scoring_batches import Ids, ScoringBatch, progress
 from gpt2lab.evaluation.text_model import TextModel
 from gpt2lab.model import Layout
 from gpt2lab.model.layout import SHARED
@@ -93,8 +93,8 @@ def score_encoded(loaded: TextModel, requests: Sequence[EncodedRequest], batch_s
         _Continuation(np.arange(end - len(request.continuation), end), request.continuation)
         for end, request in zip(ends, requests, strict=True)
     ]
-    readings = _readings(_questions(requests, wholes, limit), batch_size)
-    nll_n, greedy_n = score_greedy(loaded.model, readings, ends[-1] if ends else 0, loaded.runtime, loaded.world)
+    batches = _batches(_questions(requests, wholes, limit), batch_size)
+    nll_n, greedy_n = score_greedy(loaded.model, batches, ends[-1] if ends else 0, loaded.runtime, loaded.world)
     return [
         Likelihood(-float(nll_n[whole.where].sum(dtype=np.float64)), greedy_n[whole.where].tolist()) for whole in wholes
     ]
@@ -132,13 +132,13 @@ def _questions(requests: Sequence[EncodedRequest], wholes: list[_Continuation], 
     return rows
 
 
-def _readings(questions: list[_Question], batch_size: int) -> Iterator[Reading]:
+def _batches(questions: list[_Question], batch_size: int) -> Iterator[ScoringBatch]:
     ordered = sorted(questions, key=lambda question: -question.length)
     for first in progress(range(0, len(ordered), batch_size)):
-        yield _reading(ordered[first : first + batch_size])
+        yield _batch(ordered[first : first + batch_size])
 
 
-def _reading(questions: list[_Question]) -> Reading:
+def _batch(questions: list[_Question]) -> ScoringBatch:
     """Context, first continuation, second continuation, ... in a row; each continues at the end of the context."""
     shape = len(questions), questions[0].length
     inputs_BT, pos_BT, segment_BT = (np.zeros(shape, np.int64) for _ in range(3))
@@ -156,4 +156,4 @@ def _reading(questions: list[_Question]) -> Reading:
             where.append(continuation.where)
     shared = any(len(question.continuations) > 1 for question in questions)
     layout = Layout(torch.from_numpy(pos_BT), torch.from_numpy(segment_BT)) if shared else None
-    return Reading(inputs_BT, layout, *(np.concatenate(parts) for parts in (rows, columns, targets, where)))
+    return ScoringBatch(inputs_BT, layout, *(np.concatenate(parts) for parts in (rows, columns, targets, where)))

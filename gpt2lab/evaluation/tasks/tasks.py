@@ -15,7 +15,7 @@ import numpy as np
 
 from gpt2lab.config import UserError
 from gpt2lab.evaluation.corpora.detokenize import detokenize_cbt
-from gpt2lab.evaluation.corpora.reading import Example, HubPlace, fetch_rows, fetch_subsets
+from gpt2lab.evaluation.corpora.reading import Example, HubDatasetRef, fetch_rows, fetch_subsets
 from gpt2lab.evaluation.tasks.blimp import PARADIGMS
 from gpt2lab.evaluation.tasks.likelihoods import Likelihood, Request
 
@@ -25,7 +25,7 @@ Scores = dict[str, float]
 class Task(ABC):
     """Questions of one kind."""
 
-    hub: ClassVar[HubPlace]
+    hub: ClassVar[HubDatasetRef]
     fields: ClassVar[dict[str, type]]
     """of a row, that the task reads, and what each holds"""
 
@@ -79,20 +79,20 @@ class Lambada(Task):
 class LambadaOpenAI(Lambada):
     """The passages as OpenAI reformatted them."""
 
-    hub: ClassVar = HubPlace("EleutherAI/lambada_openai", "default", None, "test")
+    hub: ClassVar = HubDatasetRef("EleutherAI/lambada_openai", "default", None, "test")
 
 
 class LambadaStandard(Lambada):
     """The passages as they were published: lower case, spaces before punctuation."""
 
-    hub: ClassVar = HubPlace("cimec/lambada", None, None, "test")
+    hub: ClassVar = HubDatasetRef("cimec/lambada", None, None, "test")
 
 
 class HellaSwag(Task):
     """Which of four endings continues a text (Zellers et al. 2019): the likeliest, in total (``acc``), by character
     (``acc_norm``), by token (``acc_token``)."""
 
-    hub: ClassVar = HubPlace("Rowan/hellaswag", None, None, "validation")
+    hub: ClassVar = HubDatasetRef("Rowan/hellaswag", None, None, "validation")
     fields: ClassVar = {"activity_label": str, "ctx_a": str, "ctx_b": str, "endings": list, "label": object}
 
     def requests(self, row: Example) -> list[Request]:
@@ -123,7 +123,7 @@ class ChildrensBookTest(Task):
     """Which of ten words was taken out of a sentence, after twenty sentences (Hill et al. 2016).
 
     As in the GPT-2 paper, section 3.2: the likelihood of the word and of the rest of the sentence after it, on the
-    validation set, the text detokenised. The paper's detokenizer is unpublished.
+    validation set, the text detokenized. The paper's detokenizer is unpublished.
     """
 
     fields: ClassVar = {"sentences": list, "question": str, "answer": str, "options": list}
@@ -150,13 +150,13 @@ class ChildrensBookTest(Task):
 class CommonNouns(ChildrensBookTest):
     """The word is a common noun."""
 
-    hub: ClassVar = HubPlace("cam-cst/cbt", "CN", None, "validation")
+    hub: ClassVar = HubDatasetRef("cam-cst/cbt", "CN", None, "validation")
 
 
 class NamedEntities(ChildrensBookTest):
     """The word is a name."""
 
-    hub: ClassVar = HubPlace("cam-cst/cbt", "NE", None, "validation")
+    hub: ClassVar = HubDatasetRef("cam-cst/cbt", "NE", None, "validation")
 
 
 class Blimp(Task):
@@ -165,7 +165,7 @@ class Blimp(Task):
     ``acc`` is over all pairs, ``acc PHENOMENON`` over those of one phenomenon. A limit is of each of the 67 parts.
     """
 
-    hub: ClassVar = HubPlace("nyu-mll/blimp", None, None, "train")
+    hub: ClassVar = HubDatasetRef("nyu-mll/blimp", None, None, "train")
     fields: ClassVar = {"sentence_good": str, "sentence_bad": str, "linguistics_term": str}
 
     def fetch(self, instead: str, limit: int | None) -> dict[str, list[Example]]:

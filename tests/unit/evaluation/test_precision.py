@@ -11,8 +11,8 @@ import torch
 
 from gpt2lab.commands import evaluation
 from gpt2lab.config import EvalJob, ModelConfig, RuntimeConfig
-from gpt2lab.evaluation.readings import hidden_states, window_readings
 from gpt2lab.evaluation.scoring import perplexity, score_greedy, score_tokens
+from gpt2lab.evaluation.scoring_batches import hidden_states, window_batches
 from gpt2lab.evaluation.text_model import TextModel
 from gpt2lab.evaluation.windows import sliding_windows
 from gpt2lab.generation.decoder import Decoder
@@ -76,7 +76,7 @@ def test_bf16_forward_pass_with_float32_logits_is_near_float32(model, tokens):
 
 def test_greedy_tokens_are_those_of_float32_logits(model, tokens):
     windows = list(sliding_windows(len(tokens), 32, 32))
-    nll_n, greedy_n = score_greedy(model, window_readings(tokens, windows, 8), len(tokens), FP32)
+    nll_n, greedy_n = score_greedy(model, window_batches(tokens, windows, 8), len(tokens), FP32)
     np.testing.assert_allclose(nll_n, score_tokens(model, tokens, windows, FP32, 8), atol=1e-4)
     with torch.no_grad():
         logits = model(torch.from_numpy(tokens[None, :32]))[0]
@@ -86,7 +86,7 @@ def test_greedy_tokens_are_those_of_float32_logits(model, tokens):
 def rounded_scores(model, tokens, windows):
     """Nats and the number of tokens that tie for the maximum, [n] each, if logits are rounded to bf16 first."""
     nll_n, ties_n = np.zeros(len(tokens)), np.zeros(len(tokens))
-    for where_N, hidden_NC, targets_N in hidden_states(model, window_readings(tokens, windows, 8), FP32):
+    for where_N, hidden_NC, targets_N in hidden_states(model, window_batches(tokens, windows, 8), FP32):
         logits_NV = (hidden_NC @ model.head_PC.T).bfloat16().float()
         nll_n[where_N] = torch.nn.functional.cross_entropy(logits_NV, targets_N, reduction="none").numpy()
         ties_n[where_N] = (logits_NV == logits_NV.max(1, keepdim=True).values).sum(1).numpy()

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from gpt2lab.config import UserError
-from gpt2lab.evaluation.record import evaluation_id, keep_documents, keep_evaluations, read_evaluations
+from gpt2lab.evaluation.record import evaluation_id, read_evaluations, save_documents, save_evaluations
 
 ORIGIN = {"checkpoint": "runs/a", "step": 3}
 
@@ -27,8 +27,8 @@ def test_id_tells_model_text_and_settings_apart_but_not_batches():
 
 def test_evaluations_are_kept_and_repeated_ones_replaced(tmp_path):
     path = tmp_path / "new" / "eval.json"
-    keep_evaluations(path, [{"id": "a", "value": 1}, {"id": "b", "value": 2}])
-    keep_evaluations(path, [{"id": "a", "value": 3}])
+    save_evaluations(path, [{"id": "a", "value": 1}, {"id": "b", "value": 2}])
+    save_evaluations(path, [{"id": "a", "value": 3}])
     assert read_evaluations(path) == [{"id": "b", "value": 2}, {"id": "a", "value": 3}]
     assert json.loads(path.read_text())["schema_version"] == 1
     assert [file.name for file in path.parent.iterdir()] == ["eval.json"]  # no temporary file is left
@@ -36,9 +36,9 @@ def test_evaluations_are_kept_and_repeated_ones_replaced(tmp_path):
 
 def test_documents_of_other_evaluations_stay(tmp_path):
     path = tmp_path / "documents.jsonl"
-    keep_documents(path, "a", [{"document": 0, "nats": 1.0}])
-    keep_documents(path, "ab", [{"document": 0, "nats": 2.0}])
-    keep_documents(path, "a", [{"document": 0, "nats": 3.0}])
+    save_documents(path, "a", [{"document": 0, "nats": 1.0}])
+    save_documents(path, "ab", [{"document": 0, "nats": 2.0}])
+    save_documents(path, "a", [{"document": 0, "nats": 3.0}])
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     assert [(line["evaluation"], line["nats"]) for line in lines] == [("ab", 2.0), ("a", 3.0)]
 
@@ -48,6 +48,6 @@ def test_damaged_record_is_one_line_and_stays(tmp_path, content):
     path = tmp_path / "eval.json"
     path.write_text(content)
     with pytest.raises(UserError, match="out=FILE") as error:
-        keep_evaluations(path, [{"id": "a"}])
+        save_evaluations(path, [{"id": "a"}])
     assert "\n" not in str(error.value)
     assert path.read_text() == content

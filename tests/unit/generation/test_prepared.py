@@ -99,7 +99,7 @@ def test_sampling_between_steps_of_training_sees_each_step(preparations):
     for _ in range(3):
         assert texts_of(model) == texts_of_a_new_model(model)
         assert model.training
-        assert model not in prepared._KEPT  # which would be memory for nothing
+        assert model not in prepared._CACHE  # which would be memory for nothing
         model.loss(torch.randint(31, (2, 8)), torch.randint(31, (2, 8))).backward()
         optimizer.step()
 
@@ -116,7 +116,7 @@ def test_hooks_take_effect(preparations):
 def test_prepared_weights_go_with_the_model(preparations):
     model = make_tiny_model()
     texts_of(model)
-    kept = weakref.ref(prepared._KEPT[model][1].model)
+    kept = weakref.ref(prepared._CACHE[model][1].model)
     del model
     gc.collect()
     assert kept() is None

@@ -10,8 +10,8 @@ EPS = 0.1  # large enough that a forgotten one shows
 
 
 def layernorm(x, weight, bias=0.0):
-    centred = x - x.mean(-1, keepdim=True)
-    return centred / (centred.pow(2).mean(-1, keepdim=True) + EPS).sqrt() * weight + bias
+    centered = x - x.mean(-1, keepdim=True)
+    return centered / (centered.pow(2).mean(-1, keepdim=True) + EPS).sqrt() * weight + bias
 
 
 def rmsnorm(x, weight):

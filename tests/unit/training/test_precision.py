@@ -53,7 +53,7 @@ def test_an_overflow_halves_the_scale_and_is_no_divergence(make_trainer):
     assert in_bf16.update.loss_scale.get_scale() == 1
 
 
-def test_z_loss_is_minimised_and_not_reported(make_trainer):
+def test_z_loss_is_minimized_and_not_reported(make_trainer):
     with_z, without = make_trainer("with", z_loss=0.5), make_trainer("without")
     batch = with_z.load(0)
     logits = with_z.model(batch.inputs_BT)

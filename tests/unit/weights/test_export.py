@@ -166,7 +166,7 @@ def test_end_of_text(theirs, name):
 
 
 @pytest.mark.parametrize("make", [gpt2, llama])
-def test_ids_are_recognised_by_number_or_by_their_files(make, tmp_path):
+def test_ids_are_recognized_by_number_or_by_their_files(make, tmp_path):
     """50,257 rows without tokenizer files are GPT-2's; with files, these decide, and further rows are cut off."""
     rows = {"gpt2": 50_257, "bytes": 257}
     for name, vocab_size in (("plain", 50_257), ("padded", 50_304), ("bytes", 320), ("foreign", 50_257)):
@@ -188,7 +188,7 @@ def test_ids_are_recognised_by_number_or_by_their_files(make, tmp_path):
             open_model(str(tmp_path / name), CPU)
 
 
-def test_transformers_own_files_are_recognised(theirs, tmp_path):
+def test_transformers_own_files_are_recognized(theirs, tmp_path):
     for name, rows in (("gpt2", 50_300), ("bytes", 300)):
         folder = tmp_path / name
         gpt2(vocab_size=rows).save_pretrained(folder)

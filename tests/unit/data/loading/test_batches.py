@@ -91,9 +91,9 @@ def test_every_place_is_about_as_likely():
     assert np.abs(counts - epochs / length).max() < 6 * math.sqrt(epochs / length)
 
 
-def test_neighbours_are_torn_apart():
+def test_neighbors_are_torn_apart():
     places = permute(np.arange(100_000), 100_000, round_keys(0, 0))
-    # In a random order one neighbour in 100,000 stays next to it, so a handful in all.
+    # In a random order one neighbor in 100,000 stays next to it, so a handful in all.
     assert (np.abs(np.diff(places)) == 1).sum() < 15
     assert abs(np.corrcoef(np.arange(100_000), places)[0, 1]) < 0.02
 

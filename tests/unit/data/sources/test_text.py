@@ -93,7 +93,7 @@ def test_delimiters_split_as_str_split_does(tmp_path, monkeypatch, text, delimit
     assert read(source) == text.split(delimiter)
 
 
-def test_short_neighbours_are_joined_until_long_enough(tmp_path):
+def test_short_neighbors_are_joined_until_long_enough(tmp_path):
     path = write(tmp_path / "a.txt", "aa|bb|cccccc|d|éé|ff|g")
     joined = read(text_files(path, delimiter="|", min_document_bytes=5))
     assert joined == ["aa|bb", "cccccc", "d|éé", "ff|g"]  # é is two bytes; what is left at the end may be short

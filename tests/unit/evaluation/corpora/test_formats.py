@@ -13,7 +13,7 @@ from gpt2lab.config import CorpusConfig, EvalConfig, PrepareConfig, TextFilesCon
 from gpt2lab.data import prepare
 from gpt2lab.evaluation.corpora.detokenize import DETOKENIZERS
 from gpt2lab.evaluation.corpora.formats import CORPUS_FORMATS, Corpus, Document, open_corpus
-from gpt2lab.evaluation.corpora.reading import HubPlace, fetch_rows, read_json_lines, read_utf8
+from gpt2lab.evaluation.corpora.reading import HubDatasetRef, fetch_rows, read_json_lines, read_utf8
 from gpt2lab.evaluation.perplexity.protocols import PROTOCOLS
 from gpt2lab.tokenizers import load_tokenizer
 from gpt2lab.weights import TrainedOn
@@ -159,7 +159,7 @@ def test_rows_of_the_hub(monkeypatch):
         return datasets.Dataset.from_dict({"text": ["a b", "c"], "more": [1, 2]})
 
     monkeypatch.setattr(datasets, "load_dataset", load)
-    place = HubPlace("ORG/NAME", "sub", "abc", "test")
+    place = HubDatasetRef("ORG/NAME", "sub", "abc", "test")
     assert fetch_rows(place, ("text",), "...", limit=1) == [{"text": "a b"}]
     assert asked == [(("ORG/NAME", "sub"), {"split": "test", "revision": "abc"})]
     with pytest.raises(UserError, match="has no column page, only text, more: do this"):

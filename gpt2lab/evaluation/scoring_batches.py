@@ -1,6 +1,6 @@
-"""What goes through the model at once, and the one forward loop of the evaluation.
+"""The batches that the model scores, and the forward loop over texts.
 
-    tokens, windows -> readings -> hidden states of the scored tokens
+    tokens, windows -> batches -> hidden states of the scored tokens
 
 Legend: B = texts of a batch, T = tokens of a text, N = scored targets of a batch, C = n_embd, n = tokens of a text.
 """
@@ -24,7 +24,7 @@ from gpt2lab.runtime import Runtime
 Ids = NDArray[np.int64]
 
 
-class Reading(NamedTuple):
+class ScoringBatch(NamedTuple):
     """A batch of texts, and which of their tokens are scored."""
 
     inputs_BT: Ids
@@ -40,22 +40,22 @@ class Reading(NamedTuple):
 
 
 class Scored(NamedTuple):
-    """The hidden states that predict the scored tokens of a reading, on the device."""
+    """The hidden states that predict the scored tokens of a batch, on the device."""
 
     where_N: Ids
     hidden_NC: Tensor
     targets_N: Tensor
 
 
-def window_readings(
+def window_batches(
     tokens: NDArray[np.integer], windows: Sequence[Window], batch_size: int, first_position: int = 0
-) -> Iterator[Reading]:
+) -> Iterator[ScoringBatch]:
     """Windows of a text, those of similar length in one batch, the longest first.
 
     Args:
         tokens: ids of the text, [n].
         windows: parts of it that are read at once; no two may score the same token.
-        batch_size: windows per reading.
+        batch_size: windows per batch.
         first_position: position of the first token of each window.
     """
     minus_length_W = np.fromiter((window.begin - window.end for window in windows), np.int32, len(windows))
@@ -70,10 +70,10 @@ def window_readings(
         columns_N = where_N - 1 - np.repeat([window.begin for window in batch], scored)
         layout = contiguous(first_position, inputs_BT.shape[1], torch.device("cpu")) if first_position else None
         rows_N = np.repeat(np.arange(len(batch)), scored)
-        yield Reading(inputs_BT, layout, rows_N, columns_N, tokens[where_N].astype(np.int64), where_N)
+        yield ScoringBatch(inputs_BT, layout, rows_N, columns_N, tokens[where_N].astype(np.int64), where_N)
 
 
-def last_token_readings(texts: Sequence[Sequence[int]], batch_size: int) -> Iterator[Reading]:
+def last_token_batches(texts: Sequence[Sequence[int]], batch_size: int) -> Iterator[ScoringBatch]:
     """Texts of which only the hidden state at the last token is wanted; no target is scored."""
     for first in range(0, len(texts), batch_size):
         batch = texts[first : first + batch_size]
@@ -82,27 +82,27 @@ def last_token_readings(texts: Sequence[Sequence[int]], batch_size: int) -> Iter
             inputs_BT[row, : len(text)] = text
         rows_B = np.arange(len(batch))
         last_B = np.array([len(text) - 1 for text in batch])
-        yield Reading(inputs_BT, None, rows_B, last_B, np.zeros(len(batch), np.int64), first + rows_B)
+        yield ScoringBatch(inputs_BT, None, rows_B, last_B, np.zeros(len(batch), np.int64), first + rows_B)
 
 
 @torch.inference_mode()
-def hidden_states(model: GPT, readings: Iterable[Reading], runtime: Runtime) -> Iterator[Scored]:
+def hidden_states(model: GPT, batches: Iterable[ScoringBatch], runtime: Runtime) -> Iterator[Scored]:
     """Read each batch, without dropout. Context and padding never reach the output head.
 
     Raises:
         UserError: ids that are not in the model's vocabulary.
     """
     with evaluation_mode(model):
-        for reading in readings:
-            _check_ids(max(int(reading.inputs_BT.max()), int(reading.targets_N.max())), model)
+        for batch in batches:
+            _check_ids(max(int(batch.inputs_BT.max()), int(batch.targets_N.max())), model)
             inputs_BT, rows_N, columns_N, targets_N = (
                 torch.from_numpy(ids).to(runtime.device)
-                for ids in (reading.inputs_BT, reading.rows_N, reading.columns_N, reading.targets_N)
+                for ids in (batch.inputs_BT, batch.rows_N, batch.columns_N, batch.targets_N)
             )
-            layout = reading.layout.to(runtime.device) if reading.layout is not None else None
+            layout = batch.layout.to(runtime.device) if batch.layout is not None else None
             with runtime.autocast():
                 hidden_NC = model.hidden(inputs_BT, layout=layout)[rows_N, columns_N]
-            yield Scored(reading.where_N, hidden_NC, targets_N)
+            yield Scored(batch.where_N, hidden_NC, targets_N)
 
 
 def progress(batches: range) -> "tqdm[int]":
