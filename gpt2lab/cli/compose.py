@@ -18,7 +18,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from gpt2lab.cli.override_errors import explain
+from gpt2lab.cli.override_errors import explain, of_other_commands
 from gpt2lab.config import (
     DATA_SOURCES,
     DataConfig,
@@ -170,13 +170,14 @@ def explain_override(error: BaseException, name: str, overrides: Sequence[str]) 
         for key in {*keys, *groups_of(keys)}:
             commands_of.setdefault(key, []).append(command)
     others = {key: commands for key, commands in commands_of.items() if name not in commands}
-    groups = groups_of(keys_of[name])
     for override in overrides:
         key, _, value = override.lstrip("+").partition("=")
-        if key in (*groups, "experiment") and re.fullmatch(NO_NAME, value, re.IGNORECASE):
+        if key in config_groups() and re.fullmatch(NO_NAME, value, re.IGNORECASE):
+            if key in others:
+                return UserError(of_other_commands(key, others[key]))
             files = sorted(path.stem for path in (CONFIG_DIR / key).glob("*.yaml"))
             return UserError(f"{override}: expected the name of a file of configs/{key}: {', '.join(files)}")
-    return UserError(explain(error, keys_of[name], groups, others))
+    return UserError(explain(error, keys_of[name], groups_of(keys_of[name]), others))
 
 
 def literal_text(override: str) -> str:

@@ -27,6 +27,11 @@ def explain_unparsable(override: str, reason: str) -> str:
     return f"{override}: a value with such characters needs quotes; expected {key}=\"...\"; try '{key}={quoted}'"
 
 
+def of_other_commands(key: str, commands: Sequence[str]) -> str:
+    """The line for a key or group that this command does not have."""
+    return f"{key}: not a setting of this command, only of {', '.join(f'{name}.py' for name in commands)}"
+
+
 OTHER_NAMES = {
     "learning_rate": "optimizer.lr",
     "max_lr": "optimizer.lr",
@@ -75,7 +80,7 @@ def explain(error: BaseException, keys: Sequence[str], groups: Sequence[str], ot
     added = re.search(r"^In '(?:schema/)?([^']+)/[^/']+': ConfigKeyError", text)  # a group that was typed with +
     typed = overridden or added
     if typed and (commands := others.get(typed[1])):
-        return f"{typed[1]}: not a setting of this command, only of {', '.join(f'{name}.py' for name in commands)}"
+        return of_other_commands(typed[1], commands)
     if inner and overridden and overridden[1].rpartition(".")[2] != inner[1] and hasattr(config, inner[2]):
         # a key within the value that was typed, as in [{temprature: 1}]
         hint = did_you_mean(inner[1], typing.get_type_hints(getattr(config, inner[2])))

@@ -158,16 +158,20 @@ def _write(
     out.parent.mkdir(parents=True, exist_ok=True)
     entries: list[dict[str, Any]] = []
     for name, part in parts.items():
-        identity = evaluation_id(name, origin, part.protocol, settings_of(name, job.eval))
+        settings = settings_of(name, job.eval)
+        identity = evaluation_id(name, origin, part.protocol, settings)
         entry = {"id": identity, "part": name, **origin, **part.to_dict(), **repetition}
         if comparison is not None and name == "perplexity":
             entry["comparison"] = comparison.to_dict()
         entries.append(entry)
         if part.documents is not None:
-            alike = {"precision": part.protocol.get("precision"), "sha256": part.protocol.get("sha256")}
-            settings = evaluation_id(name, {}, alike, settings_of(name, job.eval))  # equal for models scored alike
-            shared = {"checkpoint": origin["checkpoint"], "step": origin.get("step"), **_text_of(job.eval)}
-            shared["settings"] = settings
+            alike = {key: part.protocol.get(key) for key in ("precision", "sha256")}
+            shared = {
+                "checkpoint": origin["checkpoint"],
+                "step": origin.get("step"),
+                **_text_of(job.eval),
+                "settings": evaluation_id(name, {}, alike, settings),
+            }
             lines = [{**shared, **line} for line in part.documents.to_lines()]
             save_documents(out.parent / DOCUMENTS, identity, lines)
         for file, text in part.files.items():

@@ -1,12 +1,10 @@
 """Train a model: job -> run directory with checkpoints, metrics and summary."""
 
-import dataclasses
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from gpt2lab.config import TrainJob, to_dict
+from gpt2lab.config import TrainJob
 from gpt2lab.data import open_or_prepare
 from gpt2lab.distributed import World, close_world, open_world
 from gpt2lab.report.run_plots import plot_loss
@@ -16,6 +14,7 @@ from gpt2lab.tokenizers import load_tokenizer, open_tokenizer
 from gpt2lab.training.build import build_model, build_trainer
 from gpt2lab.training.console import closing_table, header, warn_about_size
 from gpt2lab.training.estimates import estimate
+from gpt2lab.training.plan import resolved_config
 from gpt2lab.training.resume import find_start, resume_training
 from gpt2lab.training.trainer import TrainingResult
 from gpt2lab.weights import load_weights
@@ -68,17 +67,6 @@ def _train(job: TrainJob, world: World, command: Sequence[str] | None) -> Traini
     if world.is_main:
         log.info(closing_table(result.validation, result.references, trainer.plan))
     return result
-
-
-def resolved_config(job: TrainJob, runtime: Runtime) -> dict[str, Any]:
-    """The job as it was run: automatic values are replaced by what they came to."""
-    device = runtime.device.type if job.runtime.device == "auto" else job.runtime.device
-    resolved = dataclasses.replace(
-        job,
-        optimizer=dataclasses.replace(job.optimizer, lr=job.peak_lr),
-        runtime=dataclasses.replace(job.runtime, device=device, precision=runtime.precision),
-    )
-    return to_dict(resolved)
 
 
 def hardware_of(runtime: Runtime) -> Hardware:

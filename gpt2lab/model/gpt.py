@@ -86,8 +86,8 @@ class GPT(nn.Module):
     def num_parameters_without_embeddings(self) -> int:
         """The same without the tables of tokens and positions and without the output matrix."""
         tables = [module.weight for module in self.modules() if isinstance(module, nn.Embedding)]
-        names = {id(weight) for weight in (*tables, self.head_PC)}
-        return sum(parameter.numel() for parameter in self.parameters() if id(parameter) not in names)
+        left_out = {id(weight) for weight in (*tables, self.head_PC)}
+        return sum(parameter.numel() for parameter in self.parameters() if id(parameter) not in left_out)
 
     def hidden(self, tokens_BT: Tensor, *, layout: Layout | None = None, cache: Cache | None = None) -> Tensor:
         """The residual stream after the last norm, [B, T, C]: the input of ``logits`` and ``nll``.

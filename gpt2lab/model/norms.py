@@ -25,6 +25,8 @@ class LayerNorm(nn.LayerNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., C] to [..., C]."""
+        if self.weight.dtype == x.dtype:
+            return super().forward(x)
         dtype = torch.promote_types(self.weight.dtype, x.dtype)
         bias = None if self.bias is None else self.bias.to(dtype)
         return F.layer_norm(x, self.normalized_shape, self.weight.to(dtype), bias, self.eps)

@@ -10,6 +10,7 @@ from gpt2lab.report.factors import condition_name, flatten
 from gpt2lab.report.loading import LoadedRun, is_finite
 from gpt2lab.report.results import Run
 from gpt2lab.report.words import plural
+from gpt2lab.runs.records import COMPLETED
 
 
 def build_runs(
@@ -37,7 +38,7 @@ def build_runs(
             if value is None:
                 problems.append(f"fewer than average={average} finite validations")
         status = str(run.summary.get("status") or run.job.get("status") or "unknown")
-        completed = status == "completed"
+        completed = status == COMPLETED
         lost = completed and metric in run.summary and not is_finite(run.summary[metric])
         reason = f"{status} {run.job.get('error')}".lower()
         stopped = status.startswith("failed") and ("diverg" in reason or "non-finite" in reason)
@@ -157,7 +158,7 @@ def run_warnings(loaded: Sequence[LoadedRun], runs: Sequence[Run], metric: str) 
         if run.apart:
             groups[run.apart].append(run.name)
         elif not run.is_counted:
-            reason = f"status {run.status}" if run.status != "completed" else f"no {metric}"
+            reason = f"status {run.status}" if run.status != COMPLETED else f"no {metric}"
             if run.error:
                 reason = f"failed: {run.error}"
             groups[f"{reason}; rerun with the same seed"].append(run.name)

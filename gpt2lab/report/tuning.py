@@ -4,6 +4,7 @@ Tuning runs are shown and never pooled with the comparison.
 """
 
 import dataclasses
+import functools
 import math
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,7 @@ def with_rate(curve: TuningCurve, rate: float | None) -> TuningCurve:
 def document_rows(conditions: list[Condition], baseline: Condition) -> list[DocumentRow]:
     """Paired differences over documents, the nats of each document averaged over the seeds in common."""
     rows = []
+    documents_of = functools.cache(_documents)  # the baseline's are compared with every condition
     for condition in conditions:
         seeds = sorted(set(condition.values) & set(baseline.values))
         if condition is baseline or not seeds:
@@ -68,7 +70,7 @@ def document_rows(conditions: list[Condition], baseline: Condition) -> list[Docu
         sides = []
         for side in (condition, baseline):
             by_seed = {run.seed: run for run in side.runs if run.is_counted}
-            sides.append([_documents(by_seed[seed].path) for seed in seeds])
+            sides.append([documents_of(by_seed[seed].path) for seed in seeds])
         common = set.intersection(*(set(documents) for side in sides for documents in side))
         if not common:
             continue

@@ -22,15 +22,13 @@ from tqdm import tqdm
 from gpt2lab.config import UserError
 from gpt2lab.config.sweep import SweepConfig
 from gpt2lab.runs.layout import CONSOLE, METRICS
-from gpt2lab.runs.records import read_summary
+from gpt2lab.runs.records import COMPLETED, STOPPED, read_summary
 from gpt2lab.sweeps.launchers import LAUNCHERS, Launcher, RunningJob
 from gpt2lab.sweeps.plan import Plan
 from gpt2lab.sweeps.record import (
-    COMPLETED,
     FAILED,
     PENDING,
     RUNNING,
-    STOPPED,
     JobRecord,
     SweepRecord,
     TunedCondition,
@@ -146,7 +144,7 @@ class SweepExecutor:
 
     def _is_completed(self, job: JobRecord) -> bool:
         """Whether the run's summary has the status completed; if so the record gets it, too."""
-        if read_summary(self.folder / job.run_dir).get("status") != "completed":
+        if read_summary(self.folder / job.run_dir).get("status") != COMPLETED:
             return False
         job.status, job.error = COMPLETED, None
         return True
@@ -159,7 +157,7 @@ class SweepExecutor:
             for job in (job for job in tuning if job.condition == condition):
                 (value,) = (text.partition("=")[2] for text in job.overrides if text.startswith(f"{key}="))
                 summary = read_summary(self.folder / job.run_dir)
-                completed = summary.get("status") == "completed"
+                completed = summary.get("status") == COMPLETED
                 losses.setdefault(float(value), []).append(summary.get("val_loss") if completed else None)
             try:
                 tuned = choose_value(losses)

@@ -19,7 +19,8 @@ from gpt2lab.runs.layout import SWEEP
 from gpt2lab.sweeps.plan import Job, Plan
 
 SCHEMA_VERSION = 1
-PENDING, RUNNING, COMPLETED, FAILED, STOPPED = "pending", "running", "completed", "failed", "stopped"
+PENDING, RUNNING, FAILED = "pending", "running", "failed"
+"""of a job, beside the ``COMPLETED`` and ``STOPPED`` of its run"""
 
 
 @dataclass

@@ -1,10 +1,12 @@
 """What a run is going to do, with every value that ``null`` and ``auto`` stood for."""
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gpt2lab.config import ModelConfig
+from gpt2lab.config import ModelConfig, TrainJob, to_dict
+from gpt2lab.runtime import Runtime
 
 
 @dataclass(frozen=True)
@@ -71,3 +73,14 @@ class RunPlan:
             "precision": self.precision,
             "data_fingerprint": self.data_fingerprint,
         }
+
+
+def resolved_config(job: TrainJob, runtime: Runtime) -> dict[str, Any]:
+    """The job as it is run: automatic values are replaced by what they came to."""
+    device = runtime.device.type if job.runtime.device == "auto" else job.runtime.device
+    resolved = dataclasses.replace(
+        job,
+        optimizer=dataclasses.replace(job.optimizer, lr=job.peak_lr),
+        runtime=dataclasses.replace(job.runtime, device=device, precision=runtime.precision),
+    )
+    return to_dict(resolved)

@@ -11,6 +11,7 @@ from gpt2lab.config import ModelConfig, TrainJob, UserError, from_dict, to_dict
 from gpt2lab.data import Manifest
 from gpt2lab.runs import check_can_start_again, check_not_foreign, check_unused, newest_started_run
 from gpt2lab.runs.layout import CHECKPOINTS
+from gpt2lab.training.plan import resolved_config
 from gpt2lab.training.trainer import Trainer
 from gpt2lab.weights import find_checkpoint
 from gpt2lab.weights.loading import require_same_model
@@ -135,22 +136,17 @@ def resume_training(trainer: Trainer, job: TrainJob, checkpoint: Path, manifest:
                 "ignore_data_fingerprint=true"
             )
         log.warning("%s: continuing; text of the earlier validation split may now be trained on", difference)
-    saved_job = to_dict(from_dict(TrainJob, saved["config"]))  # settings added since then get their defaults
-    changes = config_differences(saved_job, to_dict(job))
+    saved_job, current = from_dict(TrainJob, saved["config"]), to_dict(job)  # settings added since have their defaults
+    # a value that an automatic one came to is no change: config.yaml, which from=RUN reads, has these
+    changed = {change.key for change in config_differences(resolved_config(saved_job, trainer.runtime), current)}
+    changes = [change for change in config_differences(to_dict(saved_job), current) if change.key in changed]
     for change in changes:
         if change.key in DATA_ORDER_KEYS:
             raise UserError(
                 f"{checkpoint}: {change}: the data order would change; resume with the saved value, or take the "
                 "weights alone with init_from="
             )
-    resolved = {
-        "runtime.device": trainer.runtime.device.type,
-        "runtime.precision": trainer.runtime.precision,
-        "optimizer.lr": job.peak_lr,
-    }
     for change in changes:
-        if change.saved in ("auto", None) and change.current == resolved.get(change.key):
-            continue  # what an automatic value came to, as config.yaml has it
         log.warning("resumed with another setting: %s", change)
     if (precision := trainer.runtime.precision) != saved["precision"]:
         log.warning("resumed in another precision: %s (was %s)", precision, saved["precision"])

@@ -24,7 +24,7 @@ from gpt2lab.data import TrainBatches
 from gpt2lab.evaluation.device_batches import TensorBatch
 from gpt2lab.evaluation.scoring import Perplexity
 from gpt2lab.model import GPT
-from gpt2lab.runs.records import STOPPED
+from gpt2lab.runs.records import COMPLETED, STOPPED
 from gpt2lab.runtime import Runtime
 from gpt2lab.training.metrics import MetricsLog, peak_memory_bytes
 from gpt2lab.training.parallel import ParallelStrategy
@@ -115,7 +115,7 @@ class Trainer:
             status = STOPPED if isinstance(error, StoppedError) else f"failed: {reason}"
             self._close(self._summarize(status), plots=[])
             raise
-        summary = self._summarize("completed", validation=validation, references=references)
+        summary = self._summarize(COMPLETED, validation=validation, references=references)
         self._close(summary, plots=self.plot(self.plan.run_dir) if self.world.is_main else [])
         return TrainingResult(self.plan.run_dir, validation, references, summary)
 

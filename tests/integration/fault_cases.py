@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gpt2lab.cli.compose import JOBS
-from gpt2lab.sweeps.record import COMPLETED, JobRecord, SweepRecord, write_sweep
+from gpt2lab.runs.records import COMPLETED
+from gpt2lab.sweeps.record import JobRecord, SweepRecord, write_sweep
 from tests.integration.conftest import TINY, copy_corpus, run_in
 
 STEP = "runs/one/checkpoints/step_00000002"

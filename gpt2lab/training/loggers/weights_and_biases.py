@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from gpt2lab.runs.layout import WANDB
+from gpt2lab.runs.records import COMPLETED
 from gpt2lab.training.loggers.base import Line, Logger, prefixed
 
 log = logging.getLogger(__name__)
@@ -74,7 +75,7 @@ class WandbLogger(Logger):
         if media:
             self.wandb_run.log({"step": summary.get("steps", 0), **media})
         self.wandb_run.summary.update(summary)
-        self.wandb_run.finish(exit_code=0 if summary["status"] == "completed" else 1)
+        self.wandb_run.finish(exit_code=0 if summary["status"] == COMPLETED else 1)
 
 
 def log_evaluation(run_dir: Path, run_id: str, project: str, metrics: Mapping[str, float]) -> None:

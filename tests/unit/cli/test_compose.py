@@ -152,6 +152,8 @@ def test_overrides_reach_the_job():
         (["optimizer=[[muon]]"], ["optimizer=[[muon]]: expected the name of a file of configs/optimizer: adamw, muon"]),
         (["data={text_files: 1}"], ["data={text_files: 1}: expected the name of a file of configs/data: "]),
         (["+experiment=3"], ["+experiment=3: expected the name of a file of configs/experiment: "]),
+        (["recipe=3"], ["recipe=3: expected the name of a file of configs/recipe: "]),
+        (["eval/corpus=3"], ["eval/corpus: not a setting of this command, only of eval.py"]),
         (["model=[nano,b]"], ["model: b is not a file of configs/model; expected one name"]),
         (["training.max_steps=1.5"], ["training.max_steps=1.5", "Integer"]),
         (["optimizer.lr=fast"], ["optimizer.lr=fast", "Float"]),
