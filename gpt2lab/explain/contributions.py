@@ -1,8 +1,8 @@
 """What each part of the model adds to the logits.
 
 The residual stream is a sum: embeddings, every head, every MLP, and the biases of their output projections. The final
-norm is the only step between this sum and the logits that is no linear map. With its divisor fixed at the value it has
-in this pass, it is one, and the logits fall apart into one term per part:
+norm is the only step between this sum and the logits that is no linear map. With its statistics fixed at their values
+in this pass (the norms' method ``linearized``) it is one, and the logits fall apart into one term per part:
 
     LayerNorm   y = gain (x - mean(x)) / s + bias,  s = sqrt(variance(x) + eps) of this pass
     RMSNorm     y = gain x / s,                     s = sqrt(mean(x^2) + eps) of this pass
@@ -14,13 +14,14 @@ the stream through the head.
 Legend: N = parts, C = n_embd, V = vocab_size, H = heads, D = head_dim.
 """
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from gpt2lab.config import choose
+from gpt2lab.config import UserError
 from gpt2lab.explain.trace import Trace
 from gpt2lab.model import GPT
 
@@ -53,7 +54,7 @@ class Contributions:
     """float64; its sum over parts is the model's logits"""
 
     @property
-    def centred_NV(self) -> Tensor:
+    def centered_NV(self) -> Tensor:
         """Each part's logits minus their mean over the vocabulary, which the softmax ignores."""
         return self.logits_NV - self.logits_NV.mean(dim=1, keepdim=True)
 
@@ -66,6 +67,9 @@ def contributions(model: GPT, trace: Trace, position: int = -1) -> Contributions
         model: the model of the trace.
         trace: from ``trace(model, ids)``.
         position: index into the tokens; the last one by default.
+
+    Raises:
+        UserError: the final norm is a user's own, without a method ``linearized``.
     """
     parts: list[Part] = [Part("token embedding"), Part("position embedding")]
     vectors: list[Tensor] = [trace.token_TC[position], trace.position_TC[position]]
@@ -79,29 +83,28 @@ def contributions(model: GPT, trace: Trace, position: int = -1) -> Contributions
         parts += [Part("attention bias", i), Part("MLP", i), Part("MLP bias", i)]
         vectors += [attention_bias_C, recorded.mlp_TC[position].double() - mlp_bias_C, mlp_bias_C]
     vectors_NC = torch.stack([vector.double() for vector in vectors])
-    linear = choose(FIXED_NORMS, model.config.norm.name, "model.norm.name")
+    norm = copy.deepcopy(model.norm_f).cpu().double()
     residual_C = trace.blocks[-1].output_TC[position].double()
-    normed_NC = linear(vectors_NC, residual_C, model.config.norm.eps) * _double(model.norm_f.weight)
-    normed_NC = torch.cat([normed_NC, _bias(model.norm_f, model.config.n_embd)[None]])
+    normed_NC = _linearized(norm, model.config.norm.name)(vectors_NC, residual_C) * _double(norm.weight)
+    normed_NC = torch.cat([normed_NC, _bias(norm, model.config.n_embd)[None]])
     head_VC = _double(model.head_PC[: model.config.vocab_size])
     return Contributions([*parts, Part("final norm bias")], normed_NC @ head_VC.T)
 
 
-def fixed_layernorm(x_NC: Tensor, residual_C: Tensor, eps: float) -> Tensor:
-    """(x - mean(x)) / s with the s of ``residual_C``: linear in x."""
-    return (x_NC - x_NC.mean(dim=-1, keepdim=True)) / (residual_C.var(correction=0) + eps).sqrt()
+def _linearized(norm: nn.Module, name: str) -> Callable[[Tensor, Tensor], Tensor]:
+    """The norm with the statistics of a given vector, without gain and bias.
 
-
-def fixed_rmsnorm(x_NC: Tensor, residual_C: Tensor, eps: float) -> Tensor:
-    """x / s with the s of ``residual_C``: linear in x."""
-    return x_NC / (residual_C.square().mean() + eps).sqrt()
-
-
-FIXED_NORMS: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {
-    "layernorm": fixed_layernorm,
-    "rmsnorm": fixed_rmsnorm,
-}
-"""norms with their divisor fixed, without gain and bias"""
+    Raises:
+        UserError: its class does not say what that is.
+    """
+    linearized = getattr(norm, "linearized", None)
+    if linearized is None:
+        raise UserError(
+            f"model.norm.name={name}: it has no method linearized(x, reference), by which the logits are split into "
+            "parts; expected a norm that has; see docs/add_a_variant.md"
+        )
+    found: Callable[[Tensor, Tensor], Tensor] = linearized
+    return found
 
 
 def _bias(module: nn.Module, width: int) -> Tensor:

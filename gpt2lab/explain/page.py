@@ -113,9 +113,9 @@ def _figure(figures: str, name: str) -> str:
 
 def _source(code: Callable[..., Any] | type) -> str:
     """The function or class, folded, under the name of its file."""
-    module = sys.modules[code.__module__]
-    package = importlib.resources.files(code.__module__.partition(".")[0])
-    path = Path(inspect.getfile(module)).relative_to(Path(str(package)).parent).as_posix()
+    file = Path(inspect.getfile(sys.modules[code.__module__]))
+    names = code.__module__.count(".") + 1 + (file.name == "__init__.py")  # the module may be in a folder of the user's
+    path = "/".join(file.parts[-names:])
     lines, first = inspect.getsourcelines(code)
     text = html.escape(inspect.cleandoc("\n" + "".join(lines)))
     return (

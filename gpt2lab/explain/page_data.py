@@ -168,7 +168,7 @@ def _contributions(explanation: Explanation) -> dict[str, Any]:
     return {
         "tokens": _labels(explanation, ids),
         "parts": [[str(part), part.kind, part.block, part.head] for part in split.parts],
-        "values": [[_short(value) for value in split.centred_NV[:, token].tolist()] for token in ids],
+        "values": [[_short(value) for value in split.centered_NV[:, token].tolist()] for token in ids],
         "sums": [round(float(split.logits_NV[:, token].sum()), 5) for token in ids],
         "logits": [round(float(logits_V[token]), 5) for token in ids],
         "means": round(float(logits_V.mean()), 5),

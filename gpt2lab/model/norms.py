@@ -1,5 +1,8 @@
 """Normalization variants: ``NORMS[name](dim, config)`` is a module on [..., dim].
 
+A norm may have a method ``linearized(x, reference)``, which ``explain`` splits the logits with: the part of the norm
+before gain and bias, with what it computes from its input taken from ``reference`` instead, so that it is linear in x.
+
 Legend: C = n_embd or head_dim, the normalized dimension.
 """
 
@@ -31,6 +34,11 @@ class LayerNorm(nn.LayerNorm):
         bias = None if self.bias is None else self.bias.to(dtype)
         return F.layer_norm(x, self.normalized_shape, self.weight.to(dtype), bias, self.eps)
 
+    def linearized(self, x: Tensor, reference: Tensor) -> Tensor:
+        """``x`` normalized by the deviation of ``reference``, without gain and bias: linear in ``x``."""
+        centered = x - x.mean(dim=-1, keepdim=True)
+        return centered / (reference.var(dim=-1, correction=0, keepdim=True) + self.eps).sqrt()
+
 
 class RMSNorm(nn.RMSNorm):
     """Divide by the root mean square, then gain; no mean, no bias. Zhang and Sennrich 2019, equation 4.
@@ -49,6 +57,11 @@ class RMSNorm(nn.RMSNorm):
         if x.device.type == "cpu" and not torch.compiler.is_compiling():
             return _RMSNormOnCPU.apply(wide, weight, self.eps).to(x.dtype)
         return F.rms_norm(wide, self.normalized_shape, weight, self.eps).to(x.dtype)
+
+    def linearized(self, x: Tensor, reference: Tensor) -> Tensor:
+        """``x`` divided by the root mean square of ``reference``, without gain: linear in ``x``."""
+        assert self.eps is not None
+        return x / (reference.square().mean(dim=-1, keepdim=True) + self.eps).sqrt()
 
 
 class _RMSNormOnCPU(torch.autograd.Function):

@@ -78,7 +78,15 @@ def test_the_page_works_as_it_is_written(copy):
     assert len(re.findall(r"norm_\w\.alpha=0\.(?:49|50|51)", inside)) == 5
 
     tested = run_copy(
-        copy, "-m", "pytest", "-rA", "-k", name, "tests/unit/model/test_gpt.py", "tests/unit/model/test_norms.py"
+        copy,
+        "-m",
+        "pytest",
+        "-rA",
+        "-k",
+        name,
+        "tests/unit/model/test_gpt.py",
+        "tests/unit/model/test_norms.py",
+        "tests/unit/explain/test_trace.py",
     )
     passed = [line for line in tested.splitlines() if line.startswith("PASSED")]
     assert sum(f"-{name}-" in line for line in passed) >= 25  # with every position scheme and MLP
@@ -103,6 +111,8 @@ def test_a_class_in_a_file_of_the_users_trains_and_is_loaded_again(workplace):
     scored = run("eval.py", "checkpoint=own")
     assert scored.returncode == 0, scored.stderr
     evaluated = json.loads((workplace / "own" / "eval.json").read_text())["evaluations"][-1]
+    explained = run("explain.py", "checkpoint=own", "prompt=The")
+    assert explained.returncode == 0, explained.stderr
     summary = json.loads((workplace / "own" / "summary.json").read_text())
     assert "CenteredNorm" in (workplace / "own" / "config.yaml").read_text()
     assert evaluated["bits_per_byte"] == pytest.approx(summary["val_bits_per_byte"], rel=0.05)

@@ -162,3 +162,43 @@ def test_trace_refuses_an_mlp_of_a_users_own_without_c_proj(tiny_model):
     with pytest.raises(UserError, match=r"model.mlp.name=.*:OneMatrix: it has no c_proj"):
         trace(model, IDS)
     require_same_model(model.config, model.config, Path("run"), free=())  # as a resume does
+
+
+class CubeRoot(nn.Module):
+    """A norm of a user's own: weight * x^(1/3) + bias."""
+
+    def __init__(self, dim, config):
+        super().__init__()
+        self.weight, self.bias = (nn.Parameter(torch.empty(dim)) for _ in range(2))
+
+    def forward(self, x):
+        return self.weight * x.sign() * x.abs() ** (1 / 3) + self.bias
+
+
+class SplitCubeRoot(CubeRoot):
+    """It divides by |x|^(2/3)."""
+
+    def linearized(self, x, reference):
+        return x / reference.abs() ** (2 / 3)
+
+
+def test_parts_add_up_with_a_norm_of_a_users_own(tiny_model):
+    model = tiny_model(norm=f"{__name__}:SplitCubeRoot")
+    check_sum(model, check_trace(model))
+
+
+def test_parts_need_the_method_linearized(tiny_model):
+    model = tiny_model(norm=f"{__name__}:CubeRoot")
+    with pytest.raises(UserError, match=r"model.norm.name=.*:CubeRoot: it has no method linearized"):
+        contributions(model, trace(model, IDS))
+
+
+@pytest.mark.parametrize("name", NORMS)
+def test_linearized_norm_is_the_norm_at_its_reference_and_linear(name, tiny_model):
+    norm = tiny_model(norm=name).norm_f.double()
+    x, y, reference = torch.randn(3, 16, dtype=torch.float64)
+    bias = getattr(norm, "bias", None)
+    at_reference = norm.linearized(reference, reference) * norm.weight + (0.0 if bias is None else bias)
+    torch.testing.assert_close(at_reference, norm(reference))
+    together = norm.linearized(2 * x + y, reference)
+    torch.testing.assert_close(together, 2 * norm.linearized(x, reference) + norm.linearized(y, reference))
