@@ -1,4 +1,4 @@
-"""A process that is started does not outlive the one that started it."""
+"""The processor cores of this process, and processes that do not outlive the one that started them."""
 
 import ctypes
 import os
@@ -7,6 +7,13 @@ import signal
 from collections.abc import Callable
 
 PR_SET_PDEATHSIG = 1
+
+
+def available_cores() -> list[int]:
+    """Numbers of the cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
 
 
 def signal_at_parents_end(number: signal.Signals) -> Callable[[], None] | None:

@@ -20,6 +20,7 @@ from gpt2lab.cli.compose import compose_config, compose_values, explain_override
 from gpt2lab.cli.launching import python_arguments, typed_command
 from gpt2lab.cli.rerun import is_rerun, job_from_record
 from gpt2lab.config import SweepConfig, TrainJob, UserError, did_you_mean, from_dict, one_line
+from gpt2lab.locks import locked
 from gpt2lab.runs import git
 from gpt2lab.runs.layout import SWEEP
 from gpt2lab.sweeps.dry_run import dry_run_page, steps_after_preparing
@@ -28,7 +29,6 @@ from gpt2lab.sweeps.plan import Job, Plan, plan_sweep
 from gpt2lab.sweeps.record import (
     JobRecord,
     SweepRecord,
-    locked,
     open_folder,
     read_sweep,
     update_record,
@@ -68,7 +68,8 @@ def run(argv: Sequence[str]) -> int:
     steps = {name: steps_after_preparing(job) for name, job in jobs.items()}
     folder = open_folder(Path(sweep.root), sweep.name or experiment_name(overrides))
     command = [*typed_command("train", script), "-m", *overrides, *_sweep_arguments(arguments, folder)]
-    with locked(folder):
+    busy = f"sweep.name={folder.name}: another process runs this sweep; wait for it or choose another name"
+    with locked(folder, busy):
         record = _open_record(folder, plan, command, sweep.tune)
         record.add(plan.tuning, tuning=True)
         record.add(plan.jobs, tuning=False)

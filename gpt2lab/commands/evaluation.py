@@ -11,7 +11,7 @@ from gpt2lab.config import EvalConfig, EvalJob, UserError, to_dict
 from gpt2lab.distributed import World, close_world, open_world
 from gpt2lab.evaluation.comparison import Comparison, compare, comparison_part
 from gpt2lab.evaluation.parts import evaluate_parts, settings_of
-from gpt2lab.evaluation.record import evaluation_id, read_documents, read_evaluations, save_documents, save_evaluations
+from gpt2lab.evaluation.record import evaluation_id, read_documents, read_evaluations, save_record
 from gpt2lab.evaluation.results import PartResult, numbers_in
 from gpt2lab.evaluation.table import format_number, render_parts, render_table
 from gpt2lab.evaluation.text_model import TextModel, open_text_model
@@ -157,6 +157,7 @@ def _write(
     }
     out.parent.mkdir(parents=True, exist_ok=True)
     entries: list[dict[str, Any]] = []
+    documents: dict[str, list[dict[str, Any]]] = {}
     for name, part in parts.items():
         settings = settings_of(name, job.eval)
         identity = evaluation_id(name, origin, part.protocol, settings)
@@ -172,13 +173,12 @@ def _write(
                 **_text_of(job.eval),
                 "settings": evaluation_id(name, {}, alike, settings),
             }
-            lines = [{**shared, **line} for line in part.documents.to_lines()]
-            save_documents(out.parent / DOCUMENTS, identity, lines)
+            documents[identity] = [{**shared, **line} for line in part.documents.to_lines()]
         for file, text in part.files.items():
             write_text(out.parent / f"{identity}.{file}", text)
         if name in PLOTS:
             PLOTS[name](part.to_dict(), out.parent, identity, loaded.source.describe())
-    save_evaluations(out, entries)
+    save_record(out, entries, documents)
 
 
 def dashboard_metrics(parts: dict[str, PartResult], config: EvalConfig) -> dict[str, float]:

@@ -14,8 +14,9 @@ from gpt2lab.data.manifest import (
     token_dtype,
     verify,
 )
-from gpt2lab.data.preparation.build import build_dataset, hidden_folders, locked, restore_predecessor
+from gpt2lab.data.preparation.build import build_dataset
 from gpt2lab.data.preparation.command_line import prepare_command
+from gpt2lab.data.preparation.overwriting import preparing_lock, restore_if_interrupted, restore_predecessor
 from gpt2lab.data.sources import Source, open_source
 
 AUTOMATIC_LIMIT_BYTES = 200 * 1000**2
@@ -46,7 +47,7 @@ def prepare(data: DataConfig, settings: PrepareConfig, tokenizer: TextTokenizer 
     folder = dataset_folder(data, tokenizer)
     source = open_source(data)
     source.size_bytes()
-    with locked(folder.parent):
+    with preparing_lock(folder):
         restore_predecessor(folder)
         if folder.exists() and not settings.overwrite:
             raise UserError(
@@ -80,7 +81,7 @@ def open_or_prepare(data: DataConfig, tokenizer: TextTokenizer | TrainableTokeni
     if not folder.exists():
         if not source.local or source.size_bytes() >= AUTOMATIC_LIMIT_BYTES:
             raise UserError(f"{folder}: this dataset is not prepared yet: type {prepare_command(data, tokenizer)}")
-        with locked(folder.parent):
+        with preparing_lock(folder):
             if not folder.exists():  # another process may have prepared it meanwhile
                 build_dataset(folder, source, PrepareConfig(), tokenizer)
     manifest = load_manifest(folder, tokenizer)
@@ -106,13 +107,6 @@ def open_dataset(data: DataConfig, tokenizer: TextTokenizer | TrainableTokenizer
     folder = dataset_folder(data, tokenizer)
     restore_if_interrupted(folder)
     return folder, load_manifest(folder, tokenizer)
-
-
-def restore_if_interrupted(folder: Path) -> None:
-    """Bring back the dataset that an overwrite had moved away when it was killed."""
-    if hidden_folders(folder)[1].is_dir():
-        with locked(folder.parent):
-            restore_predecessor(folder)
 
 
 def difference_from(source: Source, manifest: Manifest) -> str | None:

@@ -128,6 +128,12 @@ def token_dtype(vocab_size: int) -> np.dtype[Any]:
     return np.dtype("<u2" if vocab_size <= 2**16 else "<u4")
 
 
+def entropy(frequencies: NDArray[np.float64]) -> float:
+    """Entropy of a distribution in nats."""
+    seen = frequencies[frequencies > 0]
+    return float(-(seen * np.log(seen)).sum())
+
+
 def dataset_fingerprint(tokenizer_fingerprint: str, splits: dict[str, Split]) -> str:
     """SHA-256 that identifies the tokens of a prepared dataset."""
     hashes = [shard.sha256 for name in SPLITS for shard in splits[name].shards]

@@ -1,22 +1,26 @@
 """``eval.json`` and ``documents.jsonl``: evaluations of one or several models, kept beside each other.
 
 An evaluation is known by its part, model, text and settings. Running it again replaces it; any other is added.
+Processes that evaluate at the same time write one after the other.
 """
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from gpt2lab.config import UserError
 from gpt2lab.files import parse_json, write_text
+from gpt2lab.locks import locked_when_free
+from gpt2lab.runs.layout import DOCUMENTS, EVALUATION_LOCK
 
 SCHEMA_VERSION = 1
 UNIMPORTANT = ("batch_size",)
 """settings that change no value"""
 
 Entry = dict[str, Any]
+Line = dict[str, Any]
 
 
 def evaluation_id(part: str, origin: dict[str, Any], protocol: dict[str, Any], settings: dict[str, Any]) -> str:
@@ -47,15 +51,6 @@ def read_evaluations(path: Path) -> list[Entry]:
     return result
 
 
-def save_evaluations(path: Path, entries: Iterable[Entry]) -> None:
-    """Add evaluations to an ``eval.json``; one with the same id is replaced. The file is replaced at once."""
-    new = list(entries)
-    ids = {entry["id"] for entry in new}
-    kept = [entry for entry in read_evaluations(path) if entry["id"] not in ids]
-    content = {"schema_version": SCHEMA_VERSION, "evaluations": [*kept, *new]}
-    write_text(path, json.dumps(content, indent=2) + "\n")
-
-
 def read_documents(path: Path) -> list[str]:
     """The lines of a ``documents.jsonl``; none where there is no file. Raises ``UserError`` if it is another file."""
     try:
@@ -67,13 +62,36 @@ def read_documents(path: Path) -> list[str]:
     return lines
 
 
-def save_documents(path: Path, evaluation: str, lines: Iterable[dict[str, Any]]) -> None:
-    """Put the scores of an evaluation's documents into ``documents.jsonl``; those of other evaluations stay."""
-    kept = read_documents(path)
-    mark = json.dumps({"evaluation": evaluation})[:-1]
-    kept = [line for line in kept if not line.startswith(mark)]
-    new = [json.dumps({"evaluation": evaluation, **line}) for line in lines]
-    write_text(path, "".join(f"{line}\n" for line in [*kept, *new]))
+def save_record(path: Path, entries: Sequence[Entry], documents: Mapping[str, Sequence[Line]]) -> None:
+    """Add evaluations to an ``eval.json``, and the scores of documents to the ``documents.jsonl`` beside it.
+
+    Those with the same id are replaced; each file is replaced at once. Waits while another process writes there, so
+    that none loses what another one adds.
+
+    Args:
+        path: of the ``eval.json``.
+        entries: the evaluations, each with an ``id``.
+        documents: id of an evaluation -> one line per document.
+    """
+    lock = path.parent / EVALUATION_LOCK
+    with locked_when_free(lock, f"{path.parent}: another process saves its evaluation there; waiting until it ends"):
+        if documents:
+            _add_documents(path.parent / DOCUMENTS, documents)
+        _add_evaluations(path, entries)
+
+
+def _add_evaluations(path: Path, new: Sequence[Entry]) -> None:
+    ids = {entry["id"] for entry in new}
+    others = [entry for entry in read_evaluations(path) if entry["id"] not in ids]
+    content = {"schema_version": SCHEMA_VERSION, "evaluations": [*others, *new]}
+    write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+def _add_documents(path: Path, documents: Mapping[str, Sequence[Line]]) -> None:
+    marks = tuple(json.dumps({"evaluation": evaluation})[:-1] for evaluation in documents)
+    others = [line for line in read_documents(path) if not line.startswith(marks)]
+    new = [json.dumps({"evaluation": name, **line}) for name, lines in documents.items() for line in lines]
+    write_text(path, "".join(f"{line}\n" for line in [*others, *new]))
 
 
 def _without(settings: Any, names: tuple[str, ...]) -> Any:

@@ -23,8 +23,12 @@ FACTS = {
     "precision": "the precision",
     "device": "the device",
     "commit": "the commit",
+    "versions": "versions",
 }
 """what must be equal, in words"""
+PLURAL = ("tokens", "validation", "versions")
+VERSIONED = ("torch", "gpt2lab")
+"""packages whose versions must be equal"""
 EXEMPT = {"precision": ("precision",), "device": ("device",)}
 """a fact that a factor of the study varies on purpose, by the factor's name"""
 
@@ -50,6 +54,7 @@ def facts_of(run: LoadedRun) -> dict[str, str]:
         "precision": str(summary.get("precision") or config.get("runtime.precision", UNKNOWN)),
         "device": str(summary.get("device") or config.get("runtime.device", UNKNOWN)),
         "commit": commit + _changes(environment),
+        "versions": _versions(environment),
     }
 
 
@@ -58,6 +63,13 @@ def _changes(environment: dict[str, Any]) -> str:
     files = re.split(r"^diff --git ", str(environment.get("git_diff") or ""), flags=re.MULTILINE)
     changes = "".join(file for file in files if re.match(r"\S+\.(py|yaml) ", file))
     return f" + changes {hashlib.sha256(changes.encode()).hexdigest()[:6]}" if changes else ""
+
+
+def _versions(environment: dict[str, Any]) -> str:
+    packages = environment.get("packages")
+    if not isinstance(packages, dict):
+        return UNKNOWN
+    return ", ".join(f"{name} {packages.get(name, UNKNOWN)}" for name in VERSIONED)
 
 
 def find_reference(facts: Sequence[dict[str, str]], ignored: set[str]) -> dict[str, str]:
@@ -77,7 +89,7 @@ def _leading_number(text: str) -> float:
 def difference(facts: dict[str, str], reference: dict[str, str]) -> str:
     """How a run differs from the reference, in words; empty where it does not."""
     return "; ".join(
-        f"{FACTS[key]} differ{'' if key in ('tokens', 'validation') else 's'}: {facts[key]}, not {value}"
+        f"{FACTS[key]} differ{'' if key in PLURAL else 's'}: {facts[key]}, not {value}"
         for key, value in reference.items()
         if facts[key] != value
     )

@@ -1,8 +1,6 @@
 """Creates a run directory, locks it for one process and opens its log."""
 
-import fcntl
 import logging
-import os
 import secrets
 import time
 from collections.abc import Sequence
@@ -14,6 +12,7 @@ import yaml
 
 from gpt2lab.config import UserError
 from gpt2lab.files import write_text
+from gpt2lab.locks import try_lock
 from gpt2lab.runs.layout import CONFIG, CONSOLE, ENVIRONMENT, LOG, METRICS, RECORDS, RUNS
 from gpt2lab.runs.provenance import Hardware, environment
 from gpt2lab.runs.records import COMPLETED, STOPPED, free_name, read_summary, write_json
@@ -94,12 +93,8 @@ def lock_directory(folder: Path) -> None:
     """
     if folder.resolve() in _LOCKED:  # a notebook may resume its own run
         return
-    descriptor = os.open(folder, os.O_RDONLY)  # never closed: the lock is to go when the process does
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        raise UserError(f"run_dir={folder}: another process is at work there; wait for it, or name another") from None
+    if try_lock(folder) is None:  # the descriptor stays open until the process ends
+        raise UserError(f"run_dir={folder}: another process is at work there; wait for it, or name another")
     _LOCKED.add(folder.resolve())
 
 

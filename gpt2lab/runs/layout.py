@@ -25,6 +25,8 @@ LAST, BEST = "last", "best"
 EVALUATION = "eval.json"
 DOCUMENTS = "documents.jsonl"
 """scores of single documents, one JSON object per line"""
+EVALUATION_LOCK = ".eval.lock"
+"""folder that is there while a process writes ``EVALUATION`` and ``DOCUMENTS``"""
 PROFILE = "profile"
 WANDB, TENSORBOARD = "wandb", "tensorboard"
 

@@ -15,7 +15,7 @@ from typing import Any, Protocol, TypeVar
 
 from gpt2lab.config import UserError, not_installed
 from gpt2lab.config.sweep import SweepConfig
-from gpt2lab.processes import signal_at_parents_end
+from gpt2lab.processes import available_cores, signal_at_parents_end
 
 Item = TypeVar("Item")
 
@@ -222,13 +222,6 @@ def fresh_stop_file(folder: Path) -> Path:
     path = (folder / STOP_FILE).resolve()
     path.unlink(missing_ok=True)
     return path
-
-
-def available_cores() -> list[int]:
-    """Numbers of the cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return sorted(os.sched_getaffinity(0))
-    return list(range(os.cpu_count() or 1))
 
 
 def available_gpus() -> list[str]:

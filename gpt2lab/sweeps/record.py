@@ -4,12 +4,9 @@ The file is written whole and replaced at once, so that a reader never sees half
 sweep; a lock on its folder sees to that.
 """
 
-import fcntl
 import json
-import os
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -125,27 +122,6 @@ def open_folder(root: Path, name: str | None) -> Path:
             continue
         return folder
     raise UserError(f"{root}/{stem}: a thousand sweeps began in this second; name yours with sweep.name=NAME")
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Keep other processes from working on the sweep meanwhile.
-
-    Raises:
-        UserError: another process works on it.
-    """
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        raise UserError(
-            f"sweep.name={folder.name}: another process runs this sweep; wait for it or choose another name"
-        ) from None
-    try:
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def update_record(

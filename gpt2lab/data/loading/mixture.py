@@ -18,7 +18,16 @@ from gpt2lab.config.data import MixtureConfig
 from gpt2lab.data.loading.batches import BLOCK, TrainBatches, ValidationBatches
 from gpt2lab.data.loading.sequences import PACKINGS, Batch, Sequences
 from gpt2lab.data.loading.stream import TokenStream
-from gpt2lab.data.manifest import SPLITS, Manifest, Shard, Split, TextTokenizer, TrainableTokenizer, load_manifest
+from gpt2lab.data.manifest import (
+    SPLITS,
+    Manifest,
+    Shard,
+    Split,
+    TextTokenizer,
+    TrainableTokenizer,
+    entropy,
+    load_manifest,
+)
 
 COUNTED_AT_ONCE = 2**24
 """Tokens that are counted at a time for the entropy"""
@@ -80,8 +89,7 @@ def unigram_entropy(root: Path, manifests: Mapping[str, Manifest], shares: Seque
             tokens = stream.read(begin, min(begin + COUNTED_AT_ONCE, len(stream)))
             counts_V += np.bincount(tokens, minlength=len(counts_V))
         frequencies_V += share / BLOCK * counts_V / counts_V.sum()
-    seen = frequencies_V[frequencies_V > 0]
-    return float(-(seen * np.log(seen)).sum())
+    return entropy(frequencies_V)
 
 
 def shares_of(weights: Mapping[str, float]) -> list[int]:

@@ -5,17 +5,13 @@ All files are written into a hidden folder, ``.<tokenizer>.new``, which gets its
 that point and resumes.
 """
 
-import fcntl
 import hashlib
 import itertools
 import json
 import logging
-import os
 import shutil
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -40,12 +36,14 @@ from gpt2lab.data.manifest import (
 )
 from gpt2lab.data.preparation.backends import BACKENDS, Backend, InProcess
 from gpt2lab.data.preparation.duplicates import SeenDocuments
+from gpt2lab.data.preparation.overwriting import hidden_folders
 from gpt2lab.data.preparation.shards import ShardWriter
 from gpt2lab.data.preparation.tokenization import ChunkTokenizer, TokenizedChunk, TokenizedDocuments
 from gpt2lab.data.preparation.training_text import training_documents
 from gpt2lab.data.sources import Problem, Source
 from gpt2lab.data.sources.base import CHUNK_BYTES, stop_or_skip
 from gpt2lab.files import file_sha256, not_written, parse_json, sync_folder, write_synced
+from gpt2lab.processes import available_cores
 
 log = logging.getLogger(__name__)
 
@@ -57,40 +55,6 @@ SMALL_SOURCE_BYTES = 4 * 1024**2
 
 SHOWN_PROBLEMS = 5
 """of each kind; all are counted"""
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Lock ``folder``, creating it if necessary, against other processes; the lock ends with the process.
-
-    The folder is removed again if it is still empty.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            log.info("%s: another process prepares a dataset there; waiting until it ends", folder)
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        if folder.is_dir() and not any(folder.iterdir()):
-            folder.rmdir()
-        os.close(handle)
-
-
-def hidden_folders(folder: Path) -> tuple[Path, Path]:
-    """The folder that a dataset is written into, and the one that holds its predecessor during an overwrite."""
-    return folder.with_name(f".{folder.name}.new"), folder.with_name(f".{folder.name}.old")
-
-
-def restore_predecessor(folder: Path) -> None:
-    """Undo an overwrite that was killed between its two renames; the caller holds the lock of the parent folder."""
-    _, old = hidden_folders(folder)
-    if old.is_dir() and not folder.exists():
-        old.rename(folder)
-        log.info("%s: restored after an interrupted overwrite", folder)
 
 
 def build_dataset(
@@ -153,11 +117,6 @@ def build_dataset(
     return manifest
 
 
-def available_cpus() -> int:
-    """CPUs that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _has(path: Path, size: int) -> bool:
     """Whether a file has at least ``size`` bytes; what comes after them was written later."""
     return path.is_file() and path.stat().st_size >= size
@@ -215,7 +174,7 @@ class Preparation:
         make_backend = choose(BACKENDS, self.settings.backend, "prepare.backend")
         workers = self.settings.num_workers
         if workers is None:
-            workers = 0 if self._is_small(size) else available_cpus()
+            workers = 0 if self._is_small(size) else len(available_cores())
         tokenize = ChunkTokenizer(self.source, self.tokenizer, self.source.deduplicate)
         return make_backend(tokenize, workers) if workers else InProcess(tokenize, 0)
 

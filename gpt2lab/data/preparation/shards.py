@@ -10,7 +10,7 @@ from typing import IO, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from gpt2lab.data.manifest import STARTS_DTYPE, Shard, Split, TextTokenizer, token_dtype
+from gpt2lab.data.manifest import STARTS_DTYPE, Shard, Split, TextTokenizer, entropy, token_dtype
 from gpt2lab.files import file_sha256, sync
 
 
@@ -63,12 +63,11 @@ class ShardWriter:
         """Finish the last shard; everything is on the disk when this returns."""
         if self._files:
             self._finish_shard()
-        frequencies = self._counts_V[self._counts_V > 0] / self.tokens
         return Split(
             tokens=self.tokens,
             documents=self.documents,
             bytes=self._text_bytes,
-            unigram_entropy=float(-(frequencies * np.log(frequencies)).sum()),
+            unigram_entropy=entropy(self._counts_V / self.tokens),
             shards=tuple(self._shards),
         )
 

@@ -242,6 +242,25 @@ def test_changes_of_code_since_a_commit_are_part_of_it(tmp_path):
     assert by_seed[4] == "1" * 12
 
 
+@pytest.mark.parametrize("package", ["torch", "gpt2lab"])
+def test_run_of_another_version_is_shown_apart(tmp_path, package):
+    folder = write_sweep(tmp_path / "s", norms=("layernorm",))
+    for path in folder.glob("*/environment.json"):
+        packages = {"torch": "2.9.0", "gpt2lab": "0.1.0", "scipy": "1.15.0"}
+        if path.parent == of(folder, "rope", 2):
+            packages |= {package: "9.9", "scipy": "1.16.0"}
+        elif path.parent == of(folder, "rope", 3):
+            packages |= {"scipy": "1.16.0"}
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"packages": packages}))
+    report = analyse(folder)
+    (apart,) = [run for run in report.runs if run.apart]
+    assert (apart.seed, "rope" in apart.condition) == (2, True)
+    assert apart.apart.startswith("versions differ: torch ")
+    assert f"{package} 9.9" in apart.apart
+    assert report.conditions[1].comparison.seeds == [0, 1, 3, 4]
+    assert analyse(folder, allow=["versions"]).conditions[1].comparison.seeds == [0, 1, 2, 3, 4]
+
+
 def test_loss_above_unigram_entropy_is_diverged(tmp_path):
     folder = write_sweep(tmp_path / "s", norms=("layernorm",))
     change_summary(of(folder, "rope", 0), val_loss=6.0)

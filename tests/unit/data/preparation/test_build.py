@@ -1,4 +1,4 @@
-"""gpt2lab.data.preparation.build: the whole way from text to a prepared set, held against the text itself."""
+"""gpt2lab.data.preparation.build: the whole way from text to a prepared dataset, held against the text itself."""
 
 import dataclasses
 import hashlib

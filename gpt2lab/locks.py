@@ -1,0 +1,82 @@
+"""Locks on folders: one process at a time works in a folder. A lock ends with its process, however that ends."""
+
+import fcntl
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from gpt2lab.config import UserError
+
+log = logging.getLogger(__name__)
+
+
+def try_lock(folder: Path) -> int | None:
+    """Lock a folder; returns the descriptor that holds the lock until it is closed, None if another one holds it."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+@contextmanager
+def locked(folder: Path, refusal: str) -> Iterator[None]:
+    """Hold the lock of ``folder``.
+
+    Raises:
+        UserError: another process holds it; ``refusal`` is the message.
+    """
+    descriptor = try_lock(folder)
+    if descriptor is None:
+        raise UserError(refusal)
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def locked_when_free(folder: Path, waiting: str) -> Iterator[None]:
+    """Wait for the lock of ``folder``, and hold it; ``waiting`` is logged if another process holds it.
+
+    The folder is created if necessary, and removed at the end if it is empty.
+    """
+    descriptor = _wait_for_lock(folder, waiting)
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # it is not empty
+            folder.rmdir()
+        os.close(descriptor)
+
+
+def _wait_for_lock(folder: Path, waiting: str) -> int:
+    """The descriptor of a lock on the folder that is there now; the one that was waited for may have been removed."""
+    while True:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(folder, os.O_RDONLY)
+        except (FileExistsError, FileNotFoundError):
+            if folder.is_file() or folder.is_symlink():
+                raise
+            continue  # it was removed in between
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            log.info(waiting)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if _is_at(descriptor, folder):
+            return descriptor
+        os.close(descriptor)
+
+
+def _is_at(descriptor: int, folder: Path) -> bool:
+    """Whether ``folder`` is what the descriptor was opened on."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), folder.stat())
+    except FileNotFoundError:
+        return False
