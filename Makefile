@@ -18,7 +18,7 @@ train: $(VENV)/train.stamp  ## prepare the default corpus, train the default mod
 	$(BIN)/python sample.py prompt="The state of the Union" sampling.num_samples=2 sampling.temperature=0.8
 
 test: $(VENV)/test.stamp  ## run the whole test suite
-	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
+	$(BIN)/python -m pytest --numprocesses 2 --maxschedchunk 1
 
 portable: $(VENV)/test.stamp  ## run the numerics tests as a processor without AVX-512 and AMX computes
 	ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 $(BIN)/python -m pytest --numprocesses 2 tests/numerics

@@ -109,7 +109,8 @@ def _use_deterministic_kernels(*, enabled: bool) -> None:
     """Switch PyTorch to kernels that are bitwise reproducible: on a GPU attention's backward is not by default."""
     if enabled:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it when its first handle is made
-    torch.use_deterministic_algorithms(enabled)
+    if enabled != torch.are_deterministic_algorithms_enabled():  # the call imports torch's compiler, for a second
+        torch.use_deterministic_algorithms(enabled)
     torch.backends.cudnn.benchmark = False
 
 

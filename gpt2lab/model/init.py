@@ -1,10 +1,13 @@
 """GPT-2's initialization: N(0, 0.02) matrices, smaller residual projections and positions, zero biases, unit gains."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
 
 import torch
-from torch import Generator, nn
+from torch import Generator, Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 INIT_STD = 0.02
 POSITION_STD = 0.01
@@ -52,3 +55,26 @@ def init_weights(model: nn.Module, n_layer: int, generator_of: Callable[[str], G
                 parameter.normal_(0.0, initial_std(name, n_layer), generator=generator)
             else:
                 raise TypeError(f"no initialization for parameter {name} of shape {tuple(parameter.shape)}")
+
+
+@contextmanager
+def shapes_only() -> Iterator[None]:
+    """Models made in this block have names and shapes, but neither memory nor values: they are on the meta device."""
+    with torch.device("meta"), _NoValues():
+        yield
+
+
+class _NoValues(TorchFunctionMode):
+    """Draws no initial values: on the meta device that would import torch's compiler, which takes a second."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func in _DRAWS:
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **kwargs)
+
+
+_DRAWS = {Tensor.normal_, nn.init.normal_, nn.init.uniform_, nn.init.kaiming_uniform_}
+"""how GPT, ``nn.Embedding`` and ``nn.Linear`` draw their weights"""

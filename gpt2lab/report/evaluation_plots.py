@@ -1,19 +1,24 @@
-"""Plots of an evaluation, from an entry of ``eval.json``: perplexity against diversity of samples; use of context."""
+"""Plots of an evaluation, from an entry of ``eval.json``: perplexity against diversity of samples; use of context.
+
+matplotlib is imported where it is used: it takes half a second, and most evaluations draw nothing.
+"""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
-
-from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator
+from typing import TYPE_CHECKING, Any
 
 from gpt2lab.report.figure_files import save_figure
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Interval = Sequence[float] | None
 
 
 def plot_sample_quality(metrics: dict[str, Any], folder: Path, name: str, model: str) -> list[Path]:
     """``NAME.png``: perplexity against self-BLEU, a point per decoding setting; human text is a star."""
+    from matplotlib.ticker import LogLocator  # noqa: PLC0415
+
     by_label = {label: pair["samples"] for label, pair in metrics["settings"].items()} | {"human": metrics["human"]}
     figure, axes = _open_figure(height=5)
     for number, (label, texts) in enumerate(by_label.items()):
@@ -116,10 +121,12 @@ def _mark_trained_context(axes: Any, trained: int) -> None:
     axes.legend()
 
 
-def _open_figure(height: float = 4.5) -> tuple[Figure, Any]:
+def _open_figure(height: float = 4.5) -> tuple["Figure", Any]:
+    from matplotlib.figure import Figure  # noqa: PLC0415
+
     figure = Figure(figsize=(7, height), layout="constrained")
     return figure, figure.add_subplot()
 
 
-def _save(figure: Figure, path: Path) -> Path:
+def _save(figure: "Figure", path: Path) -> Path:
     return save_figure(figure, path, dpi=150)

@@ -5,12 +5,10 @@ import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import torch
-
 from gpt2lab.config import DataConfig, TrainJob, UserError
 from gpt2lab.config.sweep import SweepConfig
 from gpt2lab.data import Manifest, TrainableTokenizer, open_dataset, open_or_prepare, train_batches
-from gpt2lab.model import GPT
+from gpt2lab.model import GPT, shapes_only
 from gpt2lab.runs import read_run
 from gpt2lab.runs.layout import RUNS, SUMMARY
 from gpt2lab.runs.records import COMPLETED
@@ -78,7 +76,7 @@ def steps_after_preparing(job: TrainJob) -> int:
 
 
 def _steps(job: TrainJob, open_prepared: OpenPrepared) -> int:
-    with torch.device("meta"):
+    with shapes_only():
         parameters = GPT(job.model).num_parameters()
     if job.training.max_epochs is None:
         return job.total_steps(epoch_tokens=0, parameters=parameters)

@@ -13,7 +13,7 @@ from gpt2lab.config import ModelConfig, RuntimeConfig, TrainJob, choose, to_dict
 from gpt2lab.data import Manifest, Prefetcher, TrainBatches, train_batches, validation_batches
 from gpt2lab.distributed import World
 from gpt2lab.evaluation.device_batches import as_tensors
-from gpt2lab.model import GPT
+from gpt2lab.model import GPT, shapes_only
 from gpt2lab.model.init import init_weights
 from gpt2lab.runs.layout import CHECKPOINTS, PROFILE
 from gpt2lab.runtime import Runtime, stream_seed
@@ -46,7 +46,7 @@ def build_model(config: ModelConfig, seed: int, runtime: Runtime) -> GPT:
     Raises:
         UserError: the memory is not enough.
     """
-    with torch.device("meta"):
+    with shapes_only():
         model = GPT(config)
     with explaining_out_of_memory(f"the weights of {model.num_parameters():,} parameters", MODEL_ADVICE):
         model.to_empty(device="cpu")

@@ -20,7 +20,7 @@ from torch.nn.parallel import DistributedDataParallel
 from gpt2lab.checkpoint.parts import Stateful
 from gpt2lab.config import UserError, choose
 from gpt2lab.distributed import World
-from gpt2lab.model import GPT
+from gpt2lab.model import GPT, shapes_only
 from gpt2lab.runtime import Runtime
 from gpt2lab.training.optimizer import Optimizers
 from gpt2lab.training.sharding import own_part, whole
@@ -114,7 +114,7 @@ class FullySharded(ParallelStrategy):
     @contextmanager
     def whole_model(self, model: GPT) -> Iterator[GPT]:
         """A copy with all weights in each process: evaluation gives processes unequal numbers of batches."""
-        with torch.device("meta"):
+        with shapes_only():
             copy = GPT(model.config)
         state = {name: whole(tensor.detach()) for name, tensor in model.state_dict().items()}
         copy.load_state_dict(state, assign=True)

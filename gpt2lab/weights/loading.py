@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from gpt2lab.config import ModelConfig, UserError, to_dict
-from gpt2lab.model import GPT
+from gpt2lab.model import GPT, shapes_only
 from gpt2lab.tokenizers import Tokenizer
 from gpt2lab.weights.safetensors_files import StoredTensor, check_tensors, copy_tensors, open_tensors
 from gpt2lab.weights.stored_model import StoredModel, find_stored_model
@@ -114,7 +114,7 @@ def _read_model(source: StoredModel, config: ModelConfig, device: torch.device) 
             f"vocab_size={config.vocab_size}: {source.folder} has {stored.vocab_size} token ids, expected no more"
         )
     tensors = _checked_tensors(source)
-    with torch.device("meta"):
+    with shapes_only():
         model = GPT(config)
     model.to_empty(device=device)
     copy_tensors(tensors, model, source.format.parameter_map(model))
@@ -141,14 +141,14 @@ def _checked_tensors(source: StoredModel) -> dict[str, StoredTensor]:
                 'tied to the embedding: type "tie_word_embeddings": false in config.json if it is not'
             )
     padded = dataclasses.replace(source.config, vocab_size=source.config.padded_vocab_size)
-    with torch.device("meta"):
+    with shapes_only():
         check_tensors(tensors, layout.parameter_map(GPT(padded)), where)
     return tensors
 
 
 def _flat(config: ModelConfig) -> dict[str, Any]:
     """A config under dotted keys, each null replaced by its meaning."""
-    with torch.device("meta"):
+    with shapes_only():
         one_block = dict(GPT(dataclasses.replace(config, n_layer=1)).named_parameters())
     values = to_dict(config) | {"n_kv_head": config.kv_heads}
     projection = one_block.get("blocks.0.mlp.c_proj.weight")

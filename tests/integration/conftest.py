@@ -74,11 +74,12 @@ def run_ranks(folder, script, number, *overrides):
     return results[0]
 
 
-def run_processes(folder, script, *overrides, number=1):
-    """Run a script in a number of processes, with the variables by which torch.distributed joins several."""
+def run_processes(folder, script, *overrides, number=1, environment=None):
+    """Run a script in a number of processes, with the variables by which torch.distributed joins several and others."""
     command = [str(script), *map(str, overrides)]
     with tempfile.TemporaryDirectory() as outputs, mock.patch.dict(os.environ, ONE_THREAD):
         variables = rank_environments(number) if number > 1 else [{}]
+        variables = [own | (environment or {}) for own in variables]
         streams = [[Path(outputs, f"{name}{rank}") for name in ("out", "err")] for rank in range(number)]
         processes = [
             PROCESSES.Process(target=run_script, args=(command, folder, *own))

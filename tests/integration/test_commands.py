@@ -120,9 +120,9 @@ def test_runs_started_together_have_their_own_folders(run, workplace):
 
 @pytest.mark.slow
 def test_gpt2_medium_trains_on_a_cpu(run, workplace):
-    """Within 24 GiB, and with the published number of parameters."""
-    settings = ["model=gpt2_medium", "training.max_steps=2", "training.batch_tokens=1024", "training.eval_tokens=1024"]
-    run("train.py", *TINY[:3], *settings, "run_dir=run")
+    """Within 10 GiB, and with the published number of parameters. A step of 1,024 tokens takes 40 s."""
+    short = ["training.sequence_length=128", "training.batch_tokens=128", "training.eval_tokens=128"]
+    run("train.py", *TINY[:3], "model=gpt2_medium", "training.max_steps=2", *short, "run_dir=run")
     summary = json.loads((workplace / "run" / "summary.json").read_text())
     assert summary["parameters"] == 354_823_168
-    assert summary["peak_memory_bytes"] < 24 * 2**30
+    assert summary["peak_memory_bytes"] < 10 * 2**30

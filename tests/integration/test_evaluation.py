@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 
 import pyarrow
 import pytest
@@ -12,7 +10,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from gpt2lab.evaluation.tasks.blimp import PARADIGMS
 from tests.hub_server import hub_server
-from tests.integration.conftest import ONE_THREAD, ROOT, TINY
+from tests.integration.conftest import ONE_THREAD, ROOT, TINY, run_processes
 from tests.unit.training.test_loggers import finished_wandb_records, items
 
 QUESTION = {"activity_label": "A", "ctx_a": "He sits", "ctx_b": "and", "endings": ["a", "b c", "d", "e"], "label": 2}
@@ -74,9 +72,8 @@ def test_sampling_and_context_in_full(run, trained, workplace):
 
 
 def test_without_a_network(trained, workplace):
-    command = [sys.executable, ROOT / "eval.py", "eval/corpus=wikitext2"]
-    environment = ONE_THREAD | {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "HF_HOME": str(workplace)}
-    result = subprocess.run(command, cwd=workplace, env=environment, capture_output=True, text=True, check=False)
+    environment = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "HF_HOME": str(workplace)}
+    (result,) = run_processes(workplace, ROOT / "eval.py", "eval/corpus=wikitext2", environment=environment)
     assert result.returncode == 2
     assert result.stderr.startswith("error: Salesforce/wikitext: not fetched")
     assert result.stderr.endswith("type eval.corpus.file=FILE\n")
@@ -96,13 +93,11 @@ def test_blimp_from_the_hub(trained, workplace):
     (repository / "README.md").write_text(f"---\nconfigs:\n{subsets}---\n")
 
     def run_eval(name, *settings, cache="cache"):
-        command = [sys.executable, ROOT / "eval.py", "checkpoint=runs/trained", "eval=tasks", f"out={name}.json"]
-        environment = ONE_THREAD | {"HF_ENDPOINT": endpoint, "HF_HOME": str(workplace / cache), "HF_HUB_OFFLINE": "0"}
-        environment |= {"NO_PROXY": "127.0.0.1"}
-        return subprocess.run(
-            [*command, "eval.tasks.names=[blimp]", *settings],
-            cwd=workplace, env=environment, capture_output=True, text=True, check=False,
-        )  # fmt: skip
+        command = ["checkpoint=runs/trained", "eval=tasks", f"out={name}.json", "eval.tasks.names=[blimp]", *settings]
+        hub = {"HF_ENDPOINT": endpoint, "HF_HOME": str(workplace / cache), "HF_HUB_OFFLINE": "0"}
+        environment = hub | {"NO_PROXY": "127.0.0.1"}
+        (result,) = run_processes(workplace, ROOT / "eval.py", *command, environment=environment)
+        return result
 
     def evaluate(name, *settings):
         result = run_eval(name, *settings)

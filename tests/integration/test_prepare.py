@@ -45,7 +45,7 @@ def hashes(folder):
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
 
 
-def test_killed_at_ten_moments_gives_the_same_bytes(tmp_path):
+def test_killed_at_five_moments_gives_the_same_bytes(tmp_path):
     straight, broken = (PythonStdlibConfig(root=str(tmp_path / name)) for name in ("straight", "broken"))
     gpt2 = load_tokenizer("gpt2")
     prepare(straight, PrepareConfig(num_workers=2), gpt2)
@@ -55,7 +55,7 @@ def test_killed_at_ten_moments_gives_the_same_bytes(tmp_path):
     while not dataset_folder(broken, gpt2).exists():  # the last kill may come when all is done
         before = progress_file.stat().st_mtime_ns if progress_file.exists() else None
         process = start(broken, num_workers=moments.choice((1, 2, 5)))
-        while kills < 10 and process.poll() is None:
+        while kills < 5 and process.poll() is None:
             if progress_file.exists() and progress_file.stat().st_mtime_ns != before:
                 time.sleep(moments.uniform(0, 0.06))
                 process.send_signal(signal.SIGKILL)
@@ -64,7 +64,7 @@ def test_killed_at_ten_moments_gives_the_same_bytes(tmp_path):
         error = process.communicate()[1]
         assert process.returncode in (0, -signal.SIGKILL), error.decode()
         kills += process.returncode == -signal.SIGKILL
-    assert kills >= 8
+    assert kills >= 4
     assert hashes(dataset_folder(broken, gpt2)) == hashes(dataset_folder(straight, gpt2))
     assert [path.name for path in dataset_folder(broken, gpt2).parent.iterdir()] == ["gpt2"]
 

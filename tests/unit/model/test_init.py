@@ -3,13 +3,16 @@
 import itertools
 import math
 import re
+import subprocess
+import sys
 
 import pytest
 import torch
 from torch import nn
 
 from gpt2lab.config import MLPConfig, ModelConfig, NormConfig, PositionsConfig
-from gpt2lab.model.init import init_weights
+from gpt2lab.model import GPT
+from gpt2lab.model.init import init_weights, shapes_only
 from gpt2lab.model.mlp import MLPS
 from gpt2lab.model.norms import NORMS
 from gpt2lab.model.positions import POSITIONS
@@ -147,3 +150,24 @@ def test_a_module_names_what_its_own_parameters_start_from():
     assert module[0].bias.tolist() == [3.0, 3.0]
     assert module[1].bias.tolist() == [0.0, 0.0]
     assert 0 < module[0].weight.std() < 0.2
+
+
+def test_shapes_alone_are_those_of_the_model_and_need_no_compiler(variant, tiny_model):
+    with shapes_only():
+        shapes = GPT(tiny_model(**variant).config)
+    assert {name: p.shape for name, p in shapes.named_parameters()} == {
+        name: p.shape for name, p in tiny_model(**variant).named_parameters()
+    }
+    assert all(p.is_meta for p in shapes.parameters())
+
+
+def test_neither_shapes_nor_a_runtime_import_the_compiler():
+    """It takes a second of each ``eval.py`` and ``sample.py``."""
+    program = (
+        "import sys; from gpt2lab.config import ModelConfig, RuntimeConfig; from gpt2lab.runtime import open_runtime\n"
+        "from gpt2lab.model import GPT, shapes_only\n"
+        "with shapes_only(): GPT(ModelConfig(tie_head=False))\n"
+        "open_runtime(RuntimeConfig(device='cpu')); print('torch._dynamo' in sys.modules)"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert result.stdout == "False\n"

@@ -196,10 +196,10 @@ def test_validation_budget_below_one_window_is_an_error():
 # -------------------------------------------------------------------------------------------------- ranks, cost, speed
 
 
-def test_ten_thousand_cases_of_epochs_and_ranks():
+def test_two_thousand_cases_of_epochs_and_ranks():
     """Each window once an epoch; the ranks' parts together are the batch of one rank."""
     generator = np.random.default_rng(0)
-    for _ in range(10_000):
+    for _ in range(2_000):
         seed, world_size = int(generator.integers(2**32)), int(generator.integers(1, 6))
         batch_size, epoch = world_size * int(generator.integers(1, 9)), int(generator.integers(4))
         num_sequences = int(generator.integers(1, 2 * batch_size + 2))
