@@ -46,6 +46,20 @@ def test_a_changed_setting_is_refused_or_reported(make_trainer, caplog, change, 
             assert second.state.run_id != first.state.run_id  # another run directory, so another run
 
 
+def test_links_that_a_kill_prevented_are_made_on_resuming(make_trainer):
+    """``best`` would go on pointing to an earlier one, and the best checkpoint be deleted in time."""
+    trainer = make_trainer("run", max_steps=4, checkpoint_every=2, eval_every=2)
+    trainer.run()
+    folder = trainer.checkpoints.folder
+    assert trainer.state.best_step == 4
+    for link in ("last", "best"):
+        (folder / link).unlink()
+        (folder / link).symlink_to("step_00000002")
+    resume_training(trainer, trainer.job, newest_complete(folder), trainer.manifest)
+    assert {(folder / link).resolve().name for link in ("last", "best")} == {"step_00000004"}
+    assert trainer.saved_step == 4  # a stop before the next step writes nothing
+
+
 def test_a_value_that_an_automatic_one_came_to_is_no_change(make_trainer, caplog):
     """As ``from=RUN resume=auto`` has it, which reads the resolved values of config.yaml."""
     automatic = {"device": "auto", "precision": "auto"}
