@@ -165,7 +165,8 @@ class Trainer:
         scheduled = self.state.step == 1 or self._is_scheduled(self.settings.log_every)
         if previous is not None:
             self._account_for(previous)
-        if scheduled or not self.update.reads_late:
+        due = self._is_scheduled(self.settings.eval_every) or self._is_scheduled(self.settings.checkpoint_every)
+        if scheduled or due or not self.update.reads_late:  # what is due waits for the step, which is to be timed here
             self._read_pending()
         seconds = time.perf_counter() - started
         self.state.train_seconds += seconds
@@ -287,7 +288,10 @@ class Trainer:
             self.metrics.finish(summary, plots)
 
     def _summarize(self, status: str, **results: Any) -> dict[str, Any]:
-        return summarize(self.plan, self.state, status, loss=self.last.loss if self.last else None, **results)
+        loss = (
+            self.last.loss if self.last else self.metrics.last_loss(self.state.step)
+        )  # of a run resumed at its last step
+        return summarize(self.plan, self.state, status, loss=loss, **results)
 
     def _progress_bar(self) -> "tqdm[Any]":
         hidden = None if self.world.is_main else True  # None: shown on a terminal only
