@@ -12,7 +12,7 @@ LONGEST = 9
 """characters of a token in a cell of the logit lens"""
 
 
-def write_plots(explanation: Explanation, page: Path) -> list[Path]:
+def write_explanation_plots(explanation: Explanation, page: Path) -> list[Path]:
     """Write ``NAME.attention_BLOCK.png`` for each block, ``NAME.logit_lens.png`` and ``NAME.residual_norms.png``."""
     trace = explanation.trace
     names = [_plain(text.label) for text in token_texts(explanation.tokenizer, trace.ids_T.tolist())]

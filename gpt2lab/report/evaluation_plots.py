@@ -12,7 +12,7 @@ from gpt2lab.report.figure_files import save_figure
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-Interval = Sequence[float] | None
+Bounds = Sequence[float] | None
 
 
 def plot_sample_quality(metrics: dict[str, Any], folder: Path, name: str, model: str) -> list[Path]:
@@ -105,7 +105,7 @@ PLOTS: dict[str, Callable[[dict[str, Any], Path, str, str], list[Path]]] = {
 """part of the evaluation -> its plots"""
 
 
-def _bars(values: Sequence[float], intervals: Sequence[Interval]) -> list[list[float]]:
+def _bars(values: Sequence[float], intervals: Sequence[Bounds]) -> list[list[float]]:
     """Lengths of the error bars below and above the values."""
     bounds = [
         (value, value) if interval is None else interval for value, interval in zip(values, intervals, strict=True)

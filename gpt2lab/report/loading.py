@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from gpt2lab.config import UserError
-from gpt2lab.report.results import Array, Curves
+from gpt2lab.report.results import Curves
 from gpt2lab.runs.layout import CONFIG, ENVIRONMENT, METRICS, SUMMARY, SWEEP
 from gpt2lab.runs.records import parse_lines, read_config, read_object
+from gpt2lab.statistics.intervals import Array
 
 POINTS = 240
 """of a curve, after downsampling"""

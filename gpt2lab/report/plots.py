@@ -9,9 +9,10 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from gpt2lab.report.figure_files import save_figure
-from gpt2lab.report.results import Array, Condition, ReportResult
+from gpt2lab.report.results import Condition, ReportResult
 from gpt2lab.report.scaling import BAD_FIT
 from gpt2lab.report.words import UNITS
+from gpt2lab.statistics.intervals import Array
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F6A00", "#666666")
 """Okabe and Ito (2008), told apart by colour-blind readers; yellow, too pale for lines, replaced"""
