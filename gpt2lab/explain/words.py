@@ -19,7 +19,7 @@ POSITION_WORDS = {
     ),
     "sinusoidal": (
         "The same token means something else at another place, and attention alone cannot tell places apart. So a "
-        "fixed pattern of waves is added to each vector: fast waves tell neighbours apart, slow waves tell the "
+        "fixed pattern of waves is added to each vector: fast waves tell neighbors apart, slow waves tell the "
         "beginning of the text from its end."
     ),
     "rope": (

@@ -138,7 +138,7 @@ def val_losses_of(lines: list[dict[str, Any]]) -> list[float | None]:
 
 
 def bin_means(rows: Array, bins: int = POINTS) -> Array:
-    """Mean of each of up to ``bins`` runs of neighbouring rows; non-finite rows are left out."""
+    """Mean of each of up to ``bins`` runs of neighboring rows; non-finite rows are left out."""
     rows = rows[np.isfinite(rows).all(axis=1)]
     if len(rows) <= bins:
         return rows
