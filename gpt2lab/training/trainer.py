@@ -162,7 +162,8 @@ class Trainer:
         scheduled = self.state.step == 1 or self._is_scheduled(self.settings.log_every)
         if previous is not None:
             self._account_for(previous)
-        if scheduled or not self.update.reads_late:
+        due = self._is_scheduled(self.settings.eval_every) or self._is_scheduled(self.settings.checkpoint_every)
+        if scheduled or due or not self.update.reads_late:  # what is due waits for the step, which is to be timed here
             self._read_pending()
         seconds = time.perf_counter() - started
         self.state.train_seconds += seconds

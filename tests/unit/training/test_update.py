@@ -1,6 +1,7 @@
 """The step on a device that is not waited for, non-finite gradients, and compiled and checkpointed blocks."""
 
 import math
+import time
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from gpt2lab.training.build import prepare_blocks
 from gpt2lab.training.gradients import clip_gradients, gradient_norms
 from gpt2lab.training.optimizer import Optimizers, adamw, muon_and_adamw
 from gpt2lab.training.parallel import ParallelStrategy
+from gpt2lab.training.update import StepResult
 
 TINY = {"n_layer": 2, "n_head": 2, "n_embd": 16, "block_size": 16, "vocab_size": 257}
 KEYS = ("step", "loss", "loss_mean", "loss_max", "grad_norm", "val_loss")
@@ -62,8 +64,9 @@ def test_reading_a_step_late_changes_nothing(make_trainer, log_every):
         assert states[:3] == states[3:]
 
 
-def test_late_reading_reads_no_loss_before_the_next_step_is_queued(make_trainer):
-    trainer = make_trainer("run", max_steps=6, log_every=100, eval_every=0, checkpoint_every=0)
+@pytest.mark.parametrize("every", [{}, {"eval_every": 3}, {"checkpoint_every": 3}])
+def test_late_reading_reads_no_loss_before_the_next_step_is_queued(make_trainer, every):
+    trainer = make_trainer("run", max_steps=6, log_every=100, **({"eval_every": 0, "checkpoint_every": 0} | every))
     trainer.update.reads_late = True
     events = []
     launch_step, account_for = trainer.launch_step, trainer.update.account_for
@@ -72,11 +75,46 @@ def test_late_reading_reads_no_loss_before_the_next_step_is_queued(make_trainer)
         events.append(f"read {result.step}") or account_for(result, metrics)
     )
     trainer.run()
-    # the first and the last step have lines of their own, so they are read at once
+    # the first and the last step have lines of their own, so they are read at once, as is one before something else
+    middle = ["read 2", "launch 3"] if every else ["launch 3", "read 2"]
     assert events == [
-        "launch 0", "read 0", "launch 1", "launch 2", "read 1", "launch 3", "read 2", "launch 4", "read 3",
-        "launch 5", "read 4", "read 5",
+        "launch 0", "read 0", "launch 1", "launch 2", "read 1", *middle, "launch 4", "read 3", "launch 5", "read 4",
+        "read 5",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("log_every", "eval_every", "checkpoint_every"), [(10, 0, 0), (10, 5, 0), (7, 3, 0), (7, 0, 3)]
+)
+def test_the_time_of_a_step_counts_as_training_wherever_it_is_waited_for(
+    make_trainer, monkeypatch, log_every, eval_every, checkpoint_every
+):
+    """A device that needs a second a step: a launch returns at once; reading and validating wait for it."""
+    settings = {"log_every": log_every, "eval_every": eval_every, "checkpoint_every": checkpoint_every}
+    trainer = make_trainer("run", max_steps=20, **settings)
+    trainer.update.reads_late = True
+    clock, ready = [0.0], {}
+    launch_step, read, validator = trainer.launch_step, StepResult.read, trainer.validator
+
+    def launch(step):
+        ready[step] = max([clock[0], *ready.values()]) + 1
+        return launch_step(step)
+
+    def wait_and_read(result):
+        clock[0] = max(clock[0], ready[result.step])
+        return read(result)
+
+    def wait_and_validate(model, before_batch):
+        clock[0] = max(clock[0], *ready.values()) + 100
+        return validator(model, before_batch)
+
+    monkeypatch.setattr(time, "perf_counter", lambda: clock[0] + 1e-9 * len(ready))  # no division by zero
+    monkeypatch.setattr(StepResult, "read", wait_and_read)
+    trainer.launch_step, trainer.validator = launch, wait_and_validate
+    trainer.run()
+    assert trainer.state.train_seconds == pytest.approx(20)
+    lines = [line for line in read_lines(trainer.metrics.path) if "tokens_per_second" in line]
+    assert {line["tokens_per_second"] for line in lines[1:]} == {trainer.settings.batch_tokens}
 
 
 @pytest.mark.parametrize("late", [False, True])
