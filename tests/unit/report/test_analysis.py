@@ -465,7 +465,7 @@ def test_evaluations_of_the_same_documents_are_rows_of_their_own(tmp_path):
                 for i in range(20)
             ]  # fmt: skip
             (run / "documents.jsonl").write_text("\n".join(json.dumps(line) for line in lines))
-        report = analyse(folder)
+        report = analyze(folder)
         return {row.evaluation: row for row in report.documents}, report
 
     (alone,) = rows_with("one", [("val", "a", 1)])[0].values()
