@@ -8,7 +8,7 @@
 - ``folders.py``: names, links, and the newest complete checkpoint of a run.
 """
 
-from gpt2lab.checkpoint.folders import list_checkpoints, newest_complete
+from gpt2lab.checkpoint.folders import list_checkpoints, newest_complete, restore_replaced
 from gpt2lab.checkpoint.manager import BackgroundCheckpoints, CheckpointManager, UnwrittenCheckpoints
 from gpt2lab.checkpoint.manifest import MANIFEST, IncompleteCheckpointError, read_manifest, verify_checkpoint
 
@@ -21,5 +21,6 @@ __all__ = [
     "list_checkpoints",
     "newest_complete",
     "read_manifest",
+    "restore_replaced",
     "verify_checkpoint",
 ]

@@ -1,11 +1,16 @@
 """The folders of a run's checkpoints: their names, the links to two of them, and the newest that is complete."""
 
 import logging
+import shutil
+from contextlib import suppress
 from pathlib import Path
 
 from gpt2lab.checkpoint.manifest import IncompleteCheckpointError, verify_checkpoint
 
 log = logging.getLogger(__name__)
+
+REPLACED = ".replaced"
+"""ending of a checkpoint's name while another one of its step takes its place"""
 
 
 def folder_name(step: int) -> str:
@@ -39,6 +44,18 @@ def newest_complete(folder: Path) -> Path | None:
         else:
             return checkpoint
     return None
+
+
+def restore_replaced(folder: Path) -> None:
+    """Delete checkpoints that others have replaced; give their names back to those whose successor a kill prevented."""
+    for replaced in folder.glob(f"step_*{REPLACED}"):
+        if step_of(replaced.stem) is None:
+            continue
+        with suppress(FileNotFoundError):  # another process of the run has done it
+            if replaced.with_suffix("").exists():
+                shutil.rmtree(replaced)
+            else:
+                replaced.rename(replaced.with_suffix(""))
 
 
 def point_link(link: Path, target: Path) -> None:

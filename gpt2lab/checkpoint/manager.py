@@ -14,7 +14,14 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from gpt2lab.checkpoint.folders import folder_name, list_checkpoints, point_link, step_of
+from gpt2lab.checkpoint.folders import (
+    REPLACED,
+    folder_name,
+    list_checkpoints,
+    point_link,
+    restore_replaced,
+    step_of,
+)
 from gpt2lab.checkpoint.manifest import verify_checkpoint, write_manifest
 from gpt2lab.checkpoint.parts import Stateful, copy_to_cpu, read_part, tensor_bytes, write_part
 from gpt2lab.config import UserError, one_line
@@ -80,9 +87,13 @@ class CheckpointManager:
         finally:
             shutil.rmtree(temporary, ignore_errors=True)  # it is gone if all went well
         sync_folder(self.folder)
-        for link in (LAST, BEST) if best else (LAST,):
-            point_link(self.folder / link, final)
+        self.point_links(final, best=best)
         self._prune()
+
+    def point_links(self, checkpoint: Path, *, best: bool) -> None:
+        """Let ``last`` (and ``best``) point to a checkpoint; a resumed run does so again, as a kill may prevent it."""
+        for link in (LAST, BEST) if best else (LAST,):
+            point_link(self.folder / link, checkpoint)
 
     def load(self, checkpoint: Path) -> None:
         """Restore the state of every part.
@@ -145,13 +156,21 @@ class UnwrittenCheckpoints(CheckpointManager):
         self._states()
         return self._folder_of(step)
 
+    def point_links(self, checkpoint: Path, *, best: bool) -> None:
+        """Nothing: the main process does it."""
+
 
 def _replace(final: Path, temporary: Path) -> None:
-    """Give a folder its final name. A step that is saved again, after a resume from before it, replaces its folder."""
+    """Give a folder its final name. A step that is saved again, after a resume, replaces its folder.
+
+    A kill may come between any two of these lines: ``restore_replaced`` then gives the earlier folder its name back.
+    """
     if final.is_symlink():
         final.unlink()  # the folder that it points to is the user's
-    shutil.rmtree(final, ignore_errors=True)
+    if final.exists():
+        final.rename(final.with_suffix(REPLACED))
     temporary.rename(final)
+    restore_replaced(final.parent)
 
 
 def _require_space(folder: Path, needed: int) -> None:

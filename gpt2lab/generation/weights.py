@@ -39,7 +39,11 @@ def decoding_copy(model: GPT, runtime: Runtime, batch_size: int) -> GPT:
             if isinstance(module, nn.Linear):
                 replacements[id(module)] = _prepared(module, runtime, batch_size)
     # deepcopy keeps the objects that it finds in this memo
-    return copy.deepcopy(model, replacements).eval()
+    copied = copy.deepcopy(model, replacements).eval()
+    for block in copied.blocks:
+        # compiling and checkpointing give a block a forward of its own, which would run the training model's block
+        vars(block).pop("forward", None)
+    return copied
 
 
 def decoding_head(weight_PC: Tensor, runtime: Runtime, batch_size: int) -> Head:

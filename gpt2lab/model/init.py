@@ -9,6 +9,8 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from gpt2lab.config import UserError
+
 INIT_STD = 0.02
 POSITION_STD = 0.01
 """of learned position embeddings in OpenAI's code (``src/model.py`` of github.com/openai/gpt-2); nanoGPT and
@@ -59,20 +61,55 @@ def init_weights(model: nn.Module, n_layer: int, generator_of: Callable[[str], G
 
 @contextmanager
 def shapes_only() -> Iterator[None]:
-    """Models made in this block have names and shapes, but neither memory nor values: they are on the meta device."""
-    with torch.device("meta"), _NoValues():
+    """Models made in this block have parameters with names and shapes, but without memory and values (meta device).
+
+    Buffers, which a variant computes from its settings, have their values; random ones are the same in every process.
+    """
+    with torch.random.fork_rng(devices=[]), _NoValues():
+        torch.manual_seed(0)
         yield
 
 
+def allocate(model: nn.Module, device: torch.device | str) -> None:
+    """Give the parameters of a ``shapes_only`` model memory without values, and move its buffers to the same device.
+
+    Raises:
+        UserError: a buffer that checkpoints would hold, which are of parameters only, or that has no values.
+    """
+    buffers = dict(model.named_buffers())
+    parameters = dict(model.named_parameters())
+    for name in model.state_dict().keys() & buffers.keys() - parameters.keys():
+        raise UserError(
+            f"{name}: a buffer that is saved; expected one that is computed from the settings: type "
+            "register_buffer(..., persistent=False), or make it a parameter if it is learned"
+        )
+    for name, buffer in buffers.items():
+        if buffer.is_meta:
+            raise UserError(
+                f"{name}: a buffer made by torch.empty has no values here; expected torch.zeros or the like"
+            )
+    model.to_empty(device=device)
+    for name, buffer in model.named_buffers():
+        buffer.copy_(buffers[name])
+
+
 class _NoValues(TorchFunctionMode):
-    """Draws no initial values: on the meta device that would import torch's compiler, which takes a second."""
+    """Gives new parameters no memory, and draws no values for them.
+
+    The modules of PyTorch make their parameters by ``torch.empty``. Drawing on the meta device would import torch's
+    compiler, which takes a second.
+    """
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
+        if func is torch.empty and kwargs.get("device") is None:
+            return torch.empty(*args, **kwargs | {"device": "meta"})
         if func in _DRAWS:
-            return args[0] if args else kwargs["tensor"]
+            tensor = args[0] if args else kwargs["tensor"]
+            if tensor.is_meta:
+                return tensor
         return func(*args, **kwargs)
 
 

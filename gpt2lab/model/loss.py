@@ -29,6 +29,8 @@ GROUP_LOGITS = {"cpu": 512 * 50_304, "cuda": 2**29}
 """logits of one group by device: what is fastest on a CPU (docs/speed.md), and 1 GiB in bf16 on a GPU"""
 PADDING = 128
 """the copy of the head in autocast's dtype has a multiple of this many rows, which suits the kernels of a GPU"""
+LARGE_SUM = 2.0**64
+"""sum of a row's e_v from which the row's largest is subtracted: half of float32's exponents are left for products"""
 
 
 def objective_sum(
@@ -107,7 +109,7 @@ def _exponentials(
     if not fast:
         shift_G1 = _subtract_excess(exp_GP, vocab_size)
     rest_G1 = rest_of(exp_GP)
-    if fast and not rest_G1.isfinite().all():  # a logit is 88 above the target's
+    if fast and not (rest_G1 < LARGE_SUM).all():  # or NaN
         shift_G1 = _subtract_excess(relative_logits(), vocab_size)
         rest_G1 = rest_of(exp_GP)
     distance_G1 = target_logit_G1 - reference_G1 - shift_G1

@@ -23,7 +23,7 @@ from gpt2lab.report.loading import find_runs, load_run
 from gpt2lab.report.results import Condition, ReportResult, Run
 from gpt2lab.report.run_status import build_runs, run_warnings, set_apart
 from gpt2lab.report.scaling import scaling_rows
-from gpt2lab.report.tuning import document_rows, tuning_curves
+from gpt2lab.report.tuning import document_rows, document_warnings, tuning_curves
 from gpt2lab.report.words import overall_verdict, plural
 from gpt2lab.statistics.intervals import t_interval
 from gpt2lab.statistics.outcomes import find_two_modes
@@ -107,6 +107,7 @@ def analyse(
         scaling=scaling_rows(ordered) if metric == "val_loss" else [],
         speed_up_note="" if len(by_length) > 1 else design.NO_SPEED_UP,
     )
+    result.warnings += document_warnings(result.documents)
     result.warnings += [
         f"Tuning of {curve.condition}: the best {curve.key} lies at the edge of the values tried, so a better one may "
         "lie beyond; extend the values."

@@ -11,7 +11,7 @@ from gpt2lab.report.results import ReportResult
 from gpt2lab.report.tables import Cell, Table
 from gpt2lab.report.words import DOCUMENTS_NOTE, EFFECTS_NOTE, FOOTNOTE, PAIRS_NOTE, SCALING_NOTE, TUNING_NOTE, plural
 
-TEXT_COLUMNS = ("verdict", "kind", "test", "minus", "status", "note", "90 % interval")
+TEXT_COLUMNS = ("verdict", "kind", "test", "minus", "evaluation", "status", "note", "90 % interval")
 PILLS = ("verdict", "status")
 
 

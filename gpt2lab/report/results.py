@@ -157,6 +157,8 @@ class DocumentRow:
     """Paired difference over documents of an evaluation, which says nothing of other training runs."""
 
     condition: str
+    evaluation: str
+    """its corpus, protocol and settings"""
     documents: int
     nats_per_token: float
     interval: Interval | None

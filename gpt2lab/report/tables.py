@@ -165,13 +165,16 @@ def documents_table(report: ReportResult) -> Table:
     rows = [
         [
             Cell(row.condition),
+            Cell(row.evaluation or "–"),
             Cell(str(row.documents)),
             Cell(signed(row.nats_per_token)),
             Cell(interval_text(row.interval)),
         ]
         for row in report.documents
     ]
-    return Table(["condition", "documents", "difference (nats/token)", "95 % interval over documents"], rows)
+    return Table(
+        ["condition", "evaluation", "documents", "difference (nats/token)", "95 % interval over documents"], rows
+    )
 
 
 def runs_table(report: ReportResult) -> Table:

@@ -6,19 +6,23 @@ Tuning runs are shown and never pooled with the comparison.
 import dataclasses
 import functools
 import math
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from gpt2lab.report.results import Condition, DocumentRow, TuningCurve
+from gpt2lab.report.words import plural
 from gpt2lab.runs import read_lines
 from gpt2lab.runs.layout import DOCUMENTS
 from gpt2lab.runs.records import read_summary
-from gpt2lab.statistics.intervals import ratio_jackknife_interval
+from gpt2lab.statistics.intervals import FEW_DOCUMENTS, ratio_jackknife_interval
 
-DOCUMENT_KEYS = ("corpus", "protocol", "settings", "document")
-"""fields of ``documents.jsonl`` that are equal where two models were scored alike on one document"""
+EVALUATION_KEYS = ("corpus", "protocol", "settings")
+"""fields of ``documents.jsonl`` that are equal where two models were scored alike"""
+Documents = dict[str, tuple[float, int]]
+"""nats and tokens by document"""
 TOLERANCE = 0.02
 """nats from the optimum that still count as near it"""
 
@@ -60,9 +64,12 @@ def with_rate(curve: TuningCurve, rate: float | None) -> TuningCurve:
 
 
 def document_rows(conditions: list[Condition], baseline: Condition) -> list[DocumentRow]:
-    """Paired differences over documents, the nats of each document averaged over the seeds in common."""
+    """Paired differences over documents, one row for each evaluation: a document scored twice is no second document.
+
+    The nats of each document are averaged over the seeds that the condition shares with the baseline.
+    """
     rows = []
-    documents_of = functools.cache(_documents)  # the baseline's are compared with every condition
+    evaluations_of = functools.cache(_evaluations)  # the baseline's are compared with every condition
     for condition in conditions:
         seeds = sorted(set(condition.values) & set(baseline.values))
         if condition is baseline or not seeds:
@@ -70,28 +77,47 @@ def document_rows(conditions: list[Condition], baseline: Condition) -> list[Docu
         sides = []
         for side in (condition, baseline):
             by_seed = {run.seed: run for run in side.runs if run.is_counted}
-            sides.append([documents_of(by_seed[seed].path) for seed in seeds])
-        common = set.intersection(*(set(documents) for side in sides for documents in side))
-        if not common:
-            continue
-        order = sorted(common)
-        nats = [np.mean([[documents[k][0] for k in order] for documents in side], axis=0) for side in sides]
-        tokens = np.array([sides[1][0][k][1] for k in order], dtype=int)
-        difference = nats[0] - nats[1]
-        interval = ratio_jackknife_interval(difference, tokens)
-        rows.append(DocumentRow(condition.name, len(order), float(difference.sum() / tokens.sum()), interval))
+            sides.append([evaluations_of(by_seed[seed].path) for seed in seeds])
+        for evaluation in sorted(set.intersection(*(set(found) for side in sides for found in side))):
+            scores = [[found[evaluation] for found in side] for side in sides]
+            row = _document_row(condition.name, evaluation, scores)
+            rows += [row] if row else []
     return rows
 
 
-def _documents(run_dir: Path) -> dict[str, tuple[float, int]]:
-    """Nats and tokens by document and evaluation of the run's last step; empty without the file.
+def _document_row(condition: str, evaluation: str, sides: list[list[Documents]]) -> DocumentRow | None:
+    """The difference in one evaluation; ``sides`` are those of the condition and the baseline, a list over seeds."""
+    common = sorted(set.intersection(*(set(documents) for side in sides for documents in side)))
+    if not common:
+        return None
+    condition_D, baseline_D = (
+        np.mean([[documents[d][0] for d in common] for documents in side], axis=0) for side in sides
+    )
+    tokens_D = np.array([sides[1][0][d][1] for d in common], dtype=int)
+    difference_D = condition_D - baseline_D
+    ratio = float(difference_D.sum() / tokens_D.sum())
+    return DocumentRow(condition, evaluation, len(common), ratio, ratio_jackknife_interval(difference_D, tokens_D))
 
-    An evaluation is known by its text, protocol and other settings. Where two of a file cannot be told apart by these,
-    as in files older than the field ``settings``, both are left out.
+
+def document_warnings(rows: list[DocumentRow]) -> list[str]:
+    """Evaluations whose intervals are too narrow, because they have few documents."""
+    few = {row.evaluation: row.documents for row in rows if row.documents < FEW_DOCUMENTS}
+    return [
+        f"Over documents{f' ({evaluation})' if evaluation else ''}: {plural(documents, 'document')}; intervals over "
+        f"fewer than {FEW_DOCUMENTS} are too narrow."
+        for evaluation, documents in few.items()
+    ]
+
+
+def _evaluations(run_dir: Path) -> dict[str, Documents]:
+    """The scores of documents by evaluation of the run's last step; empty without the file.
+
+    An evaluation is known by its text, protocol and other settings. A document that two evaluations of a file scored
+    and that cannot be told apart by these, as in files older than the field ``settings``, is left out.
     """
     last_step = read_summary(run_dir).get("steps")
-    found: dict[str, tuple[float, int]] = {}
-    evaluations: dict[str, set[str]] = {}
+    found: dict[str, Documents] = defaultdict(dict)
+    ids: dict[tuple[str, str], set[str]] = defaultdict(set)
     for number, line in enumerate(read_lines(run_dir / DOCUMENTS)):
         if line.get("step") not in (None, last_step):
             continue
@@ -99,7 +125,11 @@ def _documents(run_dir: Path) -> dict[str, tuple[float, int]]:
             scores = float(line["nats"]), int(line["tokens"])
         except (ValueError, KeyError, TypeError):
             continue
-        key = "/".join(str(line[k]) for k in DOCUMENT_KEYS if k in line) or str(number)
-        evaluations.setdefault(key, set()).add(str(line.get("evaluation")))
-        found[key] = scores
-    return {key: scores for key, scores in found.items() if len(evaluations[key]) == 1}
+        evaluation = ", ".join(str(line[key]) for key in EVALUATION_KEYS if key in line)
+        document = str(line.get("document", number))
+        ids[evaluation, document].add(str(line.get("evaluation")))
+        found[evaluation][document] = scores
+    for (evaluation, document), several in ids.items():
+        if len(several) > 1:
+            del found[evaluation][document]
+    return found

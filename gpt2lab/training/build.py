@@ -14,7 +14,7 @@ from gpt2lab.data import Manifest, Prefetcher, TrainBatches, train_batches, vali
 from gpt2lab.distributed import World
 from gpt2lab.evaluation.device_batches import as_tensors
 from gpt2lab.model import GPT, shapes_only
-from gpt2lab.model.init import init_weights
+from gpt2lab.model.init import allocate, init_weights
 from gpt2lab.runs.layout import CHECKPOINTS, PROFILE
 from gpt2lab.runtime import Runtime, stream_seed
 from gpt2lab.tokenizers import Tokenizer
@@ -49,7 +49,7 @@ def build_model(config: ModelConfig, seed: int, runtime: Runtime) -> GPT:
     with shapes_only():
         model = GPT(config)
     with explaining_out_of_memory(f"the weights of {model.num_parameters():,} parameters", MODEL_ADVICE):
-        model.to_empty(device="cpu")
+        allocate(model, "cpu")
         init_weights(model, config.n_layer, lambda name: Generator().manual_seed(stream_seed("weights", seed, name)))
         return model.to(runtime.device)
 

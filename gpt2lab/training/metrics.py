@@ -36,6 +36,11 @@ class MetricsLog:
         for logger in self.loggers:
             logger.start(run_id, read_lines(self.path), read_lines(self.samples_path))
 
+    def last_loss(self, step: int) -> float | None:
+        """The loss of the newest line up to this step that has one; None if there is none."""
+        lines = (line for line in reversed(read_lines(self.path)) if line["step"] <= step and "loss" in line)
+        return next((line["loss"] for line in lines), None)
+
     def finish(self, summary: dict[str, Any], plots: Sequence[Path]) -> None:
         """Pass the final metrics and plots to the loggers and close them."""
         for logger in self.loggers:

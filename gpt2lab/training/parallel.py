@@ -118,6 +118,7 @@ class FullySharded(ParallelStrategy):
             copy = GPT(model.config)
         state = {name: whole(tensor.detach()) for name, tensor in model.state_dict().items()}
         copy.load_state_dict(state, assign=True)
+        copy.to(model.head_PC.device)  # its buffers
         yield copy.train(model.training)
 
     def state_parts(self, model: GPT, optimizer: Optimizers) -> dict[str, Stateful]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gpt2lab.checkpoint import list_checkpoints, newest_complete, read_manifest, verify_checkpoint
+from gpt2lab.checkpoint import list_checkpoints, newest_complete, read_manifest, restore_replaced, verify_checkpoint
 from gpt2lab.config import ModelConfig, TrainJob, UserError, from_dict, to_dict
 from gpt2lab.data import Manifest
 from gpt2lab.runs import check_can_start_again, check_not_foreign, check_unused, newest_started_run
@@ -101,6 +101,7 @@ def find_start(job: TrainJob, run_dir: Path | None) -> Start:
 
 
 def _newest_start(run_dir: Path) -> Start:
+    restore_replaced(run_dir / CHECKPOINTS)
     complete = newest_complete(run_dir / CHECKPOINTS)
     checkpoints = list_checkpoints(run_dir / CHECKPOINTS)
     if complete is None and checkpoints:
@@ -154,6 +155,10 @@ def resume_training(trainer: Trainer, job: TrainJob, checkpoint: Path, manifest:
     trainer.checkpoints.load(checkpoint)
     if trainer.plan.run_dir.resolve() != checkpoint.resolve().parent.parent:
         trainer.state.run_id = own_run_id  # a branch is a run of its own
+    else:
+        trainer.saved_step = trainer.state.step
+        best = trainer.state.step == trainer.state.best_step
+        trainer.checkpoints.point_links(checkpoint.resolve(), best=best)
     log.info("resumed from %s at step %d", checkpoint, trainer.state.step)
 
 

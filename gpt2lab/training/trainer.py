@@ -294,7 +294,10 @@ class Trainer:
         self.metrics.finish(summary, plots)
 
     def _summarize(self, status: str, **results: Any) -> dict[str, Any]:
-        return summarize(self.plan, self.state, status, loss=self.last.loss if self.last else None, **results)
+        loss = (
+            self.last.loss if self.last else self.metrics.last_loss(self.state.step)
+        )  # of a run resumed at its last step
+        return summarize(self.plan, self.state, status, loss=loss, **results)
 
     def _progress_bar(self) -> "tqdm[Any]":
         hidden = None if self.world.is_main else True  # None: shown on a terminal only

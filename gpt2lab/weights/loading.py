@@ -14,6 +14,7 @@ import torch
 
 from gpt2lab.config import ModelConfig, UserError, to_dict
 from gpt2lab.model import GPT, shapes_only
+from gpt2lab.model.init import allocate
 from gpt2lab.tokenizers import Tokenizer
 from gpt2lab.weights.safetensors_files import StoredTensor, check_tensors, copy_tensors, open_tensors
 from gpt2lab.weights.stored_model import StoredModel, find_stored_model
@@ -116,7 +117,7 @@ def _read_model(source: StoredModel, config: ModelConfig, device: torch.device) 
     tensors = _checked_tensors(source)
     with shapes_only():
         model = GPT(config)
-    model.to_empty(device=device)
+    allocate(model, device)
     copy_tensors(tensors, model, source.format.parameter_map(model))
     return model.eval()
 

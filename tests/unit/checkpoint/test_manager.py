@@ -5,18 +5,21 @@ import json
 import logging
 import shutil
 import threading
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 from safetensors import SafetensorError
 
+import gpt2lab.checkpoint.manager
 from gpt2lab.checkpoint import (
     BackgroundCheckpoints,
     CheckpointManager,
     IncompleteCheckpointError,
     list_checkpoints,
     newest_complete,
+    restore_replaced,
     verify_checkpoint,
 )
 from gpt2lab.checkpoint.parts import write_part
@@ -172,6 +175,32 @@ def test_a_save_that_was_killed_is_not_a_checkpoint(tmp_path):
     (tmp_path / "step_00000002.tmp" / "model.safetensors").write_bytes(b"half")
     assert newest_complete(tmp_path) == older
     assert verify_checkpoint(saved.save(2, best=False))["step"] == 2
+
+
+@pytest.mark.parametrize("moment", [1, 2, 3])
+def test_a_kill_while_a_step_is_saved_again_leaves_one_of_the_two(tmp_path, monkeypatch, moment):
+    """Killed before the first folder has moved away, between the two, and after the second has its name."""
+    saved = manager(tmp_path, keep=1)
+    saved.save(7, best=False)
+    saved.parts["progress"].state = {"step": 7, "second": True}
+    renamed, rename = [], Path.rename
+
+    def killed(self, target):
+        renamed.append(self)
+        if len(renamed) == moment:
+            raise KeyboardInterrupt
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", killed)
+    monkeypatch.setattr(gpt2lab.checkpoint.manager, "restore_replaced", lambda folder: killed(folder, ""))
+    with pytest.raises(KeyboardInterrupt):
+        saved.save(7, best=False)
+    monkeypatch.undo()
+    restore_replaced(tmp_path)
+    newest = newest_complete(tmp_path)
+    assert newest is not None
+    assert torch.load(newest / "progress.pt", weights_only=True).get("second", False) == (moment == 3)
+    assert [path.name for path in tmp_path.glob("step_*")] == ["step_00000007"]
 
 
 def test_the_newest_and_the_best_are_kept(tmp_path):

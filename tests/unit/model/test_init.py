@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from gpt2lab.config import MLPConfig, ModelConfig, NormConfig, PositionsConfig
+from gpt2lab.config import MLPConfig, ModelConfig, NormConfig, PositionsConfig, UserError
 from gpt2lab.model import GPT
 from gpt2lab.model.init import init_weights, shapes_only
 from gpt2lab.model.mlp import MLPS
@@ -171,3 +171,41 @@ def test_neither_shapes_nor_a_runtime_import_the_compiler():
     )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert result.stdout == "False\n"
+
+
+class Buffered(nn.Module):
+    """A norm with a buffer, as most code that is published has them."""
+
+    persistent, make = False, staticmethod(torch.arange)
+
+    def __init__(self, dim, config):
+        super().__init__()
+        self.register_buffer("scale_C", 1 + self.make(dim), persistent=self.persistent)
+
+    def forward(self, x):
+        return x * self.scale_C
+
+
+@pytest.mark.parametrize("make", [torch.arange, torch.rand])
+def test_buffers_have_the_same_values_in_training_and_when_loaded(monkeypatch, cpu, make):
+    monkeypatch.setitem(NORMS, "buffered", type("Norm", (Buffered,), {"make": staticmethod(make)}))
+    config = ModelConfig(n_layer=2, n_head=2, n_embd=8, block_size=4, vocab_size=9, norm=NormConfig("buffered"))
+    models = [build_model(config, seed, cpu) for seed in (1, 1, 2)]
+    buffers = [dict(model.named_buffers()) for model in models]
+    assert buffers[0].keys() == {"blocks.0.norm_1.scale_C", "blocks.0.norm_2.scale_C", "blocks.1.norm_1.scale_C",
+                                 "blocks.1.norm_2.scale_C", "norm_f.scale_C"}  # fmt: skip
+    if make is torch.arange:
+        assert all(torch.equal(buffer, 1 + torch.arange(8)) for buffer in buffers[0].values())
+    for name, buffer in buffers[0].items():
+        assert torch.equal(buffer, buffers[1][name]), name
+        assert torch.equal(buffer, buffers[2][name]), name
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [({"persistent": True}, "persistent=False"), ({"make": staticmethod(torch.empty)}, "no values")],
+)
+def test_a_buffer_that_would_be_lost_is_an_error(monkeypatch, cpu, settings, message):
+    monkeypatch.setitem(NORMS, "buffered", type("Norm", (Buffered,), settings))
+    with pytest.raises(UserError, match=message):
+        build_model(ModelConfig(n_layer=1, n_head=2, n_embd=8, vocab_size=9, norm=NormConfig("buffered")), 1, cpu)

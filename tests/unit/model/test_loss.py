@@ -182,6 +182,22 @@ def test_targets_that_are_next_to_impossible(dtype):
     assert gradients[0][0].tolist() == pytest.approx([100, 20], rel=2**-7)
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("distance", [0, 20, 44, 45, 60, 84, 86, 87, 88, 88.5, 90, 120])
+def test_gradients_of_a_target_far_below_another_id(distance, precision):
+    """e^88 is finite in float32, but times a weight of 88 it is not."""
+    hidden = torch.tensor([[1.0, 0.0]], requires_grad=True)
+    weight = torch.tensor([[0.0, 3.0], [distance, 3.0], [0.0, 1.0]], requires_grad=True)
+    target = torch.tensor([0])
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == "bf16"):
+        total, _ = objective_sum(hidden, weight, target, 3)
+    ours = torch.autograd.grad(total, (hidden, weight))
+    expected = F.cross_entropy(hidden.double() @ weight.double().t(), target)
+    tolerance = {"rtol": 1e-5, "atol": 1e-6} if precision == "fp32" else {"rtol": 2**-7, "atol": 2**-7}
+    for gradient, right in zip(ours, torch.autograd.grad(expected, (hidden, weight)), strict=True):
+        torch.testing.assert_close(gradient, right, **tolerance)
+
+
 def test_a_second_backward_is_an_error():
     hidden, weight, targets = make_inputs(5)
     total, _ = objective_sum(hidden, weight, targets, V)

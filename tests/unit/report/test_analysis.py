@@ -449,6 +449,41 @@ def test_documents_of_other_evaluations_are_not_mixed(tmp_path):
     assert (row.documents, row.nats_per_token) == (9, pytest.approx(0.0))
 
 
+def test_evaluations_of_the_same_documents_are_rows_of_their_own(tmp_path):
+    """A document scored under two strides is one document; the interval is that of one evaluation."""
+    rng = np.random.default_rng(0)
+    tokens, hard, effect = rng.integers(200, 2000, 20), rng.normal(4, 0.4, 20), rng.normal(-0.05, 0.12, 20)
+
+    def rows_with(name, evaluations):
+        folder = write_sweep(tmp_path / name, seeds=2, norms=("layernorm",))
+        for run in folder.glob("positions=*"):
+            lines = [
+                {"evaluation": settings, "corpus": corpus, "protocol": "stream", "settings": settings, "document": i,
+                 "nats": float(tokens[i] * (hard[i] + times * effect[i] * ("rope" in run.name))),
+                 "tokens": int(tokens[i])}
+                for corpus, settings, times in evaluations
+                for i in range(20)
+            ]  # fmt: skip
+            (run / "documents.jsonl").write_text("\n".join(json.dumps(line) for line in lines))
+        report = analyse(folder)
+        return {row.evaluation: row for row in report.documents}, report
+
+    (alone,) = rows_with("one", [("val", "a", 1)])[0].values()
+    rows, report = rows_with("three", [("val", "a", 1), ("val", "b", 1), ("wikitext2", "c", -3)])
+    assert list(rows) == ["val, stream, a", "val, stream, b", "wikitext2, stream, c"]
+    assert all(row.documents == 20 for row in rows.values())
+    for name in ("val, stream, a", "val, stream, b"):
+        assert (rows[name].nats_per_token, rows[name].interval) == (alone.nats_per_token, alone.interval)
+    other = rows["wikitext2, stream, c"]
+    assert other.nats_per_token == pytest.approx(-3 * alone.nats_per_token)
+    ratios = [np.delete(tokens * effect, d).sum() / np.delete(tokens, d).sum() for d in range(20)]
+    half = stats.t.ppf(0.975, 19) * math.sqrt(19 / 20 * ((ratios - np.mean(ratios)) ** 2).sum())
+    assert alone.interval == pytest.approx((alone.nats_per_token - half, alone.nats_per_token + half))
+    assert "| val, stream, b | 20 |" in as_markdown(report, [])
+    assert "val, stream, b" in as_html(report)
+    assert sum("fewer than 60 are too narrow" in warning for warning in report.warnings) == 3
+
+
 def test_evaluations_that_cannot_be_told_apart_are_left_out(tmp_path):
     folder = write_sweep(tmp_path / "s", seeds=2, norms=("layernorm",))
     for run in folder.glob("positions=*"):

@@ -1,11 +1,13 @@
 """Precision, recomputation and memory: the same steps by other means."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
 
 from gpt2lab.config import UserError
+from gpt2lab.generation.weights import decoding_copy
 from gpt2lab.runs import read_lines
 
 
@@ -81,6 +83,20 @@ def test_recomputed_activations_give_the_same_steps(make_trainer):
     assert calls == {"plain": 4, "recomputing": 8}
     assert weights(plain).keys() == weights(recomputing).keys()
     assert plain.validator(plain.model) == recomputing.validator(recomputing.model)
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_samples_of_compiled_blocks_run_the_copy_without_dropout(make_trainer, monkeypatch, checkpointing):
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    runtime = {"compile": True, "activation_checkpointing": checkpointing}
+    trainer = make_trainer("run", runtime=runtime, model={"dropout": 0.5})
+    in_training = []
+    for block in trainer.model.blocks:
+        block.mlp.register_forward_pre_hook(lambda mlp, _: in_training.append(mlp.training))
+    copied = decoding_copy(trainer.model, trainer.runtime, 1)
+    with torch.no_grad(), torch.compiler.set_stance("force_eager"):
+        copied.hidden(torch.zeros(1, 4, dtype=torch.long))
+    assert in_training == [False, False]
 
 
 @pytest.mark.slow

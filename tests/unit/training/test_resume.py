@@ -1,6 +1,8 @@
 """Which settings a resumed run may change, compared as values."""
 
+import json
 import logging
+import shutil
 
 import pytest
 
@@ -44,6 +46,32 @@ def test_a_changed_setting_is_refused_or_reported(make_trainer, caplog, change, 
             assert "resumed with another setting: training.eval_tokens=320 (was 160)" in caplog.text
             assert second.state.step == 2
             assert second.state.run_id != first.state.run_id  # another run directory, so another run
+
+
+def test_links_that_a_kill_prevented_are_made_on_resuming(make_trainer):
+    """``best`` would go on pointing to an earlier one, and the best checkpoint be deleted in time."""
+    trainer = make_trainer("run", max_steps=4, checkpoint_every=2, eval_every=2)
+    trainer.run()
+    folder = trainer.checkpoints.folder
+    assert trainer.state.best_step == 4
+    for link in ("last", "best"):
+        (folder / link).unlink()
+        (folder / link).symlink_to("step_00000002")
+    resume_training(trainer, trainer.job, newest_complete(folder), trainer.manifest)
+    assert {(folder / link).resolve().name for link in ("last", "best")} == {"step_00000004"}
+    assert trainer.saved_step == 4  # a stop before the next step writes nothing
+
+
+def test_a_run_resumed_at_its_last_step_keeps_its_loss(make_trainer, tmp_path):
+    first = make_trainer("run", max_steps=2, checkpoint_every=1)
+    first.run()
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    (tmp_path / "run").rename(tmp_path / "kept")
+    again = make_trainer("run", max_steps=2, checkpoint_every=1)
+    shutil.copytree(tmp_path / "kept", tmp_path / "run", symlinks=True, dirs_exist_ok=True)
+    resume_training(again, again.job, newest_complete(tmp_path / "run" / "checkpoints"), again.manifest)
+    again.run()
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["loss"] == summary["loss"] > 0
 
 
 def test_a_value_that_an_automatic_one_came_to_is_no_change(make_trainer, caplog):
