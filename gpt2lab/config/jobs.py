@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, field
+from fractions import Fraction
 
 from gpt2lab.config.data import DataConfig, PrepareConfig, StateOfTheUnionConfig
 from gpt2lab.config.errors import UserError, check
@@ -120,11 +121,16 @@ class TrainJob:
         if training.max_steps is not None:
             return training.max_steps
         tokens = (
-            training.max_tokens
-            or epoch_tokens * (training.max_epochs or 0)
-            or parameters * (training.tokens_per_parameter or 0)
+            Fraction(training.max_tokens or 0)
+            or epoch_tokens * as_written(training.max_epochs or 0)
+            or parameters * as_written(training.tokens_per_parameter or 0)
         )
         return math.ceil(tokens / training.batch_tokens)
+
+
+def as_written(number: float) -> Fraction:
+    """The decimal number that was typed: 0.07 is 7/100, while the float is a little more."""
+    return Fraction(str(number))
 
 
 @dataclass

@@ -9,7 +9,7 @@ Text is encoded without the special tokens that the file would add, and special 
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -166,14 +166,22 @@ def read_tokenizer(path: str) -> HuggingFaceTokenizer:
     except UnicodeDecodeError as error:
         raise UserError(f"tokenizer.path={file}: not UTF-8 ({error}); expected a tokenizer.json") from None
     library = _load_library_tokenizer(content, str(file))
-    settings = _json_beside(file, TOKENIZER_CONFIG)
-    named = _json_beside(file, "special_tokens_map.json")
-    by_id = _json_beside(file, "generation_config.json") | _json_beside(file, "config.json")
-    found = {"tokenizer_class": "PreTrainedTokenizerFast"} | settings
-    for key in ("bos_token", "eos_token"):
-        token = special_token(settings, key) or special_token(named, key) or _token_of_id(library, by_id, f"{key}_id")
-        found = {**found, key: token} if token is not None else found
+    settings = {"tokenizer_class": "PreTrainedTokenizerFast"} | _json_beside(file, TOKENIZER_CONFIG)
+    found = settings | find_special_tokens(file, library.id_to_token)
     return HuggingFaceTokenizer({TOKENIZER_JSON: content, TOKENIZER_CONFIG: as_json(found)}, where=str(file))
+
+
+def find_special_tokens(file: Path, token_of_id: Callable[[int], str | None]) -> dict[str, str]:
+    """Return ``bos_token`` and ``eos_token`` where the files beside ``file`` name them, as ``read_tokenizer`` says."""
+    named = [_json_beside(file, TOKENIZER_CONFIG), _json_beside(file, "special_tokens_map.json")]
+    by_id = _json_beside(file, "generation_config.json") | _json_beside(file, "config.json")
+    found: dict[str, str] = {}
+    for key in ("bos_token", "eos_token"):
+        tokens = [special_token(settings, key) for settings in named]
+        token = next((token for token in tokens if token), None) or _token_of_id(token_of_id, by_id, f"{key}_id")
+        if token is not None:
+            found[key] = token
+    return found
 
 
 def _load_library_tokenizer(content: str, where: str) -> tokenizers.Tokenizer:
@@ -206,8 +214,7 @@ def _json_beside(file: Path, name: str) -> dict[str, Any]:
     return read_json(path) if path.is_file() else {}
 
 
-def _token_of_id(library: tokenizers.Tokenizer, settings: Mapping[str, Any], key: str) -> str | None:
+def _token_of_id(token_of_id: Callable[[int], str | None], settings: Mapping[str, Any], key: str) -> str | None:
     value = settings.get(key)
     first = value[0] if isinstance(value, list) and value else value
-    token: str | None = library.id_to_token(first) if isinstance(first, int) else None
-    return token
+    return token_of_id(first) if isinstance(first, int) and first >= 0 else None

@@ -15,6 +15,7 @@ from gpt2lab.tokenizers.base import END_OF_TEXT
 from gpt2lab.tokenizers.byte_level import ByteLevelVocabulary
 from gpt2lab.tokenizers.bytes import bytes_vocabulary
 from gpt2lab.tokenizers.gpt2 import GPT2Tokenizer, gpt2_vocabulary
+from gpt2lab.tokenizers.hugging_face import find_special_tokens
 from gpt2lab.tokenizers.tokenizer_json import text_to_ids
 
 VOCAB_JSON = "vocab.json"
@@ -39,20 +40,23 @@ def find_directory_tokenizer(folder: Path, rows: int) -> TokenizerConfig | None:
     if (folder / TOKENIZER_JSON).is_file():
         values = read_json(folder / TOKENIZER_JSON)
         for name, vocabulary in BUILT_IN_VOCABULARIES.items():
-            if _is_built_in(values, vocabulary()):
+            if _is_built_in(values, vocabulary(), folder / TOKENIZER_JSON):
                 return TokenizerConfig(name, len(vocabulary().ids))
         return TokenizerConfig("huggingface", vocab_size_of(str(folder)), str(folder))
     if (folder / VOCAB_JSON).is_file():
         ids = read_json(folder / VOCAB_JSON)
         for name, vocabulary in BUILT_IN_VOCABULARIES.items():
-            if vocabulary().ids == ids:
+            if vocabulary().ids == ids and _begins_and_ends_with_end_of_text(folder / VOCAB_JSON, ids):
                 return TokenizerConfig(name, len(ids))
         return None
     return TokenizerConfig(GPT2Tokenizer.name, rows) if rows == GPT2Tokenizer.vocab_size else None
 
 
-def _is_built_in(values: Mapping[str, Any], vocabulary: ByteLevelVocabulary) -> bool:
-    """Whether a tokenizer.json gives the ids of a built-in tokenizer for every text; more special tokens do no harm."""
+def _is_built_in(values: Mapping[str, Any], vocabulary: ByteLevelVocabulary, file: Path) -> bool:
+    """Whether a tokenizer.json gives the ids of a built-in tokenizer for every text, and begins and ends texts alike.
+
+    More special tokens, such as one for padding, do no harm.
+    """
     added = values.get("added_tokens")
     if not isinstance(added, list) or not all(isinstance(token, dict) and token.get("special") for token in added):
         return False
@@ -63,4 +67,12 @@ def _is_built_in(values: Mapping[str, Any], vocabulary: ByteLevelVocabulary) -> 
     special = {token.get("content") for token in added} - {END_OF_TEXT}
     if {piece: token for piece, token in ids.items() if piece not in special} != vocabulary.ids:
         return False
+    if not _begins_and_ends_with_end_of_text(file, ids):
+        return False
     return text_to_ids(values) == text_to_ids(json.loads(vocabulary.tokenizer_json()))
+
+
+def _begins_and_ends_with_end_of_text(file: Path, ids: Mapping[str, int]) -> bool:
+    """Whether ``bos_token`` and ``eos_token`` are end-of-text wherever the files beside ``file`` name them."""
+    tokens = {token: piece for piece, token in ids.items()}
+    return set(find_special_tokens(file, tokens.get).values()) <= {END_OF_TEXT}

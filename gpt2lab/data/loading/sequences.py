@@ -100,12 +100,20 @@ class PackedDocuments(Sequences):
 
     A document longer than a sequence is cut every T tokens; its last part shares a sequence with what follows. The
     borders take 8 bytes per sequence, about 0.4 % of the size of the tokens at T = 1,024.
+
+    Raises:
+        UserError: the split has fewer than two tokens.
     """
 
     padded = True
 
     def __init__(self, stream: TokenStream, sequence_length: int) -> None:
         super().__init__(stream, sequence_length)
+        if len(stream) < 2:
+            raise UserError(
+                f"data.packing=documents: the {stream.split} split has {len(stream)} token, expected at least 2, an "
+                "input and a target: prepare more text"
+            )
         self._borders_R = pack(stream.starts(), len(stream), sequence_length)
 
     def __len__(self) -> int:
@@ -133,6 +141,8 @@ def pack(starts_D: NDArray[np.int64], length: int, sequence_length: int) -> NDAr
     border again. That gives the next document that begins a sequence for each document at once; those that are
     reached from the first one are collected by doubling: 2, 4, 8, ... steps ahead.
 
+    The last token of the split has no target, so it begins no sequence: it is the last target of the one before.
+
     Args:
         starts_D: where documents begin, ascending from 0.
         length: tokens of the split.
@@ -152,7 +162,8 @@ def pack(starts_D: NDArray[np.int64], length: int, sequence_length: int) -> NDAr
 
     parts = parts_D[chain]
     part_R = np.arange(parts.sum()) - np.repeat(np.cumsum(parts) - parts, parts)
-    return np.append(np.repeat(starts_D[chain], parts) + part_R * sequence_length, length)
+    borders = np.append(np.repeat(starts_D[chain], parts) + part_R * sequence_length, length)
+    return borders[:-1] if borders[-2] == length - 1 else borders
 
 
 PACKINGS: dict[str, Callable[[TokenStream, int], Sequences]] = {"windows": Windows, "documents": PackedDocuments}

@@ -165,6 +165,15 @@ def test_length_of_the_run(length, steps):
     assert job(training=TrainingConfig(**length)).total_steps(epoch_tokens=100_000, parameters=5_000) == steps
 
 
+@pytest.mark.parametrize("hundredths", [7, 14, 29, 110, 399])
+@pytest.mark.parametrize("key", ["max_epochs", "tokens_per_parameter"])
+def test_length_of_the_run_is_exact(key, hundredths):
+    # 100 * 8,192 tokens are 100 batches, of which the run takes so many hundredths; 0.07 as a float is above 7/100
+    training = TrainingConfig(**{key: float(f"{hundredths / 100:.2f}")})
+    tokens = 100 * training.batch_tokens
+    assert job(training=training).total_steps(epoch_tokens=tokens, parameters=tokens) == hundredths
+
+
 def test_peak_learning_rate():
     assert job().peak_lr == pytest.approx(0.3 / 768)
     assert job(optimizer=OptimizerConfig(lr=0.5)).peak_lr == 0.5

@@ -8,7 +8,7 @@ from transformers import AutoTokenizer
 
 from gpt2lab.config import SamplingConfig, UserError
 from gpt2lab.generation import generate
-from gpt2lab.tokenizers import read_tokenizer
+from gpt2lab.tokenizers import load_tokenizer, read_tokenizer
 from gpt2lab.weights import load_pretrained, load_weights, open_model, save_pretrained
 from tests import hugging_face, tokenizer_files
 
@@ -75,8 +75,6 @@ def test_another_number_of_ids_than_the_embedding_has_is_an_error(tmp_path, rows
 
 def test_gpt2s_vocabulary_with_more_pieces_is_not_taken_for_gpt2(tmp_path):
     """Phi's and CodeGen's tokenizers are GPT-2's and runs of spaces: other ids for most texts."""
-    from gpt2lab.tokenizers import load_tokenizer
-
     values = json.loads(load_tokenizer("gpt2").hugging_face_files()["tokenizer.json"])
     token = {**values["added_tokens"][0], "id": 50_257, "content": "    ", "special": False, "normalized": True}
     values["added_tokens"].append(token)
@@ -89,3 +87,33 @@ def test_gpt2s_vocabulary_with_more_pieces_is_not_taken_for_gpt2(tmp_path):
     values["added_tokens"][1] |= {"special": True, "content": "<|pad|>"}
     (tmp_path / "tokenizer.json").write_text(json.dumps(values))
     assert open_model(str(tmp_path), CPU).tokenizer.name == "gpt2"
+
+
+@pytest.mark.parametrize(("bos", "eos"), [("<|endoftext|>", "<|im_end|>"), ("<|im_start|>", "<|endoftext|>")])
+def test_gpt2_with_another_end_or_begin_token_keeps_its_probability(tmp_path, bos, eos):
+    """Chat models end a turn with a token that GPT-2 lacks."""
+    for name, content in load_tokenizer("gpt2").hugging_face_files().items():
+        (tmp_path / name).write_text(content)
+    theirs = AutoTokenizer.from_pretrained(tmp_path)
+    theirs.add_special_tokens(
+        {"additional_special_tokens": ["<|im_start|>", "<|im_end|>"], "bos_token": bos, "eos_token": eos}
+    )
+    theirs.save_pretrained(tmp_path)
+    model = hugging_face.gpt2(vocab_size=len(theirs), eos_token_id=theirs.eos_token_id)
+    model.save_pretrained(tmp_path)
+    opened = open_model(str(tmp_path), CPU)
+    assert opened.model.config.vocab_size == len(theirs) == 50_259
+    assert (opened.tokenizer.bos_id, opened.tokenizer.eot_id) == (theirs.bos_token_id, theirs.eos_token_id)
+    ids = torch.tensor([theirs("Hello there")["input_ids"]])
+    with torch.no_grad():
+        torch.testing.assert_close(opened.model(ids), model(ids).logits, rtol=1e-4, atol=1e-4)
+
+
+def test_vocab_json_of_gpt2_with_another_end_token_is_not_taken_for_gpt2(tmp_path):
+    vocabulary = json.loads(load_tokenizer("gpt2").hugging_face_files()["tokenizer.json"])["model"]["vocab"]
+    (tmp_path / "vocab.json").write_text(json.dumps(vocabulary | {"<|endoftext|>": 50_256}))
+    hugging_face.gpt2(vocab_size=50_258, n_layer=1).save_pretrained(tmp_path)
+    assert open_model(str(tmp_path), CPU).tokenizer.name == "gpt2"
+    (tmp_path / "special_tokens_map.json").write_text(json.dumps({"eos_token": "<|im_end|>"}))
+    with pytest.raises(UserError, match="there is no tokenizer for its 50258 token ids"):
+        open_model(str(tmp_path), CPU)

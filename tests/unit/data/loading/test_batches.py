@@ -270,12 +270,32 @@ def test_any_step_of_a_hundred_billion_tokens_costs_the_same():
         ([3, 4, 3], 100, [0, 10]),
         ([25, 2, 2], 10, [0, 10, 20, 29]),  # the end of a long document shares its row
         ([20, 5], 10, [0, 10, 20, 25]),
-        ([1, 1, 1, 1, 1], 2, [0, 2, 4, 5]),
+        ([1, 1, 1, 1, 1], 2, [0, 2, 4]),  # the last token has no target, so it begins no sequence
+        ([1, 1, 1, 1, 1, 1], 2, [0, 2, 4, 6]),
         ([30], 7, [0, 7, 14, 21, 28, 30]),
+        ([29], 7, [0, 7, 14, 21, 28]),
+        ([5, 15], 7, [0, 5, 12, 19]),
+        ([2], 1, [0, 1]),
     ],
 )
 def test_packing_by_hand(lengths, row_tokens, borders):
     assert pack(Documents(lengths).starts(), sum(lengths), row_tokens).tolist() == borders
+
+
+def test_every_packed_sequence_has_a_target_and_every_token_but_the_first_is_one():
+    generator = np.random.default_rng(3)
+    for _ in range(500):
+        stream = Documents(generator.integers(1, 20, generator.integers(2, 12)).tolist())
+        sequences = PackedDocuments(stream, int(generator.integers(1, 12)))
+        targets = sequences.read(np.arange(len(sequences))).targets_BT
+        scored = targets != IGNORE_INDEX
+        assert scored.any(axis=1).all()
+        assert targets[scored].tolist() == stream.tokens[1:].tolist()
+
+
+def test_packing_one_token_is_an_error():
+    with pytest.raises(UserError, match=r"data\.packing=documents: the train split has 1 token, expected at least 2"):
+        PackedDocuments(Documents([1]), 5)
 
 
 def test_packed_rows_hold_every_token_once_and_whole_documents():
