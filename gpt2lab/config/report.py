@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 
 from gpt2lab.config.errors import UserError, check
 
-FACT_NAMES = ("data", "tokens", "validation", "precision", "device", "commit", "versions")
-"""what must be equal for two runs to be compared"""
+FACT_NAMES = ("data", "tokens", "validation", "precision", "device", "commit", "versions", "averaged", "settings")
+"""what must be equal for two runs to be compared; ``settings``: for two runs of one condition"""
 
 
 @dataclass
@@ -25,7 +25,8 @@ class ReportJob:
     margin: float = 0.01
     """differences below it do not matter, in units of the metric; to be chosen before the runs"""
     allow: list[str] = field(default_factory=list)
-    """facts in which compared runs may differ: data | tokens | validation | precision | device | commit | versions"""
+    """facts in which compared runs may differ: data | tokens | validation | precision | device | commit | versions |
+    averaged (the moments of training of average=N) | settings (other than those of the condition)"""
     out: str | None = None
     """folder of the report; null: the sweep's own, or ``report``"""
     wandb: bool = False

@@ -126,11 +126,7 @@ def _conditions(all_runs: Sequence[Run], levels: Sequence[dict[str, str]]) -> li
     conditions = []
     for name, members in by_name.items():
         counted = [run for run in members if run.is_counted]
-        values = {
-            (run.seed if run.seed is not None else -1 - i): run.value
-            for i, run in enumerate(counted)
-            if run.value is not None
-        }
+        values = {run.seed: run.value for run in counted if run.seed is not None and run.value is not None}
         array = np.array(list(values.values()))
         names = members[0].numbers.keys()
         numbers = {key: _median([run.numbers[key] for run in counted or members]) for key in names}

@@ -5,12 +5,12 @@ Runs that differ are shown apart with the reason; they are never pooled silently
 
 import hashlib
 import re
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 from gpt2lab.report.factors import flatten
-from gpt2lab.report.loading import LoadedRun
+from gpt2lab.report.loading import LoadedRun, is_finite
 from gpt2lab.runs.records import COMPLETED
 
 UNKNOWN = "unknown"
@@ -24,17 +24,25 @@ FACTS = {
     "device": "the device",
     "commit": "the commit",
     "versions": "versions",
+    "averaged": "the averaged validations",
 }
 """what must be equal, in words"""
-PLURAL = ("tokens", "validation", "versions")
+PLURAL = ("tokens", "validation", "versions", "averaged")
 VERSIONED = ("torch", "gpt2lab")
 """packages whose versions must be equal"""
 EXEMPT = {"precision": ("precision",), "device": ("device",)}
 """a fact that a factor of the study varies on purpose, by the factor's name"""
+NULL = str(None)
+"""a setting that a config lacks, as in records of earlier versions, or that is null"""
+MOST_KEYS = 4
+"""settings that are named where several differ"""
 
 
-def facts_of(run: LoadedRun) -> dict[str, str]:
-    """The facts of one run; a missing one is ``unknown``. A run that did not end has the tokens it was to train on."""
+def facts_of(run: LoadedRun, average: int = 1) -> dict[str, str]:
+    """The facts of one run; a missing one is ``unknown``. A run that did not end has the tokens it was to train on.
+
+    ``average`` validations at the end of the run are compared; above 1, their moments of training are a fact.
+    """
     config, summary, environment = flatten(run.config), run.summary, run.environment
     commit = str(environment.get("git_commit") or UNKNOWN)[:12]
     targets = summary.get("val_tokens")
@@ -47,7 +55,7 @@ def facts_of(run: LoadedRun) -> dict[str, str]:
         f"packing={config.get('data.packing', 'windows')}, "
         f"document_masking={str(config.get('data.document_masking', False)).lower()}"
     )
-    return {
+    facts = {
         "data": str(summary.get("data_fingerprint") or config.get("data.name") or UNKNOWN),
         "tokens": f"{per_parameter:g} {PER_PARAMETER}" if per_parameter else str(tokens),
         "validation": UNKNOWN if targets is None else windows,
@@ -56,6 +64,45 @@ def facts_of(run: LoadedRun) -> dict[str, str]:
         "commit": commit + _changes(environment),
         "versions": _versions(environment),
     }
+    return facts | ({"averaged": _averaged(run, average)} if average > 1 else {})
+
+
+def _averaged(run: LoadedRun, average: int) -> str:
+    """When the last ``average`` validations took place: as shares of a run whose length follows its size, else tokens.
+
+    Tokens are counted back from the end, so that they are equal for runs of several lengths with one ``eval_every``.
+    """
+    end = run.summary.get("tokens")
+    moments = [tokens for tokens, _ in run.validations[-average:] if tokens is not None]
+    if run.summary.get("status") != COMPLETED or not is_finite(end) or not end or len(moments) < average:
+        return UNKNOWN
+    if flatten(run.config).get("training.tokens_per_parameter"):
+        return "after " + ", ".join(f"{moment / end:.0%}" for moment in moments) + " of the training"
+    return ", ".join(f"{end - moment:,.0f}" for moment in moments) + " tokens before the end"
+
+
+def find_condition_settings(
+    settings: Sequence[dict[str, str]], conditions: Sequence[Hashable]
+) -> dict[Hashable, dict[str, str]]:
+    """The settings that most runs of each condition share; among equally many those that most other runs have too."""
+    counts = Counter((key, value) for own in settings for key, value in own.items())
+    by_condition: dict[Hashable, list[dict[str, str]]] = defaultdict(list)
+    for own, condition in zip(settings, conditions, strict=True):
+        by_condition[condition].append(own)
+    return {
+        condition: max(members, key=lambda own: (members.count(own), sum(counts[item] for item in own.items())))
+        for condition, members in by_condition.items()
+    }
+
+
+def settings_difference(settings: dict[str, str], reference: dict[str, str]) -> str:
+    """How a run's settings differ from those of its condition, in words; empty where they do not."""
+    keys = [key for key in reference | settings if settings.get(key, NULL) != reference.get(key, NULL)]
+    if not keys:
+        return ""
+    named = [f"{key}={settings.get(key, NULL)}, not {reference.get(key, NULL)}" for key in keys[:MOST_KEYS]]
+    more = [f"and {len(keys) - MOST_KEYS} more"] if len(keys) > MOST_KEYS else []
+    return "other settings than most runs of its condition: " + "; ".join([*named, *more])
 
 
 def _changes(environment: dict[str, Any]) -> str:

@@ -21,6 +21,14 @@ RECORD_KEYS = (
     "training.keep_checkpoints",
 )
 """beginnings of keys that decide what is measured and saved, and when"""
+WITHOUT_EFFECT = (
+    "data.root",
+    "runtime.device",
+    "runtime.precision",
+    "runtime.profile",
+    "runtime.background_checkpoints",
+)
+"""settings in which runs of one condition may differ: what follows from them is compared as a fact, or nothing does"""
 
 
 def flatten(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -58,6 +66,19 @@ def find_factors(
     return factors, levels
 
 
+def is_varied(key: str) -> bool:
+    """Whether a setting can tell conditions apart: it is no seed, no length, and decides more than what is recorded."""
+    if key in SEED_KEYS or key in LENGTH_KEYS:
+        return False
+    return key.split(".")[0] not in IRRELEVANT and not key.startswith(RECORD_KEYS)
+
+
+def settings_of(run: LoadedRun) -> dict[str, str]:
+    """The settings that must be equal for all runs of a condition."""
+    flat = flatten(run.config)
+    return {key: str(value) for key, value in flat.items() if is_varied(key) and key not in WITHOUT_EFFECT}
+
+
 def condition_name(levels: dict[str, str]) -> str:
     """``positions=rope, norm=rmsnorm``; ``all runs`` where nothing differs."""
     return ", ".join(f"{key}={value}" for key, value in levels.items()) or "all runs"
@@ -73,7 +94,7 @@ def _from_configs(runs: Sequence[LoadedRun]) -> tuple[list[dict[str, str]], dict
     keys = dict.fromkeys(key for config in flat for key in config)
     groups: dict[tuple[str, ...], list[str]] = defaultdict(list)
     for key in keys:
-        if key in SEED_KEYS or key in LENGTH_KEYS or key.split(".")[0] in IRRELEVANT or key.startswith(RECORD_KEYS):
+        if not is_varied(key):
             continue
         values = [str(config.get(key)) for config in flat]
         if len(set(values)) > 1:

@@ -26,8 +26,8 @@ class LoadedRun:
     environment: dict[str, Any]
     summary: dict[str, Any]
     curves: Curves
-    val_losses: list[float | None]
-    """every validation loss, in order; None for a non-finite one"""
+    validations: list[tuple[float | None, float | None]]
+    """tokens trained on and loss of every validation, in order; None for a non-finite loss"""
     broken_lines: int
     problems: list[str]
     job: dict[str, Any]
@@ -80,7 +80,7 @@ def load_run(folder: Path, name: str, job: dict[str, Any]) -> LoadedRun:
     summary, environment = (_object_or_problem(folder / name, problems) for name in (SUMMARY, ENVIRONMENT))
     lines, broken = parse_lines(folder / METRICS)
     return LoadedRun(
-        folder, name, config, environment, summary, curves_of(lines), val_losses_of(lines), broken, problems, job
+        folder, name, config, environment, summary, curves_of(lines), validations_of(lines), broken, problems, job
     )
 
 
@@ -131,9 +131,9 @@ def curves_of(lines: list[dict[str, Any]]) -> Curves:
     return Curves(*train_LX.T, *val_LX.T)
 
 
-def val_losses_of(lines: list[dict[str, Any]]) -> list[float | None]:
-    """The validation losses of a run, in order."""
-    return [line["val_loss"] for line in lines if "val_loss" in line]
+def validations_of(lines: list[dict[str, Any]]) -> list[tuple[float | None, float | None]]:
+    """Tokens trained on and loss of the validations of a run, in order."""
+    return [(line.get("tokens"), line["val_loss"]) for line in lines if "val_loss" in line]
 
 
 def bin_means(rows: Array, bins: int = POINTS) -> Array:

@@ -43,6 +43,8 @@ class Run:
     tokens: int | None
     facts: dict[str, str]
     """what must be equal for runs to be compared: data, tokens, validation windows, precision, device, commit"""
+    settings: dict[str, str]
+    """what must be equal for runs of one condition, apart from the seed and the length"""
     numbers: dict[str, float | None]
     """parameters, tokens per second, wall seconds, memory"""
     curves: Curves

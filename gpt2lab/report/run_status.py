@@ -5,12 +5,23 @@ import math
 from collections import defaultdict
 from collections.abc import Sequence
 
-from gpt2lab.report.comparability import UNKNOWN, difference, facts_of, find_reference
-from gpt2lab.report.factors import condition_name, flatten
+from gpt2lab.report.comparability import (
+    UNKNOWN,
+    difference,
+    facts_of,
+    find_condition_settings,
+    find_reference,
+    settings_difference,
+)
+from gpt2lab.report.factors import condition_name, flatten, settings_of
 from gpt2lab.report.loading import LoadedRun, is_finite
 from gpt2lab.report.results import Run
 from gpt2lab.report.words import plural
 from gpt2lab.runs.records import COMPLETED
+
+SETTINGS = "settings"
+"""in ``allow``: runs of one condition may differ in any setting"""
+NO_SEED = "no seed in its config.yaml, so it has no partner to be compared with"
 
 
 def build_runs(
@@ -34,7 +45,7 @@ def build_runs(
     for run, own, above in zip(loaded, levels, above_unigram, strict=True):
         value, problems = run.summary.get(metric), list(run.problems)
         if average > 1 and is_finite(value):
-            value = _mean_of_last(run.val_losses, average)
+            value = _mean_of_last([loss for _, loss in run.validations], average)
             if value is None:
                 problems.append(f"fewer than average={average} finite validations")
         status = str(run.summary.get("status") or run.job.get("status") or "unknown")
@@ -53,7 +64,8 @@ def build_runs(
                 value=float(value) if completed and not diverged and is_finite(value) and value is not None else None,
                 diverged=diverged,
                 tokens=run.summary.get("tokens"),
-                facts=facts_of(run),
+                facts=facts_of(run, average),
+                settings=settings_of(run),
                 numbers=_numbers(run),
                 curves=run.curves,
                 broken_lines=run.broken_lines,
@@ -114,30 +126,45 @@ def set_apart(runs: list[Run], ignored: set[str]) -> tuple[list[Run], list[Run]]
         ignored: facts in which compared runs may differ.
 
     Returns:
-        All runs, in order, and the finished ones whose only difference is the number of tokens trained on.
+        All runs, in order, and the first finished one of each condition, length and seed that differs in nothing but
+        the number of tokens trained on.
     """
     with_outcome = [run for run in runs if run.is_counted]
     if not with_outcome:
         return runs, []
     finished = [run for run in with_outcome if run.value is not None]
     reference = find_reference([run.facts for run in finished or with_outcome], ignored)
-    reference_of_any_length = {fact: value for fact, value in reference.items() if fact != "tokens"}
-    marked, of_any_length = [], []
-    first_runs: dict[tuple[str, int | None], Run] = {}
+    of_any_length = {fact: value for fact, value in reference.items() if fact != "tokens"}
+    alike = [run for run in with_outcome if not difference(_known_facts(run, reference), of_any_length)]
+    usual = find_condition_settings([run.settings for run in alike], [_with_length(run) for run in alike])
+    first_runs: dict[tuple[str, int], Run] = {}
+    first_of_length: dict[tuple[str, str, int], Run] = {}
+    marked = []
     for run in runs:
-        reason = ""
-        if run.is_counted:
-            facts = run.facts
-            if run.value is None:  # a run that diverged on its way has no validation windows
-                facts = {fact: reference.get(fact, "") if text == UNKNOWN else text for fact, text in facts.items()}
-            reason = difference(facts, reference)
-            if run.value is not None and not difference(run.facts, reference_of_any_length):
-                of_any_length.append(run)
+        reason = difference(_known_facts(run, reference), reference) if run.is_counted else ""
+        if run.is_counted and run.seed is None:
+            reason = reason or NO_SEED
+        elif run.is_counted and run.seed is not None and not difference(_known_facts(run, reference), of_any_length):
+            other = "" if SETTINGS in ignored else settings_difference(run.settings, usual[_with_length(run)])
+            if not other and run.value is not None:
+                first_of_length.setdefault((*_with_length(run), run.seed), run)
+            reason = reason or other
             if not reason:
                 first = first_runs.setdefault((run.condition, run.seed), run)
                 reason = "" if first is run else _rerun_of(first, run)
         marked.append(dataclasses.replace(run, apart=reason))
-    return marked, of_any_length
+    return marked, list(first_of_length.values())
+
+
+def _known_facts(run: Run, reference: dict[str, str]) -> dict[str, str]:
+    """The facts of a run; those that a run without a result lacks, since it diverged on its way, are the others'."""
+    if run.value is not None:
+        return run.facts
+    return {fact: reference.get(fact, "") if text == UNKNOWN else text for fact, text in run.facts.items()}
+
+
+def _with_length(run: Run) -> tuple[str, str]:
+    return run.condition, run.facts["tokens"]
 
 
 def _rerun_of(first: Run, run: Run) -> str:

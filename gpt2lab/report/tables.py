@@ -64,7 +64,7 @@ def values_table(report: ReportResult) -> Table:
             for seed in seeds
         ]
         rows.append([Cell(condition.name, condition.name), *cells])
-    return Table(["condition", *(f"seed {seed}" if seed >= 0 else "no seed" for seed in seeds)], rows)
+    return Table(["condition", *(f"seed {seed}" for seed in seeds)], rows)
 
 
 def details_table(report: ReportResult) -> Table:

@@ -15,6 +15,7 @@ from gpt2lab.model import GPT
 from gpt2lab.report.analysis import analyse
 from gpt2lab.report.compare import DUNNETT, HOLM, SIGNED_RANKS, WELCH
 from gpt2lab.report.html import as_html
+from gpt2lab.report.run_status import NO_SEED
 from gpt2lab.report.text_formats import as_csv, as_latex, as_markdown
 from gpt2lab.report.words import speed_up_text
 from gpt2lab.training.throughput import flops_per_token
@@ -141,6 +142,94 @@ def test_average_takes_the_last_validations(tmp_path):
     assert any("fewer than average=11 finite validations" in warning for warning in report.warnings)
     with pytest.raises(UserError, match="average=3 and metric=val_perplexity: only val_loss"):
         ReportJob(sweep="s", average=3, metric="val_perplexity")
+
+
+def validate_at(run, shares):
+    """Replace the validations of a run by those at some shares of its training, the loss still falling."""
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    loss = json.loads((run / "summary.json").read_text())["val_loss"]
+    validations = [
+        {"step": int(800 * share), "tokens": int(TOKENS * share), "val_loss": loss + 2 * (1 - share)}
+        for share in shares
+    ]
+    lines = [line for line in lines if "val_loss" not in line] + validations
+    (run / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)))
+
+
+def test_average_of_other_moments_of_training_is_not_compared(tmp_path):
+    """Of a loss that still falls, the last three of ten validations are lower than the last three of five."""
+    folder = write_sweep(tmp_path / "s", norms=("layernorm",), effects={"rope": 0.0})
+    for seed in range(5):
+        validate_at(of(folder, "learned", seed), np.linspace(0.1, 1, 10))
+        validate_at(of(folder, "rope", seed), np.linspace(0.2, 1, 5))
+    assert analyse(folder).conditions[1].comparison.verdict == "equivalent"
+    report = analyse(folder, average=3)
+    assert {run.condition for run in report.runs if run.apart} == {ROPE}
+    assert any(
+        "the averaged validations differ: 327,680, 163,840, 0 tokens before the end, not 163,840, 81,920, 0" in warning
+        for warning in report.warnings
+    )
+    report = analyse(folder, average=3, allow=["averaged"])
+    assert report.conditions[1].comparison.mean == pytest.approx(0.2, abs=0.01)  # of 2 x (1 - share), 0.2 later
+
+
+def change_config(run, **values):
+    file = run / "config.yaml"
+    config = yaml.safe_load(file.read_text())
+    for key, value in values.items():
+        section, _, name = key.partition("__")
+        config.setdefault(section, {})[name] = value
+    file.write_text(yaml.safe_dump(config))
+
+
+def test_runs_of_a_condition_with_other_settings_are_shown_apart(tmp_path):
+    folder = write_sweep(tmp_path / "s", seeds=6, norms=("layernorm",))
+    for run in folder.glob("positions=*"):
+        late = "rope" in run.name and run.name[-1] in "345"  # as many as the others of their condition
+        change_config(run, optimizer__lr=0.02 if late else 0.005, model__n_embd=128 if late else 64)
+        change_config(run, training__eval_every=int(run.name[-1]), runtime__profile=late)  # change no result
+    report = analyse(folder)
+    apart = [run for run in report.runs if run.apart]
+    assert [(run.condition, run.seed) for run in apart] == [(ROPE, 3), (ROPE, 4), (ROPE, 5)]
+    assert apart[0].apart == (
+        "other settings than most runs of its condition: model.n_embd=128, not 64; optimizer.lr=0.02, not 0.005"
+    )
+    assert any("optimizer.lr=0.02, not 0.005" in warning for warning in report.warnings)
+    assert report.conditions[1].comparison.seeds == [0, 1, 2]
+    assert analyse(folder, allow=["settings"]).conditions[1].comparison.seeds == [0, 1, 2, 3, 4, 5]
+
+
+def test_settings_may_differ_between_conditions_as_tuned_ones_do(tmp_path):
+    folder = write_sweep(tmp_path / "s", norms=("layernorm",))
+    for run in folder.glob("positions=*"):
+        change_config(run, optimizer__lr=0.02 if "rope" in run.name else 0.005)
+    assert not any(run.apart for run in analyse(folder).runs)
+
+
+def test_runs_that_are_not_compared_do_not_decide_the_settings_of_a_condition(tmp_path):
+    folder = write_sweep(tmp_path / "s", norms=("layernorm",))
+    for seed in range(5):
+        change_config(of(folder, "rope", seed), optimizer__lr=0.02 if seed > 1 else 0.005)
+        if seed > 1:
+            change_summary(of(folder, "rope", seed), data_fingerprint="other")
+    report = analyse(folder)
+    assert report.conditions[1].comparison.seeds == [0, 1]
+
+
+def test_runs_without_a_seed_are_shown_apart(tmp_path):
+    folder = write_sweep(tmp_path / "s", norms=("layernorm",))
+    runs = sorted(map(str, folder.glob("positions=*")))
+    for seed in (0, 1):
+        file = of(folder, "rope", seed) / "config.yaml"
+        file.write_text(yaml.safe_dump({k: v for k, v in yaml.safe_load(file.read_text()).items() if k != "seed"}))
+    report = analyse(runs=runs)
+    assert [run.apart for run in report.runs if run.seed is None] == [NO_SEED] * 2
+    assert report.conditions[1].comparison.seeds == [2, 3, 4]
+    assert any("no seed in its config.yaml" in warning for warning in report.warnings)
+    report = analyse(runs=[str(of(folder, "rope", seed)) for seed in (0, 1)])
+    assert not any(run.is_counted for run in report.runs)
+    as_markdown(report, [])
+    as_html(report)
 
 
 def test_named_baseline_by_its_name_or_its_values(tmp_path):
@@ -357,6 +446,23 @@ def test_speed_up_from_runs_of_several_lengths(tmp_path):
     assert rope.speed_up.factor == pytest.approx(1.7, rel=0.05)
     assert rope.speed_up.interval[0] < rope.speed_up.factor < rope.speed_up.interval[1] * 1.0001
     assert speed_up_text(rope.speed_up).startswith(("1.6", "1.7", "1.8"))
+
+
+def test_reruns_do_not_enter_the_speed_up(tmp_path):
+    lengths = (TOKENS // 4, TOKENS // 2, TOKENS)
+    folder = write_sweep(tmp_path / "s", seeds=3, norms=("layernorm",), lengths=lengths, noise=0.01)
+    expected = analyse(folder).conditions[1].speed_up
+    record = read_record(folder)
+    for job in list(record["jobs"]):
+        if "learned" in job["name"] and job["name"].endswith("seed=0"):
+            name = f"z-{job['name']}"
+            shutil.copytree(folder / job["name"], folder / name)
+            change_summary(folder / name, val_loss=2.0)
+            record["jobs"].append({**job, "name": name, "run_dir": name})
+    write_record(folder, record)
+    report = analyse(folder)
+    assert sum("a rerun of" in run.apart for run in report.runs) == 1  # those of other lengths are apart anyway
+    assert report.conditions[1].speed_up == expected
 
 
 def test_speed_up_without_several_lengths_says_what_it_needs(tmp_path):
