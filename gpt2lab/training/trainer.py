@@ -114,10 +114,10 @@ class Trainer:
         except BaseException as error:
             reason = one_line(error) if isinstance(error, UserError) else type(error).__name__
             status = STOPPED if isinstance(error, StoppedError) else f"failed: {reason}"
-            self._close(self._summarize(status), plots=[])
+            self._close(self._summarize(status))
             raise
         summary = self._summarize(COMPLETED, validation=validation, references=references)
-        self._close(summary, plots=self.plot(self.plan.run_dir) if self.world.is_main else [])
+        self._close(summary, plot=self.plot)
         return TrainingResult(self.plan.run_dir, validation, references, summary)
 
     def launch_step(self, step: int) -> StepResult:
@@ -279,10 +279,16 @@ class Trainer:
             write_summary(self.plan, self._summarize("running"))
             self.metrics.start(self.state.step, self.state.run_id)
 
-    def _close(self, summary: dict[str, Any], plots: Sequence[Path]) -> None:
-        if self.world.is_main:
-            write_summary(self.plan, summary)
-            self.metrics.finish(summary, plots)
+    def _close(self, summary: dict[str, Any], plot: Callable[[Path], Sequence[Path]] = no_plots) -> None:
+        if not self.world.is_main:
+            return
+        write_summary(self.plan, summary)
+        plots: Sequence[Path] = []
+        try:
+            plots = plot(self.plan.run_dir)
+        except Exception as error:  # whatever it is, the run is complete
+            log.warning("the run is complete, but its plot failed: %s: %s", type(error).__name__, one_line(error))
+        self.metrics.finish(summary, plots)
 
     def _summarize(self, status: str, **results: Any) -> dict[str, Any]:
         loss = (

@@ -1,15 +1,14 @@
 """lm-evaluation-harness's own Hugging Face backend, with its own task files, beside ours on one random model."""
 
 import dataclasses
-import importlib.util
 import json
 import re
 import shutil
 from functools import partial
 from pathlib import Path
 
-import datasets
 import lm_eval
+import lm_eval.api.model
 import lm_eval.tasks
 import pytest
 import torch
@@ -23,7 +22,7 @@ from gpt2lab.evaluation.perplexity.evaluate import evaluate_perplexity
 from gpt2lab.evaluation.tasks.blimp import PARADIGMS
 from gpt2lab.evaluation.tasks.evaluate import evaluate_tasks
 from gpt2lab.evaluation.tasks.lm_eval import as_lm, run_lm_eval
-from gpt2lab.evaluation.tasks.tasks import HellaSwag
+from gpt2lab.evaluation.tasks.tasks import TASKS
 from gpt2lab.evaluation.text_model import TextModel
 from gpt2lab.generation.decoder import Decoder
 from gpt2lab.model import GPT
@@ -58,6 +57,7 @@ PASSAGES = [
     {"text": f"{'It was late , and ' * (i % 5)}he asked for number {i} of his Homarus gammarus{'!' * (i % 2)}"}
     for i in range(11)
 ]
+PASSAGES += [{"text": text} for text in ("two  spaces here", "ends with a space ", "a\nline is 12", "12 13", "[a] [b]")]
 
 
 WORDS = ("the cat", "a man", "some dogs", "the teachers", "Mary", "people", "my friend", "this house")
@@ -76,6 +76,7 @@ def tasks_of(folder):
         ("wikitext", "wikitext/wikitext.yaml", "test", [{"page": page} for page in PAGES]),
         ("hellaswag", "hellaswag/hellaswag.yaml", "validation", QUESTIONS),
         ("lambada_openai", "lambada/lambada_openai.yaml", "test", PASSAGES),
+        ("lambada_standard", "lambada/lambada_standard.yaml", "test", PASSAGES),
         ("blimp/island", "blimp/_template_yaml", "validation", [pair for pair in PAIRS if pair["UID"] == "island"]),
         ("blimp/binding", "blimp/_template_yaml", "validation", [pair for pair in PAIRS if pair["UID"] == "binding"]),
     ):
@@ -172,14 +173,39 @@ def test_blimp_has_the_parts_that_lm_eval_has():
     assert len(set(PARADIGMS)) == 67
 
 
-def test_questions_are_asked_in_the_same_words(folder):
-    spec = importlib.util.spec_from_file_location("utils", folder / "utils.py")
-    theirs = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(theirs)
-    for question, asked in zip(QUESTIONS, theirs.process_docs(datasets.Dataset.from_list(QUESTIONS)), strict=True):
-        ours = HellaSwag().requests(question)
-        assert [request.context for request in ours] == [asked["query"]] * 4
-        assert [request.continuation for request in ours] == [f" {choice}" for choice in asked["choices"]]
+class RecordingModel(lm_eval.api.model.LM):
+    """Keeps the texts that lm_eval asks it about."""
+
+    def __init__(self):
+        super().__init__()
+        self.asked = []
+
+    def loglikelihood(self, requests):
+        self.asked += [request.args for request in requests]
+        return [(-1.0, False) for _ in requests]
+
+    def loglikelihood_rolling(self, requests):
+        raise NotImplementedError
+
+    def generate_until(self, requests):
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize(
+    ("name", "local", "rows"),
+    [
+        ("lambada_openai", ["lambada_openai"], PASSAGES),
+        ("lambada_standard", ["lambada_standard"], PASSAGES),
+        ("hellaswag", ["hellaswag"], QUESTIONS),
+        ("blimp", ["blimp_island", "blimp_binding"], PAIRS),
+    ],
+)
+def test_requests_are_the_strings_of_lm_eval(folder, name, local, rows):
+    recorded = RecordingModel()
+    manager = lm_eval.tasks.TaskManager(include_path=folder, include_defaults=False)
+    for task in local:
+        lm_eval.simple_evaluate(recorded, tasks=[f"local_{task}"], task_manager=manager, bootstrap_iters=0)
+    assert [tuple(request) for row in rows for request in TASKS[name]().requests(row)] == recorded.asked
 
 
 def test_last_words(folder, loaded, expected):

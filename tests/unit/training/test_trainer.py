@@ -16,6 +16,7 @@ from gpt2lab.config import (
 )
 from gpt2lab.evaluation.scoring import Perplexity
 from gpt2lab.model import GPT
+from gpt2lab.report.run_plots import plot_loss
 from gpt2lab.runs import read_lines
 from gpt2lab.training.metrics import MetricsLog
 from gpt2lab.training.muon import Muon
@@ -354,6 +355,15 @@ def test_a_finished_run_is_only_validated(make_trainer):
     lines = trainer.metrics.path.read_text()
     assert trainer.run().validation == result.validation
     assert trainer.metrics.path.read_text() == lines
+
+
+def test_a_run_whose_plot_fails_is_complete(make_trainer, caplog):
+    trainer = make_trainer("run")
+    trainer.plot = plot_loss
+    (trainer.plan.run_dir / "loss.png").mkdir()
+    trainer.run()
+    assert json.loads((trainer.plan.run_dir / "summary.json").read_text())["status"] == "completed"
+    assert "the run is complete, but its plot failed" in caplog.text
 
 
 def test_dropout_differs_between_steps(make_trainer):
