@@ -87,8 +87,13 @@ def find_start(job: TrainJob, run_dir: Path | None) -> Start:
         candidate = run_dir or newest_started_run()
         return _newest_start(candidate) if candidate else Start(None, None)
     checkpoint = find_checkpoint(job.resume, "resume")
-    own = checkpoint.parent.parent
+    own = checkpoint.parent.parent if checkpoint.parent.name == CHECKPOINTS else None
     run_dir = run_dir or own
+    if run_dir is None:
+        raise UserError(
+            f"resume={job.resume}: a checkpoint outside a run directory; expected run_dir= with the folder to continue "
+            f"in; try run_dir={checkpoint.parent / 'run'}"
+        )
     if run_dir.resolve() != own:
         check_not_foreign(run_dir)
     newest = next(iter(list_checkpoints(run_dir / CHECKPOINTS)), checkpoint)
