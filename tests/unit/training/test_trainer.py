@@ -22,6 +22,7 @@ from gpt2lab.training.metrics import MetricsLog
 from gpt2lab.training.muon import Muon
 from gpt2lab.training.optimizer import Optimizers, adamw, decay_groups, muon_and_adamw
 from gpt2lab.training.schedule import lr_share
+from tests.training_steps import take_step
 
 TINY = {"n_layer": 2, "n_head": 2, "n_embd": 16, "block_size": 16, "vocab_size": 257}
 
@@ -180,7 +181,7 @@ def test_another_optimizers_state_is_refused():
 def test_accumulation_equals_one_large_batch(make_trainer):
     whole, pieces = make_trainer("whole"), make_trainer("pieces", micro_batch_size=1)
     for step in range(4):
-        assert whole.train_step(step) == pytest.approx(pieces.train_step(step), rel=1e-5)
+        assert take_step(whole, step) == pytest.approx(take_step(pieces, step), rel=1e-5)
     for (name, one), other in zip(whole.model.named_parameters(), pieces.model.parameters(), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5, msg=name)
 
@@ -189,7 +190,7 @@ def test_reported_loss_is_the_batch_mean(make_trainer):
     trainer = make_trainer("run", micro_batch_size=1)
     inputs, targets = (torch.from_numpy(ids) for ids in trainer.batches.batch(0)[:2])
     expected = torch.nn.functional.cross_entropy(trainer.model(inputs).flatten(0, 1), targets.flatten())
-    assert trainer.train_step(0)["loss"] == pytest.approx(expected.item(), rel=1e-6)
+    assert take_step(trainer, 0)["loss"] == pytest.approx(expected.item(), rel=1e-6)
 
 
 def test_documents_that_are_told_apart_are_scored_alone(make_trainer):
@@ -205,8 +206,8 @@ def test_documents_that_are_told_apart_are_scored_alone(make_trainer):
             alone = torch.from_numpy(inputs[None, begin:end]), torch.from_numpy(targets[None, begin:end])
             nll += trainer.model.nll_sum(*alone).item()
     assert documents > len(batch.inputs_BT)
-    assert trainer.train_step(0)["loss"] == pytest.approx(nll / batch.targets_BT.size, rel=1e-5)
-    assert make_trainer("plain", **settings).train_step(0)["loss"] != pytest.approx(
+    assert take_step(trainer, 0)["loss"] == pytest.approx(nll / batch.targets_BT.size, rel=1e-5)
+    assert take_step(make_trainer("plain", **settings), 0)["loss"] != pytest.approx(
         nll / batch.targets_BT.size, rel=1e-4
     )
 
@@ -220,7 +221,7 @@ def test_gradient_is_clipped(make_trainer):
             parameter.register_post_accumulate_grad_hook(
                 lambda p, name=name, into=gradients: into.update({name: p.grad})
             )
-        reported = trainer.train_step(0)["grad_norm"]
+        reported = take_step(trainer, 0)["grad_norm"]
         norms.append((reported, math.sqrt(sum(g.square().sum().item() for g in gradients.values()))))
     (reported, after), (reported_free, after_free) = norms
     assert reported == pytest.approx(reported_free, rel=1e-6)
@@ -370,7 +371,7 @@ def test_dropout_differs_between_steps(make_trainer):
     inputs, targets = (torch.from_numpy(ids) for ids in trainer.batches.batch(0)[:2])
     states = []
     for step in (0, 1):
-        trainer.train_step(step)
+        take_step(trainer, step)
         states.append(torch.get_rng_state())
     assert not torch.equal(*states)
     assert trainer.model.nll_sum(inputs, targets) != trainer.model.nll_sum(inputs, targets)
