@@ -136,8 +136,8 @@ def resume_training(trainer: Trainer, job: TrainJob, checkpoint: Path, manifest:
     if saved["step"] > trainer.total_steps:
         key = next(key for key in LENGTHS if getattr(job.training, key) is not None)
         raise UserError(
-            f"training.{key}={getattr(job.training, key)}: a run of {trainer.total_steps} steps, but {checkpoint} is at "
-            f"step {saved['step']}; expected at least {saved['step']} steps; try a larger training.{key}"
+            f"training.{key}={getattr(job.training, key)}: a run of {trainer.total_steps} steps, but {checkpoint} is "
+            f"at step {saved['step']}; expected at least {saved['step']} steps; try a larger training.{key}"
         )
     if saved["data_fingerprint"] != manifest.fingerprint:
         difference = (
