@@ -142,7 +142,9 @@ class LMEval(ScoringProtocol):
         """See ``ScoringProtocol.plan``; there is no stride."""
         if stride not in (None, context):
             raise UserError(f"eval.stride={stride}: protocol lm_eval has windows of its own; leave eval.stride out")
-        ids = [[tokenizer.bos_id, *tokenizer.encode(detokenize(document.text))] for document in corpus.documents]
+        ids = [
+            [tokenizer.bos_id, *tokenizer.encode_with_bos(detokenize(document.text))] for document in corpus.documents
+        ]
         starts = np.cumsum([0, *map(len, ids)])
         windows = Windows(
             window.shifted(int(start))
