@@ -85,7 +85,7 @@ class Trainer:
     settings: TrainingConfig
     total_steps: int
     parallel: ParallelStrategy
-    references: Callable[[], Sequence[Reference]] = lambda: ()
+    references: Callable[[Perplexity], Sequence[Reference]] = lambda _: ()
     """counts tokens for the reference losses, at the end"""
     plot: Callable[[Path], Sequence[Path]] = no_plots
     """draws the plots of a completed run directory, for the loggers"""
@@ -110,7 +110,7 @@ class Trainer:
         try:
             self._open()
             validation = self._train()
-            references = self.references() if self.world.is_main else ()
+            references = self.references(validation) if self.world.is_main else ()
         except BaseException as error:
             reason = one_line(error) if isinstance(error, UserError) else type(error).__name__
             status = STOPPED if isinstance(error, StoppedError) else f"failed: {reason}"

@@ -101,3 +101,19 @@ def test_a_checkpoint_that_was_copied_elsewhere_says_nothing_of_a_run_dir(make_t
     assert find_start(job, backup / "run").run_dir == backup / "run"
     own = newest_complete(trainer.checkpoints.folder)
     assert find_start(dataclasses.replace(job, resume=str(own)), None).run_dir == trainer.plan.run_dir
+
+
+@pytest.mark.parametrize(
+    ("length", "shown"), [({"max_steps": 3}, "max_steps=3"), ({"max_tokens": 192}, "max_tokens=192")]
+)
+def test_a_run_shorter_than_its_checkpoint_is_refused(make_trainer, length, shown):
+    first = make_trainer("first", max_steps=4)
+    first.run()
+    newest = newest_complete(first.checkpoints.folder)
+    short = make_trainer("short", **({"max_steps": None} | length))
+    line = rf"^training.{shown}: a run of 3 steps, but .*step_00000004 is at step 4; expected at least 4 steps"
+    with pytest.raises(UserError, match=line):
+        resume_training(short, short.job, newest, short.manifest)
+    same = make_trainer("same", max_steps=4)
+    resume_training(same, same.job, newest, same.manifest)
+    assert same.run().validation.tokens > 0  # a completed run is validated again

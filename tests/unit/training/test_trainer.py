@@ -46,9 +46,9 @@ def test_cosine_by_hand():
 def test_other_schedules_by_hand():
     # five intervals after the warm-up; wsd falls in the last two of them
     warm = {"warmup_steps": 1, "min_lr_ratio": 0.2}
+    assert shares(7, name="constant", warmup_steps=1) == [0.5, 1, 1, 1, 1, 1, 1]
     assert shares(7, name="linear", **warm) == pytest.approx([0.5, 1, 0.84, 0.68, 0.52, 0.36, 0.2])
     assert shares(7, name="wsd", decay_share=0.4, **warm) == pytest.approx([0.5, 1, 1, 1, 1, 0.6, 0.2])
-    assert shares(7, name="constant", **warm) == [0.5, 1, 1, 1, 1, 1, 1]
     assert shares(1, name="linear", warmup_steps=0) == [1.0]
     with pytest.raises(UserError, match="schedule.name=cosin: expected one of cosine, linear, wsd, constant"):
         ScheduleConfig(name="cosin")
