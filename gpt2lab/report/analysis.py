@@ -91,9 +91,9 @@ def analyse(
         lower_is_better=lower,
         baseline=chosen.name,
         verdict=overall_verdict(ordered, chosen.name, metric, margin),
-        banner=design.banner(ordered, margin, metric),
+        banner=design.banner(ordered, test, margin, metric),
         method=design.method(ordered, chosen, test, margin, metric, average),
-        noise=design.noise(ordered, chosen, margin, metric),
+        noise=design.noise(ordered, chosen, test, margin, metric),
         warnings=[*warnings, *design.warnings(ordered, test, margin), *design.interaction_warnings(effects, margin)],
         conditions=ordered,
         runs=sorted(

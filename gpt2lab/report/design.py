@@ -6,15 +6,23 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from gpt2lab.report.compare import ALPHA, DUNNETT, SIGNED_RANKS, WELCH
-from gpt2lab.report.results import Condition, EffectRow
+from gpt2lab.report.compare import ALPHA, DUNNETT, HOLM, SIGNED_RANKS, WELCH
+from gpt2lab.report.results import Comparison, Condition, EffectRow
 from gpt2lab.report.words import UNITS, number, p_equals, plural, signed
 from gpt2lab.statistics.blocks import factorial_effects
 from gpt2lab.statistics.multiple import bonferroni_critical, holm
-from gpt2lab.statistics.paired import seeds_needed, smallest_sign_flip_p
+from gpt2lab.statistics.paired import (
+    pooled_critical,
+    seeds_needed,
+    seeds_to_reach,
+    separate_critical,
+    smallest_sign_flip_p,
+)
 
 MOST_SENTENCES = 4
 """comparisons that get a sentence each on noise; of more only the noisiest does, the table has all"""
+CRITICAL = {DUNNETT: pooled_critical, HOLM: separate_critical}
+"""degrees of freedom and critical value of a test for a number of comparisons and seeds"""
 CHAOTIC = 0.2
 """below this correlation over seeds, pairing fails"""
 NO_SPEED_UP = (
@@ -23,13 +31,15 @@ NO_SPEED_UP = (
 )
 
 
-def banner(conditions: Sequence[Condition], margin: float, metric: str) -> str:
+def banner(conditions: Sequence[Condition], test: str, margin: float, metric: str) -> str:
     """Why the study cannot answer; empty where it can detect the margin."""
     comparisons = [c.comparison for c in conditions if c.comparison]
     if not comparisons:
         return ""
     if all(c.p is None for c in comparisons):
         return "Under-powered: no condition shares two seeds with the baseline, so there is no interval and no test."
+    if test == SIGNED_RANKS:
+        return _banner_of_ranks(comparisons)
     worst = max((c.detectable for c in comparisons if c.detectable is not None), default=0.0)
     if worst <= margin:
         return ""
@@ -44,7 +54,7 @@ def banner(conditions: Sequence[Condition], margin: float, metric: str) -> str:
             f"Under-powered: a true difference below {worst:.4f} {UNITS.get(metric, metric)} is missed more than one "
             f"time in five, and the margin is {margin:g}. Runs with the baseline's seeds would be paired, which helps."
         )
-    needed = seeds_needed(sd, margin, len(comparisons))
+    needed = seeds_needed(sd, margin, _tested(comparisons), CRITICAL[test])
     advice = (
         f"About {needed} seeds would detect the margin."
         if needed
@@ -53,6 +63,24 @@ def banner(conditions: Sequence[Condition], margin: float, metric: str) -> str:
     return (
         f"Under-powered: a true difference below {worst:.4f} {UNITS.get(metric, metric)} is missed more than one time "
         f"in five, and the margin is {margin:g}. {advice}"
+    )
+
+
+def _tested(comparisons: Sequence[Comparison]) -> int:
+    """Comparisons that the test is adjusted for."""
+    return max(1, sum(c.p is not None for c in comparisons))
+
+
+def _banner_of_ranks(comparisons: Sequence[Comparison]) -> str:
+    """Whether signed ranks have enough seeds to reach 0.05; seeds in which both runs diverged do not count."""
+    tested = _tested(comparisons)
+    needed = seeds_to_reach(tested, ALPHA)
+    fewest = min(sum(d != 0 for d in c.differences) for c in comparisons if c.p is not None)
+    if fewest >= needed:
+        return ""
+    return (
+        f"Under-powered: a run diverged, so signed ranks decide, and with {plural(fewest, 'paired seed')} and "
+        f"{plural(tested, 'comparison')} their p cannot fall below {ALPHA}. It takes at least {needed} seeds."
     )
 
 
@@ -105,7 +133,19 @@ def method(
     return lines
 
 
-def noise(conditions: Sequence[Condition], baseline: Condition, margin: float, metric: str) -> list[str]:
+def _power(c: Comparison, test: str, tested: int, margin: float) -> str:
+    """What the test in use can find, and how many seeds it needs."""
+    if test == SIGNED_RANKS:
+        return f"signed ranks reach {ALPHA} with {seeds_to_reach(tested, ALPHA)} seeds or more"
+    assert c.sd is not None
+    needed = seeds_needed(c.sd, margin, tested, CRITICAL[test])
+    return (
+        f"detectable at 80 % power {number(c.detectable)}; seeds needed for ±{margin:g}: "
+        f"{needed if needed else 'more than 1,000'}"
+    )
+
+
+def noise(conditions: Sequence[Condition], baseline: Condition, test: str, margin: float, metric: str) -> list[str]:
     """The noise floor and what can be detected."""
     lines = []
     if baseline.sd is not None:
@@ -120,6 +160,7 @@ def noise(conditions: Sequence[Condition], baseline: Condition, margin: float, m
             f"{number(bigram)}."
         )
     compared = [c for c in conditions if c.comparison and c.comparison.sd is not None]
+    tested = _tested([c.comparison for c in conditions if c.comparison])
     shown = compared if len(compared) <= MOST_SENTENCES else [max(compared, key=_spread)]
     for condition in shown:
         c = condition.comparison
@@ -127,11 +168,9 @@ def noise(conditions: Sequence[Condition], baseline: Condition, margin: float, m
         assert c.sd is not None
         text = (
             f"{condition.name}: sd of the paired differences {number(c.sd)}, r = {number(c.correlation, 2)}, "
-            f"sd_d / (√2 sd) = {number(c.pairing, 2)}; detectable at 80 % power {number(c.detectable)}"
+            f"sd_d / (√2 sd) = {number(c.pairing, 2)}"
         )
-        needed = seeds_needed(c.sd, margin, len(compared))
-        text += f"; seeds needed for ±{margin:g}: {needed if needed else 'more than 1,000'}."
-        lines.append(text)
+        lines.append(f"{text}; {_power(c, test, tested, margin)}.")
     return lines
 
 
@@ -150,9 +189,13 @@ def warnings(conditions: Sequence[Condition], test: str, margin: float) -> list[
             found.append(f"{condition.name}: one seed, so no interval and no test.")
         if c is None:
             continue
-        if not c.seeds:
-            how = "compared as independent runs, by Welch's t" if c.test == WELCH else "not compared"
-            found.append(f"{condition.name}: no seed in common with the baseline, {how}.")
+        if c.test == WELCH:
+            shared = plural(len(c.seeds), "seed") if c.seeds else "no seed"
+            found.append(
+                f"{condition.name}: {shared} in common with the baseline, compared as independent runs, by Welch's t."
+            )
+        elif not c.seeds:
+            found.append(f"{condition.name}: no seed in common with the baseline, not compared.")
         if c.fisher_p is not None:
             diverged, runs = condition.diverged, condition.diverged + len(condition.values)
             found.append(f"{condition.name}: {diverged} of {runs} runs diverged (Fisher's exact p = {c.fisher_p:.3f}).")

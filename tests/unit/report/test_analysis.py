@@ -13,11 +13,12 @@ from scipy import stats
 from gpt2lab.config import ModelConfig, PositionsConfig, ReportJob, UserError
 from gpt2lab.model import GPT
 from gpt2lab.report.analysis import analyse
-from gpt2lab.report.compare import DUNNETT, HOLM, SIGNED_RANKS, WELCH
+from gpt2lab.report.compare import DUNNETT, HOLM, SIGNED_RANKS, WELCH, Outcomes, compare_all
 from gpt2lab.report.html import as_html
 from gpt2lab.report.run_status import NO_SEED
 from gpt2lab.report.text_formats import as_csv, as_latex, as_markdown
 from gpt2lab.report.words import speed_up_text
+from gpt2lab.statistics.paired import detectable_difference
 from gpt2lab.training.throughput import flops_per_token
 from tests.unit.report.synthetic import (
     TOKENS,
@@ -267,6 +268,68 @@ def test_diverged_run_counts_as_the_worst(tmp_path):
     assert rope.comparison.fisher_p < 0.01
     assert sum(math.isinf(d) for d in rope.comparison.differences) == 6
     assert any("6 of 7 runs diverged" in warning for warning in report.warnings)
+
+
+@pytest.mark.parametrize(("seeds", "enough"), [(5, False), (7, True)])
+def test_power_with_a_diverged_run_is_that_of_signed_ranks(tmp_path, seeds, enough):
+    """With two comparisons 2 x 2/2^6 = 0.0625 and 2 x 2/2^7 = 0.031, so it takes seven seeds."""
+    folder = write_sweep(
+        tmp_path / "s", seeds=seeds, norms=("layernorm",), positions=("learned", "rope", "none"), effects={"none": 0.03}
+    )
+    change_summary(of(folder, "none", 1), status="failed: training diverged", val_loss="remove")
+    report = analyse(folder)
+    assert [c.comparison.detectable for c in report.conditions[1:]] == [None, None]
+    assert all(("signed ranks reach 0.05 with 7 seeds or more" in line) for line in report.noise[1:])
+    assert [c.comparison.verdict for c in report.conditions[1:]] == (
+        ["better", "worse"] if enough else ["undecided"] * 2
+    )
+    assert bool(report.banner) != enough
+    if not enough:
+        assert "with 5 paired seeds and 2 comparisons their p cannot fall below 0.05" in report.banner
+
+
+def test_verdict_of_signed_ranks_has_the_direction_of_their_sums():
+    """Sixteen small losses against fourteen large gains: scipy's one-sided test says which way."""
+    d = np.r_[np.arange(1, 17) * 0.001, -np.arange(17, 30) * 0.01]
+    baseline = {i: 3.0 + 0.001 * i for i in range(30)}
+    variant = {**{i: baseline[i] + d[i] for i in range(29)}, 29: 3.0}
+    baseline[29] = math.nan
+    (comparison,), test = compare_all(
+        [Outcomes("v", variant)], Outcomes("b", baseline), "val_loss", 0.01, lower_is_better=True
+    )
+    assert test == SIGNED_RANKS
+    assert stats.wilcoxon([*d, -1.0], alternative="less").pvalue < 0.025
+    assert comparison.verdict == "better"
+
+
+def test_seeds_needed_are_those_of_the_test_in_use(tmp_path):
+    folder = write_sweep(tmp_path / "s", noise=0.01)
+    for seed in range(5):
+        change_summary(of(folder, "rope", seed), val_loss=3.0 + 0.2 * seed)
+    report = analyse(folder)
+    rmsnorm = conditions_of(report)[RMSNORM].comparison
+    assert rmsnorm.test == HOLM
+    needed = next(
+        n
+        for n in range(2, 1000)
+        if detectable_difference(rmsnorm.sd / math.sqrt(n), n - 1, stats.t.ppf(1 - 0.025 / 3, n - 1)) <= 0.01
+    )
+    (line,) = [line for line in report.noise if line.startswith(RMSNORM)]
+    assert line.endswith(f"seeds needed for ±0.01: {needed}.")
+
+
+def test_one_shared_seed_is_a_warning_as_none_is(tmp_path):
+    runs = [
+        write_run(tmp_path / f"{positions}{seed}", seed, loss + 0.01 * (seed % 3), positions)
+        for positions, seeds, loss in (("learned", (0, 1, 2, 3), 3.1), ("rope", (3, 4, 5, 6), 3.0))
+        for seed in seeds
+    ]
+    report = analyse(runs=list(map(str, runs)))
+    assert report.conditions[1].comparison.test == WELCH
+    assert (
+        "positions=rope: 1 seed in common with the baseline, compared as independent runs, by Welch's t."
+        in report.warnings
+    )
 
 
 def stop_diverged(folder, names):
