@@ -1,4 +1,4 @@
-"""What a report says of the study itself: power, noise floor, pairing, method, factorial effects."""
+"""What a report says of the study itself: noise floor, pairing, method, factorial effects."""
 
 import itertools
 import math
@@ -6,23 +6,17 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from gpt2lab.report.compare import ALPHA, DUNNETT, HOLM, SIGNED_RANKS, WELCH
-from gpt2lab.report.results import Comparison, Condition, EffectRow
+from gpt2lab.report.comparability import circumstances
+from gpt2lab.report.compare import ALPHA, DUNNETT, SIGNED_RANKS, WELCH
+from gpt2lab.report.power import power_of, tested_comparisons
+from gpt2lab.report.results import Condition, EffectRow
 from gpt2lab.report.words import UNITS, number, p_equals, plural, signed
 from gpt2lab.statistics.blocks import factorial_effects
 from gpt2lab.statistics.multiple import bonferroni_critical, holm
-from gpt2lab.statistics.paired import (
-    pooled_critical,
-    seeds_needed,
-    seeds_to_reach,
-    separate_critical,
-    smallest_sign_flip_p,
-)
+from gpt2lab.statistics.paired import smallest_sign_flip_p
 
 MOST_SENTENCES = 4
 """comparisons that get a sentence each on noise; of more only the noisiest does, the table has all"""
-CRITICAL = {DUNNETT: pooled_critical, HOLM: separate_critical}
-"""degrees of freedom and critical value of a test for a number of comparisons and seeds"""
 CHAOTIC = 0.2
 """below this correlation over seeds, pairing fails"""
 NO_SPEED_UP = (
@@ -31,70 +25,15 @@ NO_SPEED_UP = (
 )
 
 
-def banner(conditions: Sequence[Condition], test: str, margin: float, metric: str) -> str:
-    """Why the study cannot answer; empty where it can detect the margin."""
-    comparisons = [c.comparison for c in conditions if c.comparison]
-    if not comparisons:
-        return ""
-    if all(c.p is None for c in comparisons):
-        return "Under-powered: no condition shares two seeds with the baseline, so there is no interval and no test."
-    if test == SIGNED_RANKS:
-        return _banner_of_ranks(comparisons)
-    worst = max((c.detectable for c in comparisons if c.detectable is not None), default=0.0)
-    if worst <= margin:
-        return ""
-    if all(c.verdict != "undecided" for c in comparisons):
-        return (
-            f"Every comparison is decided. A smaller effect could have been missed: a true difference below "
-            f"{worst:.4f} {UNITS.get(metric, metric)} is missed more than one time in five (margin {margin:g})."
-        )
-    sd = max((c.sd for c in comparisons if c.sd is not None), default=None)
-    if sd is None:
-        return (
-            f"Under-powered: a true difference below {worst:.4f} {UNITS.get(metric, metric)} is missed more than one "
-            f"time in five, and the margin is {margin:g}. Runs with the baseline's seeds would be paired, which helps."
-        )
-    needed = seeds_needed(sd, margin, _tested(comparisons), CRITICAL[test])
-    advice = (
-        f"About {needed} seeds would detect the margin."
-        if needed
-        else "No practical number of seeds would detect it: a calmer recipe is needed."
-    )
-    return (
-        f"Under-powered: a true difference below {worst:.4f} {UNITS.get(metric, metric)} is missed more than one time "
-        f"in five, and the margin is {margin:g}. {advice}"
-    )
-
-
-def _tested(comparisons: Sequence[Comparison]) -> int:
-    """Comparisons that the test is adjusted for."""
-    return max(1, sum(c.p is not None for c in comparisons))
-
-
-def _banner_of_ranks(comparisons: Sequence[Comparison]) -> str:
-    """Whether signed ranks have enough seeds to reach 0.05; seeds in which both runs diverged do not count."""
-    tested = _tested(comparisons)
-    needed = seeds_to_reach(tested, ALPHA)
-    fewest = min(sum(d != 0 for d in c.differences) for c in comparisons if c.p is not None)
-    if fewest >= needed:
-        return ""
-    return (
-        f"Under-powered: a run diverged, so signed ranks decide, and with {plural(fewest, 'paired seed')} and "
-        f"{plural(tested, 'comparison')} their p cannot fall below {ALPHA}. It takes at least {needed} seeds."
-    )
-
-
 def method(
     conditions: Sequence[Condition], baseline: Condition, test: str, margin: float, metric: str, average: int = 1
 ) -> list[str]:
     """Design and test in sentences."""
     compared = [c for c in conditions if c.comparison]
+    facts = [run.facts for c in conditions for run in c.runs if run.is_counted and run.value is not None]
     unit = UNITS.get(metric, metric)
     when = "at the end of training" if average == 1 else f"as the mean of each run's last {average} validations"
-    lines = [
-        f"The baseline is {baseline.name}. The compared value is {metric} {when} ({unit}), at equal tokens and on the "
-        "same validation windows."
-    ]
+    lines = [f"The baseline is {baseline.name}. The compared value is {metric} {when} ({unit}){circumstances(facts)}."]
     if not compared:
         return lines
     seeds = sorted({len(c.comparison.seeds) for c in compared if c.comparison})
@@ -133,18 +72,6 @@ def method(
     return lines
 
 
-def _power(c: Comparison, test: str, tested: int, margin: float) -> str:
-    """What the test in use can find, and how many seeds it needs."""
-    if test == SIGNED_RANKS:
-        return f"signed ranks reach {ALPHA} with {seeds_to_reach(tested, ALPHA)} seeds or more"
-    assert c.sd is not None
-    needed = seeds_needed(c.sd, margin, tested, CRITICAL[test])
-    return (
-        f"detectable at 80 % power {number(c.detectable)}; seeds needed for ±{margin:g}: "
-        f"{needed if needed else 'more than 1,000'}"
-    )
-
-
 def noise(conditions: Sequence[Condition], baseline: Condition, test: str, margin: float, metric: str) -> list[str]:
     """The noise floor and what can be detected."""
     lines = []
@@ -160,7 +87,7 @@ def noise(conditions: Sequence[Condition], baseline: Condition, test: str, margi
             f"{number(bigram)}."
         )
     compared = [c for c in conditions if c.comparison and c.comparison.sd is not None]
-    tested = _tested([c.comparison for c in conditions if c.comparison])
+    tested = tested_comparisons([c.comparison for c in conditions if c.comparison])
     shown = compared if len(compared) <= MOST_SENTENCES else [max(compared, key=_spread)]
     for condition in shown:
         c = condition.comparison
@@ -170,7 +97,7 @@ def noise(conditions: Sequence[Condition], baseline: Condition, test: str, margi
             f"{condition.name}: sd of the paired differences {number(c.sd)}, r = {number(c.correlation, 2)}, "
             f"sd_d / (√2 sd) = {number(c.pairing, 2)}"
         )
-        lines.append(f"{text}; {_power(c, test, tested, margin)}.")
+        lines.append(f"{text}; {power_of(c, test, tested, margin)}.")
     return lines
 
 

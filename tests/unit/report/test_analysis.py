@@ -413,6 +413,39 @@ def test_run_of_another_version_is_shown_apart(tmp_path, package):
     assert analyse(folder, allow=["versions"]).conditions[1].comparison.seeds == [0, 1, 2, 3, 4]
 
 
+def test_method_names_what_allowed_runs_differ_in(tmp_path):
+    folder = write_sweep(tmp_path / "s", seeds=4, norms=("layernorm",))
+    assert "(nats), at equal tokens and on the same validation windows." in analyse(folder).method[0]
+    for seed in range(4):
+        change_summary(of(folder, "rope", seed), tokens=2 * TOKENS, val_tokens=999)
+    report = analyse(folder, allow=["tokens", "validation", "commit"])
+    assert "after different numbers of tokens and on different validation windows." in report.method[0]
+    assert f"Compared although tokens trained on differ (allow=[tokens]): {TOKENS}; {2 * TOKENS}." in report.warnings
+    assert any("the validation windows differ (allow=[validation]): 32768 tokens" in w for w in report.warnings)
+    assert not any("commit" in warning for warning in report.warnings)  # allowed, and equal
+    for seed in range(4):
+        change_config(of(folder, "rope", seed), optimizer__lr=seed // 2)
+    report = analyse(folder, allow=["tokens", "validation", "settings"])
+    assert f"{ROPE}: compared although its runs differ in optimizer.lr (allow=[settings])." in report.warnings
+
+
+def test_method_of_runs_that_are_equally_long_for_their_size(tmp_path):
+    report = analyse(runs=write_sizes(tmp_path, lambda n: 1.7 + 300 * n**-0.4))
+    assert "after 20 tokens for each parameter and on the same validation windows." in report.method[0]
+    assert "equal tokens" not in as_markdown(report, [])
+
+
+def test_curves_of_different_tokenizers_are_a_warning(tmp_path):
+    folder = write_sweep(tmp_path / "s", norms=("layernorm",))
+    assert not any("different tokenizers" in warning for warning in analyse(folder).warnings)
+    for seed in range(5):
+        change_config(of(folder, "rope", seed), model__vocab_size=8192)
+        change_summary(of(folder, "rope", seed), data_fingerprint="other")
+    report = analyse(folder, allow=["data"])
+    assert any("different tokenizers" in warning for warning in report.warnings)
+    assert "Compared although the data differs (allow=[data]): abc; other." in report.warnings
+
+
 def test_loss_above_unigram_entropy_is_diverged(tmp_path):
     folder = write_sweep(tmp_path / "s", norms=("layernorm",))
     change_summary(of(folder, "rope", 0), val_loss=6.0)
