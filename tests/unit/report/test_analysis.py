@@ -12,10 +12,12 @@ from scipy import stats
 
 from gpt2lab.config import ModelConfig, PositionsConfig, ReportJob, UserError
 from gpt2lab.model import GPT
+from gpt2lab.report import plots
 from gpt2lab.report.analysis import analyse
 from gpt2lab.report.compare import DUNNETT, HOLM, SIGNED_RANKS, WELCH, Outcomes, compare_all
 from gpt2lab.report.html import as_html
 from gpt2lab.report.run_status import NO_SEED
+from gpt2lab.report.tables import tuning_table
 from gpt2lab.report.text_formats import as_csv, as_latex, as_markdown
 from gpt2lab.report.words import speed_up_text
 from gpt2lab.statistics.paired import detectable_difference
@@ -600,6 +602,23 @@ def test_bad_fit_of_the_loss_by_size_is_called_one(tmp_path):
     assert "Bad fit" in report.scaling[0].sentence
 
 
+def test_three_sizes_that_the_curve_misses_are_a_bad_fit(tmp_path):
+    """A concave loss has no exponent: with a floor of 0 the curve misses the mean of the middle size."""
+    widths = (24, 64, 144)
+    concave = dict(zip(widths, (3.5, 3.45, 3.2), strict=True))
+    by_parameters = {2_000 * width + 48 * width**2: loss for width, loss in concave.items()}
+    report = analyse(runs=write_sizes(tmp_path / "bad", by_parameters.get, widths))
+    assert "Bad fit: the means deviate" in report.scaling[0].sentence
+    assert "bad fit" in str([line.get_label() for line in plots.plot_scaling(report).axes[0].lines])
+    report = analyse(runs=write_sizes(tmp_path / "good", lambda n: 1.7 + 300 * n**-0.4, widths))
+    assert "goes through three sizes (here it misses their means by up to 0.000" in report.scaling[0].sentence
+
+
+def test_exponent_at_the_bound_of_the_search_is_not_determined(tmp_path):
+    report = analyse(runs=write_sizes(tmp_path, lambda n: 3.5 if n < 1e5 else 3.2, (24, 64, 144)))
+    assert "at the bound of the search (0.005 to 8), so it is not determined" in report.scaling[0].sentence
+
+
 def test_sizes_with_equal_tokens_have_no_scaling(tmp_path):
     assert analyse(write_sweep(tmp_path / "s")).scaling == []
 
@@ -612,6 +631,31 @@ def test_tuning_is_shown_with_a_warning_at_the_edge(tmp_path):
     assert (own.at_edge, other.at_edge) == (False, True)
     assert other.at_baseline_rate == pytest.approx(np.interp(np.log(0.0042), np.log([0.004, 0.008]), [3.1, 3.05]))
     assert any("edge" in warning for warning in report.warnings)
+
+
+def test_tuning_is_labelled_with_the_validation_loss_under_every_metric(tmp_path):
+    folder = write_sweep(tmp_path / "s")
+    for run in folder.glob("positions=*"):
+        change_summary(run, val_bits_per_byte=json.loads((run / "summary.json").read_text())["val_loss"] / 3)
+    add_tuning(folder)
+    report = analyse(folder, metric="val_bits_per_byte")
+    (axes,) = plots.plot_tuning(report).axes
+    assert (max(axes.lines[0].get_ydata()), axes.get_ylabel()) == (3.4, "val_loss (nats per token)")
+    assert tuning_table(report).headings[2] == "lowest mean val_loss"
+    assert "val_loss 3.020 to 3.400 nats per token" in as_html(report)
+
+
+@pytest.mark.parametrize(("metric", "edge"), [("val_loss", 1), ("tokens_per_second", 0)])
+def test_diverged_seeds_are_counted_at_the_edge_of_the_differences(tmp_path, metric, edge):
+    folder = write_sweep(tmp_path / "s", seeds=6, norms=("layernorm",))
+    for seed in (1, 2):
+        change_summary(of(folder, "rope", seed), status="failed: training diverged", val_loss="remove")
+    report = analyse(folder, metric=metric)
+    (axes,) = plots.plot_differences(report).axes
+    (text,) = axes.texts
+    assert text.get_text().strip() == "2 diverged"
+    assert text.get_position()[0] == edge  # a share of the width
+    assert "seed 1: this condition diverged" in as_html(report)
 
 
 def test_documents_are_compared_in_pairs(tmp_path):
