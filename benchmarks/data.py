@@ -87,7 +87,7 @@ def gpt2lab_command(corpus: str, out: str, workers: int) -> list[str]:
 def loader(case: Mapping[str, Any]) -> Callable[[], float]:
     """Batches of 32 x 1024 tokens in the order of training, from a dataset that is in the page cache."""
     from gpt2lab.data.loading.batches import TrainBatches  # noqa: PLC0415
-    from gpt2lab.data.loading.sequences import Windows  # noqa: PLC0415
+    from gpt2lab.data.loading.sequences import ConsecutiveWindows  # noqa: PLC0415
     from gpt2lab.data.loading.stream import TokenStream  # noqa: PLC0415
     from gpt2lab.data.manifest import load_manifest  # noqa: PLC0415
     from gpt2lab.tokenizers import load_tokenizer  # noqa: PLC0415
@@ -101,7 +101,7 @@ def loader(case: Mapping[str, Any]) -> Callable[[], float]:
     dataset = folder / "corpus" / tokenizer.name
     manifest = load_manifest(dataset, tokenizer)
     stream = TokenStream(dataset, manifest, "train")
-    batches = TrainBatches([Windows(stream, 1024)], batch_size=32, seed=0)
+    batches = TrainBatches([ConsecutiveWindows(stream, 1024)], batch_size=32, seed=0)
     return lambda: float(sum(batches.batch(step).inputs_BT.size for step in range(200)))
 
 

@@ -12,9 +12,10 @@ import torch
 from benchmarks.harness import Pair
 from benchmarks.models import DTYPES, export, keep_freed_memory, our_model, our_runtime, their_model
 from gpt2lab.config import RuntimeConfig
-from gpt2lab.evaluation.scoring import perplexity
+from gpt2lab.evaluation.scoring import score_tokens
 from gpt2lab.evaluation.tasks.likelihoods import Request, score_requests
 from gpt2lab.evaluation.text_model import TextModel
+from gpt2lab.evaluation.windows import sliding_windows
 from gpt2lab.runtime import open_runtime
 from gpt2lab.tokenizers import load_tokenizer
 from gpt2lab.weights import open_model
@@ -32,12 +33,12 @@ def ids_of(case: Mapping[str, Any]) -> list[int]:
 
 
 def gpt2lab(case: Mapping[str, Any]) -> Callable[[], float]:
-    """``perplexity``."""
+    """``score_tokens``, which every protocol of the perplexity uses."""
     model, runtime, ids = our_model(case).eval(), our_runtime(case), np.array(ids_of(case))
-    lengths = np.ones(50_257, dtype=np.int64)
+    windows = list(sliding_windows(len(ids), model.config.block_size, case["stride"]))
 
     def run() -> float:
-        perplexity(model, ids, token_lengths=lengths, runtime=runtime, stride=case["stride"], batch_size=2)
+        score_tokens(model, ids, windows, runtime, batch_size=2)
         return len(ids)
 
     return run

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from gpt2lab.config import RuntimeConfig, SamplingConfig, UserError
 from gpt2lab.evaluation.corpora.formats import Corpus, Document
-from gpt2lab.evaluation.perplexity.evaluate import score_plan, summarize
+from gpt2lab.evaluation.perplexity.evaluate import score_plan, summarize_scores
 from gpt2lab.evaluation.perplexity.protocols import Stream
 from gpt2lab.evaluation.scoring import Perplexity
 from gpt2lab.evaluation.text_model import TextModel, open_text_model
@@ -106,5 +106,5 @@ def perplexity(model: TextModel, text: str, *, stride: int | None = None, batch_
         raise UserError("text='': expected text to score, found none")
     corpus = Corpus([Document.of(text)], "", {})
     plan = Stream().plan(corpus, model.tokenizer, model.source.context, stride, str)
-    result, _ = summarize(score_plan(model.model, plan, model.runtime, batch_size))
+    result, _ = summarize_scores(score_plan(model.model, plan, model.runtime, batch_size))
     return result

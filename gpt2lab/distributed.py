@@ -36,7 +36,7 @@ class World:
     rank: int = 0
     size: int = 1
     local_rank: int = 0
-    """rank among the processes of this machine, which is also the index of its GPU"""
+    """rank among the processes of this machine"""
     local_size: int = 1
     """processes on this machine"""
 

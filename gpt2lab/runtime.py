@@ -60,7 +60,8 @@ def open_runtime(config: RuntimeConfig, local_rank: int = 0, local_size: int = 1
 
     Args:
         config: device and precision as configured.
-        local_rank: rank of this process on its machine; with device ``cuda`` it has the GPU of that index.
+        local_rank: rank of this process on its machine; with device ``cuda`` it has the GPU of that index, or the only
+            one that it sees, if SLURM gave each process its own.
         local_size: processes of the run on this machine.
 
     Raises:
@@ -78,6 +79,7 @@ def open_runtime(config: RuntimeConfig, local_rank: int = 0, local_size: int = 1
     precision = ("bf16" if fast_bf16 else "fp32") if config.precision == "auto" else config.precision
     if device.type == "cuda":
         torch.cuda.set_device(device)
+        torch.cuda.reset_peak_memory_stats(device)  # an earlier run in this Python process may have needed more
         torch.set_float32_matmul_precision("high" if config.tf32 else "highest")
         # sums of bf16 products are kept in float32 across the parts of a split matrix product, as everywhere else
         torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
@@ -97,12 +99,28 @@ def _own_gpu(config: RuntimeConfig, device: torch.device, local_rank: int, local
             "runtime.device=cuda, which gives each process the GPU of its number"
         )
     if (gpus := torch.cuda.device_count()) < local_size:
+        if gpus == 1 and _is_slurm_task_with_its_gpu(local_rank, local_size):
+            return torch.device("cuda", 0)
         raise UserError(
             f"runtime.num_processes={local_size}: this machine has {gpus} GPUs, and each process needs one; expected "
             f"at most {gpus}; try runtime.num_processes={gpus} (under torchrun --nproc-per-node={gpus}) or "
             "runtime.device=cpu"
         )
     return torch.device("cuda", local_rank)
+
+
+def _is_slurm_task_with_its_gpu(local_rank: int, local_size: int) -> bool:
+    """Whether the one GPU that this process sees is its own, as under ``srun --gpus-per-task=1``.
+
+    It is if SLURM started the process as a task and gave the tasks on this machine a GPU each. Processes that torchrun
+    or gpt2lab started within one task share its GPU, and so do the tasks of a job with fewer GPUs. SLURM's variables
+    are described in srun(1).
+    """
+    names = ("WORLD_SIZE", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID", "SLURM_GPUS_PER_TASK", "SLURM_GPUS_ON_NODE")
+    world_size, tasks, local_id, per_task, on_machine = (os.environ.get(name, "") for name in names)
+    if not tasks or tasks != world_size or local_id != str(local_rank):
+        return False
+    return per_task.rpartition(":")[2] == "1" or (on_machine.isdigit() and int(on_machine) >= local_size)  # a100:1
 
 
 def _use_deterministic_kernels(*, enabled: bool) -> None:

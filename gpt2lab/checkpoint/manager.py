@@ -22,7 +22,7 @@ from gpt2lab.checkpoint.folders import (
     restore_replaced,
     step_of,
 )
-from gpt2lab.checkpoint.manifest import verify_checkpoint, write_manifest
+from gpt2lab.checkpoint.manifest import verify_checkpoint, write_checkpoint_manifest
 from gpt2lab.checkpoint.parts import Stateful, copy_to_cpu, read_part, tensor_bytes, write_part
 from gpt2lab.config import UserError, one_line
 from gpt2lab.files import sync_folder, write_synced
@@ -77,7 +77,7 @@ class CheckpointManager:
             for name, content in self.files.items():
                 write_synced(temporary / name, content.encode())
                 files.append(temporary / name)
-            write_manifest(temporary, step, files, self.description)
+            write_checkpoint_manifest(temporary, step, files, self.description)
             _replace(final, temporary)
         except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors raise their own
             raise UserError(

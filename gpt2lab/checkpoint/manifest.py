@@ -19,7 +19,7 @@ class IncompleteCheckpointError(UserError):
     """A checkpoint folder that must not be used; the message says why."""
 
 
-def write_manifest(folder: Path, step: int, files: Iterable[Path], description: dict[str, Any]) -> None:
+def write_checkpoint_manifest(folder: Path, step: int, files: Iterable[Path], description: dict[str, Any]) -> None:
     """Write the manifest of a folder that holds ``files``; without it, the folder is not a checkpoint."""
     manifest = {
         "format_version": FORMAT_VERSION,

@@ -18,7 +18,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from gpt2lab.cli.override_errors import explain, of_other_commands
+from gpt2lab.cli.override_errors import of_other_commands, override_message
 from gpt2lab.config import (
     DATA_SOURCES,
     DataConfig,
@@ -177,7 +177,7 @@ def explain_override(error: BaseException, name: str, overrides: Sequence[str]) 
                 return UserError(of_other_commands(key, others[key]))
             files = sorted(path.stem for path in (CONFIG_DIR / key).glob("*.yaml"))
             return UserError(f"{override}: expected the name of a file of configs/{key}: {', '.join(files)}")
-    return UserError(explain(error, keys_of[name], groups_of(keys_of[name]), others))
+    return UserError(override_message(error, keys_of[name], groups_of(keys_of[name]), others))
 
 
 def literal_text(override: str) -> str:

@@ -79,13 +79,13 @@ class Setting:
     meaning: str
 
 
-def settings_of(job: type, prefix: str = "") -> Iterator[Setting]:
+def settings_in(job: type, prefix: str = "") -> Iterator[Setting]:
     """Every key of a job's dataclass and of those nested in it, with type, default and meaning."""
     meanings, hints = field_docs(job), typing.get_type_hints(job)
     for field in dataclasses.fields(job):
         hint = hints[field.name]
         if dataclasses.is_dataclass(hint):
-            yield from settings_of(typing.cast(type, hint), f"{prefix}{field.name}.")
+            yield from settings_in(typing.cast(type, hint), f"{prefix}{field.name}.")
         else:
             yield Setting(f"{prefix}{field.name}", _kind(hint), _default(field), meanings.get(field.name, ""))
 
@@ -114,7 +114,7 @@ def _own_field_docs(config_class: type) -> dict[str, str]:
 
 def help_page(name: str, width: int) -> str:
     """What ``python NAME.py --help`` prints."""
-    settings = {setting.key: setting for setting in settings_of(JOBS[name])}
+    settings = {setting.key: setting for setting in settings_in(JOBS[name])}
     groups = set(config_groups())
     lines = [(JOBS[name].__doc__ or "").strip().splitlines()[0], "", f"usage: python {name}.py KEY=VALUE ...", ""]
     for heading, keys in MAIN_KEYS[name].items():
@@ -148,14 +148,14 @@ def configuration_page() -> str:
     shown: set[Setting] = set()
     for name, job in JOBS.items():
         lines += ["", f"## python {name}.py", ""]
-        settings = [setting for setting in settings_of(job) if setting not in shown]
+        settings = [setting for setting in settings_in(job) if setting not in shown]
         shown |= {setting for setting in settings if setting.key not in ("checkpoint", "out")}
         lines += _table(settings)
     lines += ["", "## python train.py -m", ""]
-    lines += _table([dataclasses.replace(setting, key=f"sweep.{setting.key}") for setting in settings_of(SweepConfig)])
-    common = {setting.key for setting in settings_of(DataConfig)}
+    lines += _table([dataclasses.replace(setting, key=f"sweep.{setting.key}") for setting in settings_in(SweepConfig)])
+    common = {setting.key for setting in settings_in(DataConfig)}
     for name, source in DATA_SOURCES.items():
-        own = [setting for setting in settings_of(source) if setting.key not in common]
+        own = [setting for setting in settings_in(source) if setting.key not in common]
         if own:
             lines += ["", f"## data={name}", ""]
             lines += _table([dataclasses.replace(setting, key=f"data.{setting.key}") for setting in own])

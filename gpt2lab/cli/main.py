@@ -24,6 +24,7 @@ from gpt2lab.cli.compose import CONFIG_DIR, explain_override, literal_text, refu
 from gpt2lab.cli.console import open_console, print_error, print_own_error, protect_streams
 from gpt2lab.cli.help import help_page
 from gpt2lab.cli.launching import check_launch_variables, launch_processes, typed_command
+from gpt2lab.cli.lazy_help import lazy_help_is_not_checked
 from gpt2lab.cli.rerun import is_rerun, job_from_record
 from gpt2lab.config import (
     EvalJob,
@@ -140,7 +141,8 @@ def run_job(name: str) -> int:
             errors.append(error)  # raised below: Hydra would add lines of its own
 
     try:
-        hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=name)(task)()
+        with lazy_help_is_not_checked():
+            hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=name)(task)()
     except (HydraException, OmegaConfBaseException, ValueError, TypeError) as error:  # a group set to null or a list
         raise explain_override(error, name, sys.argv[1:]) from error
     for raised in errors:

@@ -55,8 +55,10 @@ OTHER_NAMES = {
 """what other programs call a setting, by the last part of its key"""
 
 
-def explain(error: BaseException, keys: Sequence[str], groups: Sequence[str], others: Mapping[str, list[str]]) -> str:
-    """Explain an error.
+def override_message(
+    error: BaseException, keys: Sequence[str], groups: Sequence[str], others: Mapping[str, list[str]]
+) -> str:
+    """What is wrong with an override, and what to type instead.
 
     Args:
         error: raised while a configuration was composed.

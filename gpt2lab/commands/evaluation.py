@@ -9,8 +9,8 @@ from typing import Any
 
 from gpt2lab.config import EvalConfig, EvalJob, UserError, to_dict
 from gpt2lab.distributed import World, close_world, open_world
-from gpt2lab.evaluation.comparison import Comparison, compare, comparison_part
-from gpt2lab.evaluation.parts import evaluate_parts, settings_of
+from gpt2lab.evaluation.comparison import BaselineComparison, compare, comparison_part
+from gpt2lab.evaluation.parts import evaluate_parts, part_settings
 from gpt2lab.evaluation.record import evaluation_id, read_documents, read_evaluations, save_record
 from gpt2lab.evaluation.results import PartResult, numbers_in
 from gpt2lab.evaluation.table import format_number, render_parts, render_table
@@ -36,7 +36,7 @@ class EvaluationResult:
     out: Path
     """file that holds it"""
     parts: dict[str, PartResult]
-    comparison: Comparison | None = None
+    comparison: BaselineComparison | None = None
 
 
 def evaluate(job: EvalJob, *, command: Sequence[str] | None = None) -> list[EvaluationResult]:
@@ -128,7 +128,7 @@ def _evaluate_one(job: EvalJob, runtime: Runtime, world: World, command: Sequenc
     return EvaluationResult(name, out, parts, comparison)
 
 
-def _compare(job: EvalJob, parts: dict[str, PartResult], baseline: TextModel) -> Comparison:
+def _compare(job: EvalJob, parts: dict[str, PartResult], baseline: TextModel) -> BaselineComparison:
     """Score the baseline on the same documents."""
     ours = parts["perplexity"].documents
     theirs = evaluate_parts(baseline, dataclasses.replace(job.eval, parts=["perplexity"]))["perplexity"].documents
@@ -141,7 +141,7 @@ def _write(
     job: EvalJob,
     loaded: TextModel,
     parts: dict[str, PartResult],
-    comparison: Comparison | None,
+    comparison: BaselineComparison | None,
     out: Path,
     command: Sequence[str] | None,
 ) -> None:
@@ -159,7 +159,7 @@ def _write(
     entries: list[dict[str, Any]] = []
     documents: dict[str, list[dict[str, Any]]] = {}
     for name, part in parts.items():
-        settings = settings_of(name, job.eval)
+        settings = part_settings(name, job.eval)
         identity = evaluation_id(name, origin, part.protocol, settings)
         entry = {"id": identity, "part": name, **origin, **part.to_dict(), **repetition}
         if comparison is not None and name == "perplexity":

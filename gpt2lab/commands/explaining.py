@@ -7,8 +7,8 @@ from pathlib import Path
 
 from gpt2lab.config import ExplainJob
 from gpt2lab.explain.explanation import Explanation, explain_prompt
-from gpt2lab.explain.page import as_html
-from gpt2lab.explain.plots import write_plots
+from gpt2lab.explain.page import explanation_html
+from gpt2lab.explain.plots import write_explanation_plots
 from gpt2lab.runtime import open_runtime
 from gpt2lab.weights import open_model
 
@@ -50,7 +50,7 @@ def explain(job: ExplainJob, *, command: Sequence[str] | None = None) -> Explain
         )  # fmt: skip
     page = Path(job.out)
     page.parent.mkdir(parents=True, exist_ok=True)
-    page.write_text(as_html(explanation, loaded.source.describe()), encoding="utf-8")
-    plots = write_plots(explanation, page) if job.plots else []
+    page.write_text(explanation_html(explanation, loaded.source.describe()), encoding="utf-8")
+    plots = write_explanation_plots(explanation, page) if job.plots else []
     log.info("written to %s", ", ".join(map(str, [page, *plots])))
     return ExplainResult(explanation, page, plots)

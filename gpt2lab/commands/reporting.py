@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gpt2lab.config import ReportJob
-from gpt2lab.report.analysis import analyse
+from gpt2lab.report.analysis import analyze
 from gpt2lab.report.results import ReportResult
 from gpt2lab.report.wandb_copy import log_to_wandb
 from gpt2lab.report.writing import write_report
@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 def report(job: ReportJob, *, command: Sequence[str] | None = None) -> ReportResult:
     """Compare the runs, write the report and log its first sentence; ``command`` is not needed."""
     sweep = Path(job.sweep) if job.sweep else None
-    result = analyse(
+    result = analyze(
         sweep, job.runs, baseline=job.baseline, metric=job.metric, average=job.average, margin=job.margin,
         allow=job.allow,
     )  # fmt: skip

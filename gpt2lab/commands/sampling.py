@@ -44,7 +44,7 @@ def sample(job: SampleJob, *, command: Sequence[str] | None = None) -> list[Cont
     runtime = open_runtime(job.runtime, world.local_rank, world.local_size)
     loaded = open_model(job.checkpoint, runtime.device)
     log.info(loaded.source.describe())
-    drawn = draw(job, prompts, loaded, runtime, world)
+    drawn = draw_continuations(job, prompts, loaded, runtime, world)
     continuations = _print(prompts, drawn, show) if world.is_main else [one.finish() for one in drawn]
     close_world()
     return continuations
@@ -120,7 +120,7 @@ def _json_prompt(line: str, where: str) -> str:
     return replace_surrogates(prompt)
 
 
-def draw(
+def draw_continuations(
     job: SampleJob, prompts: Sequence[str], loaded: LoadedModel, runtime: Runtime, world: World
 ) -> Iterator[Continuation]:
     """Yield a continuation of each prompt: one after another, each drawn while it is read, or all drawn together."""

@@ -66,7 +66,7 @@ class ScheduleConfig:
     warmup_share: float = 0.05
     """linear warm-up as a share of the run, where warmup_steps is null"""
     min_lr_ratio: float = 0.0
-    """final learning rate as a share of the peak (constant has no decay)"""
+    """final learning rate as a share of the peak (not with constant)"""
     decay_share: float = 0.2
     """share of the run, after warm-up, in which the rate falls (wsd only)"""
 
@@ -82,6 +82,11 @@ class ScheduleConfig:
             raise UserError(
                 f"schedule.decay_share={self.decay_share}: schedule={self.name} ignores it; expected no value; try "
                 f"schedule=wsd schedule.decay_share={self.decay_share}"
+            )
+        if self.name == "constant" and self.min_lr_ratio != ScheduleConfig.min_lr_ratio:
+            raise UserError(
+                f"schedule.min_lr_ratio={self.min_lr_ratio}: schedule=constant ignores it; expected no value; try "
+                f"schedule=cosine, or schedule.min_lr_ratio={ScheduleConfig.min_lr_ratio} where a recipe sets it"
             )
 
     def warmup_of(self, total_steps: int) -> int:

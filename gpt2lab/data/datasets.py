@@ -74,7 +74,9 @@ def open_or_prepare(data: DataConfig, tokenizer: TextTokenizer | TrainableTokeni
             than those of ``data``, or it is damaged.
     """
     if isinstance(data, MixtureConfig):
-        return open_dataset(data, tokenizer)
+        root, mixture = open_dataset(data, tokenizer)
+        verify_if_small(root, mixture)
+        return root, mixture
     folder = dataset_folder(data, tokenizer)
     source = open_source(data)
     restore_if_interrupted(folder)
@@ -90,10 +92,15 @@ def open_or_prepare(data: DataConfig, tokenizer: TextTokenizer | TrainableTokeni
             f"{folder}: was made from something else ({difference}): prepare it again with prepare.overwrite=true, "
             "or give another data.name"
         )
+    verify_if_small(folder, manifest)
+    return folder, manifest
+
+
+def verify_if_small(folder: Path, manifest: Manifest) -> None:
+    """Check the hashes of a dataset or mixture whose shards together are below ``VERIFY_LIMIT_BYTES``."""
     item_bytes = token_dtype(manifest.vocab_size).itemsize
     if sum(split.tokens for split in manifest.splits.values()) * item_bytes < VERIFY_LIMIT_BYTES:
         verify(folder, manifest)
-    return folder, manifest
 
 
 def open_dataset(data: DataConfig, tokenizer: TextTokenizer | TrainableTokenizer) -> tuple[Path, Manifest]:
@@ -103,6 +110,8 @@ def open_dataset(data: DataConfig, tokenizer: TextTokenizer | TrainableTokenizer
         UserError: a dataset is missing, damaged or made with another tokenizer.
     """
     if isinstance(data, MixtureConfig):
+        for name in data.mixture:
+            restore_if_interrupted(Path(data.root, name, tokenizer.name))
         return open_mixture(data, tokenizer)
     folder = dataset_folder(data, tokenizer)
     restore_if_interrupted(folder)

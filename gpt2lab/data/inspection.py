@@ -16,14 +16,14 @@ COUNTED_TOKENS = 2**24
 """Tokens from the beginning of a split that are counted for the most frequent ones"""
 
 
-class Decoder(Protocol):
+class TokenDecoder(Protocol):
     """What the description needs of a tokenizer."""
 
     def decode(self, ids: list[int]) -> str:
         """The text of token ids."""
 
 
-def describe_dataset(folder: Path, manifest: Manifest, tokenizer: Decoder) -> str:
+def describe_dataset(folder: Path, manifest: Manifest, tokenizer: TokenDecoder) -> str:
     """Counts, lengths of documents, frequent tokens, and the beginnings of some documents spread over each split."""
     lines = [f"{folder}: tokenizer {manifest.tokenizer}, fingerprint {manifest.fingerprint}"]
     lines += [f"  {key}: {value}" for key, value in manifest.source.items() if key != "files"]
@@ -54,7 +54,7 @@ def describe_lengths(length_D: NDArray[np.int64]) -> str:
     return f"{low:,} to {high:,}, quartiles {quarter:,} / {median:,} / {three_quarters:,}, mean {length_D.mean():,.1f}"
 
 
-def frequent_tokens(stream: TokenStream, manifest: Manifest, tokenizer: Decoder) -> str:
+def frequent_tokens(stream: TokenStream, manifest: Manifest, tokenizer: TokenDecoder) -> str:
     """The most frequent tokens with their shares, and the part of the vocabulary that occurs."""
     tokens = stream.read(0, min(len(stream), COUNTED_TOKENS))
     counts_V = np.bincount(tokens, minlength=manifest.vocab_size)

@@ -16,7 +16,7 @@ from gpt2lab.statistics.intervals import Interval, describe_document_interval, r
 
 
 @dataclass(frozen=True)
-class Comparison:
+class BaselineComparison:
     """A model against a baseline, on the documents of one corpus; negative: the model predicts them better."""
 
     baseline: str
@@ -38,7 +38,7 @@ class Comparison:
         return asdict(self)
 
 
-def compare(scores: DocumentScores, baseline: DocumentScores, name: str) -> Comparison:
+def compare(scores: DocumentScores, baseline: DocumentScores, name: str) -> BaselineComparison:
     """The paired difference of two models on the same documents, jackknife over documents with t.
 
     Raises:
@@ -54,7 +54,7 @@ def compare(scores: DocumentScores, baseline: DocumentScores, name: str) -> Comp
     by_byte = ratio_difference_interval(scores.nats_D, baseline.nats_D, scores.bytes_D)
     same_tokens = np.array_equal(scores.tokens_D, baseline.tokens_D)
     by_token = ratio_difference_interval(scores.nats_D, baseline.nats_D, scores.tokens_D) if same_tokens else None
-    return Comparison(
+    return BaselineComparison(
         baseline=name,
         documents=len(difference_D),
         bits_per_byte=float(difference_D.sum() / scores.bytes_D.sum()) / in_bits,
@@ -66,7 +66,7 @@ def compare(scores: DocumentScores, baseline: DocumentScores, name: str) -> Comp
     )
 
 
-def comparison_part(comparison: Comparison) -> PartResult:
+def comparison_part(comparison: BaselineComparison) -> PartResult:
     """The comparison as a part of the table."""
     rows = [TableRow("bits per byte, difference", comparison.bits_per_byte, comparison.bits_per_byte_interval)]
     if comparison.nats_per_token is not None:

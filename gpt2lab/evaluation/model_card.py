@@ -1,6 +1,6 @@
 """The README.md of an exported model, which the Hugging Face Hub shows: where it comes from and what it scores.
 
-It is made of the run's own files. No path of this machine is in it. What gpt2lab cannot know, the licence, is left to
+It is made of the run's own files. No path of this machine is in it. What gpt2lab cannot know, the license, is left to
 the user.
 """
 
@@ -53,10 +53,10 @@ def model_card(source: StoredModel, name: str, parameters: int, library: str) ->
     )
     parts = [FRONT_MATTER.format(library=library), f"# {name}\n", f"A language model written by gpt2lab. {shape}\n"]
     parts += _of_run(source) if source.trained_on else ["Its weights were not trained by gpt2lab.\n"]
-    licence = (
-        "Not stated. The licence of the training text may bind; replace `unknown` in the first lines of this file."
+    license_text = (
+        "Not stated. The license of the training text may bind; replace `unknown` in the first lines of this file."
     )
-    return "\n".join([*parts, "## Licence\n", f"{licence}\n"])
+    return "\n".join([*parts, "## License\n", f"{license_text}\n"])
 
 
 def _of_run(source: StoredModel) -> list[str]:

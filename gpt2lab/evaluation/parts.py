@@ -35,7 +35,7 @@ def evaluate_parts(loaded: TextModel, config: EvalConfig) -> dict[str, PartResul
     return {name: evaluate(loaded, config) for name, evaluate in parts.items()}
 
 
-def settings_of(part: str, config: EvalConfig) -> dict[str, Any]:
+def part_settings(part: str, config: EvalConfig) -> dict[str, Any]:
     """The settings that a part reads."""
     settings = to_dict(config)
     text = {key: settings[key] for key in ("text_file", "corpus")}

@@ -25,7 +25,7 @@ Published = tuple[float, str]
 """a value and where it stands"""
 
 
-class Entry(NamedTuple):
+class PublishedEntry(NamedTuple):
     """Published values of one model under the same conditions."""
 
     checkpoint: str
@@ -51,7 +51,7 @@ _WIKITEXT: list[tuple[str, dict[str, Any], dict[str, Published]]] = [
     (_XL, _LM_EVAL, {"word_perplexity": (17.48, NEO_README)}),
 ]
 PUBLISHED_PERPLEXITIES = [
-    Entry(model, {"corpus": corpus, **_WIKITEXT_TEST, **conditions}, values)
+    PublishedEntry(model, {"corpus": corpus, **_WIKITEXT_TEST, **conditions}, values)
     for model, conditions, values in _WIKITEXT
     for corpus in ("wikitext2", "wikitext103")  # they have the same test text
 ]
@@ -66,7 +66,7 @@ _PAPER_COLUMNS: list[tuple[dict[str, Any], tuple[float, ...]]] = [
     ),
 ]
 PUBLISHED_PERPLEXITIES += [
-    Entry(model, {**_GPT2_PAPER, **conditions}, {"word_perplexity": (value, PAPER)})
+    PublishedEntry(model, {**_GPT2_PAPER, **conditions}, {"word_perplexity": (value, PAPER)})
     for conditions, values in _PAPER_COLUMNS
     for model, value in zip((_SMALL, _MEDIUM, _LARGE, _XL), values, strict=True)
 ]

@@ -14,13 +14,13 @@ from gpt2lab.config import UserError
 from gpt2lab.files import parse_json, write_text
 from gpt2lab.locks import locked_when_free
 from gpt2lab.runs.layout import DOCUMENTS, EVALUATION_LOCK
+from gpt2lab.runs.records import Line
 
 SCHEMA_VERSION = 1
 UNIMPORTANT = ("batch_size",)
 """settings that change no value"""
 
 Entry = dict[str, Any]
-Line = dict[str, Any]
 
 
 def evaluation_id(part: str, origin: dict[str, Any], protocol: dict[str, Any], settings: dict[str, Any]) -> str:

@@ -24,7 +24,7 @@ from gpt2lab.data import Batch
 from gpt2lab.distributed import ALONE, World
 from gpt2lab.evaluation.device_batches import as_tensors
 from gpt2lab.evaluation.scoring_batches import ScoringBatch, hidden_states, window_batches
-from gpt2lab.evaluation.windows import Window, sliding_windows
+from gpt2lab.evaluation.windows import Window
 from gpt2lab.model import GPT, IGNORE_INDEX, evaluation_mode
 from gpt2lab.runtime import Runtime
 
@@ -84,41 +84,6 @@ class Perplexity:
             "bits_per_byte",
         )
         return {name: getattr(self, name) for name in names}
-
-
-def perplexity(
-    model: GPT,
-    tokens: NDArray[np.integer],
-    *,
-    token_lengths: NDArray[np.int64],
-    runtime: Runtime,
-    context: int | None = None,
-    stride: int | None = None,
-    batch_size: int = 8,
-    words: int | None = None,
-) -> Perplexity:
-    """Score a text: tokens [n]; the first one is context only, all others are scored once.
-
-    Args:
-        model: in evaluation mode or not, it is scored without dropout.
-        tokens: token ids.
-        token_lengths: bytes of text each id stands for, [vocab_size].
-        runtime: device and precision.
-        context: longest window; None: ``block_size``.
-        stride: targets a window, at most ``context``; None: ``context``.
-        batch_size: windows per forward pass.
-        words: words of the text, for the word perplexity.
-
-    Raises:
-        UserError: fewer than two tokens, ids beyond the vocabulary, or a stride that would leave tokens unscored.
-    """
-    context = context or model.config.block_size
-    stride = context if stride is None else stride
-    if len(tokens) < 2:
-        raise UserError(f"a text of {len(tokens)} token(s): at least 1 token after the first is needed to score")
-    check_stride(stride, context)
-    nll_n = score_tokens(model, tokens, list(sliding_windows(len(tokens), context, stride)), runtime, batch_size)
-    return Perplexity(math.fsum(nll_n), len(tokens) - 1, int(token_lengths[tokens[1:]].sum()), words)
 
 
 @torch.inference_mode()
@@ -231,7 +196,6 @@ def score_batches(
     batches: Iterable[Batch],
     token_lengths: NDArray[np.int64],
     runtime: Runtime,
-    words: int | None = None,
 ) -> Perplexity:
     """Score batches; targets that are IGNORE_INDEX are left out. Sums are float64."""
     nll, n_tokens, n_bytes = 0.0, 0, 0
@@ -245,7 +209,7 @@ def score_batches(
             scored = batch.targets_BT[batch.targets_BT != IGNORE_INDEX]
             n_tokens += scored.size
             n_bytes += int(token_lengths[scored].sum())
-    return Perplexity(nll, n_tokens, n_bytes, words)
+    return Perplexity(nll, n_tokens, n_bytes)
 
 
 def check_stride(stride: int, context: int) -> None:

@@ -25,8 +25,6 @@ class Lens:
     probs_LTN: Tensor
     rank_LT: Tensor
     """int64, place of the token that follows, 1 = most likely"""
-    prob_LT: Tensor
-    """its probability"""
 
 
 @torch.no_grad()
@@ -41,7 +39,7 @@ def logit_lens(model: GPT, trace: Trace, following: Sequence[int], n: int = 5) -
     """
     following_T1 = torch.tensor(list(following))[:, None]
     device = model.wte.weight.device
-    ids, probs, ranks, prob = [], [], [], []
+    ids, probs, ranks = [], [], []
     with evaluation_mode(model), torch.autocast(device.type, enabled=False):
         for residual_TC in trace.residual_LTC:
             logits_TV = model.logits(model.norm_f(residual_TC.to(device))).float().cpu()
@@ -50,5 +48,4 @@ def logit_lens(model: GPT, trace: Trace, following: Sequence[int], n: int = 5) -
             ids.append(top.indices)
             probs.append(top.values)
             ranks.append((logits_TV > logits_TV.gather(1, following_T1)).sum(dim=-1) + 1)
-            prob.append(probs_TV.gather(1, following_T1)[:, 0])
-    return Lens(torch.stack(ids), torch.stack(probs), torch.stack(ranks), torch.stack(prob))
+    return Lens(torch.stack(ids), torch.stack(probs), torch.stack(ranks))

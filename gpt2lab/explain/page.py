@@ -19,7 +19,7 @@ from typing import Any
 from gpt2lab.explain.explanation import Explanation
 from gpt2lab.explain.page_data import page_data
 from gpt2lab.explain.token_text import label
-from gpt2lab.explain.words import Step, steps_of
+from gpt2lab.explain.words import Step, page_steps
 
 SCRIPTS = ("data.js", "draw.js", "attention.js", "stream.js", "sampling.js", "page.js")
 """in the order in which they run"""
@@ -27,7 +27,7 @@ SUBSECTIONS = ("norm", "attention", "residual", "mlp")
 """steps within a block"""
 
 
-def as_html(explanation: Explanation, source: str) -> str:
+def explanation_html(explanation: Explanation, source: str) -> str:
     """The whole page.
 
     Args:
@@ -39,7 +39,7 @@ def as_html(explanation: Explanation, source: str) -> str:
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; img-src data:"
     figures = _asset("figures.html")
-    steps = steps_of(explanation)
+    steps = page_steps(explanation)
     body = "\n".join(_section(step, _figure(figures, step.id)) for step in steps.values())
     return f"""<!doctype html>
 <html lang="en">

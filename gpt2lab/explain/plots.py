@@ -12,7 +12,7 @@ LONGEST = 9
 """characters of a token in a cell of the logit lens"""
 
 
-def write_plots(explanation: Explanation, page: Path) -> list[Path]:
+def write_explanation_plots(explanation: Explanation, page: Path) -> list[Path]:
     """Write ``NAME.attention_BLOCK.png`` for each block, ``NAME.logit_lens.png`` and ``NAME.residual_norms.png``."""
     trace = explanation.trace
     names = [_plain(text.label) for text in token_texts(explanation.tokenizer, trace.ids_T.tolist())]
@@ -54,7 +54,7 @@ def _lens(explanation: Explanation, names: list[str]) -> Figure:
     for level in range(L):
         for t in range(T):
             text = _plain(label(explanation.tokenizer.decode_bytes([int(lens.ids_LTN[level, t, 0])])))
-            colour = "white" if probs_LT[level, t] > 0.6 else "black"
+            color = "white" if probs_LT[level, t] > 0.6 else "black"
             axes.text(
                 t,
                 level,
@@ -62,7 +62,7 @@ def _lens(explanation: Explanation, names: list[str]) -> Figure:
                 ha="center",
                 va="center",
                 fontsize=7,
-                color=colour,
+                color=color,
             )
     axes.set_xticks(range(T), names, rotation=60, fontsize=8)
     axes.set_yticks(range(L), ["embedding", *(f"block {i}" for i in range(1, L))], fontsize=8)

@@ -4,10 +4,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from gpt2lab.config import ModelConfig
 from gpt2lab.explain.explanation import Explanation
 from gpt2lab.generation import filters
 from gpt2lab.model.attention import Attention, CausalAttention, attention_weights
 from gpt2lab.model.gpt import GPT, Block
+from gpt2lab.tokenizers import Tokenizer
 
 POSITION_WORDS = {
     "learned": (
@@ -17,7 +19,7 @@ POSITION_WORDS = {
     ),
     "sinusoidal": (
         "The same token means something else at another place, and attention alone cannot tell places apart. So a "
-        "fixed pattern of waves is added to each vector: fast waves tell neighbours apart, slow waves tell the "
+        "fixed pattern of waves is added to each vector: fast waves tell neighbors apart, slow waves tell the "
         "beginning of the text from its end."
     ),
     "rope": (
@@ -59,23 +61,23 @@ class Step:
     """functions and classes that do it"""
 
 
-def steps_of(explanation: Explanation) -> dict[str, Step]:
-    """Every section, by its id."""
-    model, config = explanation.model, explanation.model.config
-    scheme, n_layer = type(model.positions), config.n_layer
-    head_width, mlp = config.head_dim, type(model.get_submodule("blocks.0.mlp"))
-    shared = (
-        ""
-        if config.kv_heads == config.n_head
-        else f" Here {config.n_head // config.kv_heads} heads at a time share their keys and values."
-    )
-    steps = [
+def page_steps(explanation: Explanation) -> dict[str, Step]:
+    """Every section, by its id, in the order of the page."""
+    model = explanation.model
+    steps = [*_input_steps(model, explanation.tokenizer), *_block_steps(model), *_output_steps(model)]
+    return {step.id: step for step in steps}
+
+
+def _input_steps(model: GPT, tokenizer: Tokenizer) -> list[Step]:
+    """From the text to the vectors that the first block reads."""
+    config, scheme = model.config, type(model.positions)
+    return [
         Step(
             "text",
             "Text becomes tokens",
             "A computer stores text as bytes. The tokenizer joins bytes that often stand together into tokens, and "
             "each token has a number, its id. From here on the model sees only these ids.",
-            (type(explanation.tokenizer).encode,),
+            (type(tokenizer).encode,),
         ),
         Step(
             "embedding",
@@ -90,6 +92,14 @@ def steps_of(explanation: Explanation) -> dict[str, Step]:
             POSITION_WORDS.get(config.positions.name, scheme.__doc__ or ""),
             (scheme,),
         ),
+    ]
+
+
+def _block_steps(model: GPT) -> list[Step]:
+    """What a block does, and what the blocks do together."""
+    config, n_layer = model.config, model.config.n_layer
+    norm, mlp = type(model.norm_f), type(model.get_submodule("blocks.0.mlp"))
+    return [
         Step(
             "blocks",
             f"Through {n_layer} block{'s' if n_layer > 1 else ''}",
@@ -100,17 +110,10 @@ def steps_of(explanation: Explanation) -> dict[str, Step]:
         Step(
             "norm",
             "Normalization",
-            NORM_WORDS.get(config.norm.name, type(model.norm_f).__doc__ or ""),
-            (type(model.norm_f),),
+            NORM_WORDS.get(config.norm.name, norm.__doc__ or ""),
+            (norm,),
         ),
-        Step(
-            "attention",
-            "Attention",
-            f"A block has {config.n_head} heads. In each, every token has a query (what it looks for), a key (what it "
-            f"offers) and a value (what it hands over), of {head_width} numbers each.{shared} Where a query and a key "
-            "agree, their product is large, and the token takes much of that value. No token may look at later ones.",
-            (Attention, CausalAttention, attention_weights),
-        ),
+        Step("attention", "Attention", _attention_text(config), (Attention, CausalAttention, attention_weights)),
         Step(
             "residual",
             "Added, not replaced",
@@ -133,18 +136,37 @@ def steps_of(explanation: Explanation) -> dict[str, Step]:
             "logit lens. The early rows are often meaningless: those vectors were made to be read by later blocks.",
             (GPT.logits,),
         ),
+    ]
+
+
+def _attention_text(config: ModelConfig) -> str:
+    shared = (
+        ""
+        if config.kv_heads == config.n_head
+        else f" Here {config.n_head // config.kv_heads} heads at a time share their keys and values."
+    )
+    return (
+        f"A block has {config.n_head} heads. In each, every token has a query (what it looks for), a key (what it "
+        f"offers) and a value (what it hands over), of {config.head_dim} numbers each.{shared} Where a query and a key "
+        "agree, their product is large, and the token takes much of that value. No token may look at later ones."
+    )
+
+
+def _output_steps(model: GPT) -> list[Step]:
+    """From the last block to the next token."""
+    return [
         Step(
             "logits",
             "From the last vector to one number per token",
             "A last normalization, then the vector is compared with a vector of every token of the vocabulary. "
-            f"The results are {config.vocab_size:,} numbers, the logits: the higher, the more likely is it next.",
+            f"The results are {model.config.vocab_size:,} numbers, the logits: the higher, the more likely is it next.",
             (GPT.logits,),
         ),
         Step(
             "parts",
             "Which parts spoke for it",
             "The last vector is a sum: embeddings, every head, every MLP, and biases. So each logit is a sum, too. "
-            "The last normalization divides by a number that depends on the whole vector. With this number kept at its "
+            "The last normalization depends on the whole vector. With what it computes from the vector kept at its "
             "value in this pass, the parts add up exactly. This says what was added, not what would happen without it.",
             (),
         ),
@@ -164,4 +186,3 @@ def steps_of(explanation: Explanation) -> dict[str, Step]:
             (),
         ),
     ]
-    return {step.id: step for step in steps}

@@ -29,28 +29,10 @@ class Layout(NamedTuple):
         """The layout on ``device``."""
         return Layout(self.pos_BT.to(device), None if self.segment_BT is None else self.segment_BT.to(device))
 
-    def then(self, new: "Layout") -> "Layout":
-        """The layout of these tokens followed by ``new`` ones; both have segments or neither has."""
-        pos_BS = torch.cat([self.pos_BT, new.pos_BT], dim=1)
-        if self.segment_BT is None or new.segment_BT is None:
-            assert self.segment_BT is new.segment_BT, "tokens with segments after tokens without"
-            return Layout(pos_BS)
-        return Layout(pos_BS, torch.cat([self.segment_BT, new.segment_BT], dim=1))
-
 
 def contiguous(first: int, T: int, device: torch.device) -> Layout:
     """T tokens at positions first, first + 1, ... in every row."""
     return Layout(torch.arange(first, first + T, device=device)[None])
-
-
-def left_padded(n_padding_B: Tensor, first: int, stop: int) -> Layout:
-    """Columns ``first`` to ``stop`` of rows that begin with ``n_padding_B`` columns of padding.
-
-    The text of each row is segment 1, with positions from 0 at its first token. Padding is segment 0, so no token of
-    the text attends to it.
-    """
-    column_BT = torch.arange(first, stop, device=n_padding_B.device) - n_padding_B[:, None]
-    return Layout(column_BT.clamp(min=0), (column_BT >= 0).long())
 
 
 def attention_mask(new: Layout, seen: Layout, bias_BHTS: Tensor | None) -> Tensor | None:

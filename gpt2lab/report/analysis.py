@@ -33,7 +33,7 @@ from gpt2lab.statistics.scaling import SpeedUp, effective_speed_up
 HIGHER_IS_BETTER = ("tokens_per_second",)
 
 
-def analyse(
+def analyze(
     sweep: Path | None = None,
     runs: Sequence[str] = (),
     baseline: str | None = None,

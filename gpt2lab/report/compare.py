@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gpt2lab.report.results import Array, Comparison, Verdict
+from gpt2lab.report.results import Comparison, Verdict
 from gpt2lab.report.words import METRIC_WORDS, UNITS, interval_text, number, p_equals, plural, signed
 from gpt2lab.statistics.blocks import are_homogeneous, fit_blocks
-from gpt2lab.statistics.intervals import t_interval, t_quantile
+from gpt2lab.statistics.intervals import Array, t_interval, t_quantile
 from gpt2lab.statistics.multiple import bonferroni_critical, dunnett_critical, dunnett_p, holm
 from gpt2lab.statistics.paired import (
     MeanDifference,

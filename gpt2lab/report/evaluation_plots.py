@@ -12,7 +12,7 @@ from gpt2lab.report.figure_files import save_figure
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-Interval = Sequence[float] | None
+Bounds = Sequence[float] | None
 
 
 def plot_sample_quality(metrics: dict[str, Any], folder: Path, name: str, model: str) -> list[Path]:
@@ -74,7 +74,7 @@ def plot_context(metrics: dict[str, Any], folder: Path, name: str, model: str) -
     of_contexts = metrics["by_context"].values()
     ratios, intervals = [entry["ratio"] for entry in of_contexts], [entry["ratio_interval"] for entry in of_contexts]
     axes.errorbar(contexts, ratios, yerr=_bars(ratios, intervals), fmt="o-", capsize=3, label=label)
-    axes.axhline(1, color="grey", linewidth=0.8)
+    axes.axhline(1, color="gray", linewidth=0.8)
     axes.ticklabel_format(axis="y", useOffset=False)
     axes.set_xscale("log", base=2)
     axes.set_xticks(contexts, [str(length) for length in contexts])
@@ -105,7 +105,7 @@ PLOTS: dict[str, Callable[[dict[str, Any], Path, str, str], list[Path]]] = {
 """part of the evaluation -> its plots"""
 
 
-def _bars(values: Sequence[float], intervals: Sequence[Interval]) -> list[list[float]]:
+def _bars(values: Sequence[float], intervals: Sequence[Bounds]) -> list[list[float]]:
     """Lengths of the error bars below and above the values."""
     bounds = [
         (value, value) if interval is None else interval for value, interval in zip(values, intervals, strict=True)
@@ -116,7 +116,7 @@ def _bars(values: Sequence[float], intervals: Sequence[Interval]) -> list[list[f
 
 
 def _mark_trained_context(axes: Any, trained: int) -> None:
-    axes.axvline(trained, color="grey", linestyle=":", label=f"trained context, {trained}")
+    axes.axvline(trained, color="gray", linestyle=":", label=f"trained context, {trained}")
     axes.grid(alpha=0.3)
     axes.legend()
 

@@ -81,7 +81,7 @@ def _header(report: ReportResult) -> str:
     )
 
 
-def _table(table: Table, *, pinned: bool = True) -> str:
+def _table(table: Table) -> str:
     heads = "".join(
         f'<th scope="col"{_text_class(heading)}><button type="button">{escape(heading)}</button></th>'
         for heading in table.headings
@@ -89,9 +89,8 @@ def _table(table: Table, *, pinned: bool = True) -> str:
     rows = "".join(
         "<tr>" + "".join(_cell(c, h) for c, h in zip(row, table.headings, strict=True)) + "</tr>" for row in table.rows
     )
-    classes = "sortable pinned" if pinned else "sortable"
     inner = f"<thead><tr>{heads}</tr></thead><tbody>{rows}</tbody>"
-    return f'<div class="scroll"><table class="{classes}">{inner}</table></div>'
+    return f'<div class="scroll"><table class="sortable pinned">{inner}</table></div>'
 
 
 def _text_class(heading: str) -> str:

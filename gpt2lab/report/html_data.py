@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from gpt2lab.report.results import Array, ReportResult, Run
+from gpt2lab.report.results import ReportResult, Run
+from gpt2lab.statistics.intervals import Array
 
 MOST_POINTS, FEWEST_POINTS = 240, 40
 ALL_POINTS = 48_000

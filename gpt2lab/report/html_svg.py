@@ -45,7 +45,7 @@ def forest(report: ReportResult) -> str:
 
 
 def _forest_row(c: Comparison, index: int, low: float, high: float, report: ReportResult) -> str:
-    colour = f"var(--c{index % 8})"
+    color = f"var(--c{index % 8})"
     margin = report.margin
     left, width = _percent(-margin, low, high), f"{100 * 2 * margin / (high - low):.2f}%"
     zero = _percent(0, low, high)
@@ -56,7 +56,7 @@ def _forest_row(c: Comparison, index: int, low: float, high: float, report: Repo
     for seed, d in zip(c.seeds, c.differences, strict=True):
         if math.isfinite(d):
             parts.append(
-                f'<circle cx="{_percent(d, low, high)}" cy="13" r="3.5" fill="{colour}" fill-opacity=".5">'
+                f'<circle cx="{_percent(d, low, high)}" cy="13" r="3.5" fill="{color}" fill-opacity=".5">'
                 f"<title>seed {seed}: {signed(d)}</title></circle>"
             )
         else:
@@ -69,18 +69,18 @@ def _forest_row(c: Comparison, index: int, low: float, high: float, report: Repo
     if c.interval:
         a, b = (_percent(bound, low, high) for bound in c.interval)
         parts.append(
-            f'<line x1="{a}" x2="{b}" y1="29" y2="29" stroke="{colour}" stroke-width="3" stroke-linecap="round"/>'
+            f'<line x1="{a}" x2="{b}" y1="29" y2="29" stroke="{color}" stroke-width="3" stroke-linecap="round"/>'
         )
     if c.mean is not None:
         parts.append(
-            f'<circle cx="{_percent(c.mean, low, high)}" cy="29" r="5.5" fill="{colour}" stroke="var(--card)" '
+            f'<circle cx="{_percent(c.mean, low, high)}" cy="29" r="5.5" fill="{color}" stroke="var(--card)" '
             f'stroke-width="2"><title>mean {signed(c.mean)}</title></circle>'
         )
     return f'<svg height="{ROW}" role="img" aria-label="mean {signed(c.mean)}">{"".join(parts)}</svg>'
 
 
 def heat(report: ReportResult) -> str:
-    """Mean of each cell of a grid of two factors; the lower, the stronger the colour."""
+    """Mean of each cell of a grid of two factors; the lower, the stronger the color."""
     grid = heat_map(report.conditions, report.factors)
     if grid is None:
         return ""
@@ -117,15 +117,15 @@ def tuning(report: ReportResult) -> str:
     """One small plot for each condition, on common scales; the ring is the chosen value."""
     losses = [loss for curve in report.tuning for _, loss, _ in curve.points]
     values = [math.log(value) for curve in report.tuning for value, _, _ in curve.points]
-    colours = {condition.name: i for i, condition in enumerate(report.conditions)}
+    colors = {condition.name: i for i, condition in enumerate(report.conditions)}
     bounds = (min(values), max(values), min(losses), max(losses))
-    plots = "".join(_tuning_plot(curve, colours.get(curve.condition, 7), bounds) for curve in report.tuning)
+    plots = "".join(_tuning_plot(curve, colors.get(curve.condition, 7), bounds) for curve in report.tuning)
     return f'<div class="two tuning">{plots}</div>'
 
 
 def _tuning_plot(curve: TuningCurve, index: int, bounds: tuple[float, float, float, float]) -> str:
     x0, x1, y0, y1 = bounds
-    height, colour = 150, f"var(--c{index % 8})"
+    height, color = 150, f"var(--c{index % 8})"
 
     def x(value: float) -> str:
         return f"{4 + 92 * (math.log(value) - x0) / ((x1 - x0) or 1):.2f}%"
@@ -134,18 +134,17 @@ def _tuning_plot(curve: TuningCurve, index: int, bounds: tuple[float, float, flo
         return 12 + (height - 24) * (y1 - loss) / ((y1 - y0) or 1)
 
     lines = "".join(
-        f'<line x1="{x(a[0])}" y1="{y(a[1]):.1f}" x2="{x(b[0])}" y2="{y(b[1]):.1f}" stroke="{colour}" '
-        'stroke-width="2"/>'
+        f'<line x1="{x(a[0])}" y1="{y(a[1]):.1f}" x2="{x(b[0])}" y2="{y(b[1]):.1f}" stroke="{color}" stroke-width="2"/>'
         for a, b in zip(curve.points, curve.points[1:], strict=False)
     )
     dots = "".join(
-        f'<circle cx="{x(v)}" cy="{y(loss):.1f}" r="3.5" fill="{colour}"><title>{v:g}: {loss:.4f}</title></circle>'
+        f'<circle cx="{x(v)}" cy="{y(loss):.1f}" r="3.5" fill="{color}"><title>{v:g}: {loss:.4f}</title></circle>'
         for v, loss, _ in curve.points
     )
     logs = [math.log(v) for v, _, _ in curve.points]
     chosen = float(np.interp(math.log(curve.best), logs, [loss for _, loss, _ in curve.points]))
     ring = (
-        f'<circle cx="{x(curve.best)}" cy="{y(chosen):.1f}" r="8" fill="none" stroke="{colour}" stroke-width="2">'
+        f'<circle cx="{x(curve.best)}" cy="{y(chosen):.1f}" r="8" fill="none" stroke="{color}" stroke-width="2">'
         f"<title>chosen {curve.best:g}</title></circle>"
     )
     ticks = "".join(f'<span style="left:{x(v)}">{v:g}</span>' for v, _, _ in curve.points)

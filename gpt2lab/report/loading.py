@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from gpt2lab.config import UserError
-from gpt2lab.report.results import Array, Curves
+from gpt2lab.report.results import Curves
 from gpt2lab.runs.layout import CONFIG, ENVIRONMENT, METRICS, SUMMARY, SWEEP
 from gpt2lab.runs.records import parse_lines, read_config, read_object
+from gpt2lab.statistics.intervals import Array
 
 POINTS = 240
 """of a curve, after downsampling"""
@@ -137,7 +138,7 @@ def validations_of(lines: list[dict[str, Any]]) -> list[tuple[float | None, floa
 
 
 def bin_means(rows: Array, bins: int = POINTS) -> Array:
-    """Mean of each of up to ``bins`` runs of neighbouring rows; non-finite rows are left out."""
+    """Mean of each of up to ``bins`` runs of neighboring rows; non-finite rows are left out."""
     rows = rows[np.isfinite(rows).all(axis=1)]
     if len(rows) <= bins:
         return rows

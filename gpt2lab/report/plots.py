@@ -10,12 +10,13 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from gpt2lab.report.figure_files import save_figure
-from gpt2lab.report.results import Array, Condition, ReportResult
+from gpt2lab.report.results import Condition, ReportResult
 from gpt2lab.report.scaling import is_bad_fit
 from gpt2lab.report.words import UNITS
+from gpt2lab.statistics.intervals import Array
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F6A00", "#666666")
-"""Okabe and Ito (2008), told apart by colour-blind readers; yellow, too pale for lines, replaced"""
+"""Okabe and Ito (2008), told apart by color-blind readers; yellow, too pale for lines, replaced"""
 GRID_POINTS = 160
 STYLE: dict[Any, Any] = {
     "font.size": 10, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.25,
@@ -60,12 +61,12 @@ def plot_differences(report: ReportResult) -> Figure | None:
         c = condition.comparison
         assert c is not None
         finite = [d for d in c.differences if np.isfinite(d)]
-        colour = PALETTE[(row + 1) % len(PALETTE)]
-        axes.plot(finite, [row + 0.16] * len(finite), "o", ms=4, color=colour, alpha=0.55)
+        color = PALETTE[(row + 1) % len(PALETTE)]
+        axes.plot(finite, [row + 0.16] * len(finite), "o", ms=4, color=color, alpha=0.55)
         if c.mean is not None:
-            axes.plot([c.mean], [row - 0.08], "D", ms=6, color=colour)
+            axes.plot([c.mean], [row - 0.08], "D", ms=6, color=color)
         if c.interval:
-            axes.plot(c.interval, [row - 0.08] * 2, color=colour, lw=2.2)
+            axes.plot(c.interval, [row - 0.08] * 2, color=color, lw=2.2)
         _mark_diverged(axes, row + 0.16, c.differences, lower_is_better=report.lower_is_better)
     axes.set_yticks(range(len(compared)), [c.name for c in compared])
     axes.set_ylim(len(compared) - 0.5, -0.5)
@@ -98,11 +99,11 @@ def plot_curves(report: ReportResult, by: str) -> Figure | None:
         if band is None:
             continue
         x, low, mean, high = band
-        colour = PALETTE[number % len(PALETTE)]
+        color = PALETTE[number % len(PALETTE)]
         style = "-" if number < len(PALETTE) else "--"
         scaled = x / (60 if by == "seconds" else 1)
-        axes.fill_between(scaled, low, high, color=colour, alpha=0.18, lw=0)
-        axes.plot(scaled, mean, style, color=colour, lw=1.6, label=condition.name)
+        axes.fill_between(scaled, low, high, color=color, alpha=0.18, lw=0)
+        axes.plot(scaled, mean, style, color=color, lw=1.6, label=condition.name)
         lowest, highest = min(lowest, low.min()), max(highest, float(np.quantile(high, 0.9)))
         drawn += 1
     if not drawn:
@@ -138,16 +139,14 @@ def plot_scaling(report: ReportResult) -> Figure | None:
         return None
     figure, axes = _open()
     for number, row in enumerate(report.scaling):
-        colour = PALETTE[number % len(PALETTE)]
+        color = PALETTE[number % len(PALETTE)]
         sizes, losses = zip(*row.points, strict=True)
-        axes.plot(sizes, losses, "o", color=colour, label=row.name or "mean over seeds")
+        axes.plot(sizes, losses, "o", color=color, label=row.name or "mean over seeds")
         if row.fit:
             bad = is_bad_fit(row.fit)
             grid = np.geomspace(sizes[0], sizes[-1], GRID_POINTS)
             label = f"N^−{row.fit.curve.exponent:.3f}{' (bad fit)' if bad else ''}"
-            axes.plot(
-                grid, [row.fit.curve.loss(size) for size in grid], "--" if bad else "-", color=colour, label=label
-            )
+            axes.plot(grid, [row.fit.curve.loss(size) for size in grid], "--" if bad else "-", color=color, label=label)
     axes.set_xscale("log")
     axes.set_xlabel("parameters")
     axes.set_ylabel("validation loss (nats per token)")
@@ -161,12 +160,12 @@ def plot_tuning(report: ReportResult) -> Figure | None:
         return None
     figure, axes = _open()
     for number, curve in enumerate(report.tuning):
-        colour = PALETTE[number % len(PALETTE)]
+        color = PALETTE[number % len(PALETTE)]
         label = curve.condition + (" (edge)" if curve.at_edge else "")
         values, losses = [p[0] for p in curve.points], [p[1] for p in curve.points]
-        axes.plot(values, losses, "o-", ms=4, color=colour, label=label)
+        axes.plot(values, losses, "o-", ms=4, color=color, label=label)
         chosen = float(np.interp(np.log(curve.best), np.log(values), losses))
-        axes.plot([curve.best], [chosen], "D", ms=8, color=colour, markerfacecolor="none")
+        axes.plot([curve.best], [chosen], "D", ms=8, color=color, markerfacecolor="none")
     axes.set_xscale("log")
     tried = sorted({point[0] for curve in report.tuning for point in curve.points})
     axes.set_xticks(tried, [f"{value:g}" for value in tried])

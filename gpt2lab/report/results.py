@@ -4,15 +4,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
-from gpt2lab.statistics.intervals import Interval
+from gpt2lab.statistics.intervals import Array, Interval
 from gpt2lab.statistics.outcomes import TwoModes
 from gpt2lab.statistics.scaling import ScalingFit, SpeedUp
 
 Verdict = Literal["better", "worse", "equivalent", "undecided"]
-Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

@@ -9,15 +9,17 @@ from gpt2lab.report.tables import conditions_table
 
 log = logging.getLogger(__name__)
 
+PROJECT = "gpt2lab"
 
-def log_to_wandb(report: ReportResult, folder: Path, project: str = "gpt2lab") -> None:
+
+def log_to_wandb(report: ReportResult, folder: Path) -> None:
     """Log verdict, table and plots; offline without a key, and a failure never stops the report."""
     try:
         import wandb  # noqa: PLC0415
 
         mode = os.environ.get("WANDB_MODE") or ("online" if os.environ.get("WANDB_API_KEY") else "offline")
         run = wandb.init(
-            project=project,
+            project=PROJECT,
             group=report.title,
             name=f"report of {report.title}",
             job_type="report",

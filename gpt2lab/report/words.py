@@ -47,9 +47,9 @@ def signed(value: float | None, digits: int = 4) -> str:
     return "–" if value is None or math.isnan(value) else f"{value:+.{digits}f}".replace("-", "−")
 
 
-def interval_text(interval: Interval | None, digits: int = 4) -> str:
+def interval_text(interval: Interval | None) -> str:
     """``[−0.0123, +0.0045]``."""
-    return "–" if interval is None else f"[{signed(interval[0], digits)}, {signed(interval[1], digits)}]"
+    return "–" if interval is None else f"[{signed(interval[0])}, {signed(interval[1])}]"
 
 
 def p_text(p: float | None) -> str:

@@ -62,7 +62,15 @@ def processor() -> str:
 
 
 def git(*arguments: str) -> str | None:
-    """What git says of the checkout; None where there is no git or no checkout."""
+    """What git says of the checkout; None where there is no git or no checkout.
+
+    gpt2lab may be installed below a checkout of another project, such as in its .venv; git would tell of that one.
+    """
+    top = _ask_git("rev-parse", "--show-toplevel")
+    return _ask_git(*arguments) if top is not None and Path(top).resolve() == CHECKOUT else None
+
+
+def _ask_git(*arguments: str) -> str | None:
     try:
         result = subprocess.run(["git", "-C", CHECKOUT, *arguments], capture_output=True, text=True, check=False)
     except OSError:  # there is no git

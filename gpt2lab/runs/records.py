@@ -57,6 +57,7 @@ class SummaryFields(msgspec.Struct):
     wall_seconds: float = 0.0
     tokens_per_second: float | None = None
     peak_memory_bytes: int | None = None
+    """on a CPU the peak of the Python process, earlier runs in it included"""
     val_tokens: int = 0
     val_loss: float | None = None
     unigram_loss: float = 0.0

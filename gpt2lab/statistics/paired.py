@@ -20,6 +20,8 @@ from gpt2lab.statistics.multiple import bonferroni_critical, dunnett_critical
 
 EXACT_SEEDS = 18
 """up to so many seeds the sign-flip test enumerates all 2^S sign patterns"""
+MOST_SEEDS = 1000
+"""a study that needs more is out of reach"""
 NODES, WEIGHTS = np.polynomial.legendre.leggauss(200)
 
 
@@ -77,7 +79,7 @@ def pairing_ratio(y_S: Array, baseline_S: Array) -> float:
     return float((y_S - baseline_S).std(ddof=1) / (math.sqrt(2) * pooled)) if pooled else math.nan
 
 
-def sign_flip_test(d_S: Array, seed: int = 0) -> float:
+def sign_flip_test(d_S: Array) -> float:
     """Two-sided p of the sign-flip test on the mean (Fisher 1935, section 21).
 
     Without an effect d and -d are equally likely. p is the share of the 2^S sign patterns whose |mean| is at least the
@@ -88,7 +90,7 @@ def sign_flip_test(d_S: Array, seed: int = 0) -> float:
         bits = (np.arange(2**seeds)[:, None] >> np.arange(seeds)) & 1
         means_R = np.abs((1 - 2 * bits) @ d_S)
         return float((means_R >= abs(d_S.sum()) * (1 - 1e-12)).mean())
-    signs = np.random.default_rng(seed).choice(np.array([-1.0, 1.0]), size=(200_000, seeds))
+    signs = np.random.default_rng(0).choice(np.array([-1.0, 1.0]), size=(200_000, seeds))
     return float((1 + (np.abs(signs @ d_S) >= abs(d_S.sum()) * (1 - 1e-12)).sum()) / 200_001)
 
 
@@ -162,14 +164,12 @@ def power(effect: float, error: float, df: float, critical: float) -> float:
     return float((WEIGHTS * beyond).sum() / 2)
 
 
-def detectable_difference(
-    error: float, df: float, critical: float | None = None, wanted_power: float = 0.80, alpha: float = 0.05
-) -> float:
+def detectable_difference(error: float, df: float, critical: float | None = None, wanted_power: float = 0.80) -> float:
     """Smallest true difference that is found with this power; ``critical`` is t's two-sided 5 % point unless given.
 
     With paired seeds alone it is 3.26, 1.68, 1.27 and 1.00 x sd(d) for 3, 5, 7 and 10 seeds.
     """
-    bound = critical or t_quantile(1 - alpha / 2, df)
+    bound = critical or t_quantile(0.975, df)
     if error == 0:
         return 0.0
     high = bound * 1.5 + 2.0
@@ -194,16 +194,14 @@ def seeds_needed(
     margin: float,
     comparisons: int = 1,
     critical_of: Callable[[int, int], tuple[float, float]] = pooled_critical,
-    most: int = 1000,
 ) -> int | None:
-    """Fewest seeds whose detectable difference at 80 % power is at most ``margin``; None above ``most``.
+    """Fewest seeds whose detectable difference at 80 % power is at most ``margin``; None above ``MOST_SEEDS``.
 
     Args:
         sd_d: standard deviation of the paired differences.
         margin: true difference that is to be found.
         comparisons: variants that are compared with the baseline.
         critical_of: of comparisons and seeds, the degrees of freedom and the critical value of the test.
-        most: seeds that are tried.
     """
 
     def enough(seeds: int) -> bool:
@@ -213,12 +211,12 @@ def seeds_needed(
     low, high = 1, 2
     while not enough(high):
         low, high = high, high * 2
-        if low >= most:
+        if low >= MOST_SEEDS:
             return None
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if enough(middle) else (middle, high)
-    return high if high <= most else None
+    return high if high <= MOST_SEEDS else None
 
 
 def fisher_exact(diverged: int, runs: int, baseline_diverged: int, baseline_runs: int) -> float:

@@ -26,6 +26,9 @@ class Tokenizer(ABC):
     splits_at_white_space: bool = True
     """the ids of a text are those of its two parts, if it is cut between a letter and white space"""
 
+    adds_bos: bool = False
+    """whether its file says that each text begins with ``bos_id``, one other than ``eot_id``, as Llama's does"""
+
     @property
     def bos_id(self) -> int:
         """The id that stands before each document: ``eot_id``, unless there is one of its own (Llama's <s>)."""
@@ -64,6 +67,11 @@ class Tokenizer(ABC):
         """
         ids = self.encode_array(text).astype(np.int64)
         return ids, self.token_lengths()[ids]
+
+    def encode_with_bos(self, text: str) -> list[int]:
+        """Return the ids that transformers gives a model: those of ``text``, after ``bos_id`` if ``adds_bos``."""
+        ids = self.encode(text)
+        return [self.bos_id, *ids] if self.adds_bos else ids
 
     def encode_prompt(self, text: str) -> list[int]:
         """Return the ids with which a model begins to read ``text``; those of a new document where it is empty.

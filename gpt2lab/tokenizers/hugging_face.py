@@ -58,6 +58,7 @@ class HuggingFaceTokenizer(Tokenizer):
         self.eot_id = _special_id(library, settings, "eos_token", where)
         has_bos = special_token(settings, "bos_token") is not None
         self._bos_id = _special_id(library, settings, "bos_token", where) if has_bos else self.eot_id
+        self.adds_bos = self._bos_id != self.eot_id and library.encode("").ids[:1] == [self._bos_id]
         self._special_ids = [token["id"] for token in values["added_tokens"] if token["special"]]
         self.lossless = is_lossless(values, self._bytes)
         self.fingerprint = hashlib.sha256(same_ids_key(values, self.eot_id).encode()).hexdigest()

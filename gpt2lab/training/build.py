@@ -13,6 +13,7 @@ from gpt2lab.config import ModelConfig, RuntimeConfig, TrainJob, choose, to_dict
 from gpt2lab.data import Manifest, Prefetcher, TrainBatches, train_batches, validation_batches
 from gpt2lab.distributed import World
 from gpt2lab.evaluation.device_batches import as_tensors
+from gpt2lab.evaluation.scoring import Perplexity
 from gpt2lab.model import GPT, shapes_only
 from gpt2lab.model.init import allocate, init_weights
 from gpt2lab.runs.layout import CHECKPOINTS, PROFILE
@@ -112,9 +113,10 @@ def build_trainer(
     make_checkpoints = writer if world.is_main else UnwrittenCheckpoints
     peak = peak_flops(runtime.device, runtime.precision)
 
-    def references() -> list[Reference]:
+    def references(scored: Perplexity) -> list[Reference]:
         streams = [sequences.stream for sequences in batches.datasets]
-        return [unigram(manifest), bigram(streams, windows.sequences.parts, manifest)]
+        val = windows.sequences.parts
+        return [unigram(manifest, scored), bigram(streams, val, manifest.vocab_size, scored)]
 
     return Trainer(
         model=model,

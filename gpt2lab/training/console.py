@@ -1,8 +1,11 @@
-"""What a run prints: a header before the first step, warnings about its size, and a table at the end."""
+"""What a run prints: a header before the first step, warnings about its size, progress, and a table at the end."""
 
 import logging
 import math
 from collections.abc import Sequence
+from typing import Any
+
+from tqdm import tqdm
 
 from gpt2lab.evaluation.scoring import Perplexity
 from gpt2lab.training.estimates import Estimate
@@ -63,6 +66,21 @@ def warn_about_size(plan: RunPlan, estimate: Estimate) -> None:
             "(data=fineweb_edu)",
             f"{plan.tokens:,}", plan.epochs, f"{plan.train_tokens:,}", plan.data_name, MANY_EPOCHS, tokens,
         )  # fmt: skip
+
+
+def progress_bar(total_steps: int, step: int, *, is_main: bool) -> "tqdm[Any]":
+    """A bar that begins at ``step``; it is shown by the main process, on a terminal only."""
+    return tqdm(
+        total=total_steps, initial=step, unit="step", dynamic_ncols=True, disable=None if is_main else True,
+        bar_format="{n_fmt}/{total_fmt} |{bar}| {desc}  {elapsed} < {remaining}", mininterval=0.5,
+    )  # fmt: skip
+
+
+def show_step(bar: "tqdm[Any]", loss: float | None, tokens_per_second: float) -> None:
+    """Advance the progress bar by a step; ``loss`` is that of the last step whose metrics were read."""
+    shown = "" if loss is None else f"loss {loss:.3f}  "
+    bar.set_description_str(f"{shown}{tokens_per_second:,.0f} tok/s", refresh=False)
+    bar.update()
 
 
 def closing_table(validation: Perplexity, references: Sequence[Reference], plan: RunPlan) -> str:

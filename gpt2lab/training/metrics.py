@@ -66,7 +66,10 @@ def _finite_or_none(metrics: dict[str, Any]) -> dict[str, Any]:
 
 
 def peak_memory_bytes(device: torch.device) -> int:
-    """The most memory this process has used: on its GPU if it has one, else in RAM."""
+    """The most memory used: on the GPU, since ``open_runtime``; on a CPU, in RAM, since this Python process began.
+
+    The system keeps no other peak of a process, so a run after a larger one in the same Python process has that one's.
+    """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

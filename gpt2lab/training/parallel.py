@@ -68,9 +68,9 @@ class DataParallel(ParallelStrategy):
 
     def wrap(self, loss: nn.Module) -> nn.Module:
         """Wrap in DDP; all processes start from rank 0's weights."""
-        on_gpu = next(loss.parameters()).is_cuda
+        device = next(loss.parameters()).device
         return DistributedDataParallel(
-            loss, device_ids=[self.world.local_rank] if on_gpu else None, gradient_as_bucket_view=True
+            loss, device_ids=[device] if device.type == "cuda" else None, gradient_as_bucket_view=True
         )
 
     def accumulating(self, loss: nn.Module) -> AbstractContextManager[None]:

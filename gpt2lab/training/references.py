@@ -1,7 +1,8 @@
 """Reference losses: what models without context, or with one token of context, score on the validation split.
 
 Both are counted, not trained: a trained model should be below them. The unigram model knows the frequencies of the
-validation split itself (its entropy is in the manifest); the bigram model is estimated on the training split.
+validation split itself (its entropy is in the manifest); the bigram model is estimated on the training split. Their
+bits per byte are over the tokens and bytes of the sequences that the trained model was scored on.
 
 Legend: N = training tokens, M = validation tokens, V = vocabulary size.
 """
@@ -29,26 +30,29 @@ class Reference:
     score: Perplexity
 
 
-def unigram(manifest: Manifest) -> Reference:
-    """The entropy of the validation split's token frequencies."""
-    return _reference("unigram", manifest.splits["val"].unigram_entropy, manifest)
+def unigram(manifest: Manifest, scored: Perplexity) -> Reference:
+    """The entropy of the validation split's token frequencies; ``scored`` is the trained model's validation."""
+    return _reference("unigram", manifest.splits["val"].unigram_entropy, scored)
 
 
-def bigram(train: Sequence[TokenStream], val: Sequence[tuple[TokenStream, float]], manifest: Manifest) -> Reference:
+def bigram(
+    train: Sequence[TokenStream], val: Sequence[tuple[TokenStream, float]], vocab_size: int, scored: Perplexity
+) -> Reference:
     """A Witten-Bell bigram model of the training split; of large sets only the first tokens are counted.
 
     Args:
         train: the training tokens of each prepared dataset; each gives an equal part of those counted.
         val: the validation tokens of each prepared dataset, and its share of the loss.
-        manifest: of the prepared dataset or mixture that ``val`` belongs to.
+        vocab_size: of the tokens.
+        scored: the trained model's validation, for the bytes per token.
     """
     share = MAX_TRAIN_TOKENS // len(train)
     counted = np.concatenate([stream.read(0, min(share, len(stream))) for stream in train])
     loss = 0.0
     for stream, weight in val:
-        scored = stream.read(0, min(MAX_VAL_TOKENS // len(val), len(stream)))
-        loss += weight * witten_bell_loss(counted, scored, manifest.vocab_size)
-    return _reference("bigram", loss, manifest)
+        val_M = stream.read(0, min(MAX_VAL_TOKENS // len(val), len(stream)))
+        loss += weight * witten_bell_loss(counted, val_M, vocab_size)
+    return _reference("bigram", loss, scored)
 
 
 def witten_bell_loss(train_N: NDArray[np.integer], val_M: NDArray[np.integer], vocab_size: int) -> float:
@@ -84,6 +88,5 @@ def _pairs(tokens: NDArray[np.integer], vocab_size: int) -> NDArray[np.int64]:
     return wide[:-1] * vocab_size + wide[1:]
 
 
-def _reference(name: str, loss: float, manifest: Manifest) -> Reference:
-    split = manifest.splits["val"]
-    return Reference(name, Perplexity(loss * split.tokens, split.tokens, split.bytes))
+def _reference(name: str, loss: float, scored: Perplexity) -> Reference:
+    return Reference(name, Perplexity(loss * scored.tokens, scored.tokens, scored.bytes))

@@ -8,6 +8,7 @@ from typing import Any
 
 from gpt2lab.checkpoint import list_checkpoints, newest_complete, read_manifest, restore_replaced, verify_checkpoint
 from gpt2lab.config import ModelConfig, TrainJob, UserError, from_dict, to_dict
+from gpt2lab.config.training import LENGTHS
 from gpt2lab.data import Manifest
 from gpt2lab.runs import check_can_start_again, check_not_foreign, check_unused, newest_started_run
 from gpt2lab.runs.layout import CHECKPOINTS
@@ -87,8 +88,13 @@ def find_start(job: TrainJob, run_dir: Path | None) -> Start:
         candidate = run_dir or newest_started_run()
         return _newest_start(candidate) if candidate else Start(None, None)
     checkpoint = find_checkpoint(job.resume, "resume")
-    own = checkpoint.parent.parent
+    own = checkpoint.parent.parent if checkpoint.parent.name == CHECKPOINTS else None
     run_dir = run_dir or own
+    if run_dir is None:
+        raise UserError(
+            f"resume={job.resume}: a checkpoint outside a run directory; expected run_dir= with the folder to continue "
+            f"in; try run_dir={checkpoint.parent / 'run'}"
+        )
     if run_dir.resolve() != own:
         check_not_foreign(run_dir)
     newest = next(iter(list_checkpoints(run_dir / CHECKPOINTS)), checkpoint)
@@ -122,10 +128,17 @@ def resume_training(trainer: Trainer, job: TrainJob, checkpoint: Path, manifest:
     """Restore the state of a checkpoint in a freshly built trainer.
 
     Raises:
-        UserError: the checkpoint is damaged, of another architecture, or was trained on other data.
+        UserError: the checkpoint is damaged, of another architecture, was trained on other data, or is beyond the end
+            of the run.
     """
     saved = read_manifest(checkpoint)
     require_same_model(from_dict(ModelConfig, saved["config"]["model"]), job.model, checkpoint, free=("dropout",))
+    if saved["step"] > trainer.total_steps:
+        key = next(key for key in LENGTHS if getattr(job.training, key) is not None)
+        raise UserError(
+            f"training.{key}={getattr(job.training, key)}: a run of {trainer.total_steps} steps, but {checkpoint} is "
+            f"at step {saved['step']}; expected at least {saved['step']} steps; try a larger training.{key}"
+        )
     if saved["data_fingerprint"] != manifest.fingerprint:
         difference = (
             f"{checkpoint} was trained on data {saved['data_fingerprint'][:12]}, this dataset is "

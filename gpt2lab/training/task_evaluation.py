@@ -11,7 +11,7 @@ from pathlib import Path
 from gpt2lab.config import EvalConfig, TasksConfig, TrainingConfig, TrainJob, UserError
 from gpt2lab.evaluation.corpora.detokenize import DETOKENIZERS
 from gpt2lab.evaluation.corpora.formats import chosen_corpus, open_corpus
-from gpt2lab.evaluation.perplexity.evaluate import score_plan, summarize
+from gpt2lab.evaluation.perplexity.evaluate import score_plan, summarize_scores
 from gpt2lab.evaluation.perplexity.protocols import ScoringPlan, Stream
 from gpt2lab.evaluation.tasks.evaluate import evaluate_tasks, read_questions
 from gpt2lab.evaluation.tasks.likelihoods import encode_request
@@ -48,7 +48,7 @@ class TaskEvaluator:
         loaded = replace(self.loaded, model=model)
         metrics: dict[str, float] = {}
         for name, plan in self.texts.items():
-            score, _ = summarize(score_plan(model, plan, loaded.runtime, self.batch_size))
+            score, _ = summarize_scores(score_plan(model, plan, loaded.runtime, self.batch_size))
             metrics[f"val/{name}/loss"] = score.loss
             metrics[f"val/{name}/perplexity"] = score.token_perplexity
             metrics[f"val/{name}/bits_per_byte"] = score.bits_per_byte

@@ -1,5 +1,6 @@
 """How fast a run is: tokens per second, the share of time spent waiting for data, and model FLOPs utilization."""
 
+import re
 from dataclasses import dataclass
 
 import torch
@@ -17,7 +18,10 @@ PEAK_FLOPS = {
     "RTX 4090": 165e12,
     "RTX 3090": 71e12,
 }
-"""bf16 matrix products without sparsity, a second, by a part of the device's name; the first that fits (data sheets)"""
+"""bf16 matrix products without sparsity, a second, by words of the device's name; the first that fits (data sheets)"""
+
+OTHER_CARDS = {"Laptop", "D", "Ti"}
+"""words that make the name of a card that of another one: RTX 4090 Laptop GPU, RTX 4090 D, RTX 3090 Ti"""
 
 
 def flops_per_token(model: GPT, sequence_length: int) -> int:
@@ -36,8 +40,10 @@ def peak_flops(device: torch.device, precision: str) -> float | None:
     """Peak FLOPs per second of the device in 16-bit formats; None: not in the table, or another format."""
     if device.type != "cuda" or precision == "fp32":
         return None
-    name = torch.cuda.get_device_name(device)
-    return next((flops for part, flops in PEAK_FLOPS.items() if part in name), None)
+    words = " ".join(re.split(r"[\s-]+", torch.cuda.get_device_name(device)))  # A100-SXM4-80GB
+    if OTHER_CARDS & set(words.split()):
+        return None
+    return next((flops for part, flops in PEAK_FLOPS.items() if f" {part} " in f" {words} "), None)
 
 
 @dataclass

@@ -26,6 +26,7 @@ from gpt2lab.evaluation.scoring import Perplexity
 from gpt2lab.model import GPT
 from gpt2lab.runs.records import COMPLETED, STOPPED
 from gpt2lab.runtime import Runtime
+from gpt2lab.training.console import progress_bar, show_step
 from gpt2lab.training.metrics import MetricsLog, peak_memory_bytes
 from gpt2lab.training.parallel import ParallelStrategy
 from gpt2lab.training.plan import RunPlan
@@ -84,7 +85,7 @@ class Trainer:
     settings: TrainingConfig
     total_steps: int
     parallel: ParallelStrategy
-    references: Callable[[], Sequence[Reference]] = lambda: ()
+    references: Callable[[Perplexity], Sequence[Reference]] = lambda _: ()
     """counts tokens for the reference losses, at the end"""
     plot: Callable[[Path], Sequence[Path]] = no_plots
     """draws the plots of a completed run directory, for the loggers"""
@@ -109,20 +110,15 @@ class Trainer:
         try:
             self._open()
             validation = self._train()
-            references = self.references() if self.world.is_main else ()
+            references = self.references(validation) if self.world.is_main else ()
         except BaseException as error:
             reason = one_line(error) if isinstance(error, UserError) else type(error).__name__
             status = STOPPED if isinstance(error, StoppedError) else f"failed: {reason}"
-            self._close(self._summarize(status), plots=[])
+            self._close(self._summarize(status))
             raise
         summary = self._summarize(COMPLETED, validation=validation, references=references)
-        self._close(summary, plots=self.plot(self.plan.run_dir) if self.world.is_main else [])
+        self._close(summary, plot=self.plot)
         return TrainingResult(self.plan.run_dir, validation, references, summary)
-
-    def train_step(self, step: int) -> dict[str, float]:
-        """Take one optimizer step and return its loss, gradient norm and learning rate, as in ``metrics.jsonl``."""
-        self.pending = self.launch_step(step)
-        return self._read_pending().to_dict()
 
     def launch_step(self, step: int) -> StepResult:
         """Load the batch of a step and queue the step on the device."""
@@ -134,7 +130,8 @@ class Trainer:
 
     def _train(self) -> Perplexity:
         validation = None
-        with self._progress_bar() as bar, self.signals.remembered(), self.profiler:
+        bar = progress_bar(self.total_steps, self.state.step, is_main=self.world.is_main)
+        with bar, self.signals.remembered(), self.profiler:
             try:
                 while self.state.validation_pending or self.state.step < self.total_steps:
                     if not self.state.validation_pending:
@@ -174,7 +171,7 @@ class Trainer:
         self.throughput.tokens += self.settings.batch_tokens
         self.throughput.seconds += seconds
         self.profiler.step()
-        self._show(bar, seconds)
+        show_step(bar, self.last.loss if self.last else None, self.settings.batch_tokens / seconds)
         if scheduled:
             self._log(
                 **self._read_pending().to_dict(),
@@ -282,27 +279,19 @@ class Trainer:
             write_summary(self.plan, self._summarize("running"))
             self.metrics.start(self.state.step, self.state.run_id)
 
-    def _close(self, summary: dict[str, Any], plots: Sequence[Path]) -> None:
-        if self.world.is_main:
-            write_summary(self.plan, summary)
-            self.metrics.finish(summary, plots)
+    def _close(self, summary: dict[str, Any], plot: Callable[[Path], Sequence[Path]] = no_plots) -> None:
+        if not self.world.is_main:
+            return
+        write_summary(self.plan, summary)
+        plots: Sequence[Path] = []
+        try:
+            plots = plot(self.plan.run_dir)
+        except Exception as error:  # whatever it is, the run is complete
+            log.warning("the run is complete, but its plot failed: %s: %s", type(error).__name__, one_line(error))
+        self.metrics.finish(summary, plots)
 
     def _summarize(self, status: str, **results: Any) -> dict[str, Any]:
         loss = (
             self.last.loss if self.last else self.metrics.last_loss(self.state.step)
         )  # of a run resumed at its last step
         return summarize(self.plan, self.state, status, loss=loss, **results)
-
-    def _progress_bar(self) -> "tqdm[Any]":
-        hidden = None if self.world.is_main else True  # None: shown on a terminal only
-        return tqdm(
-            total=self.total_steps, initial=self.state.step, unit="step", dynamic_ncols=True, disable=hidden,
-            bar_format="{n_fmt}/{total_fmt} |{bar}| {desc}  {elapsed} < {remaining}", mininterval=0.5,
-        )  # fmt: skip
-
-    def _show(self, bar: "tqdm[Any]", seconds: float) -> None:
-        """Advance the progress bar."""
-        rate = self.settings.batch_tokens / seconds
-        loss = f"loss {self.last.loss:.3f}  " if self.last else ""
-        bar.set_description_str(f"{loss}{rate:,.0f} tok/s", refresh=False)
-        bar.update()

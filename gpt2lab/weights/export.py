@@ -14,7 +14,7 @@ from gpt2lab.files import apply_umask
 from gpt2lab.model import GPT
 from gpt2lab.tokenizers import Tokenizer
 from gpt2lab.weights.architectures import ARCHITECTURES, Architecture
-from gpt2lab.weights.new_folder import new_folder, write_json, write_tokenizer
+from gpt2lab.weights.new_folder import new_folder, write_tokenizer, write_transformers_json
 from gpt2lab.weights.safetensors_files import SINGLE
 
 
@@ -34,8 +34,8 @@ def save_pretrained(model: GPT, tokenizer: Tokenizer, folder: str | Path, card: 
     special = {"bos_token_id": tokenizer.bos_id, "eos_token_id": tokenizer.eot_id}
     settings = architecture.config_json(model) | special
     with new_folder(folder, model, card) as temporary:
-        write_json(temporary / "config.json", settings)
-        write_json(temporary / "generation_config.json", special)
+        write_transformers_json(temporary / "config.json", settings)
+        write_transformers_json(temporary / "generation_config.json", special)
         tensors = {
             name: mapped.view.detach().cpu().reshape(mapped.shape).clone(memory_format=torch.contiguous_format)
             for name, mapped in architecture.parameter_map(model).items()

@@ -135,7 +135,7 @@ def _llama_tensor(name: str, mapped: MappedTensor, config: ModelConfig) -> Tenso
     return by_pair.transpose(1, 2).reshape(mapped.shape)
 
 
-class Layout(NamedTuple):
+class GGUFLayout(NamedTuple):
     """How llama.cpp stores an architecture."""
 
     name: str
@@ -155,9 +155,9 @@ class Layout(NamedTuple):
 
 
 LAYOUTS = {
-    ARCHITECTURES["gpt2"].NAME: Layout("gpt2", "gelu", _norm_settings, _gpt2_tensor),
-    ARCHITECTURES["gpt_neox"].NAME: Layout("gptneox", "gelu", _neox_settings, _neox_tensor, shares_head=False),
-    ARCHITECTURES["llama"].NAME: Layout("llama", "swiglu", _llama_settings, _llama_tensor),
+    ARCHITECTURES["gpt2"].NAME: GGUFLayout("gpt2", "gelu", _norm_settings, _gpt2_tensor),
+    ARCHITECTURES["gpt_neox"].NAME: GGUFLayout("gptneox", "gelu", _neox_settings, _neox_tensor, shares_head=False),
+    ARCHITECTURES["llama"].NAME: GGUFLayout("llama", "swiglu", _llama_settings, _llama_tensor),
 }
 """by the name of the architecture"""
 

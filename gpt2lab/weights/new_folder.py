@@ -60,11 +60,11 @@ def write_tokenizer(tokenizer: Tokenizer, folder: Path, context: int) -> None:
     """Write the files from which ``AutoTokenizer`` makes ``tokenizer``, for a model of ``context`` positions."""
     for name, content in tokenizer.hugging_face_files().items():
         if name == TOKENIZER_CONFIG:
-            write_json(folder / name, json.loads(content) | {"model_max_length": context})
+            write_transformers_json(folder / name, json.loads(content) | {"model_max_length": context})
         else:
             (folder / name).write_text(content, encoding="utf-8", newline="")
 
 
-def write_json(path: Path, values: dict[str, Any]) -> None:
+def write_transformers_json(path: Path, values: dict[str, Any]) -> None:
     """Write a JSON file as ``transformers`` does."""
     path.write_text(json.dumps(values, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")

@@ -39,7 +39,7 @@ def check_card(workplace):
     }
     found = [line.strip("| ").split(" | ") for line in card.text.splitlines() if line.startswith("| ")]
     assert dict(row for row in found if len(row) == 2) == rows
-    for part in ("# exported", "## Data", "## Recipe", "## Evaluation", "## Licence\n\nNot stated. The licence of the"):
+    for part in ("# exported", "## Data", "## Recipe", "## Evaluation", "## License\n\nNot stated. The license of the"):
         assert part in card.text
     assert f"{summary['parameters']:,} parameters: 2 blocks, 2 heads, width 32, context 64 tokens" in card.text
     assert str(workplace) not in card.content

@@ -192,13 +192,13 @@ def test_ddp_is_freed_before_the_processes_leave(workplace):
 
 SIGNAL_IN_EVALUATION = """
 own_batches = Validator._own_batches
-def signalled(self, before_batch):
+def signaled(self, before_batch):
     for number, batch in enumerate(own_batches(self, before_batch)):
         if number == 2 and self.world.rank == 1:
             os.kill(os.getpid(), signal.SIGTERM)
         assert number < 3, "went on"
         yield batch
-Validator._own_batches = signalled
+Validator._own_batches = signaled
 """
 
 
@@ -235,12 +235,12 @@ def straight_weights(tmp_path_factory):
 SIGNAL = """
 import time
 step = Trainer.launch_step
-def signalled(self, number):
+def signaled(self, number):
     if number == 10 and self.world.is_main:
         os.kill({receiver}, {number})
         time.sleep(1)  # until the launcher has passed it on
     return step(self, number)
-Trainer.launch_step = signalled
+Trainer.launch_step = signaled
 """
 
 

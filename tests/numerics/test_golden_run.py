@@ -15,6 +15,7 @@ from gpt2lab.distributed import World
 from gpt2lab.runtime import open_runtime
 from gpt2lab.tokenizers import load_tokenizer
 from gpt2lab.training.build import build_model, build_trainer
+from tests.training_steps import take_step
 
 WORDS = ["alpha", "beta", "gamma", "delta", "def", "return", "self", "the", "of", "and", "(", ")", ":", "=", "0", "1"]
 COMMON = [
@@ -129,5 +130,5 @@ def test_losses_of_the_first_thirty_steps(tmp_path, variant):
     model = build_model(job.model, job.seed, runtime).double()
     folder = dataset_folder(job.data, tokenizer)
     trainer = build_trainer(job, model, tokenizer, folder, manifest, tmp_path / "run", runtime, World())
-    losses = [trainer.train_step(step)["loss"] for step in range(30)]
+    losses = [take_step(trainer, step)["loss"] for step in range(30)]
     assert losses == pytest.approx(LOSSES[variant], rel=0, abs=2e-6)

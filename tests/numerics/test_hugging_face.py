@@ -15,10 +15,10 @@ from transformers.models.llama.modeling_llama import (
 
 from gpt2lab.config import ModelConfig, NormConfig, PositionsConfig
 from gpt2lab.model.attention import Attention, AttentionContext
-from gpt2lab.model.layout import left_padded
 from gpt2lab.model.mlp import MLPS
 from gpt2lab.model.norms import RMSNorm
 from gpt2lab.model.positions import Rope
+from tests.caches import left_padded
 
 TOLERANCE = {"rtol": 1e-5, "atol": 1e-5}
 

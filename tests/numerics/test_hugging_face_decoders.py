@@ -17,8 +17,8 @@ from transformers import (
 )
 from transformers.models.bloom.modeling_bloom import build_alibi_tensor
 
-from gpt2lab.model.layout import left_padded
 from gpt2lab.model.positions import alibi_slopes
+from tests.caches import left_padded
 from tests.conftest import make_tiny_model
 
 CLOSE = {"rtol": 1e-5, "atol": 2e-5}

@@ -1,17 +1,17 @@
 """lm-evaluation-harness's own Hugging Face backend, with its own task files, beside ours on one random model."""
 
 import dataclasses
-import importlib.util
 import json
 import re
 import shutil
 from functools import partial
 from pathlib import Path
 
-import datasets
 import lm_eval
+import lm_eval.api.model
 import lm_eval.tasks
 import pytest
+import tokenizers.processors
 import torch
 import yaml
 from lm_eval.api.instance import Instance
@@ -23,13 +23,14 @@ from gpt2lab.evaluation.perplexity.evaluate import evaluate_perplexity
 from gpt2lab.evaluation.tasks.blimp import PARADIGMS
 from gpt2lab.evaluation.tasks.evaluate import evaluate_tasks
 from gpt2lab.evaluation.tasks.lm_eval import as_lm, run_lm_eval
-from gpt2lab.evaluation.tasks.tasks import HellaSwag
+from gpt2lab.evaluation.tasks.tasks import TASKS
 from gpt2lab.evaluation.text_model import TextModel
 from gpt2lab.generation.decoder import Decoder
 from gpt2lab.model import GPT
 from gpt2lab.runtime import Runtime
 from gpt2lab.tokenizers import load_tokenizer
 from gpt2lab.weights import open_model, save_pretrained
+from tests import hugging_face, tokenizer_files
 
 CONTEXT = 24
 TEXT = 'Homarus gammarus , known as the lobster . It may grow ( slowly ) to 60 @.@ 5 cm " in summer " and \'s'
@@ -58,6 +59,7 @@ PASSAGES = [
     {"text": f"{'It was late , and ' * (i % 5)}he asked for number {i} of his Homarus gammarus{'!' * (i % 2)}"}
     for i in range(11)
 ]
+PASSAGES += [{"text": text} for text in ("two  spaces here", "ends with a space ", "a\nline is 12", "12 13", "[a] [b]")]
 
 
 WORDS = ("the cat", "a man", "some dogs", "the teachers", "Mary", "people", "my friend", "this house")
@@ -76,6 +78,7 @@ def tasks_of(folder):
         ("wikitext", "wikitext/wikitext.yaml", "test", [{"page": page} for page in PAGES]),
         ("hellaswag", "hellaswag/hellaswag.yaml", "validation", QUESTIONS),
         ("lambada_openai", "lambada/lambada_openai.yaml", "test", PASSAGES),
+        ("lambada_standard", "lambada/lambada_standard.yaml", "test", PASSAGES),
         ("blimp/island", "blimp/_template_yaml", "validation", [pair for pair in PAIRS if pair["UID"] == "island"]),
         ("blimp/binding", "blimp/_template_yaml", "validation", [pair for pair in PAIRS if pair["UID"] == "binding"]),
     ):
@@ -128,13 +131,16 @@ def expected(folder, theirs):
     return {name.removeprefix("local_"): values for name, values in results["results"].items()}
 
 
-def test_perplexity(folder, loaded, expected):
-    corpus = CorpusConfig(
+def pages_of(folder):
+    return CorpusConfig(
         name="pages", format="documents", file=str(folder / "wikitext.jsonl"), column="page", detokenizer="wikitext"
     )
+
+
+def test_perplexity(folder, loaded, expected):
     for batch_size in (1, 4):
         metrics = evaluate_perplexity(
-            loaded, EvalConfig(protocol="lm_eval", corpus=corpus, batch_size=batch_size)
+            loaded, EvalConfig(protocol="lm_eval", corpus=pages_of(folder), batch_size=batch_size)
         ).metrics.to_dict()
         for name in ("word_perplexity", "byte_perplexity", "bits_per_byte"):
             assert metrics[name] == pytest.approx(expected["wikitext"][f"{name},none"], rel=1e-5)
@@ -172,14 +178,39 @@ def test_blimp_has_the_parts_that_lm_eval_has():
     assert len(set(PARADIGMS)) == 67
 
 
-def test_questions_are_asked_in_the_same_words(folder):
-    spec = importlib.util.spec_from_file_location("utils", folder / "utils.py")
-    theirs = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(theirs)
-    for question, asked in zip(QUESTIONS, theirs.process_docs(datasets.Dataset.from_list(QUESTIONS)), strict=True):
-        ours = HellaSwag().requests(question)
-        assert [request.context for request in ours] == [asked["query"]] * 4
-        assert [request.continuation for request in ours] == [f" {choice}" for choice in asked["choices"]]
+class RecordingModel(lm_eval.api.model.LM):
+    """Keeps the texts that lm_eval asks it about."""
+
+    def __init__(self):
+        super().__init__()
+        self.asked = []
+
+    def loglikelihood(self, requests):
+        self.asked += [request.args for request in requests]
+        return [(-1.0, False) for _ in requests]
+
+    def loglikelihood_rolling(self, requests):
+        raise NotImplementedError
+
+    def generate_until(self, requests):
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize(
+    ("name", "local", "rows"),
+    [
+        ("lambada_openai", ["lambada_openai"], PASSAGES),
+        ("lambada_standard", ["lambada_standard"], PASSAGES),
+        ("hellaswag", ["hellaswag"], QUESTIONS),
+        ("blimp", ["blimp_island", "blimp_binding"], PAIRS),
+    ],
+)
+def test_requests_are_the_strings_of_lm_eval(folder, name, local, rows):
+    recorded = RecordingModel()
+    manager = lm_eval.tasks.TaskManager(include_path=folder, include_defaults=False)
+    for task in local:
+        lm_eval.simple_evaluate(recorded, tasks=[f"local_{task}"], task_manager=manager, bootstrap_iters=0)
+    assert [tuple(request) for row in rows for request in TASKS[name]().requests(row)] == recorded.asked
 
 
 def test_last_words(folder, loaded, expected):
@@ -211,18 +242,20 @@ def test_our_model_under_lm_eval(folder, loaded, expected, monkeypatch):
         run_lm_eval(loaded, dataclasses.replace(settings, lm_eval=["broken"]))
 
 
-def test_requests_of_every_kind(loaded, theirs):
+CONTEXTS = [
+    ("", " a b"),
+    ("Hello", " world"),
+    ("Hello ", "world"),
+    ("x " * 40, "the end"),
+    ("a", "\n\nb"),
+    ("one two ", " three"),
+]
+
+
+def check_likelihoods(loaded, theirs):
     ours = as_lm(loaded, batch_size=4)
     assert isinstance(ours, lm_eval.api.model.LM)
-    pairs = [
-        ("", " a b"),
-        ("Hello", " world"),
-        ("Hello ", "world"),
-        ("x " * 40, "the end"),
-        ("a", "\n\nb"),
-        ("one two ", " three"),
-    ]
-    requests = [Instance("loglikelihood", {}, pair, i) for i, pair in enumerate(pairs)]
+    requests = [Instance("loglikelihood", {}, pair, i) for i, pair in enumerate(CONTEXTS)]
     for (log_p, greedy), (their_log_p, their_greedy) in zip(
         ours.loglikelihood(requests), theirs.loglikelihood(requests), strict=True
     ):
@@ -230,6 +263,56 @@ def test_requests_of_every_kind(loaded, theirs):
         assert greedy == their_greedy
     texts = [Instance("loglikelihood_rolling", {}, (text,), i) for i, text in enumerate([*PAGES, "a"])]
     assert ours.loglikelihood_rolling(texts) == pytest.approx(theirs.loglikelihood_rolling(texts), rel=1e-5)
+
+
+def test_requests_of_every_kind(loaded, theirs):
+    check_likelihoods(loaded, theirs)
+
+
+def random_llama(where, form, bos, adds_bos):
+    """Ours and lm_eval's: a Llama whose tokenizer puts ``bos`` before each text, or only has it."""
+    tokenizer_files.MAKERS[form](where)
+    settings = json.loads((where / "tokenizer_config.json").read_text())
+    (where / "tokenizer_config.json").write_text(json.dumps(settings | {"bos_token": bos}))
+    library = tokenizers.Tokenizer.from_file(str(where / "tokenizer.json"))
+    if adds_bos:
+        library.post_processor = tokenizers.processors.TemplateProcessing(
+            single=f"{bos} $A", special_tokens=[(bos, library.token_to_id(bos))]
+        )
+    library.save(str(where / "tokenizer.json"))
+    torch.manual_seed(0)
+    hugging_face.llama(vocab_size=library.get_vocab_size(), max_position_embeddings=CONTEXT).save_pretrained(where)
+    opened = open_model(str(where), torch.device("cpu"))
+    assert opened.tokenizer.adds_bos is adds_bos
+    ours = TextModel(opened.model, opened.tokenizer, opened.source, Runtime(torch.device("cpu"), "fp32"))
+    return ours, HFLM(str(where), device="cpu", batch_size=1, dtype="float32")
+
+
+@pytest.fixture(scope="module", params=[True, False], ids=["adds_bos", "names_bos"])
+def llama(request, tmp_path_factory):
+    return random_llama(tmp_path_factory.mktemp("llama"), "llama", "<s>", request.param)
+
+
+def test_begin_token_is_there_where_the_tokenizer_puts_it(llama):
+    check_likelihoods(*llama)
+
+
+@pytest.mark.parametrize("adds_bos", [True, False])
+def test_generation_begins_with_the_begin_token_where_the_tokenizer_puts_it(tmp_path, adds_bos):
+    ours, theirs = random_llama(tmp_path, "smollm", "<|im_start|>", adds_bos)
+    settings = {"until": [], "max_gen_toks": 8, "do_sample": False}
+    requests = [Instance("generate_until", {}, (context, settings), 0) for context in ("the fox", "a dog", "one " * 40)]
+    assert as_lm(ours, batch_size=2).generate_until(requests) == theirs.generate_until(requests)
+
+
+def test_perplexity_where_the_tokenizer_puts_a_begin_token(folder, llama):
+    ours, theirs = llama
+    manager = lm_eval.tasks.TaskManager(include_path=folder, include_defaults=False)
+    results = lm_eval.simple_evaluate(theirs, tasks=["local_wikitext"], task_manager=manager, bootstrap_iters=0)
+    config = EvalConfig(protocol="lm_eval", corpus=pages_of(folder))
+    metrics = evaluate_perplexity(ours, config).metrics.to_dict()
+    for name in ("word_perplexity", "byte_perplexity", "bits_per_byte"):
+        assert metrics[name] == pytest.approx(results["results"]["local_wikitext"][f"{name},none"], rel=1e-5)
 
 
 def test_generation(loaded, theirs):

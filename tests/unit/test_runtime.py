@@ -39,9 +39,15 @@ def test_auto_takes_bf16_only_where_the_cpu_multiplies_it(monkeypatch):
         assert open_runtime(RuntimeConfig(device="cpu")).precision == precision
 
 
+SLURM = ("SLURM_STEP_NUM_TASKS", "SLURM_LOCALID", "SLURM_GPUS_PER_TASK", "SLURM_GPUS_ON_NODE")
+
+
 def gpus(monkeypatch, count):
-    """Pretend that the machine has so many GPUs; the indices bound are returned."""
+    """Pretend that the machine has so many GPUs, and no SLURM; the indices bound are returned."""
     bound = []
+    for name in [*SLURM, "WORLD_SIZE"]:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: None)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: count > 0)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
     monkeypatch.setattr(torch.cuda, "set_device", lambda device: bound.append(torch.device(device).index))
@@ -63,6 +69,45 @@ def test_fewer_gpus_than_processes_are_a_user_error(monkeypatch, device):
     with pytest.raises(UserError, match=line):
         open_runtime(RuntimeConfig(device=device), 1, 2)
     assert not bound
+
+
+TASK = {"WORLD_SIZE": "8", "SLURM_STEP_NUM_TASKS": "8", "SLURM_LOCALID": "3"}
+"""of local rank 3 on one of two machines with four tasks each"""
+
+
+@pytest.mark.parametrize(
+    ("changes", "own"),
+    [
+        ({"SLURM_GPUS_PER_TASK": "1"}, True),
+        ({"SLURM_GPUS_PER_TASK": "a100:1"}, True),
+        ({"SLURM_GPUS_ON_NODE": "4"}, True),
+        ({}, False),
+        ({"SLURM_GPUS_ON_NODE": "1"}, False),  # --gres=gpu:1: four tasks see the same GPU
+        ({"SLURM_GPUS_PER_TASK": "1", "SLURM_STEP_NUM_TASKS": "2", "SLURM_LOCALID": "0"}, False),  # torchrun in a task
+        ({"SLURM_GPUS_PER_TASK": "1", "SLURM_LOCALID": "1"}, False),  # one of four such runs, by chance of eight
+        ({"SLURM_GPUS_PER_TASK": "1", "SLURM_STEP_NUM_TASKS": ""}, False),  # in a shell of salloc
+    ],
+)
+def test_slurm_may_have_given_each_process_its_gpu(monkeypatch, changes, own):
+    bound = gpus(monkeypatch, 1)
+    for name, value in (TASK | changes).items():
+        monkeypatch.setenv(name, value)
+    if own:
+        assert open_runtime(RuntimeConfig(device="cuda"), 3, 4).device == torch.device("cuda", 0)
+        assert bound == [0]
+    else:
+        with pytest.raises(UserError, match="^runtime.num_processes=4: this machine has 1 GPUs"):
+            open_runtime(RuntimeConfig(device="cuda"), 3, 4)
+        assert not bound
+
+
+def test_peak_memory_begins_with_the_run(monkeypatch):
+    """A second run in one Python process does not have the first one's peak."""
+    events = gpus(monkeypatch, 2)
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: events.append(f"reset {device}"))
+    for rank in (0, 1):
+        open_runtime(RuntimeConfig(device="cuda"), rank, 2)
+    assert events == [0, "reset cuda:0", 1, "reset cuda:1"]  # after binding, which begins CUDA
 
 
 def test_processes_cannot_share_a_gpu(monkeypatch):

@@ -53,10 +53,15 @@ def open_mixture(data: MixtureConfig, tokenizer: TextTokenizer | TrainableTokeni
     identity = [f"{name} {manifests[name].fingerprint} {share}" for name, share in zip(manifests, shares, strict=True)]
     mixture = dataclasses.replace(
         next(iter(manifests.values())),
-        source={"source": "mixture", "sets": dict(zip(manifests, shares, strict=True))},
+        source={"source": "mixture", "datasets": dict(zip(manifests, shares, strict=True))},
         skipped={},
         splits={split: join_splits(manifests, split, tokenizer.name) for split in SPLITS},
         fingerprint=hashlib.sha256("\n".join(identity).encode()).hexdigest(),
+        tokenizer_files={
+            f"{name}/{tokenizer.name}/{file}": sha256
+            for name, manifest in manifests.items()
+            for file, sha256 in manifest.tokenizer_files.items()
+        },
     )
     val = dataclasses.replace(mixture.splits["val"], unigram_entropy=unigram_entropy(root, manifests, shares))
     return root, dataclasses.replace(mixture, splits=mixture.splits | {"val": val})

@@ -58,7 +58,7 @@ class Sequences(ABC):
         """The inputs and targets of the sequences with these numbers."""
 
 
-class Windows(Sequences):
+class ConsecutiveWindows(Sequences):
     """Sequence w is the tokens [w T, w T + T], so that each token but the first is a target once; documents are cut.
 
     Raises:
@@ -166,7 +166,10 @@ def pack(starts_D: NDArray[np.int64], length: int, sequence_length: int) -> NDAr
     return borders[:-1] if borders[-2] == length - 1 else borders
 
 
-PACKINGS: dict[str, Callable[[TokenStream, int], Sequences]] = {"windows": Windows, "documents": PackedDocuments}
+PACKINGS: dict[str, Callable[[TokenStream, int], Sequences]] = {
+    "windows": ConsecutiveWindows,
+    "documents": PackedDocuments,
+}
 
 
 def document_begins(batch: Batch, eot_id: int) -> NDArray[np.bool_]:

@@ -36,7 +36,7 @@ BINS_OF_DOUBLING = 2
 """positions are put together to so many bins from any number of tokens to twice as many"""
 
 
-class Scores(NamedTuple):
+class BlockScores(NamedTuple):
     """Nats of the scored targets of some windows, [W, S], and the document that each target is of."""
 
     nll_WS: NDArray[np.float32]
@@ -124,9 +124,9 @@ def evaluate_context(loaded: TextModel, config: ContextConfig, corpus: Tokenized
     documents = len(np.unique(blocks_WS))
     warn_of_few_documents(documents, "context")
 
-    def score_blocks(length: int, offset: int = 0) -> Scores:
+    def score_blocks(length: int, offset: int = 0) -> BlockScores:
         nll_WS = _nll(loaded, config, tokens_n, ends_W, length, config.block_tokens, offset=offset)
-        return Scores(nll_WS, blocks_WS)
+        return BlockScores(nll_WS, blocks_WS)
 
     by_context = {length: score_blocks(length) for length in contexts}
     reference = min(trained, longest)
@@ -135,7 +135,7 @@ def evaluate_context(loaded: TextModel, config: ContextConfig, corpus: Tokenized
     by_offset = {offset: score_blocks(width, offset) for offset in offsets if limit is None or offset + width <= limit}
     n_windows = min(config.position_windows, (len(tokens_n) - 1) // longest)
     window_ends_W = np.linspace(longest + 1, len(tokens_n), n_windows).astype(np.int64)
-    by_position = Scores(
+    by_position = BlockScores(
         _nll(loaded, config, tokens_n, window_ends_W, longest, longest, offset=0),
         _targets(document_n, window_ends_W, longest),
     )
@@ -218,7 +218,7 @@ def _targets(document_n: NDArray[np.int64], ends_W: NDArray[np.int64], scored: i
     return document_n[ends_W[:, None] + np.arange(-scored, 0)]
 
 
-def _summary(scores: Scores, reference: Scores, confidence: float) -> BlockMetrics:
+def _summary(scores: BlockScores, reference: BlockScores, confidence: float) -> BlockMetrics:
     difference_WS = scores.nll_WS.astype(np.float64) - reference.nll_WS
     loss = float(scores.nll_WS.mean(dtype=np.float64))
     return BlockMetrics(
@@ -241,8 +241,8 @@ def _bins(longest: int, trained: int) -> list[tuple[int, int]]:
     return [(first, end - 1) for first, end in pairwise(edges) if end <= longest]
 
 
-def _bin(scores: Scores, first: int, last: int) -> PositionBin:
-    part = Scores(scores.nll_WS[:, first : last + 1], scores.document_WS[:, first : last + 1])
+def _bin(scores: BlockScores, first: int, last: int) -> PositionBin:
+    part = BlockScores(scores.nll_WS[:, first : last + 1], scores.document_WS[:, first : last + 1])
     loss = float(part.nll_WS.mean(dtype=np.float64))
     return PositionBin(first, last, loss, part.interval(part.nll_WS))
 

@@ -15,7 +15,7 @@ from gpt2lab.distributed import ALONE, World
 from gpt2lab.evaluation.corpora.detokenize import DETOKENIZERS
 from gpt2lab.evaluation.corpora.formats import chosen_corpus, open_corpus
 from gpt2lab.evaluation.few_documents import warn_of_few_documents
-from gpt2lab.evaluation.perplexity.protocols import PROTOCOLS, ScoringPlan, count_line_ends, count_words
+from gpt2lab.evaluation.perplexity.protocols import PROTOCOLS, ScoringPlan, line_ends_by_document, words_by_document
 from gpt2lab.evaluation.published import find_published
 from gpt2lab.evaluation.results import DocumentScores, PartResult, TableRow
 from gpt2lab.evaluation.scoring import Perplexity, bounded_exp, describe_precision, score_documents
@@ -68,7 +68,7 @@ def evaluate_perplexity(loaded: TextModel, config: EvalConfig) -> PartResult:
     scores = score_plan(loaded.model, plan, loaded.runtime, config.batch_size, loaded.world)
     seconds = time.perf_counter() - started
 
-    result, intervals = summarize(scores)
+    result, intervals = summarize_scores(scores)
     metrics = PerplexityMetrics(result, len(plan.bytes_D), intervals, seconds)
     described = {
         **corpus.description,
@@ -79,8 +79,8 @@ def evaluate_perplexity(loaded: TextModel, config: EvalConfig) -> PartResult:
         "detokenizer": corpus_config.detokenizer,
         **plan.protocol,
         "precision": describe_precision(loaded.runtime),
-        "text_words": int(count_words(corpus).sum()),
-        "text_line_ends": int(count_line_ends(corpus).sum()),
+        "text_words": int(words_by_document(corpus).sum()),
+        "text_line_ends": int(line_ends_by_document(corpus).sum()),
         "interval": describe_document_interval(len(plan.bytes_D)),
     }
     warn_of_few_documents(len(plan.bytes_D), "perplexity")
@@ -107,7 +107,7 @@ def score_plan(
     return DocumentScores(nats_D, np.array(tokens_D, dtype=np.int64), plan.bytes_D, plan.words_D)
 
 
-def summarize(scores: DocumentScores) -> tuple[Perplexity, Intervals]:
+def summarize_scores(scores: DocumentScores) -> tuple[Perplexity, Intervals]:
     """The metrics of the sums over documents, and 95 % intervals where there are several documents."""
     words = None if scores.words_D is None else int(scores.words_D.sum())
     tokens, n_bytes = int(scores.tokens_D.sum()), int(scores.bytes_D.sum())

@@ -95,7 +95,7 @@ class Stream(ScoringProtocol):
             Windows(sliding_windows(len(tokens), context, stride)),
             np.array(starts),
             np.array(n_bytes),
-            count_words(corpus),
+            words_by_document(corpus),
             {"stride": stride, "prefix": "end-of-text", "detokenizer": "none", "words_by": WHITE_SPACE},
         )
 
@@ -142,7 +142,9 @@ class LMEval(ScoringProtocol):
         """See ``ScoringProtocol.plan``; there is no stride."""
         if stride not in (None, context):
             raise UserError(f"eval.stride={stride}: protocol lm_eval has windows of its own; leave eval.stride out")
-        ids = [[tokenizer.bos_id, *tokenizer.encode(detokenize(document.text))] for document in corpus.documents]
+        ids = [
+            [tokenizer.bos_id, *tokenizer.encode_with_bos(detokenize(document.text))] for document in corpus.documents
+        ]
         starts = np.cumsum([0, *map(len, ids)])
         windows = Windows(
             window.shifted(int(start))
@@ -192,7 +194,7 @@ class GPT2Paper(ScoringProtocol):
             Windows(sliding_windows(len(tokens_n), context, stride)),
             _document_starts(np.append(0, lengths_n), texts, corpus.separator),
             bytes_D,
-            count_words(corpus) + (count_line_ends(corpus) if self.words_by == LINE_ENDS else 0),
+            words_by_document(corpus) + (line_ends_by_document(corpus) if self.words_by == LINE_ENDS else 0),
             {"stride": stride, "prefix": "end-of-text", "words_by": self.words_by},
         )
 
@@ -212,12 +214,12 @@ PROTOCOLS: dict[str, type[ScoringProtocol]] = {
 }
 
 
-def count_words(corpus: Corpus) -> Ids:
+def words_by_document(corpus: Corpus) -> Ids:
     """Number of words separated by white space, by document."""
     return np.array([document.count_words() for document in corpus.documents])
 
 
-def count_line_ends(corpus: Corpus) -> Ids:
+def line_ends_by_document(corpus: Corpus) -> Ids:
     """Lines by document; blank ones count, and so does a last one that is not ended."""
     return np.array([document.count_line_ends() for document in corpus.documents])
 

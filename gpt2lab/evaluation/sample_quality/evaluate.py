@@ -113,11 +113,11 @@ def evaluate_sample_quality(loaded: TextModel, config: SampleQualityConfig, corp
     metrics = SampleQualityMetrics(settings, measure(human, document_S))
     protocol = _protocol(config, scorer, loaded, corpus, len(set(prompts.documents)))
     title = f"Sample quality: {config.num_prompts} prompts, up to {config.new_tokens} tokens each"
-    files = {"samples.jsonl": texts, "table.md": as_markdown(metrics)}
+    files = {"samples.jsonl": texts, "table.md": markdown_table(metrics)}
     return PartResult(title, metrics, _rows(metrics), protocol, files=files, table=_as_text(metrics))
 
 
-def as_markdown(metrics: SampleQualityMetrics) -> str:
+def markdown_table(metrics: SampleQualityMetrics) -> str:
     """The main metrics as a Markdown table, a line per setting; in brackets those of human text of equal lengths."""
     lines = _lines(metrics)
     rows = [lines[0], ["---", *("--:" for _ in lines[0][1:])], *lines[1:]]

@@ -56,16 +56,16 @@ class Likelihood:
 def encode_request(request: Request, tokenizer: Tokenizer) -> EncodedRequest:
     """Ids of both, split where the context's own ids end, as lm-evaluation-harness does (``TemplateLM._encode_pair``).
 
-    White space at the end of the context goes to the continuation. An empty context is an end-of-text.
+    White space at the end of the context goes to the continuation. An empty context is an end-of-text, or the
+    tokenizer's own beginning, which also goes before other contexts if the tokenizer puts it before each text.
     """
     context = request.context.rstrip()
     continuation = request.context[len(context) :] + request.continuation
     if not request.context:
         return EncodedRequest([tokenizer.bos_id], tokenizer.encode(request.continuation))
-    context_ids = tokenizer.encode(context)
-    return EncodedRequest(
-        context_ids or [tokenizer.bos_id], tokenizer.encode(context + continuation)[len(context_ids) :]
-    )
+    context_ids = tokenizer.encode_with_bos(context)
+    whole_ids = tokenizer.encode_with_bos(context + continuation)
+    return EncodedRequest(context_ids or [tokenizer.bos_id], whole_ids[len(context_ids) :])
 
 
 def score_requests(loaded: TextModel, requests: Sequence[Request], batch_size: int) -> list[Likelihood]:

@@ -70,13 +70,16 @@ class HarnessModel:
         return [(one.log_likelihood, one.is_greedy) for one in score_requests(self.loaded, asked, self.batch_size)]
 
     def loglikelihood_rolling(self, requests: Sequence[Any]) -> list[float]:
-        """Nats of each whole text, from an end-of-text on, in disjoint windows with one token of context."""
+        """Nats of each whole text, from an end-of-text on, in disjoint windows with one token of context.
+
+        As in lm_eval, a token that the tokenizer puts before each text is scored like others, after a first one.
+        """
         tokenizer, context = self.loaded.tokenizer, self.loaded.source.context
         parts: list[EncodedRequest] = []
         owners: list[int] = []
         for owner, request in enumerate(requests):
             (text,) = request.args
-            tokens = [tokenizer.bos_id, *tokenizer.encode(text)]
+            tokens = [tokenizer.bos_id, *tokenizer.encode_with_bos(text)]
             for begin, end, first_scored in sliding_windows(len(tokens), context, context):
                 parts.append(EncodedRequest(tokens[begin:first_scored], tokens[first_scored:end]))
                 owners.append(owner)
@@ -112,7 +115,7 @@ class HarnessModel:
             max_new_tokens=wanted,
             batch_size=self.batch_size,
         )
-        prompts = [(tokenizer.encode(text) or [tokenizer.bos_id])[-(context - wanted) :] for text in contexts]
+        prompts = [(tokenizer.encode_with_bos(text) or [tokenizer.bos_id])[-(context - wanted) :] for text in contexts]
         stops = settings.get("until") or []
         return self._generate(prompts, sampling, [stops] if isinstance(stops, str) else stops)
 

@@ -162,6 +162,7 @@ class NamedEntities(ChildrensBookTest):
 class Blimp(Task):
     """Which of two sentences is grammatical (Warstadt et al. 2020): the likelier one; a tie counts as wrong.
 
+    A space is put before each, as in lm-evaluation-harness, so that its first word has the ids of a word in a text.
     ``acc`` is over all pairs, ``acc PHENOMENON`` over those of one phenomenon. A limit is of each of the 67 parts.
     """
 
@@ -182,7 +183,7 @@ class Blimp(Task):
 
     def requests(self, row: Example) -> list[Request]:
         """See ``Task.requests``."""
-        return [Request("", row["sentence_good"]), Request("", row["sentence_bad"])]
+        return [Request("", " " + row[sentence]) for sentence in ("sentence_good", "sentence_bad")]
 
     def scores(self, row: Example, likelihoods: list[Likelihood]) -> Scores:
         """See ``Task.scores``."""

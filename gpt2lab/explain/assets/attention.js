@@ -1,6 +1,6 @@
 // Heads as pictures, and one of them number by number.
 function paint(canvas, block, head, size) {
-  const context = canvas.getContext("2d"), low = colour("low"), high = colour("high"), step = size / T;
+  const context = canvas.getContext("2d"), low = color("low"), high = color("high"), step = size / T;
   context.clearRect(0, 0, size, size);
   for (let query = 0; query < T; query++) weightsOf(block, head, query).forEach((weight, key) => {
     context.fillStyle = `rgb(${mix(low, high, Math.sqrt(weight))})`;
@@ -26,7 +26,7 @@ function drawHeads() {
 function drawHead() {
   const map = at("map"), context = map.getContext("2d"), step = map.width / T;
   paint(map, state.block, state.head, map.width);
-  context.lineWidth = 2; context.strokeStyle = `rgb(${colour("orange")})`;
+  context.lineWidth = 2; context.strokeStyle = `rgb(${color("orange")})`;
   context.strokeRect(1, state.token * step + 1, Math.max(4, (state.token + 1) * step - 2), Math.max(3, step - 2));
   map.setAttribute("aria-label", `Attention of block ${state.block + 1}, head ${state.head + 1}. ${sentence(state.head)}.`);
   at("head-sentence").textContent = `Block ${state.block + 1}, head ${state.head + 1}: ${sentence(state.head)}.`;

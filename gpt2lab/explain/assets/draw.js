@@ -13,18 +13,18 @@ function svg(tag, attributes = {}, text) {
 }
 const at = (id) => document.getElementById(id);
 function show(id, ...children) { at(id).replaceChildren(...children); }
-function colour(name) {
+function color(name) {
   const hex = getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
   return [1, 3, 5].map((i) => parseInt(hex.slice(i, i + 2), 16));
 }
 function mix(a, b, share) { return a.map((x, i) => Math.round(x + (b[i] - x) * share)); }
 
-// A row of numbers as colours: orange below zero, blue above.
+// A row of numbers as colors: orange below zero, blue above.
 function strip(label, values, note, scale) {
   const canvas = element("canvas", { width: values.length, height: 1, role: "img" });
   const largest = scale ?? Math.max(1e-9, ...Array.from(values, Math.abs));
   canvas.setAttribute("aria-label", `${label}: first numbers ${Array.from(values.slice(0, 4), (x) => number(x)).join(", ")}`);
-  const context = canvas.getContext("2d"), zero = colour("zero"), ends = [colour("orange"), colour("blue")];
+  const context = canvas.getContext("2d"), zero = color("zero"), ends = [color("orange"), color("blue")];
   values.forEach((x, i) => {
     context.fillStyle = `rgb(${mix(zero, ends[x < 0 ? 0 : 1], Math.min(1, Math.abs(x) / largest))})`;
     context.fillRect(i, 0, 1, 1);

@@ -6,7 +6,7 @@
   const validated = data.grids.val.tokens && data.grids.val.tokens.length > 1;
   const state = { loss: validated ? "val" : "train", show: "conditions" };
   const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-  const colour = (c) => css(`--c${c % 8}`);
+  const color = (c) => css(`--c${c % 8}`);
   const dash = (c) => [[], [7, 4], [2, 3], [10, 3, 2, 3]][Math.floor(c / 8) % 4];
   const short = (v) => (v >= 1e9 ? +(v / 1e9).toPrecision(3) + "G" : v >= 1e6 ? +(v / 1e6).toPrecision(3) + "M" : v >= 1e3 ? +(v / 1e3).toPrecision(3) + "k" : String(+v.toPrecision(3)));
   let plots = [];
@@ -32,7 +32,7 @@
     data.conditions.forEach((name, c) => {
       const runs = data.runs.filter((run) => run.c === c).map((run) => run[state.loss][by]).filter((y) => y.length);
       if (!runs.length) return;
-      const base = { stroke: () => colour(c), dash: dash(c), points: { show: false }, spanGaps: true, show: !hidden.has(c) };
+      const base = { stroke: () => color(c), dash: dash(c), points: { show: false }, spanGaps: true, show: !hidden.has(c) };
       if (state.show === "runs") {
         for (const y of runs) { columns.push(y); series.push({ ...base, width: 1.1, alpha: 0.75, label: name }); owner.push(c); }
         return;
@@ -42,7 +42,7 @@
       series.push({ ...base, width: 2, label: name }, { ...base, width: 0, label: "" }, { ...base, width: 0, label: "" });
       owner.push(c, c, c);
       const n = series.length;
-      bands.push({ series: [n - 2, n - 1], fill: () => colour(c) + "2b" });
+      bands.push({ series: [n - 2, n - 1], fill: () => color(c) + "2b" });
     });
     return { columns, series, bands, owner };
   }
@@ -109,7 +109,7 @@
     tip.append(head);
     for (const [c, value] of rows) {
       const row = document.createElement("div"), dot = document.createElement("i"), name = document.createElement("span"), number = document.createElement("em");
-      dot.style.setProperty("--colour", `var(--c${c % 8})`);
+      dot.style.setProperty("--color", `var(--c${c % 8})`);
       name.textContent = data.conditions[c];
       number.textContent = value.toFixed(4);
       row.append(dot, name, number);
@@ -134,7 +134,7 @@
       const chip = document.createElement("button"), mark = document.createElement("i");
       chip.className = "chip"; chip.type = "button"; chip.setAttribute("aria-pressed", "true");
       chip.title = "Click to hide or show; double-click to show it alone";
-      chip.style.setProperty("--colour", `var(--c${c % 8})`);
+      chip.style.setProperty("--color", `var(--c${c % 8})`);
       if (c >= 8) mark.className = "dashed";
       chip.append(mark, document.createTextNode(name));
       chip.addEventListener("click", () => { hidden.has(c) ? hidden.delete(c) : hidden.add(c); applyHidden(); });

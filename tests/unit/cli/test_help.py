@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from gpt2lab.cli.compose import JOBS, config_groups, known_keys
-from gpt2lab.cli.help import MAIN_KEYS, _typed, configuration_page, help_page, settings_of
+from gpt2lab.cli.help import MAIN_KEYS, _typed, configuration_page, help_page, settings_in
 from gpt2lab.config.sampling import DecodingConfig
 
 PAGE = Path(__file__).parents[3] / "docs" / "configuration.md"
@@ -20,7 +20,7 @@ def test_configuration_page_has_every_setting_in_a_row_of_four_cells():
     rows = [line for line in configuration_page().splitlines() if line.startswith("| `")]
     assert all(len(re.split(r"(?<!\\)\|", row)) == 6 for row in rows)
     for name, job in JOBS.items():
-        for setting in settings_of(job):
+        for setting in settings_in(job):
             meaning = setting.meaning.replace("|", r"\|")
             assert any(f"`{setting.key}`" in row and meaning in row for row in rows), (name, setting)
 
@@ -38,7 +38,7 @@ def test_defaults_are_written_as_they_are_typed(value, text):
 
 @pytest.mark.parametrize("name", JOBS)
 def test_every_setting_has_a_meaning(name):
-    assert [setting.key for setting in settings_of(JOBS[name]) if not setting.meaning] == []
+    assert [setting.key for setting in settings_in(JOBS[name]) if not setting.meaning] == []
 
 
 @pytest.mark.parametrize("name", JOBS)

@@ -122,6 +122,46 @@ def test_options_come_before_overrides():
         options_first(["seed=1", "--foo=3"])
 
 
+CHECKING_HELP = """
+import argparse, sys
+
+def expand_help(self, action):  # what follows is the check of Python 3.14
+    text = self._get_help_string(action)
+    return text % {**vars(action), "prog": self._prog} if "%" in text else text
+
+def check_help(self, action):
+    if action.help and hasattr(self, "_get_formatter"):
+        try:
+            self._get_formatter()._expand_help(action)
+        except (ValueError, TypeError, KeyError) as error:
+            raise ValueError("badly formed help string") from error
+
+def add_argument(self, *names, **settings):
+    action = add(self, *names, **settings)
+    check_help(self, action)
+    return action
+
+add = argparse._ActionsContainer.add_argument
+argparse._ActionsContainer.add_argument = add_argument
+argparse.HelpFormatter._expand_help = expand_help
+sys.argv = ["gpt2lab", "prepare", *sys.argv[1:]]
+from gpt2lab.cli.main import main
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("option", "shown"), [("--cfg=job", "source: state_of_the_union"), ("--hydra-help", "--shell-completion")]
+)
+def test_hydra_starts_where_argparse_checks_help_as_python_3_14_does(tmp_path, option, shown):
+    """Simulated: the check is put into this Python's argparse."""
+    command = [sys.executable, "-c", CHECKING_HELP, option]
+    settings = os.environ | {"PYTHONPATH": str(ROOT)}
+    result = subprocess.run(command, cwd=tmp_path, env=settings, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert shown in result.stdout
+
+
 @pytest.mark.parametrize(
     ("variables", "shown"),
     [

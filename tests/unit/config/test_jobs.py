@@ -71,6 +71,8 @@ from gpt2lab.training.schedule import SCHEDULES
         (lambda: job(optimizer=OptimizerConfig(lr=0.5, weight_decay=2.0)), ["weight_decay=2.0: expected less", "= 2,"]),
         (lambda: OptimizerConfig(beta2=1.0), ["optimizer.beta2=1.0", "beta2 < 1"]),
         (lambda: ScheduleConfig(min_lr_ratio=1.5), ["schedule.min_lr_ratio=1.5"]),
+        (lambda: ScheduleConfig("constant", min_lr_ratio=0.1), ["min_lr_ratio=0.1: schedule=constant ignores it"]),
+        (lambda: ScheduleConfig("linear", decay_share=0.1), ["decay_share=0.1: schedule=linear ignores it"]),
         (lambda: TrainingConfig(), ["exactly one", "none", "training.max_steps=1000"]),
         (lambda: TrainingConfig(max_steps=5, max_tokens=7), ["max_steps=5", "max_tokens=7", "training.max_steps=null"]),
         (lambda: TrainingConfig(max_steps=0), ["training.max_steps=0", "above 0"]),

@@ -47,6 +47,38 @@ def test_overwrite_killed_between_its_renames_leaves_the_old_dataset(data, tmp_p
     assert names(folder) == ["bytes"]
 
 
+@pytest.mark.parametrize("function", [open_or_prepare, open_dataset])
+def test_overwrite_of_a_dataset_of_a_mixture_is_undone(data, function):
+    prepare(data, PrepareConfig(), BYTES)
+    folder = dataset_folder(data, BYTES)
+    folder.rename(folder.with_name(".bytes.old"))
+    function(MixtureConfig(root=data.root, mixture={"d": 1}), BYTES)
+    assert names(folder) == ["bytes"]
+
+
+def flip_a_byte(file):
+    content = bytearray(file.read_bytes())
+    content[-3] ^= 1
+    file.write_bytes(content)
+
+
+@pytest.mark.parametrize("file", ["train_000000.npy", "val_000000.starts.npy", "tokenizer.json"])
+def test_flipped_byte_in_any_dataset_of_a_mixture_is_found(data, file, monkeypatch):
+    tokenizer = UntrainedBPE(270)
+    for name in ("d", "e"):
+        prepare(dataclasses.replace(data, name=name), PrepareConfig(), tokenizer)
+    mixture = MixtureConfig(root=data.root, mixture={"d": 1, "e": 1})
+    root, manifest = open_or_prepare(mixture, tokenizer)
+    changed = root / "e" / tokenizer.name / file
+    flip_a_byte(changed)
+    with pytest.raises(UserError, match=rf"{changed}: has changed since it was prepared \(SHA-256 differs\)") as error:
+        open_or_prepare(mixture, tokenizer)
+    assert "\n" not in str(error.value)
+    size = 2 * sum(split.tokens for split in manifest.splits.values())
+    monkeypatch.setattr("gpt2lab.data.datasets.VERIFY_LIMIT_BYTES", size)  # all datasets together
+    assert open_or_prepare(mixture, tokenizer)[1].fingerprint == manifest.fingerprint
+
+
 def test_prepare_after_a_killed_overwrite_does_not_lose_the_old_dataset(data):
     prepare(data, PrepareConfig(), BYTES)
     folder = dataset_folder(data, BYTES)

@@ -1,4 +1,4 @@
-"""Perplexity against a naive loop; what the perplexities are divided by."""
+"""Scores of tokens against a naive loop; what the perplexities are divided by."""
 
 import math
 
@@ -7,14 +7,13 @@ import pytest
 import torch
 
 from gpt2lab.config import ModelConfig, RuntimeConfig, UserError
-from gpt2lab.evaluation.scoring import Perplexity, perplexity
+from gpt2lab.evaluation.scoring import Perplexity, check_stride, score_tokens
 from gpt2lab.evaluation.windows import sliding_windows
 from gpt2lab.model import GPT
 from gpt2lab.runtime import open_runtime
 
 CPU = open_runtime(RuntimeConfig(device="cpu", precision="fp32"))
 T = 8
-LENGTHS = np.random.default_rng(0).integers(0, 5, 50)
 
 
 @pytest.fixture
@@ -42,11 +41,9 @@ def test_against_a_loop_over_single_tokens(model, n, stride):
         nll -= logits.log_softmax(0)[tokens[target]].item()
     model.train()
     for batch_size in (1, 3, 100):
-        result = perplexity(
-            model, tokens, token_lengths=LENGTHS, runtime=CPU, stride=stride, batch_size=batch_size, words=7
-        )
-        assert result.nll == pytest.approx(nll, rel=1e-5)
-        assert (result.tokens, result.bytes, result.words) == (n - 1, LENGTHS[tokens[1:]].sum(), 7)
+        nll_n = score_tokens(model, tokens, list(sliding_windows(n, T, stride)), CPU, batch_size)
+        assert math.fsum(nll_n) == pytest.approx(nll, rel=1e-5)
+        assert (len(nll_n), nll_n[0]) == (n, 0)
     assert model.training
 
 
@@ -70,9 +67,7 @@ def test_figures_by_hand():
     assert Perplexity(nll=1.0, tokens=1, bytes=1).word_perplexity is None
 
 
-def test_what_cannot_be_scored(model):
-    with pytest.raises(UserError, match="1 token"):
-        perplexity(model, np.array([3]), token_lengths=LENGTHS, runtime=CPU)
-    for stride in (-1, 0, T + 1):
-        with pytest.raises(UserError, match=f"eval.stride={stride}"):
-            perplexity(model, np.arange(20), token_lengths=LENGTHS, runtime=CPU, stride=stride)
+@pytest.mark.parametrize("stride", [-1, 0, T + 1])
+def test_stride_that_would_leave_tokens_unscored(stride):
+    with pytest.raises(UserError, match=f"eval.stride={stride}"):
+        check_stride(stride, T)

@@ -7,8 +7,8 @@ import torch
 
 from gpt2lab.config import DecodingConfig
 from gpt2lab.explain.explanation import explain_prompt
-from gpt2lab.explain.page import as_html
-from gpt2lab.explain.plots import write_plots
+from gpt2lab.explain.page import explanation_html
+from gpt2lab.explain.plots import write_explanation_plots
 from gpt2lab.generation.filters import sampling_probs
 from gpt2lab.tokenizers import load_tokenizer
 from tests.unit.report.browser import drive, find_browser
@@ -28,7 +28,7 @@ def explained(tiny_model, prompt, tokenizer="bytes", **settings):
 @pytest.mark.parametrize("prompt", [NASTY, "", "x" * 300])
 def test_page_opens_and_runs_nothing_of_the_prompt(positions, prompt, tiny_model, tmp_path):
     path = tmp_path / "page.html"
-    path.write_text(as_html(explained(tiny_model, prompt, positions=positions), "a test"), encoding="utf-8")
+    path.write_text(explanation_html(explained(tiny_model, prompt, positions=positions), "a test"), encoding="utf-8")
 
     async def task(page):
         for width in (1400, 400):
@@ -48,7 +48,7 @@ def test_page_opens_and_runs_nothing_of_the_prompt(positions, prompt, tiny_model
 def test_sliders_give_sampling_probs(tokenizer, tiny_model, tmp_path):
     explanation = explained(tiny_model, "The fox", tokenizer)
     path = tmp_path / "page.html"
-    path.write_text(as_html(explanation, "a test"), encoding="utf-8")
+    path.write_text(explanation_html(explanation, "a test"), encoding="utf-8")
     cases = [(1, None, None), (0.5, None, 0.9), (1.7, 40, None), (1, 7, 0.5), (0, None, None), (2, 3000, 0.95)]
 
     async def task(page):
@@ -75,7 +75,7 @@ CHECKS = Path(__file__).with_name("accessibility.js").read_text()
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_every_control_has_a_name_and_every_text_enough_contrast(scheme, tiny_model, tmp_path):
     path = tmp_path / "page.html"
-    path.write_text(as_html(explained(tiny_model, "The fox"), "a test"), encoding="utf-8")
+    path.write_text(explanation_html(explained(tiny_model, "The fox"), "a test"), encoding="utf-8")
 
     async def task(page):
         await page.open(path, scheme=scheme)
@@ -96,7 +96,7 @@ def test_prompt_longer_than_the_page_is_read_from_its_end(tiny_model):
 
 
 def test_plots(tiny_model, tmp_path):
-    paths = write_plots(explained(tiny_model, "a $x$ b"), tmp_path / "page.html")
+    paths = write_explanation_plots(explained(tiny_model, "a $x$ b"), tmp_path / "page.html")
     assert [path.name for path in paths] == [
         "page.attention_01.png", "page.attention_02.png", "page.logit_lens.png", "page.residual_norms.png",
     ]  # fmt: skip

@@ -131,7 +131,6 @@ def test_logit_lens_ends_at_the_model(tiny_model):
     for t, token in enumerate(following):
         order = found.logits_TV[t].argsort(descending=True).tolist()
         assert lens.rank_LT[-1, t] == order.index(token) + 1
-        close(lens.prob_LT[-1, t], probs_TV[t, token])
     with torch.no_grad():
         first = model.logits(model.norm_f(model.wte.weight[IDS] + model.positions.wpe.weight[: len(IDS)]))
     assert torch.equal(lens.ids_LTN[0, :, 0], first.argmax(dim=-1))

@@ -4,9 +4,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from gpt2lab.generation.cache import KVCache
 from gpt2lab.model.attention import CausalAttention, attention_weights
-from gpt2lab.model.layout import left_padded
+from tests.caches import KVCache, left_padded
 
 CLOSE = {"rtol": 1e-5, "atol": 1e-6}
 

@@ -9,9 +9,9 @@ from torch import nn
 
 from gpt2lab.cli.compose import CONFIG_DIR, compose_config
 from gpt2lab.config import MLPConfig, ModelConfig, NormConfig, PositionsConfig, UserError
-from gpt2lab.generation.cache import KVCache
 from gpt2lab.model import GPT, IGNORE_INDEX
 from gpt2lab.model.positions import POSITIONS
+from tests.caches import KVCache
 
 
 @pytest.mark.parametrize(

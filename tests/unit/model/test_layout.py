@@ -6,10 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from gpt2lab.generation.cache import KVCache
 from gpt2lab.model import Layout
-from gpt2lab.model.layout import SHARED, attention_mask, causal_mask, contiguous, left_padded
+from gpt2lab.model.layout import SHARED, attention_mask, causal_mask, contiguous
 from gpt2lab.model.positions import POSITIONS
+from tests.caches import KVCache, left_padded
 from tests.conftest import OPTIONS, make_tiny_model
 
 CPU = torch.device("cpu")
@@ -143,8 +143,3 @@ def test_mask_against_its_definition(data, with_bias, with_segments):
 
 def test_causal_mask_by_hand():
     assert causal_mask(2, 1, CPU).long().tolist() == [[1, 1, 0], [1, 1, 1]]
-
-
-def test_tokens_with_segments_do_not_follow_tokens_without():
-    with pytest.raises(AssertionError, match="segments"):
-        contiguous(0, 2, CPU).then(left_padded(torch.tensor([1]), 2, 3))

@@ -5,11 +5,10 @@ import torch
 
 from gpt2lab.config import SamplingConfig
 from gpt2lab.generation import generate
-from gpt2lab.generation.cache import KVCache
 from gpt2lab.model.init import init_weights
-from gpt2lab.model.layout import left_padded
 from gpt2lab.model.norms import NORMS
 from gpt2lab.runtime import Runtime
+from tests.caches import KVCache, left_padded
 from tests.conftest import make_tiny_model
 
 BF16 = Runtime(torch.device("cpu"), "bf16")

@@ -5,11 +5,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gpt2lab.generation.cache import KVCache
 from gpt2lab.model import Layout
 from gpt2lab.model.mlp import MLPS
 from gpt2lab.model.norms import NORMS
 from gpt2lab.model.positions import POSITIONS
+from tests.caches import KVCache
 from tests.conftest import make_tiny_model
 
 PROPERTY = settings(deadline=None, max_examples=60, derandomize=True)

@@ -13,7 +13,7 @@ from scipy import stats
 from gpt2lab.config import ModelConfig, PositionsConfig, ReportJob, UserError
 from gpt2lab.model import GPT
 from gpt2lab.report import plots
-from gpt2lab.report.analysis import analyse
+from gpt2lab.report.analysis import analyze
 from gpt2lab.report.compare import DUNNETT, HOLM, SIGNED_RANKS, WELCH, Outcomes, compare_all
 from gpt2lab.report.html import as_html
 from gpt2lab.report.run_status import NO_SEED
@@ -45,7 +45,7 @@ def of(folder, positions, seed, norm="layernorm"):
 
 
 def test_known_effects_are_found(tmp_path):
-    report = analyse(write_sweep(tmp_path / "s", effects={"rope": -0.05}))
+    report = analyze(write_sweep(tmp_path / "s", effects={"rope": -0.05}))
     found = conditions_of(report)
     assert report.baseline == BASELINE
     assert found[ROPE].comparison.verdict == "better"
@@ -62,7 +62,7 @@ def test_known_effects_are_found(tmp_path):
 
 
 def test_the_verdict_of_one_comparison_has_size_interval_and_p(tmp_path):
-    one = analyse(write_sweep(tmp_path / "one", norms=("layernorm",), seeds=3, noise=0.01))
+    one = analyze(write_sweep(tmp_path / "one", norms=("layernorm",), seeds=3, noise=0.01))
     mean, interval, p = (getattr(one.conditions[1].comparison, name) for name in ("mean", "interval", "p"))
     assert one.verdict == (
         f"{ROPE} is better than {BASELINE}: its validation loss is {-mean:.4f} nats lower (95 % interval "
@@ -72,7 +72,7 @@ def test_the_verdict_of_one_comparison_has_size_interval_and_p(tmp_path):
 
 
 def test_undecided_is_never_called_equal(tmp_path):
-    report = analyse(write_sweep(tmp_path / "s", seeds=3, noise=0.05, block=0.01, norms=("layernorm",)))
+    report = analyze(write_sweep(tmp_path / "s", seeds=3, noise=0.05, block=0.01, norms=("layernorm",)))
     assert conditions_of(report)["positions=rope, norm=layernorm"].comparison.verdict == "undecided"
     assert "does not show that they are equal" in report.verdict
     assert "no difference" not in as_markdown(report, [])
@@ -81,7 +81,7 @@ def test_undecided_is_never_called_equal(tmp_path):
 
 
 def test_study_without_any_answer_says_so_first(tmp_path):
-    report = analyse(write_sweep(tmp_path / "s", seeds=4, noise=0.3, block=0.01, effects={"rope": 0.0}, seed=1))
+    report = analyze(write_sweep(tmp_path / "s", seeds=4, noise=0.3, block=0.01, effects={"rope": 0.0}, seed=1))
     assert report.verdict.startswith("Undecided: this study cannot tell any of the 3 other conditions")
 
 
@@ -92,7 +92,7 @@ def test_runs_without_a_common_seed_are_compared_as_independent_ones(tmp_path):
         for positions, losses in values.items()
         for n, loss in enumerate(losses)
     ]
-    report = analyse(runs=list(map(str, runs)))
+    report = analyze(runs=list(map(str, runs)))
     comparison = report.conditions[1].comparison
     expected = stats.ttest_ind(values["rope"], values["learned"], equal_var=False)
     assert comparison.test == WELCH
@@ -107,7 +107,7 @@ def test_runs_without_a_common_seed_are_compared_as_independent_ones(tmp_path):
 
 
 def test_all_pairs_are_those_of_tukey_on_the_block_model(tmp_path):
-    report = analyse(write_sweep(tmp_path / "s", noise=0.01))
+    report = analyze(write_sweep(tmp_path / "s", noise=0.01))
     names = [condition.name for condition in report.conditions]
     y_CS = np.array([[c.values[s] for s in range(5)] for c in report.conditions])
     # scipy's Tukey works on independent groups: fit the blocks by hand and use its distribution
@@ -121,27 +121,27 @@ def test_all_pairs_are_those_of_tukey_on_the_block_model(tmp_path):
         half = stats.studentized_range.ppf(0.95, 4, 12) * error
         assert pair.interval == pytest.approx((difference - half, difference + half))
     assert "## All pairs" in as_markdown(report, [])
-    assert not analyse(write_sweep(tmp_path / "two", norms=("layernorm",))).pairs
+    assert not analyze(write_sweep(tmp_path / "two", norms=("layernorm",))).pairs
 
 
 def test_an_interaction_above_the_margin_is_a_warning(tmp_path):
     folder = write_sweep(tmp_path / "s")
-    assert not [warning for warning in analyse(folder).warnings if "Interaction" in warning]
+    assert not [warning for warning in analyze(folder).warnings if "Interaction" in warning]
     for seed in range(5):
         run = of(folder, "rope", seed, "rmsnorm")
         change_summary(run, val_loss=json.loads((run / "summary.json").read_text())["val_loss"] + 0.08)
-    (warning,) = [warning for warning in analyse(folder).warnings if "Interaction" in warning]
+    (warning,) = [warning for warning in analyze(folder).warnings if "Interaction" in warning]
     assert "read the conditions, not the main effects" in warning
 
 
 def test_average_takes_the_last_validations(tmp_path):
     folder = write_sweep(tmp_path / "s", norms=("layernorm",))
-    report = analyse(folder, average=3)
+    report = analyze(folder, average=3)
     lines = [json.loads(line) for line in (of(folder, "rope", 2) / "metrics.jsonl").read_text().splitlines()]
     last = [line["val_loss"] for line in lines if "val_loss" in line][-3:]
     assert conditions_of(report)[ROPE].values[2] == pytest.approx(sum(last) / 3)
     assert any("as the mean of each run's last 3 validations" in line for line in report.method)
-    report = analyse(folder, average=11)
+    report = analyze(folder, average=11)
     assert any("fewer than average=11 finite validations" in warning for warning in report.warnings)
     with pytest.raises(UserError, match="average=3 and metric=val_perplexity: only val_loss"):
         ReportJob(sweep="s", average=3, metric="val_perplexity")
@@ -165,14 +165,14 @@ def test_average_of_other_moments_of_training_is_not_compared(tmp_path):
     for seed in range(5):
         validate_at(of(folder, "learned", seed), np.linspace(0.1, 1, 10))
         validate_at(of(folder, "rope", seed), np.linspace(0.2, 1, 5))
-    assert analyse(folder).conditions[1].comparison.verdict == "equivalent"
-    report = analyse(folder, average=3)
+    assert analyze(folder).conditions[1].comparison.verdict == "equivalent"
+    report = analyze(folder, average=3)
     assert {run.condition for run in report.runs if run.apart} == {ROPE}
     assert any(
         "the averaged validations differ: 327,680, 163,840, 0 tokens before the end, not 163,840, 81,920, 0" in warning
         for warning in report.warnings
     )
-    report = analyse(folder, average=3, allow=["averaged"])
+    report = analyze(folder, average=3, allow=["averaged"])
     assert report.conditions[1].comparison.mean == pytest.approx(0.2, abs=0.01)  # of 2 x (1 - share), 0.2 later
 
 
@@ -191,7 +191,7 @@ def test_runs_of_a_condition_with_other_settings_are_shown_apart(tmp_path):
         late = "rope" in run.name and run.name[-1] in "345"  # as many as the others of their condition
         change_config(run, optimizer__lr=0.02 if late else 0.005, model__n_embd=128 if late else 64)
         change_config(run, training__eval_every=int(run.name[-1]), runtime__profile=late)  # change no result
-    report = analyse(folder)
+    report = analyze(folder)
     apart = [run for run in report.runs if run.apart]
     assert [(run.condition, run.seed) for run in apart] == [(ROPE, 3), (ROPE, 4), (ROPE, 5)]
     assert apart[0].apart == (
@@ -199,14 +199,14 @@ def test_runs_of_a_condition_with_other_settings_are_shown_apart(tmp_path):
     )
     assert any("optimizer.lr=0.02, not 0.005" in warning for warning in report.warnings)
     assert report.conditions[1].comparison.seeds == [0, 1, 2]
-    assert analyse(folder, allow=["settings"]).conditions[1].comparison.seeds == [0, 1, 2, 3, 4, 5]
+    assert analyze(folder, allow=["settings"]).conditions[1].comparison.seeds == [0, 1, 2, 3, 4, 5]
 
 
 def test_settings_may_differ_between_conditions_as_tuned_ones_do(tmp_path):
     folder = write_sweep(tmp_path / "s", norms=("layernorm",))
     for run in folder.glob("positions=*"):
         change_config(run, optimizer__lr=0.02 if "rope" in run.name else 0.005)
-    assert not any(run.apart for run in analyse(folder).runs)
+    assert not any(run.apart for run in analyze(folder).runs)
 
 
 def test_runs_that_are_not_compared_do_not_decide_the_settings_of_a_condition(tmp_path):
@@ -215,7 +215,7 @@ def test_runs_that_are_not_compared_do_not_decide_the_settings_of_a_condition(tm
         change_config(of(folder, "rope", seed), optimizer__lr=0.02 if seed > 1 else 0.005)
         if seed > 1:
             change_summary(of(folder, "rope", seed), data_fingerprint="other")
-    report = analyse(folder)
+    report = analyze(folder)
     assert report.conditions[1].comparison.seeds == [0, 1]
 
 
@@ -225,11 +225,11 @@ def test_runs_without_a_seed_are_shown_apart(tmp_path):
     for seed in (0, 1):
         file = of(folder, "rope", seed) / "config.yaml"
         file.write_text(yaml.safe_dump({k: v for k, v in yaml.safe_load(file.read_text()).items() if k != "seed"}))
-    report = analyse(runs=runs)
+    report = analyze(runs=runs)
     assert [run.apart for run in report.runs if run.seed is None] == [NO_SEED] * 2
     assert report.conditions[1].comparison.seeds == [2, 3, 4]
     assert any("no seed in its config.yaml" in warning for warning in report.warnings)
-    report = analyse(runs=[str(of(folder, "rope", seed)) for seed in (0, 1)])
+    report = analyze(runs=[str(of(folder, "rope", seed)) for seed in (0, 1)])
     assert not any(run.is_counted for run in report.runs)
     as_markdown(report, [])
     as_html(report)
@@ -238,13 +238,13 @@ def test_runs_without_a_seed_are_shown_apart(tmp_path):
 def test_named_baseline_by_its_name_or_its_values(tmp_path):
     folder = write_sweep(tmp_path / "s")
     for name in ("positions=rope, norm=layernorm", "positions=rope,norm=layernorm", "rope,layernorm"):
-        report = analyse(folder, baseline=name)
+        report = analyze(folder, baseline=name)
         assert report.baseline == ROPE
         assert conditions_of(report)[BASELINE].comparison.verdict == "worse"
 
 
 def test_higher_is_better_turns_the_verdict(tmp_path):
-    report = analyse(write_sweep(tmp_path / "s", norms=("layernorm",)), metric="tokens_per_second", margin=1.0)
+    report = analyze(write_sweep(tmp_path / "s", norms=("layernorm",)), metric="tokens_per_second", margin=1.0)
     assert report.conditions[1].comparison.verdict == "worse"
 
 
@@ -252,7 +252,7 @@ def test_unequal_spread_is_tested_by_holm(tmp_path):
     folder = write_sweep(tmp_path / "s")
     for seed in range(5):
         change_summary(of(folder, "rope", seed), val_loss=3.0 + 0.2 * seed)
-    report = analyse(folder)
+    report = analyze(folder)
     assert all(c.comparison.test == HOLM for c in report.conditions[1:])
 
 
@@ -260,7 +260,7 @@ def test_diverged_run_counts_as_the_worst(tmp_path):
     folder = write_sweep(tmp_path / "s", seeds=7, norms=("layernorm",), effects={"rope": -0.05})
     for seed in range(6):
         change_summary(of(folder, "rope", seed), val_loss=None)
-    report = analyse(folder)
+    report = analyze(folder)
     rope = report.conditions[1]
     assert rope.comparison.test == SIGNED_RANKS
     assert (rope.diverged, len(rope.values)) == (6, 1)
@@ -279,7 +279,7 @@ def test_power_with_a_diverged_run_is_that_of_signed_ranks(tmp_path, seeds, enou
         tmp_path / "s", seeds=seeds, norms=("layernorm",), positions=("learned", "rope", "none"), effects={"none": 0.03}
     )
     change_summary(of(folder, "none", 1), status="failed: training diverged", val_loss="remove")
-    report = analyse(folder)
+    report = analyze(folder)
     assert [c.comparison.detectable for c in report.conditions[1:]] == [None, None]
     assert all(("signed ranks reach 0.05 with 7 seeds or more" in line) for line in report.noise[1:])
     assert [c.comparison.verdict for c in report.conditions[1:]] == (
@@ -308,7 +308,7 @@ def test_seeds_needed_are_those_of_the_test_in_use(tmp_path):
     folder = write_sweep(tmp_path / "s", noise=0.01)
     for seed in range(5):
         change_summary(of(folder, "rope", seed), val_loss=3.0 + 0.2 * seed)
-    report = analyse(folder)
+    report = analyze(folder)
     rmsnorm = conditions_of(report)[RMSNORM].comparison
     assert rmsnorm.test == HOLM
     needed = next(
@@ -326,7 +326,7 @@ def test_one_shared_seed_is_a_warning_as_none_is(tmp_path):
         for positions, seeds, loss in (("learned", (0, 1, 2, 3), 3.1), ("rope", (3, 4, 5, 6), 3.0))
         for seed in seeds
     ]
-    report = analyse(runs=list(map(str, runs)))
+    report = analyze(runs=list(map(str, runs)))
     assert report.conditions[1].comparison.test == WELCH
     assert (
         "positions=rope: 1 seed in common with the baseline, compared as independent runs, by Welch's t."
@@ -353,7 +353,7 @@ def stop_diverged(folder, names):
 def test_run_that_diverged_and_stopped_counts_as_the_worst(tmp_path, as_sweep):
     folder = write_sweep(tmp_path / "s", seeds=7, norms=("layernorm",), effects={"rope": -0.05})
     stop_diverged(folder, [of(folder, "rope", seed).name for seed in range(6)])
-    report = analyse(folder) if as_sweep else analyse(runs=[str(run) for run in sorted(folder.glob("positions=*"))])
+    report = analyze(folder) if as_sweep else analyze(runs=[str(run) for run in sorted(folder.glob("positions=*"))])
     rope = report.conditions[1]
     assert (rope.diverged, len(rope.values)) == (6, 1)
     assert rope.comparison.test == SIGNED_RANKS
@@ -364,7 +364,7 @@ def test_run_that_diverged_and_stopped_counts_as_the_worst(tmp_path, as_sweep):
 def test_where_most_runs_diverged_and_stopped_the_finished_ones_are_the_reference(tmp_path):
     folder = write_sweep(tmp_path / "s", seeds=4, norms=("layernorm",), effects={"rope": -0.05})
     stop_diverged(folder, [of(folder, "rope", seed).name for seed in range(4)] + [of(folder, "learned", 0).name])
-    report = analyse(folder)
+    report = analyze(folder)
     assert [(len(c.values), c.diverged) for c in report.conditions] == [(3, 1), (0, 4)]
     assert not any(run.apart for run in report.runs)
 
@@ -377,7 +377,7 @@ def test_run_that_diverged_in_a_longer_training_is_compared_with_the_longer_ones
         if json.loads((run / "summary.json").read_text())["tokens"] > TOKENS
     ]
     stop_diverged(folder, [longer[0].name])
-    (run,) = [run for run in analyse(folder).runs if run.diverged]
+    (run,) = [run for run in analyze(folder).runs if run.diverged]
     assert run.facts["tokens"] == str(2 * TOKENS)
 
 
@@ -391,7 +391,7 @@ def test_changes_of_code_since_a_commit_are_part_of_it(tmp_path):
         path.write_text(
             json.dumps(json.loads(path.read_text()) | {"git_changed_files": f" M {file}", "git_diff": diff})
         )
-    by_seed = {run.seed: run.facts["commit"] for run in analyse(folder).runs if "rope" in run.condition}
+    by_seed = {run.seed: run.facts["commit"] for run in analyze(folder).runs if "rope" in run.condition}
     assert by_seed[0] == by_seed[1] == by_seed[2] != by_seed[3]
     assert by_seed[4] == "1" * 12
 
@@ -406,44 +406,44 @@ def test_run_of_another_version_is_shown_apart(tmp_path, package):
         elif path.parent == of(folder, "rope", 3):
             packages |= {"scipy": "1.16.0"}
         path.write_text(json.dumps(json.loads(path.read_text()) | {"packages": packages}))
-    report = analyse(folder)
+    report = analyze(folder)
     (apart,) = [run for run in report.runs if run.apart]
     assert (apart.seed, "rope" in apart.condition) == (2, True)
     assert apart.apart.startswith("versions differ: torch ")
     assert f"{package} 9.9" in apart.apart
     assert report.conditions[1].comparison.seeds == [0, 1, 3, 4]
-    assert analyse(folder, allow=["versions"]).conditions[1].comparison.seeds == [0, 1, 2, 3, 4]
+    assert analyze(folder, allow=["versions"]).conditions[1].comparison.seeds == [0, 1, 2, 3, 4]
 
 
 def test_method_names_what_allowed_runs_differ_in(tmp_path):
     folder = write_sweep(tmp_path / "s", seeds=4, norms=("layernorm",))
-    assert "(nats), at equal tokens and on the same validation windows." in analyse(folder).method[0]
+    assert "(nats), at equal tokens and on the same validation windows." in analyze(folder).method[0]
     for seed in range(4):
         change_summary(of(folder, "rope", seed), tokens=2 * TOKENS, val_tokens=999)
-    report = analyse(folder, allow=["tokens", "validation", "commit"])
+    report = analyze(folder, allow=["tokens", "validation", "commit"])
     assert "after different numbers of tokens and on different validation windows." in report.method[0]
     assert f"Compared although tokens trained on differ (allow=[tokens]): {TOKENS}; {2 * TOKENS}." in report.warnings
     assert any("the validation windows differ (allow=[validation]): 32768 tokens" in w for w in report.warnings)
     assert not any("commit" in warning for warning in report.warnings)  # allowed, and equal
     for seed in range(4):
         change_config(of(folder, "rope", seed), optimizer__lr=seed // 2)
-    report = analyse(folder, allow=["tokens", "validation", "settings"])
+    report = analyze(folder, allow=["tokens", "validation", "settings"])
     assert f"{ROPE}: compared although its runs differ in optimizer.lr (allow=[settings])." in report.warnings
 
 
 def test_method_of_runs_that_are_equally_long_for_their_size(tmp_path):
-    report = analyse(runs=write_sizes(tmp_path, lambda n: 1.7 + 300 * n**-0.4))
+    report = analyze(runs=write_sizes(tmp_path, lambda n: 1.7 + 300 * n**-0.4))
     assert "after 20 tokens for each parameter and on the same validation windows." in report.method[0]
     assert "equal tokens" not in as_markdown(report, [])
 
 
 def test_curves_of_different_tokenizers_are_a_warning(tmp_path):
     folder = write_sweep(tmp_path / "s", norms=("layernorm",))
-    assert not any("different tokenizers" in warning for warning in analyse(folder).warnings)
+    assert not any("different tokenizers" in warning for warning in analyze(folder).warnings)
     for seed in range(5):
         change_config(of(folder, "rope", seed), model__vocab_size=8192)
         change_summary(of(folder, "rope", seed), data_fingerprint="other")
-    report = analyse(folder, allow=["data"])
+    report = analyze(folder, allow=["data"])
     assert any("different tokenizers" in warning for warning in report.warnings)
     assert "Compared although the data differs (allow=[data]): abc; other." in report.warnings
 
@@ -451,14 +451,14 @@ def test_curves_of_different_tokenizers_are_a_warning(tmp_path):
 def test_loss_above_unigram_entropy_is_diverged(tmp_path):
     folder = write_sweep(tmp_path / "s", norms=("layernorm",))
     change_summary(of(folder, "rope", 0), val_loss=6.0)
-    assert analyse(folder).conditions[1].diverged == 1
+    assert analyze(folder).conditions[1].diverged == 1
 
 
 def test_short_study_that_stays_above_unigram_entropy_is_not_diverged(tmp_path):
     folder = write_sweep(tmp_path / "s", norms=("layernorm",))
     for run in folder.glob("positions=*"):
         change_summary(run, unigram_loss=1.0)
-    assert not any(run.diverged for run in analyse(folder).runs)
+    assert not any(run.diverged for run in analyze(folder).runs)
 
 
 @pytest.mark.parametrize(
@@ -474,14 +474,14 @@ def test_short_study_that_stays_above_unigram_entropy_is_not_diverged(tmp_path):
 def test_unequal_run_is_shown_apart(tmp_path, change, fact):
     folder = write_sweep(tmp_path / "s", norms=("layernorm",))
     change_summary(of(folder, "rope", 2), **change)
-    report = analyse(folder)
+    report = analyze(folder)
     apart = [run for run in report.runs if run.apart]
     assert [run.seed for run in apart] == [2]
     assert apart[0].apart.startswith(fact)
     assert any(fact in warning for warning in report.warnings)
     assert report.conditions[1].comparison.seeds == [0, 1, 3, 4]
     key = {"data_fingerprint": "data", "val_tokens": "validation"}.get(next(iter(change)), next(iter(change)))
-    assert analyse(folder, allow=[key]).conditions[1].comparison.seeds == [0, 1, 2, 3, 4]
+    assert analyze(folder, allow=[key]).conditions[1].comparison.seeds == [0, 1, 2, 3, 4]
 
 
 @pytest.mark.parametrize(
@@ -495,7 +495,7 @@ def test_runs_with_other_validation_targets_are_not_compared(tmp_path, section, 
         config = yaml.safe_load(file.read_text())
         config[section][key] = value
         file.write_text(yaml.safe_dump(config))
-    apart = [run for run in analyse(folder).runs if run.apart]
+    apart = [run for run in analyze(folder).runs if run.apart]
     assert len(apart) == 5
     assert all("the validation windows differ" in run.apart for run in apart)
 
@@ -506,7 +506,7 @@ def test_failed_run_is_named_and_not_counted(tmp_path):
     record["jobs"][-1] |= {"status": "failed", "error": "out of memory"}
     write_record(folder, record)
     shutil.rmtree(folder / record["jobs"][-1]["run_dir"])
-    report = analyse(folder)
+    report = analyze(folder)
     assert any("out of memory; rerun with the same seed" in warning for warning in report.warnings)
     assert report.conditions[1].unfinished == 1
     assert report.conditions[1].comparison.seeds == [0, 1, 2, 3]
@@ -517,7 +517,7 @@ def test_chaotic_training_is_named(tmp_path):
     for seed, (learned, rope) in enumerate([(3.10, 3.05), (3.12, 3.02), (3.08, 3.06), (3.11, 3.04), (3.09, 3.05)]):
         change_summary(of(folder, "learned", seed), val_loss=learned)
         change_summary(of(folder, "rope", seed), val_loss=rope)
-    report = analyse(folder)
+    report = analyze(folder)
     assert report.conditions[1].comparison.correlation < 0.2
     assert any("Pairing fails, training is chaotic" in warning for warning in report.warnings)
 
@@ -526,7 +526,7 @@ def test_two_kinds_of_outcome_are_flagged(tmp_path):
     folder = write_sweep(tmp_path / "s", seeds=7, norms=("layernorm",), noise=0.001, block=0.002)
     for seed in (1, 4):
         change_summary(of(folder, "learned", seed), val_loss=3.6)
-    report = analyse(folder)
+    report = analyze(folder)
     assert report.conditions[0].two_modes.upper == 2
     assert any("two kinds of outcome" in warning for warning in report.warnings)
 
@@ -536,7 +536,7 @@ def test_speed_up_from_runs_of_several_lengths(tmp_path):
     as_good_as_more_tokens = 60 * ((1.7 * TOKENS) ** -0.3 - TOKENS**-0.3)  # within the baseline's lengths
     effects = {"rope": as_good_as_more_tokens}
     sizes = {"noise": 0.0002, "block": 0.0002}
-    report = analyse(write_sweep(tmp_path / "s", norms=("layernorm",), lengths=lengths, effects=effects, **sizes))
+    report = analyze(write_sweep(tmp_path / "s", norms=("layernorm",), lengths=lengths, effects=effects, **sizes))
     rope = report.conditions[1]
     assert rope.name == "positions=rope, norm=layernorm"  # the length is no factor
     assert rope.comparison.seeds == [0, 1, 2, 3, 4]
@@ -549,7 +549,7 @@ def test_speed_up_from_runs_of_several_lengths(tmp_path):
 def test_reruns_do_not_enter_the_speed_up(tmp_path):
     lengths = (TOKENS // 4, TOKENS // 2, TOKENS)
     folder = write_sweep(tmp_path / "s", seeds=3, norms=("layernorm",), lengths=lengths, noise=0.01)
-    expected = analyse(folder).conditions[1].speed_up
+    expected = analyze(folder).conditions[1].speed_up
     record = read_record(folder)
     for job in list(record["jobs"]):
         if "learned" in job["name"] and job["name"].endswith("seed=0"):
@@ -558,13 +558,13 @@ def test_reruns_do_not_enter_the_speed_up(tmp_path):
             change_summary(folder / name, val_loss=2.0)
             record["jobs"].append({**job, "name": name, "run_dir": name})
     write_record(folder, record)
-    report = analyse(folder)
+    report = analyze(folder)
     assert sum("a rerun of" in run.apart for run in report.runs) == 1  # those of other lengths are apart anyway
     assert report.conditions[1].speed_up == expected
 
 
 def test_speed_up_without_several_lengths_says_what_it_needs(tmp_path):
-    report = analyse(write_sweep(tmp_path / "s", norms=("layernorm",)))
+    report = analyze(write_sweep(tmp_path / "s", norms=("layernorm",)))
     assert report.conditions[1].speed_up is None
     assert "runs of several lengths" in report.speed_up_note
 
@@ -587,7 +587,7 @@ def write_sizes(folder, loss_of, widths=(32, 64, 128, 256, 512), seeds=3):
 
 
 def test_loss_by_size_is_fitted_where_tokens_follow_parameters(tmp_path):
-    report = analyse(runs=write_sizes(tmp_path, lambda n: 1.7 + 300 * n**-0.4))
+    report = analyze(runs=write_sizes(tmp_path, lambda n: 1.7 + 300 * n**-0.4))
     assert not any(run.apart for run in report.runs)  # they are equally long for their sizes
     (row,) = report.scaling
     assert row.fit.curve.exponent == pytest.approx(0.4, abs=0.02)
@@ -598,7 +598,7 @@ def test_loss_by_size_is_fitted_where_tokens_follow_parameters(tmp_path):
 
 
 def test_bad_fit_of_the_loss_by_size_is_called_one(tmp_path):
-    report = analyse(runs=write_sizes(tmp_path, lambda n: 1.7 + 300 * max(n, 2e6) ** -0.4 + n * 1e-9))
+    report = analyze(runs=write_sizes(tmp_path, lambda n: 1.7 + 300 * max(n, 2e6) ** -0.4 + n * 1e-9))
     assert "Bad fit" in report.scaling[0].sentence
 
 
@@ -607,26 +607,26 @@ def test_three_sizes_that_the_curve_misses_are_a_bad_fit(tmp_path):
     widths = (24, 64, 144)
     concave = dict(zip(widths, (3.5, 3.45, 3.2), strict=True))
     by_parameters = {2_000 * width + 48 * width**2: loss for width, loss in concave.items()}
-    report = analyse(runs=write_sizes(tmp_path / "bad", by_parameters.get, widths))
+    report = analyze(runs=write_sizes(tmp_path / "bad", by_parameters.get, widths))
     assert "Bad fit: the means deviate" in report.scaling[0].sentence
     assert "bad fit" in str([line.get_label() for line in plots.plot_scaling(report).axes[0].lines])
-    report = analyse(runs=write_sizes(tmp_path / "good", lambda n: 1.7 + 300 * n**-0.4, widths))
+    report = analyze(runs=write_sizes(tmp_path / "good", lambda n: 1.7 + 300 * n**-0.4, widths))
     assert "goes through three sizes (here it misses their means by up to 0.000" in report.scaling[0].sentence
 
 
 def test_exponent_at_the_bound_of_the_search_is_not_determined(tmp_path):
-    report = analyse(runs=write_sizes(tmp_path, lambda n: 3.5 if n < 1e5 else 3.2, (24, 64, 144)))
+    report = analyze(runs=write_sizes(tmp_path, lambda n: 3.5 if n < 1e5 else 3.2, (24, 64, 144)))
     assert "at the bound of the search (0.005 to 8), so it is not determined" in report.scaling[0].sentence
 
 
 def test_sizes_with_equal_tokens_have_no_scaling(tmp_path):
-    assert analyse(write_sweep(tmp_path / "s")).scaling == []
+    assert analyze(write_sweep(tmp_path / "s")).scaling == []
 
 
 def test_tuning_is_shown_with_a_warning_at_the_edge(tmp_path):
     folder = write_sweep(tmp_path / "s")
     add_tuning(folder)
-    report = analyse(folder)
+    report = analyze(folder)
     own, other = report.tuning
     assert (own.at_edge, other.at_edge) == (False, True)
     assert other.at_baseline_rate == pytest.approx(np.interp(np.log(0.0042), np.log([0.004, 0.008]), [3.1, 3.05]))
@@ -638,7 +638,7 @@ def test_tuning_is_labelled_with_the_validation_loss_under_every_metric(tmp_path
     for run in folder.glob("positions=*"):
         change_summary(run, val_bits_per_byte=json.loads((run / "summary.json").read_text())["val_loss"] / 3)
     add_tuning(folder)
-    report = analyse(folder, metric="val_bits_per_byte")
+    report = analyze(folder, metric="val_bits_per_byte")
     (axes,) = plots.plot_tuning(report).axes
     assert (max(axes.lines[0].get_ydata()), axes.get_ylabel()) == (3.4, "val_loss (nats per token)")
     assert tuning_table(report).headings[2] == "lowest mean val_loss"
@@ -650,7 +650,7 @@ def test_diverged_seeds_are_counted_at_the_edge_of_the_differences(tmp_path, met
     folder = write_sweep(tmp_path / "s", seeds=6, norms=("layernorm",))
     for seed in (1, 2):
         change_summary(of(folder, "rope", seed), status="failed: training diverged", val_loss="remove")
-    report = analyse(folder, metric=metric)
+    report = analyze(folder, metric=metric)
     (axes,) = plots.plot_differences(report).axes
     (text,) = axes.texts
     assert text.get_text().strip() == "2 diverged"
@@ -670,7 +670,7 @@ def test_documents_are_compared_in_pairs(tmp_path):
             ]
             text = "\n".join(json.dumps(line) for line in lines)
             (of(folder, positions, seed) / "documents.jsonl").write_text(text)
-    (row,) = analyse(folder).documents
+    (row,) = analyze(folder).documents
     assert (row.documents, row.nats_per_token) == (30, pytest.approx(-0.05))
     assert row.interval == pytest.approx((-0.05, -0.05))
 
@@ -691,7 +691,7 @@ def test_documents_of_other_evaluations_are_not_mixed(tmp_path):
             for i in range(9)
         ]  # fmt: skip
         (run / "documents.jsonl").write_text("\n".join(json.dumps(line) for line in lines))
-    (row,) = analyse(folder).documents
+    (row,) = analyze(folder).documents
     assert (row.documents, row.nats_per_token) == (9, pytest.approx(0.0))
 
 
@@ -711,7 +711,7 @@ def test_evaluations_of_the_same_documents_are_rows_of_their_own(tmp_path):
                 for i in range(20)
             ]  # fmt: skip
             (run / "documents.jsonl").write_text("\n".join(json.dumps(line) for line in lines))
-        report = analyse(folder)
+        report = analyze(folder)
         return {row.evaluation: row for row in report.documents}, report
 
     (alone,) = rows_with("one", [("val", "a", 1)])[0].values()
@@ -739,7 +739,7 @@ def test_evaluations_that_cannot_be_told_apart_are_left_out(tmp_path):
             for i in range(9)
         ]
         (run / "documents.jsonl").write_text("\n".join(json.dumps(line) for line in lines))
-    assert analyse(folder).documents == []
+    assert analyze(folder).documents == []
 
 
 def test_runs_that_were_no_sweep_are_told_apart_by_their_configs(tmp_path):
@@ -748,20 +748,20 @@ def test_runs_that_were_no_sweep_are_told_apart_by_their_configs(tmp_path):
         for positions, loss in (("learned", 3.1), ("rope", 3.0))
         for seed in range(3)
     ]
-    report = analyse(runs=[str(run) for run in runs])
+    report = analyze(runs=[str(run) for run in runs])
     assert [c.name for c in report.conditions] == ["positions=learned", "positions=rope"]
     assert report.conditions[1].comparison.mean == pytest.approx(-0.1)
 
 
 def test_same_seed_run_twice_is_shown_apart(tmp_path):
     runs = [write_run(tmp_path / f"r{i}", 0, 3.1) for i in range(2)]
-    report = analyse(runs=[str(run) for run in runs])
+    report = analyze(runs=[str(run) for run in runs])
     assert [bool(run.apart) for run in report.runs] == [False, True]
     assert "with the same result" in report.runs[1].apart
 
 
 def test_one_seed_for_each_condition_gives_no_test(tmp_path):
-    report = analyse(write_sweep(tmp_path / "s", seeds=1, norms=("layernorm",)))
+    report = analyze(write_sweep(tmp_path / "s", seeds=1, norms=("layernorm",)))
     comparison = report.conditions[1].comparison
     assert (comparison.interval, comparison.p, comparison.verdict) == (None, None, "undecided")
     assert "one seed gives no interval" in report.verdict
@@ -773,7 +773,7 @@ def test_broken_metrics_line_is_a_warning(tmp_path):
     folder = write_sweep(tmp_path / "s", norms=("layernorm",))
     with (of(folder, "rope", 0) / "metrics.jsonl").open("a") as file:
         file.write('{"step": 12, "los')
-    report = analyse(folder)
+    report = analyze(folder)
     assert any("1 line of metrics.jsonl cannot be parsed" in warning for warning in report.warnings)
     assert len(report.runs[5].curves.loss) == 40
 
@@ -781,7 +781,7 @@ def test_broken_metrics_line_is_a_warning(tmp_path):
 def test_broken_summary_is_a_warning(tmp_path):
     folder = write_sweep(tmp_path / "s", norms=("layernorm",))
     (of(folder, "rope", 0) / "summary.json").write_text("{")
-    assert any("summary.json: damaged" in warning for warning in analyse(folder).warnings)
+    assert any("summary.json: damaged" in warning for warning in analyze(folder).warnings)
 
 
 @pytest.mark.parametrize("content", [b"{", b"\xff", b"[" * 100_000, b'{"jobs": 3}', b'{"jobs": [1]}'])
@@ -789,14 +789,14 @@ def test_damaged_sweep_record_is_an_error(tmp_path, content):
     folder = write_sweep(tmp_path / "s", norms=("layernorm",))
     (folder / "sweep.json").write_bytes(content)
     with pytest.raises(UserError, match="sweep.json: damaged"):
-        analyse(folder)
+        analyze(folder)
 
 
 def test_sweep_that_has_no_result_yet(tmp_path):
     folder = write_sweep(tmp_path / "s", norms=("layernorm",))
     for run in folder.glob("positions=*"):
         change_summary(run, status="running", val_loss="remove")
-    report = analyse(folder)
+    report = analyze(folder)
     assert report.warnings[0] == "No run has val_loss yet."
     as_markdown(report, [])
 
@@ -810,7 +810,7 @@ def test_bad_input_is_one_line(tmp_path):
         ({"sweep": write_sweep(tmp_path / "s"), "baseline": "positions=rop"}, "no such condition"),
     ):
         with pytest.raises(UserError, match=message):
-            analyse(**arguments)
+            analyze(**arguments)
     for settings in ({}, {"sweep": "a", "runs": ["b"]}, {"sweep": "a", "margin": 0}, {"sweep": "a", "allow": ["all"]}):
         with pytest.raises(UserError):
             ReportJob(**settings)
@@ -818,7 +818,7 @@ def test_bad_input_is_one_line(tmp_path):
 
 def test_text_formats_hold_every_run_and_condition(tmp_path):
     folder = write_sweep(tmp_path / "s")
-    report = analyse(folder)
+    report = analyze(folder)
     text = as_csv(report)
     assert len(text.splitlines()) == 21
     assert text.splitlines()[0].startswith("run,positions,norm,condition,seed,status")
@@ -838,11 +838,11 @@ def test_sizes_that_a_summary_lacks_are_those_of_the_model(tmp_path, positions):
     )
     model = GPT(config)
     change_summary(run, parameters=model.num_parameters())
-    (found,) = analyse(runs=[str(run)]).runs
+    (found,) = analyze(runs=[str(run)]).runs
     assert found.numbers["parameters_without_embeddings"] == model.num_parameters_without_embeddings()
     vectors = sum(parameter.numel() for parameter in model.blocks.parameters() if parameter.ndim == 1)
     extra = 6 * (vectors + 2 * 64)  # the configuration does not tell vectors from matrices; they are few
     assert found.numbers["flops_per_token"] == flops_per_token(model, 128) + extra
     change_summary(run, parameters_without_embeddings=7, flops_per_token=8)
-    (found,) = analyse(runs=[str(run)]).runs
+    (found,) = analyze(runs=[str(run)]).runs
     assert (found.numbers["parameters_without_embeddings"], found.numbers["flops_per_token"]) == (7, 8)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gpt2lab.report.analysis import analyse
+from gpt2lab.report.analysis import analyze
 from gpt2lab.report.html import as_html
 from tests.unit.report.browser import drive, find_browser
 from tests.unit.report.synthetic import add_tuning, write_sweep
@@ -16,7 +16,7 @@ def page_file(tmp_path_factory):
     sweep = write_sweep(folder / "study", effects={"rmsnorm": 0.3})
     add_tuning(sweep)
     path = folder / "report.html"
-    path.write_text(as_html(analyse(sweep)))
+    path.write_text(as_html(analyze(sweep)))
     return path
 
 

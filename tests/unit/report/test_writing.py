@@ -7,7 +7,7 @@ import pytest
 
 from gpt2lab.commands.reporting import report, report_sweep
 from gpt2lab.config import ReportJob
-from gpt2lab.report.analysis import analyse
+from gpt2lab.report.analysis import analyze
 from gpt2lab.report.html import as_html
 from gpt2lab.report.loading import bin_means, curves_of
 from tests.unit.report.synthetic import TOKENS, add_tuning, write_sweep
@@ -43,7 +43,7 @@ def test_same_sweep_gives_the_same_files(tmp_path):
 
 
 def test_page_of_two_hundred_runs_is_below_three_megabytes(tmp_path):
-    page = as_html(analyse(write_sweep(tmp_path / "study", seeds=50, lines=300)))
+    page = as_html(analyze(write_sweep(tmp_path / "study", seeds=50, lines=300)))
     assert len(page.encode()) < 3_000_000
     assert not any(f"{start}http" in page for start in ('src="', 'href="', "url(", 'url("', 'import "'))
 
@@ -59,7 +59,7 @@ def test_curves_are_means_of_bins_with_seconds_from_throughput():
 
 def test_page_escapes_names(tmp_path):
     folder = write_sweep(tmp_path / "study", norms=("layernorm",), seeds=2, positions=("learned", "<script>alert(1)"))
-    page = as_html(analyse(folder))
+    page = as_html(analyze(folder))
     assert "<script>alert" not in page
     data = page.split('id="data">')[1].split("</script>")[0]
     assert json.loads(data)["conditions"][1].startswith("positions=<script>alert(1)")

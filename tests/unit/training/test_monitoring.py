@@ -32,12 +32,24 @@ def test_flops_are_those_that_torch_counts(tiny_model, options):
 
 def test_peak_is_of_the_device(monkeypatch):
     gpu = torch.device("cuda")
-    for name, part in (("NVIDIA H100 80GB HBM3", "H100"), ("NVIDIA H100 PCIe", "H100 PCIe"), ("NVIDIA L4", "L4")):
+    for name, part in (
+        ("NVIDIA H100 80GB HBM3", "H100"),
+        ("NVIDIA H100 PCIe", "H100 PCIe"),
+        ("NVIDIA H100 NVL", "H100 NVL"),
+        ("NVIDIA H200", "H200"),
+        ("NVIDIA A100-SXM4-80GB", "A100"),
+        ("NVIDIA L4", "L4"),
+        ("NVIDIA L40S", "L40S"),
+        ("NVIDIA GeForce RTX 4090", "RTX 4090"),
+    ):
         monkeypatch.setattr(torch.cuda, "get_device_name", lambda device, name=name: name)
         assert peak_flops(gpu, "bf16") == PEAK_FLOPS[part]
-    assert peak_flops(gpu, "fp32") is None
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "something else")
-    assert peak_flops(gpu, "bf16") is None
+        assert peak_flops(gpu, "fp32") is None
+    # others, whose names begin alike
+    rtx = [f"NVIDIA GeForce RTX {rest}" for rest in ("4090 Laptop GPU", "4090 D", "3090 Ti")]
+    for name in ("NVIDIA L40", "NVIDIA A10", "NVIDIA A10G", "NVIDIA GH200 480GB", *rtx, "something else"):
+        monkeypatch.setattr(torch.cuda, "get_device_name", lambda device, name=name: name)
+        assert peak_flops(gpu, "bf16") is None
     assert peak_flops(torch.device("cpu"), "bf16") is None
 
 

@@ -9,6 +9,7 @@ import torch
 from gpt2lab.config import UserError
 from gpt2lab.generation.weights import decoding_copy
 from gpt2lab.runs import read_lines
+from tests.training_steps import take_step
 
 
 def weights(trainer):
@@ -19,7 +20,7 @@ def test_float16_is_near_float32(make_trainer):
     half, full = make_trainer("half", runtime={"precision": "fp16"}), make_trainer("full")
     assert half.update.loss_scale.get_scale() == 2**16
     for step in range(4):
-        one, other = half.train_step(step), full.train_step(step)
+        one, other = take_step(half, step), take_step(full, step)
         assert one["loss"] == pytest.approx(other["loss"], rel=2e-3)
         assert one["grad_norm"] == pytest.approx(other["grad_norm"], rel=2e-2)
     assert half.update.loss_scale.get_scale() == 2**16
@@ -32,7 +33,7 @@ def test_float16_gradients_that_would_vanish_do_not(make_trainer):
         trainer = make_trainer(name, runtime={"precision": precision})
         forward = trainer.update.loss.forward
         trainer.update.loss.forward = lambda *inputs: tuple(part * 2e-7 for part in forward(*inputs))
-        return trainer.train_step(0)["grad_norm"]
+        return take_step(trainer, 0)["grad_norm"]
 
     assert gradient("half", "fp16") == pytest.approx(gradient("full", "fp32"), rel=2e-2)
 
@@ -41,7 +42,7 @@ def test_an_overflow_halves_the_scale_and_is_no_divergence(make_trainer):
     trainer = make_trainer("run", max_steps=12, max_skips=2, checkpoint_every=1, runtime={"precision": "fp16"})
     trainer.update.loss_scale.load_state_dict(trainer.update.loss_scale.state_dict() | {"scale": 2.0**126})
     before = weights(trainer)
-    trainer.train_step(0)
+    take_step(trainer, 0)
     assert all(torch.equal(before[name], now) for name, now in weights(trainer).items())
     assert trainer.update.loss_scale.get_scale() == 2.0**125
     trainer.run()
@@ -62,8 +63,8 @@ def test_z_loss_is_minimized_and_not_reported(make_trainer):
     nll = torch.nn.functional.cross_entropy(logits.flatten(0, 1), batch.targets_BT.flatten())
     objective = nll + 0.5 * logits.logsumexp(-1).square().mean()
     expected = torch.stack([g.norm() for g in torch.autograd.grad(objective, list(with_z.model.parameters()))]).norm()
-    metrics = with_z.train_step(0)
-    assert metrics["loss"] == pytest.approx(without.train_step(0)["loss"], rel=1e-6)
+    metrics = take_step(with_z, 0)
+    assert metrics["loss"] == pytest.approx(take_step(without, 0)["loss"], rel=1e-6)
     assert metrics["grad_norm"] == pytest.approx(expected.item(), rel=1e-4)
 
 
@@ -79,7 +80,7 @@ def test_recomputed_activations_give_the_same_steps(make_trainer):
         mlp = trainer.model.blocks[0].mlp
         mlp.register_forward_pre_hook(lambda *_, name=name: calls.update({name: calls[name] + 1}))
     for step in range(2):
-        assert plain.train_step(step) == recomputing.train_step(step)
+        assert take_step(plain, step) == take_step(recomputing, step)
     assert calls == {"plain": 4, "recomputing": 8}
     assert weights(plain).keys() == weights(recomputing).keys()
     assert plain.validator(plain.model) == recomputing.validator(recomputing.model)
@@ -103,7 +104,7 @@ def test_samples_of_compiled_blocks_run_the_copy_without_dropout(make_trainer, m
 def test_compiled_blocks_give_the_same_steps(make_trainer):
     plain, compiled = make_trainer("plain"), make_trainer("compiled", runtime={"compile": True})
     for step in range(3):
-        assert compiled.train_step(step) == pytest.approx(plain.train_step(step), rel=1e-4)
+        assert take_step(compiled, step) == pytest.approx(take_step(plain, step), rel=1e-4)
     assert compiled.model.state_dict().keys() == plain.model.state_dict().keys()
     assert compiled.model.blocks[0]._compiled_call_impl is not None
     assert compiled.validator(compiled.model).loss == pytest.approx(plain.validator(plain.model).loss, rel=1e-4)

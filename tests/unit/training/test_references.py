@@ -1,5 +1,6 @@
 """Bigram and unigram losses against counts in dictionaries."""
 
+import dataclasses
 import itertools
 import math
 from collections import Counter, defaultdict
@@ -8,8 +9,17 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from gpt2lab.config import MixtureConfig, PrepareConfig
+from gpt2lab.data import open_dataset, prepare
+from gpt2lab.distributed import World
+from gpt2lab.evaluation.scoring import Perplexity
+from gpt2lab.runtime import open_runtime
+from gpt2lab.tokenizers import load_tokenizer
 from gpt2lab.training import references
+from gpt2lab.training.build import build_model, build_trainer
 from gpt2lab.training.references import bigram, unigram, witten_bell_loss
+
+BYTES = load_tokenizer("bytes")
 
 
 def brute_force(train, val, vocab_size):
@@ -63,6 +73,29 @@ def test_references_are_per_token_of_the_validation_split(make_trainer):
     assert result.summary["unigram_bits_per_byte"] == by_name["unigram"].bits_per_byte
 
 
+def test_bits_per_byte_of_a_mixture_are_over_the_bytes_that_the_model_is_scored_on(make_trainer, tmp_path):
+    """One byte per token and none for end-of-text, which the short documents of the larger dataset have more of."""
+    text = tmp_path / "short.txt"
+    text.write_text("\n\n".join(f"{i % 10}{'x' * (i // 400)}" for i in range(4000)))
+    first = make_trainer("first")
+    short = dataclasses.replace(first.job.data, name="short", files=[str(text)])
+    prepare(short, PrepareConfig(), BYTES)
+    mixture = MixtureConfig(root=str(tmp_path), mixture={"short": 0.2, "t": 0.8})
+    job = dataclasses.replace(first.job, data=mixture)
+    (tmp_path / "run").mkdir()
+    machine = open_runtime(job.runtime)
+    model = build_model(job.model, job.seed, machine)
+    trainer = build_trainer(job, model, BYTES, *open_dataset(mixture, BYTES), tmp_path / "run", machine, World())
+    result = trainer.run()
+    targets = trainer.validator.windows.batch(0, 10).targets_BT
+    assert targets.size == result.validation.tokens == 160
+    bytes_per_token = (targets != BYTES.eot_id).sum() / targets.size
+    for score in (result.validation, *(reference.score for reference in result.references)):
+        assert score.bits_per_byte == pytest.approx(score.loss / bytes_per_token / math.log(2), rel=1e-12)
+    both = trainer.validator.windows.sequences.stream
+    assert (both.read(0, len(both)) != BYTES.eot_id).mean() < 0.98 * bytes_per_token  # of the two splits as one text
+
+
 def test_only_the_first_tokens_of_a_large_set_are_counted(monkeypatch):
     monkeypatch.setattr(references, "MAX_TRAIN_TOKENS", 10)
     asked = []
@@ -75,8 +108,9 @@ def test_only_the_first_tokens_of_a_large_set_are_counted(monkeypatch):
             asked.append((start, stop))
             return np.arange(start, stop, dtype=np.uint16) % 7
 
-    split = SimpleNamespace(tokens=1000, bytes=3000, unigram_entropy=1.5)
-    manifest = SimpleNamespace(vocab_size=7, splits={"val": split})
-    bigram([Stream(), Stream()], [(Stream(), 1.0)], manifest)
+    scored = Perplexity(nll=1.0, tokens=100, bytes=300)
+    bigram([Stream(), Stream()], [(Stream(), 1.0)], 7, scored)
     assert asked == [(0, 5), (0, 5), (0, 1000)]
-    assert unigram(manifest).score.loss == 1.5
+    manifest = SimpleNamespace(splits={"val": SimpleNamespace(unigram_entropy=1.5)})
+    score = unigram(manifest, scored).score
+    assert (score.loss, score.tokens, score.bytes) == (1.5, 100, 300)

@@ -1,5 +1,6 @@
 """Which settings a resumed run may change, compared as values."""
 
+import dataclasses
 import json
 import logging
 import shutil
@@ -8,7 +9,7 @@ import pytest
 
 from gpt2lab.checkpoint import newest_complete
 from gpt2lab.config import TrainJob, UserError, to_dict
-from gpt2lab.training.resume import DATA_ORDER_KEYS, PROCESS_KEYS, config_differences, resume_training
+from gpt2lab.training.resume import DATA_ORDER_KEYS, PROCESS_KEYS, config_differences, find_start, resume_training
 
 
 def test_differences_are_values_with_dotted_keys():
@@ -84,3 +85,35 @@ def test_a_value_that_an_automatic_one_came_to_is_no_change(make_trainer, caplog
     with caplog.at_level(logging.WARNING):
         resume_training(second, second.job, newest_complete(first.checkpoints.folder), second.manifest)
     assert "resumed with another setting" not in caplog.text
+
+
+def test_a_checkpoint_that_was_copied_elsewhere_says_nothing_of_a_run_dir(make_trainer, tmp_path):
+    trainer = make_trainer("run", max_steps=2)
+    trainer.run()
+    backup = tmp_path / "home" / "backup"
+    shutil.copytree(newest_complete(trainer.checkpoints.folder), backup / "step_00000002")
+    (backup.parent / "thesis.tex").touch()
+    job = dataclasses.replace(trainer.job, resume=str(backup / "step_00000002"))
+    with pytest.raises(UserError, match=rf"^resume=.*step_00000002: .*expected run_dir=.*try run_dir={backup}/run$"):
+        find_start(job, None)
+    with pytest.raises(UserError, match="holds backup, thesis.tex, which no run has written"):
+        find_start(job, backup.parent)
+    assert find_start(job, backup / "run").run_dir == backup / "run"
+    own = newest_complete(trainer.checkpoints.folder)
+    assert find_start(dataclasses.replace(job, resume=str(own)), None).run_dir == trainer.plan.run_dir
+
+
+@pytest.mark.parametrize(
+    ("length", "shown"), [({"max_steps": 3}, "max_steps=3"), ({"max_tokens": 192}, "max_tokens=192")]
+)
+def test_a_run_shorter_than_its_checkpoint_is_refused(make_trainer, length, shown):
+    first = make_trainer("first", max_steps=4)
+    first.run()
+    newest = newest_complete(first.checkpoints.folder)
+    short = make_trainer("short", **({"max_steps": None} | length))
+    line = rf"^training.{shown}: a run of 3 steps, but .*step_00000004 is at step 4; expected at least 4 steps"
+    with pytest.raises(UserError, match=line):
+        resume_training(short, short.job, newest, short.manifest)
+    same = make_trainer("same", max_steps=4)
+    resume_training(same, same.job, newest, same.manifest)
+    assert same.run().validation.tokens > 0  # a completed run is validated again

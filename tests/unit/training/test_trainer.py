@@ -16,11 +16,13 @@ from gpt2lab.config import (
 )
 from gpt2lab.evaluation.scoring import Perplexity
 from gpt2lab.model import GPT
+from gpt2lab.report.run_plots import plot_loss
 from gpt2lab.runs import read_lines
 from gpt2lab.training.metrics import MetricsLog
 from gpt2lab.training.muon import Muon
 from gpt2lab.training.optimizer import Optimizers, adamw, decay_groups, muon_and_adamw
 from gpt2lab.training.schedule import lr_share
+from tests.training_steps import take_step
 
 TINY = {"n_layer": 2, "n_head": 2, "n_embd": 16, "block_size": 16, "vocab_size": 257}
 
@@ -44,9 +46,9 @@ def test_cosine_by_hand():
 def test_other_schedules_by_hand():
     # five intervals after the warm-up; wsd falls in the last two of them
     warm = {"warmup_steps": 1, "min_lr_ratio": 0.2}
+    assert shares(7, name="constant", warmup_steps=1) == [0.5, 1, 1, 1, 1, 1, 1]
     assert shares(7, name="linear", **warm) == pytest.approx([0.5, 1, 0.84, 0.68, 0.52, 0.36, 0.2])
     assert shares(7, name="wsd", decay_share=0.4, **warm) == pytest.approx([0.5, 1, 1, 1, 1, 0.6, 0.2])
-    assert shares(7, name="constant", **warm) == [0.5, 1, 1, 1, 1, 1, 1]
     assert shares(1, name="linear", warmup_steps=0) == [1.0]
     with pytest.raises(UserError, match="schedule.name=cosin: expected one of cosine, linear, wsd, constant"):
         ScheduleConfig(name="cosin")
@@ -179,7 +181,7 @@ def test_another_optimizers_state_is_refused():
 def test_accumulation_equals_one_large_batch(make_trainer):
     whole, pieces = make_trainer("whole"), make_trainer("pieces", micro_batch_size=1)
     for step in range(4):
-        assert whole.train_step(step) == pytest.approx(pieces.train_step(step), rel=1e-5)
+        assert take_step(whole, step) == pytest.approx(take_step(pieces, step), rel=1e-5)
     for (name, one), other in zip(whole.model.named_parameters(), pieces.model.parameters(), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5, msg=name)
 
@@ -188,7 +190,7 @@ def test_reported_loss_is_the_batch_mean(make_trainer):
     trainer = make_trainer("run", micro_batch_size=1)
     inputs, targets = (torch.from_numpy(ids) for ids in trainer.batches.batch(0)[:2])
     expected = torch.nn.functional.cross_entropy(trainer.model(inputs).flatten(0, 1), targets.flatten())
-    assert trainer.train_step(0)["loss"] == pytest.approx(expected.item(), rel=1e-6)
+    assert take_step(trainer, 0)["loss"] == pytest.approx(expected.item(), rel=1e-6)
 
 
 def test_documents_that_are_told_apart_are_scored_alone(make_trainer):
@@ -204,8 +206,8 @@ def test_documents_that_are_told_apart_are_scored_alone(make_trainer):
             alone = torch.from_numpy(inputs[None, begin:end]), torch.from_numpy(targets[None, begin:end])
             nll += trainer.model.nll_sum(*alone).item()
     assert documents > len(batch.inputs_BT)
-    assert trainer.train_step(0)["loss"] == pytest.approx(nll / batch.targets_BT.size, rel=1e-5)
-    assert make_trainer("plain", **settings).train_step(0)["loss"] != pytest.approx(
+    assert take_step(trainer, 0)["loss"] == pytest.approx(nll / batch.targets_BT.size, rel=1e-5)
+    assert take_step(make_trainer("plain", **settings), 0)["loss"] != pytest.approx(
         nll / batch.targets_BT.size, rel=1e-4
     )
 
@@ -219,7 +221,7 @@ def test_gradient_is_clipped(make_trainer):
             parameter.register_post_accumulate_grad_hook(
                 lambda p, name=name, into=gradients: into.update({name: p.grad})
             )
-        reported = trainer.train_step(0)["grad_norm"]
+        reported = take_step(trainer, 0)["grad_norm"]
         norms.append((reported, math.sqrt(sum(g.square().sum().item() for g in gradients.values()))))
     (reported, after), (reported_free, after_free) = norms
     assert reported == pytest.approx(reported_free, rel=1e-6)
@@ -355,12 +357,21 @@ def test_a_finished_run_is_only_validated(make_trainer):
     assert trainer.metrics.path.read_text() == lines
 
 
+def test_a_run_whose_plot_fails_is_complete(make_trainer, caplog):
+    trainer = make_trainer("run")
+    trainer.plot = plot_loss
+    (trainer.plan.run_dir / "loss.png").mkdir()
+    trainer.run()
+    assert json.loads((trainer.plan.run_dir / "summary.json").read_text())["status"] == "completed"
+    assert "the run is complete, but its plot failed" in caplog.text
+
+
 def test_dropout_differs_between_steps(make_trainer):
     trainer = make_trainer("run", model={"dropout": 0.5})
     inputs, targets = (torch.from_numpy(ids) for ids in trainer.batches.batch(0)[:2])
     states = []
     for step in (0, 1):
-        trainer.train_step(step)
+        take_step(trainer, step)
         states.append(torch.get_rng_state())
     assert not torch.equal(*states)
     assert trainer.model.nll_sum(inputs, targets) != trainer.model.nll_sum(inputs, targets)

@@ -16,7 +16,7 @@ from gpt2lab.data.loading.batches import BLOCK, TrainBatches, ValidationBatches
 from gpt2lab.data.loading.mixture import shares_of
 from gpt2lab.data.loading.order import permute, round_keys
 from gpt2lab.data.loading.prefetch import Prefetcher
-from gpt2lab.data.loading.sequences import PackedDocuments, Windows, document_begins, pack, with_layout
+from gpt2lab.data.loading.sequences import ConsecutiveWindows, PackedDocuments, document_begins, pack, with_layout
 
 
 class Counting:
@@ -50,7 +50,7 @@ class Documents(Counting):
 
 
 def train(length, batch_size, sequence_length, seed, **settings):
-    return TrainBatches([Windows(Counting(length), sequence_length)], batch_size, seed, **settings)
+    return TrainBatches([ConsecutiveWindows(Counting(length), sequence_length)], batch_size, seed, **settings)
 
 
 def windows_of(batches, step):
@@ -158,12 +158,12 @@ def test_a_split_shorter_than_one_window_names_both_numbers():
     with pytest.raises(
         UserError, match=r"sequence_length=8: the train split has 8 tokens, expected at least 9 for one"
     ):
-        Windows(Counting(8), 8)
-    assert len(Windows(Counting(9), 8)) == 1
+        ConsecutiveWindows(Counting(8), 8)
+    assert len(ConsecutiveWindows(Counting(9), 8)) == 1
 
 
 def test_all_validation_windows_when_they_fit():
-    windows = ValidationBatches(Windows(Counting(100), 7), 14 * 7)
+    windows = ValidationBatches(ConsecutiveWindows(Counting(100), 7), 14 * 7)
     assert len(windows) == 14
     inputs, targets = windows.batch(0, len(windows))[:2]
     assert inputs.ravel().tolist() == list(range(98))
@@ -171,7 +171,7 @@ def test_all_validation_windows_when_they_fit():
 
 
 def test_fewer_validation_windows_are_spread_evenly():
-    windows = ValidationBatches(Windows(Counting(10 * 100 + 1), 10), 79)
+    windows = ValidationBatches(ConsecutiveWindows(Counting(10 * 100 + 1), 10), 79)
     starts = windows.batch(0, 7)[0][:, 0]
     assert len(windows) == 7
     assert starts[0] == 0
@@ -180,7 +180,7 @@ def test_fewer_validation_windows_are_spread_evenly():
 
 
 def test_validation_batches_are_slices_of_one_list():
-    windows = ValidationBatches(Windows(Counting(1001), 10), 250)
+    windows = ValidationBatches(ConsecutiveWindows(Counting(1001), 10), 250)
     whole = windows.batch(0, 25)
     parts = [windows.batch(first, first + 4) for first in range(0, 25, 4)]
     for side in (0, 1):
@@ -190,7 +190,7 @@ def test_validation_batches_are_slices_of_one_list():
 
 def test_validation_budget_below_one_window_is_an_error():
     with pytest.raises(UserError, match=r"training\.eval_tokens=9: .* type training\.eval_tokens=10"):
-        ValidationBatches(Windows(Counting(1001), 10), 9)
+        ValidationBatches(ConsecutiveWindows(Counting(1001), 10), 9)
 
 
 # -------------------------------------------------------------------------------------------------- ranks, cost, speed
@@ -247,7 +247,7 @@ class Endless(Counting):
 
 def test_any_step_of_a_hundred_billion_tokens_costs_the_same():
     tracemalloc.start()
-    batches = TrainBatches([Windows(Endless(10**11), 1024)], 64, 0)
+    batches = TrainBatches([ConsecutiveWindows(Endless(10**11), 1024)], 64, 0)
     seconds = {}
     for step in (0, 10**8):
         batches.batch(step)
@@ -318,7 +318,7 @@ def test_packed_rows_hold_every_token_once_and_whole_documents():
 
 def test_documents_are_told_apart_and_positions_begin_again():
     stream = Documents([3, 1, 5, 4])
-    windows = Windows(stream, 6).read(np.array([0, 1]))
+    windows = ConsecutiveWindows(stream, 6).read(np.array([0, 1]))
     batch = with_layout(windows, document_begins(windows, eot_id=0))
     assert batch.inputs_BT.tolist() == [[0, 1, 2, 0, 0, 5], [6, 7, 8, 0, 10, 11]]
     assert batch.segment_BT.tolist() == [[0, 0, 0, 1, 2, 2], [0, 0, 0, 1, 1, 1]]
@@ -327,7 +327,7 @@ def test_documents_are_told_apart_and_positions_begin_again():
     assert batch.targets_BT.tolist() == [[1, 2, 0, 0, 5, 6], [7, 8, 0, 10, 11, 12]]
 
 
-@pytest.mark.parametrize("rows", [Windows, PackedDocuments])
+@pytest.mark.parametrize("rows", [ConsecutiveWindows, PackedDocuments])
 def test_layout_is_as_counted_one_by_one(rows):
     stream = Documents(np.random.default_rng(1).integers(1, 12, 60).tolist())
     batches = TrainBatches([rows(stream, 16)], 5, 2, document_masking=True)
@@ -375,7 +375,7 @@ def test_random_lengths_do_not_depend_on_the_number_of_processes():
 def test_a_mixture_keeps_its_shares_and_each_sets_epochs():
     shares = shares_of({"a": 7, "b": 2.5, "c": 0.5})
     assert shares == [700, 250, 50]
-    sets = [Windows(Counting(3 * n + 1), 3) for n in (300, 90, 1000)]
+    sets = [ConsecutiveWindows(Counting(3 * n + 1), 3) for n in (300, 90, 1000)]
     for batch_size, world_size in ((10, 1), (7, 1), (12, 3)):
         ranks = [
             TrainBatches(sets, batch_size, 4, shares=shares, rank=rank, world_size=world_size)
@@ -395,7 +395,7 @@ def test_a_mixture_keeps_its_shares_and_each_sets_epochs():
 
 
 def test_a_mixture_reads_each_row_from_its_set():
-    sets = [Windows(Counting(301, first), 3) for first in (0, 1000)]
+    sets = [ConsecutiveWindows(Counting(301, first), 3) for first in (0, 1000)]
     batches = TrainBatches(sets, 8, 1, shares=[500, 500])
     number, row = batches.sequence_numbers(3)
     assert batches.batch(3).inputs_BT[:, 0].tolist() == (1000 * number + 3 * row).tolist()

@@ -11,7 +11,7 @@ from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 from gpt2lab.config import UserError
 from gpt2lab.evaluation.corpora.detokenize import detokenize_ptb
 from gpt2lab.evaluation.corpora.formats import Corpus, Document
-from gpt2lab.evaluation.perplexity.evaluate import score_plan, summarize
+from gpt2lab.evaluation.perplexity.evaluate import score_plan, summarize_scores
 from gpt2lab.evaluation.perplexity.protocols import PROTOCOLS
 from gpt2lab.runtime import Runtime
 from gpt2lab.tokenizers import load_tokenizer, read_tokenizer
@@ -61,7 +61,7 @@ def nll_of(reference, ids, labels):
 
 
 def score(model, plan, cpu, batch_size=3):
-    return summarize(score_plan(model, plan, cpu, batch_size))
+    return summarize_scores(score_plan(model, plan, cpu, batch_size))
 
 
 @pytest.mark.parametrize("stride", STRIDES)
