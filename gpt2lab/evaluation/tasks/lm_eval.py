@@ -9,6 +9,7 @@ lm_eval's own functions: ``lm_eval.simple_evaluate(as_lm(loaded, batch_size=16),
 
 import importlib.metadata
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -197,10 +198,11 @@ def run_lm_eval(loaded: TextModel, settings: TasksConfig) -> HarnessResult:
 
 
 def _interval(value: float, stderr: float | None, key: str, samples: Sequence[Any]) -> Interval | None:
-    """95 % interval of a metric: Wilson's where each question has 0 or 1, else 1.96 standard errors on each side."""
+    """95 % interval of a metric: Wilson's for a mean of zeros and ones, else 1.96 standard errors on each side."""
     metric, _, harness_filter = key.partition(",")
     scores = [sample[metric] for sample in samples if metric in sample and sample["filter"] == harness_filter]
-    if scores and all(isinstance(score, int | float) and score in (0, 1) for score in scores):
+    is_binary = bool(scores) and all(isinstance(score, int | float) and score in (0, 1) for score in scores)
+    if is_binary and math.isclose(np.mean(scores), value):  # a metric may combine its scores in another way
         return proportion_interval(np.array(scores, dtype=np.float64))
     return None if stderr is None else (value - Z95 * stderr, value + Z95 * stderr)
 
