@@ -17,7 +17,7 @@ ALL_POINTS = 48_000
 
 
 def curve_data(report: ReportResult) -> dict[str, Any]:
-    """``{"conditions": names, "grids": {"val": {"tokens": x}}, "runs": [{"c": 0, "seed": 1, "val": {"tokens": y}}]}``."""
+    """``{"conditions": [], "grids": {"val": {"tokens": x}}, "runs": [{"c": 0, "seed": 1, "val": {"tokens": y}}]}``."""
     names = [condition.name for condition in report.conditions]
     runs = [run for run in report.runs if run.is_counted]
     points = int(np.clip(ALL_POINTS // max(1, len(runs)), FEWEST_POINTS, MOST_POINTS))
