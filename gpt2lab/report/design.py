@@ -201,7 +201,7 @@ def effects(conditions: Sequence[Condition], factors: dict[str, list[str]]) -> l
         name = parts[0] if len(parts) == 1 else " × ".join(f"({part})" for part in parts)
         critical = bonferroni_critical(len(found), effect.difference.df)
         interval = effect.difference.interval(critical)
-        rows.append(EffectRow(name, effect.difference.mean, interval, p, len(parts) > 1))
+        rows.append(EffectRow(name, effect.difference.mean, interval, p, len(parts) > 1, len(seeds)))
     return rows
 
 

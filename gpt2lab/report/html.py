@@ -146,7 +146,8 @@ def _effects(report: ReportResult) -> str:
     if not report.effects:
         return ""
     table = _table(tables.effects_table(report))
-    return f'<h2>Main effects and interactions</h2>{table}<p class="note">{EFFECTS_NOTE}</p>{heat}'
+    note = EFFECTS_NOTE.format(seeds=plural(report.effects[0].seeds, "seed"))
+    return f'<h2>Main effects and interactions</h2>{table}<p class="note">{note}</p>{heat}'
 
 
 def _pairs(report: ReportResult) -> str:

@@ -17,11 +17,13 @@ ALL_POINTS = 48_000
 
 
 def curve_data(report: ReportResult) -> dict[str, Any]:
-    """``{"conditions": names, "grids": {"val": {"tokens": [...]}}, "runs": [{"c": 0, "val": {"tokens": [...]}}]}``."""
+    """``{"conditions": [], "grids": {"val": {"tokens": x}}, "runs": [{"c": 0, "seed": 1, "val": {"tokens": y}}]}``."""
     names = [condition.name for condition in report.conditions]
     runs = [run for run in report.runs if run.is_counted]
     points = int(np.clip(ALL_POINTS // max(1, len(runs)), FEWEST_POINTS, MOST_POINTS))
-    rows: list[dict[str, Any]] = [{"c": names.index(run.condition), "val": {}, "train": {}} for run in runs]
+    rows: list[dict[str, Any]] = [
+        {"c": names.index(run.condition), "seed": run.seed, "val": {}, "train": {}} for run in runs
+    ]
     grids: dict[str, dict[str, list[float]]] = {"val": {}, "train": {}}
     for loss in grids:
         for by in ("tokens", "seconds"):

@@ -116,6 +116,8 @@ class EffectRow:
     interval: Interval
     p: float
     is_interaction: bool
+    seeds: int
+    """that all cells of the grid have"""
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from gpt2lab.report import tables
 from gpt2lab.report.results import ReportResult
 from gpt2lab.report.tables import Table
-from gpt2lab.report.words import DOCUMENTS_NOTE, EFFECTS_NOTE, FOOTNOTE, PAIRS_NOTE, SCALING_NOTE, TUNING_NOTE
+from gpt2lab.report.words import DOCUMENTS_NOTE, EFFECTS_NOTE, FOOTNOTE, PAIRS_NOTE, SCALING_NOTE, TUNING_NOTE, plural
 
 MANY_RUNS = 60
 """above it report.md lists only the runs that need attention; runs.csv has all"""
@@ -27,7 +27,8 @@ def as_markdown(report: ReportResult, plots: Sequence[str]) -> str:
         parts.append("\n".join(f"- {sentence}" for sentence in sentences))
     parts += [f"![{name.split('.')[0].replace('_', ' ')}]({name})" for name in plots]
     if report.effects:
-        parts += ["## Main effects and interactions", _markdown(tables.effects_table(report)), EFFECTS_NOTE]
+        note = EFFECTS_NOTE.format(seeds=plural(report.effects[0].seeds, "seed"))
+        parts += ["## Main effects and interactions", _markdown(tables.effects_table(report)), note]
     if report.pairs:
         note = PAIRS_NOTE.format(test=report.pairs[0].test)
         parts += ["## All pairs", _markdown(tables.pairs_table(report)), note]

@@ -15,6 +15,7 @@ UNITS = {"val_loss": "nats", "val_bits_per_byte": "bits per byte", "val_perplexi
 
 FOOTNOTE = "parameters*: without token and position embeddings."
 EFFECTS_NOTE = (
+    "Every effect is over the {seeds} that all cells have. "
     "A main effect is averaged over the other factors. An interaction is how much one effect changes with the other "
     "factor; where it is large, read the conditions, not the main effects."
 )
@@ -73,15 +74,15 @@ def count(value: float | None) -> str:
 
 
 def speed_up_text(speed_up: SpeedUp | None) -> str:
-    """``2.0 [1.8, 2.2]``; ``beyond`` outside the measured lengths."""
+    """``2.00 [1.80, 2.20] at 819k tokens``, those of the condition; a side of the measured lengths outside them."""
     if speed_up is None:
         return "–"
 
     def one(factor: float) -> str:
-        return "beyond" if factor in (0.0, math.inf) else f"{factor:.2f}"
+        return {0.0: "below the shortest", math.inf: "above the longest"}.get(factor, f"{factor:.2f}")
 
     inner = f" [{one(speed_up.interval[0])}, {one(speed_up.interval[1])}]" if speed_up.interval else ""
-    return f"{one(speed_up.factor)}{inner}"
+    return f"{one(speed_up.factor)}{inner} at {count(speed_up.tokens)} tokens"
 
 
 def plural(n: int, noun: str) -> str:

@@ -44,7 +44,7 @@ class LossCurve:
         return self.floor + self.scale * tokens**-self.exponent
 
     def tokens(self, loss: float) -> float:
-        """The run length that reaches this loss; 0 or infinite beyond the measured lengths."""
+        """The run length that reaches this loss; 0 below the shortest measured length, infinite above the longest."""
         if loss < self.loss(self.longest):
             return math.inf
         if loss > self.loss(self.shortest):
@@ -106,10 +106,13 @@ def _best_exponents(ratios_L: Array, values_LD: Array, exponents_ED: Array) -> _
 
 @dataclass(frozen=True)
 class SpeedUp:
-    """Baseline tokens over the variant's tokens at equal loss; 0 or infinite: beyond the measured lengths."""
+    """Baseline tokens over the variant's tokens at equal loss; 0: below the shortest measured length, infinite: above
+    the longest."""
 
     factor: float
     interval: Interval | None
+    tokens: float
+    """the variant's"""
 
 
 def effective_speed_up(
@@ -129,7 +132,7 @@ def effective_speed_up(
         return None
     factor = curve.tokens(float(variant_S.mean())) / tokens
     if len(variant_S) < 2:
-        return SpeedUp(factor, None)
+        return SpeedUp(factor, None, tokens)
     rng = np.random.default_rng(seed)
     drawn = []
     for _ in range(draws):
@@ -137,9 +140,9 @@ def effective_speed_up(
         if again is not None:
             drawn.append(again.tokens(float(rng.choice(variant_S, len(variant_S)).mean())) / tokens)
     if len(drawn) < draws / 2:
-        return SpeedUp(factor, None)
+        return SpeedUp(factor, None, tokens)
     low, high = np.quantile(drawn, [0.025, 0.975], method="nearest")
-    return SpeedUp(factor, (float(low), float(high)))
+    return SpeedUp(factor, (float(low), float(high)), tokens)
 
 
 @dataclass(frozen=True)

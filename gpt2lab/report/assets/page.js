@@ -30,11 +30,15 @@
     const grid = data.grids[state.loss][by];
     const columns = [grid], series = [{}], bands = [], owner = [null];
     data.conditions.forEach((name, c) => {
-      const runs = data.runs.filter((run) => run.c === c).map((run) => run[state.loss][by]).filter((y) => y.length);
+      const members = data.runs.filter((run) => run.c === c && run[state.loss][by].length);
+      const runs = members.map((run) => run[state.loss][by]);
       if (!runs.length) return;
       const base = { stroke: () => color(c), dash: dash(c), points: { show: false }, spanGaps: true, show: !hidden.has(c) };
       if (state.show === "runs") {
-        for (const y of runs) { columns.push(y); series.push({ ...base, width: 1.1, alpha: 0.75, label: name }); owner.push(c); }
+        for (const run of members) {
+          columns.push(run[state.loss][by]); owner.push(c);
+          series.push({ ...base, width: 1.1, alpha: 0.75, label: `${name}, seed ${run.seed}` });
+        }
         return;
       }
       const [mean, low, high] = bandOf(runs, grid.length);
@@ -96,22 +100,24 @@
   function hover(u, tip, columns, series, owner, label) {
     const i = u.cursor.idx;
     if (i == null || u.cursor.left < 0) { tip.style.display = "none"; return; }
-    const best = new Map();
+    // Of each condition the curve that is nearest to the cursor.
+    const at = u.posToVal(u.cursor.top, "y"), nearest = new Map();
+    const distance = (s) => Math.abs(columns[s][i] - at);
     for (let s = 1; s < columns.length; s++) {
       if (!series[s].label || hidden.has(owner[s]) || columns[s][i] == null) continue;
-      if (!best.has(owner[s]) || columns[s][i] < best.get(owner[s])) best.set(owner[s], columns[s][i]);
+      if (!nearest.has(owner[s]) || distance(s) < distance(nearest.get(owner[s]))) nearest.set(owner[s], s);
     }
-    if (!best.size) { tip.style.display = "none"; return; }
-    const rows = [...best].sort((a, b) => a[1] - b[1]).slice(0, 8);
+    if (!nearest.size) { tip.style.display = "none"; return; }
+    const rows = [...nearest.values()].sort((a, b) => columns[a][i] - columns[b][i]).slice(0, 8);
     tip.replaceChildren();
     const head = document.createElement("b");
     head.textContent = label(columns[0][i]);
     tip.append(head);
-    for (const [c, value] of rows) {
+    for (const s of rows) {
       const row = document.createElement("div"), dot = document.createElement("i"), name = document.createElement("span"), number = document.createElement("em");
-      dot.style.setProperty("--color", `var(--c${c % 8})`);
-      name.textContent = data.conditions[c];
-      number.textContent = value.toFixed(4);
+      dot.style.setProperty("--color", `var(--c${owner[s] % 8})`);
+      name.textContent = series[s].label;
+      number.textContent = columns[s][i].toFixed(4);
       row.append(dot, name, number);
       tip.append(row);
     }

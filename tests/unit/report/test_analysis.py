@@ -21,6 +21,7 @@ from gpt2lab.report.tables import tuning_table
 from gpt2lab.report.text_formats import as_csv, as_latex, as_markdown
 from gpt2lab.report.words import speed_up_text
 from gpt2lab.statistics.paired import detectable_difference
+from gpt2lab.statistics.scaling import SpeedUp
 from gpt2lab.training.throughput import flops_per_token
 from tests.unit.report.synthetic import (
     TOKENS,
@@ -544,6 +545,38 @@ def test_speed_up_from_runs_of_several_lengths(tmp_path):
     assert rope.speed_up.factor == pytest.approx(1.7, rel=0.05)
     assert rope.speed_up.interval[0] < rope.speed_up.factor < rope.speed_up.interval[1] * 1.0001
     assert speed_up_text(rope.speed_up).startswith(("1.6", "1.7", "1.8"))
+
+
+@pytest.mark.parametrize(
+    ("speed_up", "text"),
+    [
+        (SpeedUp(1.7, (1.5, math.inf), TOKENS), "1.70 [1.50, above the longest] at 819k tokens"),
+        (SpeedUp(0.0, (0.0, 0.4), TOKENS), "below the shortest [below the shortest, 0.40] at 819k tokens"),
+        (SpeedUp(math.inf, None, 2e6), "above the longest at 2M tokens"),
+    ],
+)
+def test_speed_up_names_the_length_and_the_side_of_those_measured(speed_up, text):
+    assert speed_up_text(speed_up) == text
+
+
+def test_speed_up_is_of_the_longest_runs_within_the_measured_lengths(tmp_path):
+    """At the full length the variant is better than the baseline's longest run, at half of it it is not."""
+    lengths = (TOKENS // 4, TOKENS // 2, TOKENS)
+    as_good_as_more_tokens = 60 * ((0.8 * TOKENS) ** -0.3 - (TOKENS // 2) ** -0.3)
+    effects, sizes = {"rope": as_good_as_more_tokens}, {"noise": 0.0002, "block": 0.0002}
+    report = analyze(write_sweep(tmp_path / "s", norms=("layernorm",), lengths=lengths, effects=effects, **sizes))
+    found = report.conditions[1].speed_up
+    assert (found.tokens, found.factor) == (TOKENS // 2, pytest.approx(1.6, rel=0.05))
+    assert "at 410k tokens" in as_markdown(report, [])
+
+
+def test_main_effects_say_over_how_many_seeds(tmp_path):
+    folder = write_sweep(tmp_path / "s")
+    change_summary(of(folder, "rope", 3), status="stopped")
+    report = analyze(folder)
+    assert {effect.seeds for effect in report.effects} == {4}
+    assert "over the 4 seeds that all cells have" in as_markdown(report, [])
+    assert "over the 4 seeds that all cells have" in as_html(report)
 
 
 def test_reruns_do_not_enter_the_speed_up(tmp_path):

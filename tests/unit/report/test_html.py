@@ -63,6 +63,29 @@ def test_legend_entry_hides_its_curve_and_brings_it_back(page_file, tmp_path):
     assert errors == []
 
 
+def test_cursor_shows_the_nearest_run_of_each_condition(page_file, tmp_path):
+    """At the height of the highest run of the first condition, not that of its lowest run."""
+    at_highest = """(() => {
+      const { plot, owner } = reportPlots[0], i = 8;
+      const own = plot.data.map((y, s) => [y[i], plot.series[s].label]).filter((_, s) => owner[s] === 0);
+      own.sort((a, b) => a[0] - b[0]);
+      const [value, label] = own[own.length - 1];
+      plot.setCursor({ left: plot.valToPos(plot.data[0][i], "x"), top: plot.valToPos(value, "y") });
+      const row = [...plot.over.querySelectorAll(".tip div")].find((r) => r.textContent.startsWith(label));
+      return [label, row && row.querySelector("em").textContent, value.toFixed(4), own[0][0].toFixed(4)];
+    })()"""
+
+    async def task(page):
+        await page.open(page_file)
+        await page.evaluate("document.querySelector('[data-value=runs]').click()")
+        return await page.evaluate(at_highest), page.errors
+
+    (label, shown, highest, lowest), errors = drive(task, tmp_path)
+    assert "seed " in label
+    assert shown == highest != lowest
+    assert errors == []
+
+
 def test_switches_and_sorting(page_file, tmp_path):
     first = "document.querySelector('table').tBodies[0].rows[0].cells[0].textContent"
     mean = "document.querySelector('table').tHead.rows[0].cells[2].querySelector('button').click()"
