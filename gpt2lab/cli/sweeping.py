@@ -19,7 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from gpt2lab.cli.compose import compose_config, compose_values, explain_override
 from gpt2lab.cli.launching import python_arguments, typed_command
 from gpt2lab.cli.rerun import is_rerun, job_from_record
-from gpt2lab.config import SweepConfig, TrainJob, UserError, did_you_mean, from_dict, one_line
+from gpt2lab.config import SweepConfig, TrainJob, UserError, check, did_you_mean, from_dict, one_line
 from gpt2lab.locks import locked
 from gpt2lab.runs import git
 from gpt2lab.runs.layout import SWEEP
@@ -54,7 +54,7 @@ def run(argv: Sequence[str]) -> int:
     sweep = sweep_settings([*settings, *(argument for argument in arguments if argument.startswith("sweep."))])
     axes = {key: values for key, values in params.items() if not key.startswith("sweep.")}
     try:
-        plan = plan_sweep(overrides, axes, sweep)
+        plan = plan_sweep(overrides, axes, sweep, _axes_of_earlier_start(sweep, overrides))
     except HydraException as error:
         raise explain_override(error, "train", overrides) from error
     jobs = compose_jobs(plan, sweep)
@@ -103,6 +103,13 @@ def _open_record(folder: Path, plan: Plan, command: list[str], tuning_key: str |
     return record
 
 
+def _axes_of_earlier_start(sweep: SweepConfig, overrides: Sequence[str]) -> list[str]:
+    """Keys of the axes in the record of a sweep of this name, in its order; none where there is no such sweep."""
+    name = sweep.name or experiment_name(overrides)
+    folder = Path(sweep.root) / name if name is not None else None
+    return list(read_sweep(folder).axes) if folder is not None and (folder / SWEEP).is_file() else []
+
+
 def sweep_settings(arguments: Sequence[str]) -> SweepConfig:
     """The ``sweep.*`` arguments as a checked value.
 
@@ -142,7 +149,11 @@ def experiment_params(overrides: Sequence[str]) -> dict[str, str]:
 
 
 def compose_jobs(plan: Plan, sweep: SweepConfig) -> dict[str, TrainJob]:
-    """Every job of the plan, checked, by name; so a mistake in one cell is found before the first job starts."""
+    """Every job of the plan, checked, by name; so a mistake in one cell is found before the first job starts.
+
+    Raises:
+        UserError: a setting is wrong, or a seed of the tuning is one of the comparison.
+    """
     middle = sorted(sweep.tune_values)[len(sweep.tune_values) // 2] if sweep.tune else None
 
     def train_job(arguments: list[str]) -> TrainJob:
@@ -157,7 +168,12 @@ def compose_jobs(plan: Plan, sweep: SweepConfig) -> dict[str, TrainJob]:
         except UserError as error:
             raise UserError(f"{job.name}: {error}") from None
 
-    return {job.name: compose(job) for job in (*plan.tuning, *plan.jobs)}
+    composed = {job.name: compose(job) for job in (*plan.tuning, *plan.jobs)}
+    if sweep.tune:
+        seeds = sorted({composed[job.name].seed for job in plan.jobs})
+        is_apart = not set(seeds) & set(sweep.tune_seeds)
+        check(is_apart, "sweep.tune_seeds", sweep.tune_seeds, f"other seeds than the comparison's {seeds}")
+    return composed
 
 
 def job_program(script: str) -> list[str]:

@@ -81,6 +81,17 @@ def open_for_evaluation(where: str | None, job: EvalJob, runtime: Runtime, key: 
     return loaded
 
 
+def in_one_precision(loaded: TextModel, baseline: TextModel) -> tuple[TextModel, TextModel]:
+    """Two models whose scores are compared, both in float32 where ``runtime.precision=auto`` chose two precisions."""
+    if loaded.runtime.precision == baseline.runtime.precision:
+        return loaded, baseline
+    first, second = (
+        dataclasses.replace(model, runtime=dataclasses.replace(model.runtime, precision="fp32"))
+        for model in (loaded, baseline)
+    )
+    return first, second
+
+
 def is_sweep(folder: Path) -> bool:
     """Whether a folder holds runs: ``sweep.json``, or run directories with a checkpoint."""
     return (folder / SWEEP).is_file() or (
@@ -115,6 +126,7 @@ def _evaluate_one(job: EvalJob, runtime: Runtime, world: World, command: Sequenc
     baseline = None
     if job.baseline:
         baseline = dataclasses.replace(open_for_evaluation(job.baseline, job, runtime, "baseline"), world=world)
+        loaded, baseline = in_one_precision(loaded, baseline)
     name = loaded.source.describe()
     log.info(name)
     parts = evaluate_parts(loaded, job.eval)

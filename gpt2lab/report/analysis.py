@@ -20,6 +20,7 @@ from gpt2lab.report.comparability import EXEMPT
 from gpt2lab.report.compare import Outcomes, compare_all
 from gpt2lab.report.factors import condition_name, find_factors
 from gpt2lab.report.loading import find_runs, load_run
+from gpt2lab.report.power import banner
 from gpt2lab.report.results import Condition, ReportResult, Run
 from gpt2lab.report.run_status import build_runs, run_warnings, set_apart
 from gpt2lab.report.scaling import scaling_rows
@@ -61,7 +62,7 @@ def analyze(
     all_runs = build_runs(loaded, levels, metric, average)
     ignored = set(allow) | {fact for fact, names in EXEMPT.items() if any(name in factors for name in names)}
     all_runs, of_any_length = set_apart(all_runs, ignored)
-    warnings = run_warnings(loaded, all_runs, metric)
+    warnings = run_warnings(loaded, all_runs, metric, allow)
     conditions = sorted(_conditions(all_runs, levels), key=lambda condition: _grid_position(condition, factors))
     if not any(condition.values or condition.diverged for condition in conditions):
         warnings.insert(0, f"No run has {metric} yet.")
@@ -91,9 +92,9 @@ def analyze(
         lower_is_better=lower,
         baseline=chosen.name,
         verdict=overall_verdict(ordered, chosen.name, metric, margin),
-        banner=design.banner(ordered, margin, metric),
+        banner=banner(ordered, test, margin, metric),
         method=design.method(ordered, chosen, test, margin, metric, average),
-        noise=design.noise(ordered, chosen, margin, metric),
+        noise=design.noise(ordered, chosen, test, margin, metric),
         warnings=[*warnings, *design.warnings(ordered, test, margin), *design.interaction_warnings(effects, margin)],
         conditions=ordered,
         runs=sorted(

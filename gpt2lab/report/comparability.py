@@ -6,7 +6,7 @@ Runs that differ are shown apart with the reason; they are never pooled silently
 import hashlib
 import re
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Sequence
+from collections.abc import Collection, Hashable, Sequence
 from typing import Any
 
 from gpt2lab.report.factors import flatten
@@ -32,8 +32,12 @@ VERSIONED = ("torch", "gpt2lab")
 """packages whose versions must be equal"""
 EXEMPT = {"precision": ("precision",), "device": ("device",)}
 """a fact that a factor of the study varies on purpose, by the factor's name"""
+SETTINGS = "settings"
+"""in ``allow``: runs of one condition may differ in any setting"""
 NULL = str(None)
 """a setting that a config lacks, as in records of earlier versions, or that is null"""
+MOST_VALUES = 3
+"""of a fact that are named"""
 MOST_KEYS = 4
 """settings that are named where several differ"""
 
@@ -131,6 +135,53 @@ def _leading_number(text: str) -> float:
     """The number that a fact begins with; 0 for ``unknown``."""
     first = text.split()[0]
     return 0.0 if first == UNKNOWN else float(first)
+
+
+def circumstances(facts: Sequence[dict[str, str]]) -> str:
+    """Whether the compared runs are equally long and were validated alike, to end a sentence; empty without any run."""
+    if not facts:
+        return ""
+    tokens, windows = ({fact[key] for fact in facts} for key in ("tokens", "validation"))
+    length = next(iter(tokens))
+    if len(tokens) > 1:
+        trained = "after different numbers of tokens"
+    elif length == UNKNOWN:
+        trained = "after a number of tokens that is not recorded"
+    elif length.endswith(PER_PARAMETER):
+        trained = f"after {length.replace(PER_PARAMETER, 'tokens for each parameter')}"
+    else:
+        trained = "at equal tokens"
+    if len(windows) > 1:
+        return f", {trained} and on different validation windows"
+    recorded = "the same validation windows" if UNKNOWN not in windows else "validation windows that are not recorded"
+    return f", {trained} and on {recorded}"
+
+
+def settings_warnings(settings: Sequence[dict[str, str]], conditions: Sequence[str]) -> list[str]:
+    """Name the settings in which runs of one condition differ."""
+    by_condition: dict[str, list[dict[str, str]]] = defaultdict(list)
+    for own, condition in zip(settings, conditions, strict=True):
+        by_condition[condition].append(own)
+    found = []
+    for condition, members in by_condition.items():
+        keys = sorted(key for key in set().union(*members) if len({own.get(key, NULL) for own in members}) > 1)
+        if keys:
+            found.append(f"{condition}: compared although its runs differ in {', '.join(keys)} (allow=[{SETTINGS}]).")
+    return found
+
+
+def allowed_warnings(facts: Sequence[dict[str, str]], allow: Collection[str]) -> list[str]:
+    """Name the facts in which the compared runs differ because ``allow`` says that they may."""
+    found = []
+    for key in FACTS:
+        values = list(dict.fromkeys(fact[key] for fact in facts if key in fact))
+        if key in allow and len(values) > 1:
+            more = f" and {len(values) - MOST_VALUES} more" if len(values) > MOST_VALUES else ""
+            verb = "differ" if key in PLURAL else "differs"
+            found.append(
+                f"Compared although {FACTS[key]} {verb} (allow=[{key}]): {'; '.join(values[:MOST_VALUES])}{more}."
+            )
+    return found
 
 
 def difference(facts: dict[str, str], reference: dict[str, str]) -> str:

@@ -25,6 +25,7 @@ from gpt2lab.statistics.paired import (
     pairing_correlation,
     pairing_ratio,
     sign_flip_test,
+    signed_rank_sum,
     signed_rank_test,
     tost,
     welch_difference,
@@ -123,7 +124,8 @@ def _finish(
         critical = (dunnett_critical if test == DUNNETT else bonferroni_critical)(comparisons, difference.df)
         interval = difference.interval(critical)
         equivalence = difference.interval(t_quantile(0.95, difference.df))
-        detectable = detectable_difference(difference.error, difference.df, critical)
+        if test != SIGNED_RANKS:  # the interval is conditional, so it says nothing of the test
+            detectable = detectable_difference(difference.error, difference.df, critical)
     mean = float((y_S - baseline_S).mean()) if len(y_S) else None
     if draft.independent and difference:
         mean, test = difference.mean, WELCH
@@ -159,7 +161,7 @@ def _verdict(
     if test == SIGNED_RANKS:
         if p >= ALPHA:
             return "undecided"
-        return "better" if (sign * d_S < 0).sum() > (sign * d_S > 0).sum() else "worse"
+        return "better" if sign * signed_rank_sum(d_S) < 0 else "worse"
     assert difference is not None
     if tost(difference, margin) < ALPHA:
         return "equivalent"

@@ -1,4 +1,4 @@
-"""What a report says of the study itself: power, noise floor, pairing, method, factorial effects."""
+"""What a report says of the study itself: noise floor, pairing, method, factorial effects."""
 
 import itertools
 import math
@@ -6,12 +6,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from gpt2lab.report.comparability import circumstances
 from gpt2lab.report.compare import ALPHA, DUNNETT, SIGNED_RANKS, WELCH
+from gpt2lab.report.power import power_of, tested_comparisons
 from gpt2lab.report.results import Condition, EffectRow
 from gpt2lab.report.words import UNITS, number, p_equals, plural, signed
 from gpt2lab.statistics.blocks import factorial_effects
 from gpt2lab.statistics.multiple import bonferroni_critical, holm
-from gpt2lab.statistics.paired import seeds_needed, smallest_sign_flip_p
+from gpt2lab.statistics.paired import smallest_sign_flip_p
 
 MOST_SENTENCES = 4
 """comparisons that get a sentence each on noise; of more only the noisiest does, the table has all"""
@@ -23,50 +25,15 @@ NO_SPEED_UP = (
 )
 
 
-def banner(conditions: Sequence[Condition], margin: float, metric: str) -> str:
-    """Why the study cannot answer; empty where it can detect the margin."""
-    comparisons = [c.comparison for c in conditions if c.comparison]
-    if not comparisons:
-        return ""
-    if all(c.p is None for c in comparisons):
-        return "Under-powered: no condition shares two seeds with the baseline, so there is no interval and no test."
-    worst = max((c.detectable for c in comparisons if c.detectable is not None), default=0.0)
-    if worst <= margin:
-        return ""
-    if all(c.verdict != "undecided" for c in comparisons):
-        return (
-            f"Every comparison is decided. A smaller effect could have been missed: a true difference below "
-            f"{worst:.4f} {UNITS.get(metric, metric)} is missed more than one time in five (margin {margin:g})."
-        )
-    sd = max((c.sd for c in comparisons if c.sd is not None), default=None)
-    if sd is None:
-        return (
-            f"Under-powered: a true difference below {worst:.4f} {UNITS.get(metric, metric)} is missed more than one "
-            f"time in five, and the margin is {margin:g}. Runs with the baseline's seeds would be paired, which helps."
-        )
-    needed = seeds_needed(sd, margin, len(comparisons))
-    advice = (
-        f"About {needed} seeds would detect the margin."
-        if needed
-        else "No practical number of seeds would detect it: a calmer recipe is needed."
-    )
-    return (
-        f"Under-powered: a true difference below {worst:.4f} {UNITS.get(metric, metric)} is missed more than one time "
-        f"in five, and the margin is {margin:g}. {advice}"
-    )
-
-
 def method(
     conditions: Sequence[Condition], baseline: Condition, test: str, margin: float, metric: str, average: int = 1
 ) -> list[str]:
     """Design and test in sentences."""
     compared = [c for c in conditions if c.comparison]
+    facts = [run.facts for c in conditions for run in c.runs if run.is_counted and run.value is not None]
     unit = UNITS.get(metric, metric)
     when = "at the end of training" if average == 1 else f"as the mean of each run's last {average} validations"
-    lines = [
-        f"The baseline is {baseline.name}. The compared value is {metric} {when} ({unit}), at equal tokens and on the "
-        "same validation windows."
-    ]
+    lines = [f"The baseline is {baseline.name}. The compared value is {metric} {when} ({unit}){circumstances(facts)}."]
     if not compared:
         return lines
     seeds = sorted({len(c.comparison.seeds) for c in compared if c.comparison})
@@ -105,7 +72,7 @@ def method(
     return lines
 
 
-def noise(conditions: Sequence[Condition], baseline: Condition, margin: float, metric: str) -> list[str]:
+def noise(conditions: Sequence[Condition], baseline: Condition, test: str, margin: float, metric: str) -> list[str]:
     """The noise floor and what can be detected."""
     lines = []
     if baseline.sd is not None:
@@ -120,6 +87,7 @@ def noise(conditions: Sequence[Condition], baseline: Condition, margin: float, m
             f"{number(bigram)}."
         )
     compared = [c for c in conditions if c.comparison and c.comparison.sd is not None]
+    tested = tested_comparisons([c.comparison for c in conditions if c.comparison])
     shown = compared if len(compared) <= MOST_SENTENCES else [max(compared, key=_spread)]
     for condition in shown:
         c = condition.comparison
@@ -127,11 +95,9 @@ def noise(conditions: Sequence[Condition], baseline: Condition, margin: float, m
         assert c.sd is not None
         text = (
             f"{condition.name}: sd of the paired differences {number(c.sd)}, r = {number(c.correlation, 2)}, "
-            f"sd_d / (√2 sd) = {number(c.pairing, 2)}; detectable at 80 % power {number(c.detectable)}"
+            f"sd_d / (√2 sd) = {number(c.pairing, 2)}"
         )
-        needed = seeds_needed(c.sd, margin, len(compared))
-        text += f"; seeds needed for ±{margin:g}: {needed if needed else 'more than 1,000'}."
-        lines.append(text)
+        lines.append(f"{text}; {power_of(c, test, tested, margin)}.")
     return lines
 
 
@@ -150,9 +116,13 @@ def warnings(conditions: Sequence[Condition], test: str, margin: float) -> list[
             found.append(f"{condition.name}: one seed, so no interval and no test.")
         if c is None:
             continue
-        if not c.seeds:
-            how = "compared as independent runs, by Welch's t" if c.test == WELCH else "not compared"
-            found.append(f"{condition.name}: no seed in common with the baseline, {how}.")
+        if c.test == WELCH:
+            shared = plural(len(c.seeds), "seed") if c.seeds else "no seed"
+            found.append(
+                f"{condition.name}: {shared} in common with the baseline, compared as independent runs, by Welch's t."
+            )
+        elif not c.seeds:
+            found.append(f"{condition.name}: no seed in common with the baseline, not compared.")
         if c.fisher_p is not None:
             diverged, runs = condition.diverged, condition.diverged + len(condition.values)
             found.append(f"{condition.name}: {diverged} of {runs} runs diverged (Fisher's exact p = {c.fisher_p:.3f}).")

@@ -28,7 +28,7 @@ def forest(report: ReportResult) -> str:
     low, high = low - pad, high + pad
     drawn = "".join(
         f'<div class="row"><div class="label">{html.escape(condition.name)}</div>'
-        f'<div class="draw">{_forest_row(c, index, low, high, report.margin)}</div>'
+        f'<div class="draw">{_forest_row(c, index, low, high, report)}</div>'
         f'<div class="pill"><span class="verdict {c.verdict}">{c.verdict}</span></div></div>'
         for index, condition, c in rows
     )
@@ -44,8 +44,9 @@ def forest(report: ReportResult) -> str:
     )
 
 
-def _forest_row(c: Comparison, index: int, low: float, high: float, margin: float) -> str:
+def _forest_row(c: Comparison, index: int, low: float, high: float, report: ReportResult) -> str:
     color = f"var(--c{index % 8})"
+    margin = report.margin
     left, width = _percent(-margin, low, high), f"{100 * 2 * margin / (high - low):.2f}%"
     zero = _percent(0, low, high)
     parts = [
@@ -60,9 +61,10 @@ def _forest_row(c: Comparison, index: int, low: float, high: float, margin: floa
             )
         else:
             at, mark = ("99%", "▸") if d > 0 else ("0%", "◂")
+            whose = "this condition" if (d > 0) == report.lower_is_better else "the baseline"
             parts.append(
                 f'<text x="{at}" y="18" fill="var(--bad)" font-size="14">{mark}<title>seed {seed}: '
-                f"{'this condition' if d > 0 else 'the baseline'} diverged</title></text>"
+                f"{whose} diverged</title></text>"
             )
     if c.interval:
         a, b = (_percent(bound, low, high) for bound in c.interval)
@@ -151,7 +153,7 @@ def _tuning_plot(curve: TuningCurve, index: int, bounds: tuple[float, float, flo
     return (
         f'<figure class="card"><figcaption>{caption}</figcaption><svg height="{height}" role="img" '
         f'aria-label="tuning curve">{lines}{dots}{ring}</svg><div class="ticks">{ticks}</div>'
-        f'<div class="axis">{html.escape(curve.key)}; losses {y0:.3f} to {y1:.3f}</div></figure>'
+        f'<div class="axis">{html.escape(curve.key)}; val_loss {y0:.3f} to {y1:.3f} nats per token</div></figure>'
     )
 
 

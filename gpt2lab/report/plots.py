@@ -1,6 +1,7 @@
 """The plots of a report as PNG and SVG files."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from matplotlib.figure import Figure
 
 from gpt2lab.report.figure_files import save_figure
 from gpt2lab.report.results import Condition, ReportResult
-from gpt2lab.report.scaling import BAD_FIT
+from gpt2lab.report.scaling import is_bad_fit
 from gpt2lab.report.words import UNITS
 from gpt2lab.statistics.intervals import Array
 
@@ -49,7 +50,7 @@ def _open(height: float = 4.2) -> tuple[Figure, Any]:
 
 
 def plot_differences(report: ReportResult) -> Figure | None:
-    """Paired differences of each seed as dots, their mean and simultaneous interval, and the margin as a band."""
+    """Differences of each seed as dots, how many diverged, mean and simultaneous interval, and the margin as a band."""
     compared = [c for c in report.conditions if c.comparison and (c.comparison.seeds or c.comparison.interval)]
     if not compared:
         return None
@@ -66,11 +67,26 @@ def plot_differences(report: ReportResult) -> Figure | None:
             axes.plot([c.mean], [row - 0.08], "D", ms=6, color=color)
         if c.interval:
             axes.plot(c.interval, [row - 0.08] * 2, color=color, lw=2.2)
+        _mark_diverged(axes, row + 0.16, c.differences, lower_is_better=report.lower_is_better)
     axes.set_yticks(range(len(compared)), [c.name for c in compared])
     axes.set_ylim(len(compared) - 0.5, -0.5)
     axes.set_xlabel(f"{report.metric} minus that of {report.baseline} ({UNITS.get(report.metric, report.metric)})")
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1))
     return figure
+
+
+def _mark_diverged(axes: Any, y: float, differences: Sequence[float], *, lower_is_better: bool) -> None:
+    """Count the seeds without a finite difference at the edges of the plot, on the side of the worse."""
+    across = axes.get_yaxis_transform()  # x is a share of the width
+    for infinite, x, marker, side in ((math.inf, 1, ">", "right"), (-math.inf, 0, "<", "left")):
+        diverged = sum(d == infinite for d in differences)
+        if diverged:
+            whose = "" if (infinite > 0) == lower_is_better else " (baseline)"
+            axes.plot([x], [y], marker, ms=6, color="#444444", transform=across, clip_on=False)
+            axes.text(
+                x, y + 0.06, f"  {diverged} diverged{whose}  ", transform=across, ha=side, va="top", fontsize=8,
+                color="#444444",
+            )  # fmt: skip
 
 
 def plot_curves(report: ReportResult, by: str) -> Figure | None:
@@ -127,7 +143,7 @@ def plot_scaling(report: ReportResult) -> Figure | None:
         sizes, losses = zip(*row.points, strict=True)
         axes.plot(sizes, losses, "o", color=color, label=row.name or "mean over seeds")
         if row.fit:
-            bad = row.fit.lack_of_fit_p is not None and row.fit.lack_of_fit_p < BAD_FIT
+            bad = is_bad_fit(row.fit)
             grid = np.geomspace(sizes[0], sizes[-1], GRID_POINTS)
             label = f"N^−{row.fit.curve.exponent:.3f}{' (bad fit)' if bad else ''}"
             axes.plot(grid, [row.fit.curve.loss(size) for size in grid], "--" if bad else "-", color=color, label=label)
@@ -139,7 +155,7 @@ def plot_scaling(report: ReportResult) -> Figure | None:
 
 
 def plot_tuning(report: ReportResult) -> Figure | None:
-    """The mean metric over the tuned value, for each condition; the chosen value is a diamond."""
+    """The mean validation loss over the tuned value, for each condition; the chosen value is a diamond."""
     if not report.tuning:
         return None
     figure, axes = _open()
@@ -155,6 +171,6 @@ def plot_tuning(report: ReportResult) -> Figure | None:
     axes.set_xticks(tried, [f"{value:g}" for value in tried])
     axes.minorticks_off()
     axes.set_xlabel(report.tuning[0].key)
-    axes.set_ylabel(report.metric)
+    axes.set_ylabel("val_loss (nats per token)")
     axes.legend(fontsize=8)
     return figure

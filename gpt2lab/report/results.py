@@ -140,14 +140,14 @@ class TuningCurve:
     condition: str
     key: str
     points: list[tuple[float, float, int]]
-    """value, mean metric, number of seeds"""
+    """value, mean validation loss, number of seeds"""
     best: float
     """by a quadratic through the mean over the logarithm"""
     at_edge: bool
     width: tuple[float, float]
     """tried values within 0.02 of the optimum"""
     at_baseline_rate: float | None = None
-    """mean metric at the value that is best for the baseline"""
+    """mean validation loss at the value that is best for the baseline"""
 
 
 @dataclass(frozen=True)

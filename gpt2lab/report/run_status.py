@@ -3,15 +3,18 @@
 import dataclasses
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from gpt2lab.report.comparability import (
+    SETTINGS,
     UNKNOWN,
+    allowed_warnings,
     difference,
     facts_of,
     find_condition_settings,
     find_reference,
     settings_difference,
+    settings_warnings,
 )
 from gpt2lab.report.factors import condition_name, flatten, settings_of
 from gpt2lab.report.loading import LoadedRun, is_finite
@@ -19,8 +22,11 @@ from gpt2lab.report.results import Run
 from gpt2lab.report.words import plural
 from gpt2lab.runs.records import COMPLETED
 
-SETTINGS = "settings"
-"""in ``allow``: runs of one condition may differ in any setting"""
+TOKENIZER = ("tokenizer.name", "model.vocab_size")
+CURVES_NOT_COMPARABLE = (
+    "The runs have different tokenizers. The curves of the loss are in nats per token, so they cannot be "
+    "compared between them; val_bits_per_byte at the end of training can."
+)
 NO_SEED = "no seed in its config.yaml, so it has no partner to be compared with"
 
 
@@ -172,8 +178,10 @@ def _rerun_of(first: Run, run: Run) -> str:
     return f"a rerun of {first.name} {result}; the first one counts"
 
 
-def run_warnings(loaded: Sequence[LoadedRun], runs: Sequence[Run], metric: str) -> list[str]:
-    """Name the damaged files, the runs that are not compared with the reason, and the diverged runs."""
+def run_warnings(
+    loaded: Sequence[LoadedRun], runs: Sequence[Run], metric: str, allow: Collection[str] = ()
+) -> list[str]:
+    """Name damaged files, runs that are not compared, with the reason, allowed differences, and diverged runs."""
     warnings = []
     for files in loaded:
         if files.broken_lines:
@@ -192,6 +200,12 @@ def run_warnings(loaded: Sequence[LoadedRun], runs: Sequence[Run], metric: str) 
     for reason, names in groups.items():
         shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
         warnings.append(f"Not compared: {shown} ({reason}).")
+    finished = [run for run in runs if run.is_counted and run.value is not None]
+    warnings += allowed_warnings([run.facts for run in finished], allow)
+    if SETTINGS in allow:
+        warnings += settings_warnings([run.settings for run in finished], [run.condition for run in finished])
+    if len({tuple(map(run.settings.get, TOKENIZER)) for run in finished}) > 1:
+        warnings.append(CURVES_NOT_COMPARABLE)
     diverged = [run.name for run in runs if run.diverged and not run.apart]
     if diverged:
         warnings.append(f"Diverged: {', '.join(diverged)}. A diverged run counts as the worst, it is not dropped.")

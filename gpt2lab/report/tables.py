@@ -128,7 +128,7 @@ def pairs_table(report: ReportResult) -> Table:
 
 
 def tuning_table(report: ReportResult) -> Table:
-    """Chosen values, and the metric at the condition's own and at the baseline's value."""
+    """Chosen values, and the validation loss at the condition's own and at the baseline's value."""
     rows = []
     for curve in report.tuning:
         lowest = min(loss for _, loss, _ in curve.points)
@@ -142,7 +142,9 @@ def tuning_table(report: ReportResult) -> Table:
             ]
         )
     key = report.tuning[0].key if report.tuning else "value"
-    return Table(["condition", f"chosen {key}", "lowest mean", "at the baseline's value", "within 0.02"], rows)
+    return Table(
+        ["condition", f"chosen {key}", "lowest mean val_loss", "at the baseline's value", "within 0.02 nats"], rows
+    )
 
 
 def scaling_table(report: ReportResult) -> Table:

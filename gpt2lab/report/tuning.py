@@ -53,7 +53,7 @@ def tuning_curve(
 
 
 def with_rate(curve: TuningCurve, rate: float | None) -> TuningCurve:
-    """Add the metric at the baseline's best value, read between the tried values."""
+    """Add the validation loss at the baseline's best value, read between the tried values."""
     if rate is None or len(curve.points) < 2:
         return curve
     x = [math.log(value) for value, _, _ in curve.points]

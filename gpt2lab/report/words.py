@@ -27,7 +27,10 @@ SCALING_NOTE = (
     "three numbers, fitted by least squares to the mean of each size; intervals by parametric bootstrap over seeds. It "
     "says nothing of sizes outside the measured ones."
 )
-TUNING_NOTE = "Tuning seeds are not among the comparison seeds. Each condition had the same values and seeds."
+TUNING_NOTE = (
+    "Tuning is by val_loss (nats per token), whatever the report compares. Tuning seeds are not among the comparison "
+    "seeds. Each condition had the same values and seeds."
+)
 DOCUMENTS_NOTE = (
     "Intervals over documents show how much these trained models could differ on other texts. Intervals over seeds, "
     "above, show how much other training runs of the same recipes could differ. The two are never combined."

@@ -78,6 +78,18 @@ def mean_interval(values: Array) -> Interval | None:
     return None if error is None else (float(values.mean() - Z95 * error), float(values.mean() + Z95 * error))
 
 
+def proportion_interval(values: Array) -> Interval:
+    """95 % interval of a proportion, from values of 0 and 1 (Wilson 1927).
+
+    (k + z^2 / 2 +- z sqrt(k (n - k) / n + z^2 / 4)) / (n + z^2) for k ones of n values. Unlike 1.96 standard errors on
+    each side it stays within [0, 1] and has a width where all values are equal.
+    """
+    n, ones = len(values), float(values.sum())
+    half = Z95 * math.sqrt(ones * (n - ones) / n + Z95**2 / 4)
+    low, high = ((ones + Z95**2 / 2 + side * half) / (n + Z95**2) for side in (-1, 1))
+    return max(0.0, low), min(1.0, high)
+
+
 def t_interval(values: Array, confidence: float = 0.95) -> Interval | None:
     """Interval of a mean of few values: mean +- t[n - 1] x sd / sqrt(n) (Student 1908); None for a single value."""
     error = mean_error(values)

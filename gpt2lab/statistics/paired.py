@@ -6,14 +6,17 @@ allow, the initial weights, so what a seed does to both cancels in d.
 Legend: S = seeds, R = random draws.
 """
 
+import itertools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import optimize, stats
 
 from gpt2lab.statistics.intervals import Array, Interval, t_quantile
-from gpt2lab.statistics.multiple import dunnett_critical
+from gpt2lab.statistics.multiple import bonferroni_critical, dunnett_critical
 
 EXACT_SEEDS = 18
 """up to so many seeds the sign-flip test enumerates all 2^S sign patterns"""
@@ -96,6 +99,11 @@ def smallest_sign_flip_p(seeds: int) -> float:
     return 2.0 / 2**seeds if seeds else 1.0
 
 
+def seeds_to_reach(comparisons: int, alpha: float = 0.05) -> int:
+    """Fewest seeds with which signed ranks, adjusted by Holm or Bonferroni, can fall below ``alpha``: 6 for one."""
+    return next(seeds for seeds in itertools.count(1) if comparisons * smallest_sign_flip_p(seeds) < alpha)
+
+
 def signed_rank_test(d_S: Array) -> float:
     """Exact two-sided p of Wilcoxon's signed ranks (Wilcoxon 1945), ties by mid-ranks, zeros dropped.
 
@@ -105,7 +113,7 @@ def signed_rank_test(d_S: Array) -> float:
     nonzero = d_S[d_S != 0]
     if not len(nonzero):
         return 1.0
-    doubled = np.rint(2 * stats.rankdata(np.abs(nonzero))).astype(int)
+    doubled = _doubled_ranks(nonzero)
     counts = np.ones(1)
     for rank in doubled:
         shifted = np.concatenate([np.zeros(rank), counts])
@@ -113,6 +121,17 @@ def signed_rank_test(d_S: Array) -> float:
     chances = counts / counts.sum()
     observed = int(doubled[nonzero > 0].sum())
     return float(min(1.0, 2 * min(chances[: observed + 1].sum(), chances[observed:].sum())))
+
+
+def signed_rank_sum(d_S: Array) -> float:
+    """Ranks of the positive differences less those of the negative ones: the direction of ``signed_rank_test``."""
+    nonzero = d_S[d_S != 0]
+    return float((np.sign(nonzero) * _doubled_ranks(nonzero)).sum() / 2)
+
+
+def _doubled_ranks(nonzero: Array) -> NDArray[np.int_]:
+    """Twice the ranks of the sizes, whole numbers with mid-ranks too."""
+    return np.rint(2 * stats.rankdata(np.abs(nonzero))).astype(int)
 
 
 def differences_with_divergence(y_S: Array, baseline_S: Array) -> Array:
@@ -159,15 +178,34 @@ def detectable_difference(error: float, df: float, critical: float | None = None
     return error * float(optimize.brentq(lambda shift: power(shift, 1.0, df, bound) - wanted_power, 0.0, high))
 
 
-def seeds_needed(sd_d: float, margin: float, comparisons: int = 1) -> int | None:
+def pooled_critical(comparisons: int, seeds: int) -> tuple[float, float]:
+    """Degrees of freedom and critical value of Dunnett's test, the residual pooled over all conditions."""
+    df = comparisons * (seeds - 1)
+    return df, dunnett_critical(comparisons, df)
+
+
+def separate_critical(comparisons: int, seeds: int) -> tuple[float, float]:
+    """Degrees of freedom and critical value of each paired t test by Bonferroni, the first step of Holm."""
+    return seeds - 1, bonferroni_critical(comparisons, seeds - 1)
+
+
+def seeds_needed(
+    sd_d: float,
+    margin: float,
+    comparisons: int = 1,
+    critical_of: Callable[[int, int], tuple[float, float]] = pooled_critical,
+) -> int | None:
     """Fewest seeds whose detectable difference at 80 % power is at most ``margin``; None above ``MOST_SEEDS``.
 
-    ``comparisons`` variants share the baseline (Dunnett's critical value and the pooled residual's degrees of freedom).
+    Args:
+        sd_d: standard deviation of the paired differences.
+        margin: true difference that is to be found.
+        comparisons: variants that are compared with the baseline.
+        critical_of: of comparisons and seeds, the degrees of freedom and the critical value of the test.
     """
 
     def enough(seeds: int) -> bool:
-        df = comparisons * (seeds - 1)
-        critical = dunnett_critical(comparisons, df)
+        df, critical = critical_of(comparisons, seeds)
         return detectable_difference(sd_d / math.sqrt(seeds), df, critical) <= margin
 
     low, high = 1, 2

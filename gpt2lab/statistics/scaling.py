@@ -20,9 +20,13 @@ from scipy import stats
 
 from gpt2lab.statistics.intervals import Array, Interval
 
-EXPONENTS = np.linspace(0.02, 1.5, 149)
-REFINEMENTS = 2
-"""of the grid of exponents, each to a tenth of its step: to 0.00001"""
+LOWEST_EXPONENT, HIGHEST_EXPONENT = 0.005, 8.0
+"""bounds of the search; a least-squares exponent beyond them ends at one"""
+EXPONENTS = np.geomspace(LOWEST_EXPONENT, HIGHEST_EXPONENT, 200)
+AT_BOUND = 1.001
+"""exponents within this factor of a bound lie at it"""
+REFINEMENTS = 3
+"""of the grid of exponents, each to a tenth of its step: to 0.004 % of the exponent"""
 
 
 @dataclass(frozen=True)
@@ -78,10 +82,10 @@ class _Powers(NamedTuple):
 def _fit_powers(ratios_L: Array, values_LD: Array) -> _Powers:
     """Least squares with floor >= 0 and scale > 0: a grid of exponents, then twice a finer one around the best."""
     fit = _best_exponents(ratios_L, values_LD, np.repeat(EXPONENTS[:, None], values_LD.shape[1], axis=1))
-    step = EXPONENTS[1] - EXPONENTS[0]
+    step = math.log(EXPONENTS[1] / EXPONENTS[0])
     for _ in range(REFINEMENTS):
-        around_E = np.linspace(-step, step, 21)
-        near_ED = np.maximum(fit.exponent_D + around_E[:, None], EXPONENTS[0])
+        around_E = np.exp(np.linspace(-step, step, 21))
+        near_ED = np.clip(fit.exponent_D * around_E[:, None], LOWEST_EXPONENT, HIGHEST_EXPONENT)
         fit, step = _best_exponents(ratios_L, values_LD, near_ED), step / 10
     return fit
 
@@ -151,8 +155,14 @@ class ScalingFit:
     noise: float
     """standard error of a size's mean, pooled over sizes"""
     lack_of_fit_p: float | None
-    """of the means' deviations from the curve against the spread over seeds; None: fewer than four sizes, through
-    which a curve with three numbers always goes"""
+    """of the means' deviations from the curve against the spread over seeds; None: fewer than four sizes, which leave
+    nothing free to test, or no spread"""
+
+    @property
+    def is_at_bound(self) -> bool:
+        """Whether the exponent or an end of its interval is at a bound of the search, so that it is not determined."""
+        found = (self.curve.exponent, *self.exponent_interval)
+        return min(found) <= LOWEST_EXPONENT * AT_BOUND or max(found) >= HIGHEST_EXPONENT / AT_BOUND
 
 
 def fit_scaling(losses: Mapping[float, Array], draws: int = 1000, seed: int = 0) -> ScalingFit | None:

@@ -57,7 +57,9 @@ class Plan:
         return self.axes.get(SEED, [])
 
 
-def plan_sweep(overrides: Sequence[str], experiment_axes: Mapping[str, str], sweep: SweepConfig) -> Plan:
+def plan_sweep(
+    overrides: Sequence[str], experiment_axes: Mapping[str, str], sweep: SweepConfig, order: Sequence[str] = ()
+) -> Plan:
     """Lay out the jobs.
 
     Args:
@@ -65,10 +67,10 @@ def plan_sweep(overrides: Sequence[str], experiment_axes: Mapping[str, str], swe
         experiment_axes: axes that the chosen experiment brings (``hydra.sweeper.params``): key -> ``a,b,c``. An axis or
             a single value on the command line takes the place of the experiment's.
         sweep: what is to be tuned, and with which seeds.
+        order: axes of an earlier start; they come first and in this order, so that its jobs keep their names.
 
     Raises:
-        UserError: nothing varies, a key belongs to the sweep, a value repeats, or a seed of the
-            tuning is one of the comparison.
+        UserError: nothing varies, a key belongs to the sweep, or a value repeats.
     """
     typed = [_parse(override) for override in overrides]
     _check_keys([key for key, _, _ in typed])
@@ -85,10 +87,10 @@ def plan_sweep(overrides: Sequence[str], experiment_axes: Mapping[str, str], swe
         raise UserError("-m: nothing varies; give an axis two values or more, such as model/positions=learned,rope")
     for key, values in axes.items():
         check(len(set(values)) == len(values), key, ",".join(values), "values that differ")
-    axes = {key: values for key, values in axes.items() if key != SEED} | ({SEED: axes[SEED]} if SEED in axes else {})
+    keys = [key for key in dict.fromkeys([*order, *axes]) if key in axes and key != SEED]
+    axes = {key: axes[key] for key in [*keys, *([SEED] if SEED in axes else [])]}
     short = _short_keys([*axes, *([sweep.tune] if sweep.tune else [])])
-    conditions = list(itertools.product(*(values for key, values in axes.items() if key != SEED)))
-    keys = [key for key in axes if key != SEED]
+    conditions = list(itertools.product(*(axes[key] for key in keys)))
     cells = [dict(zip(keys, values, strict=True)) for values in conditions]
 
     seeds: list[str | None] = list(axes[SEED]) if SEED in axes else [None]
@@ -100,8 +102,6 @@ def plan_sweep(overrides: Sequence[str], experiment_axes: Mapping[str, str], swe
     tuning: list[Job] = []
     if sweep.tune:
         check(sweep.tune not in axes, "sweep.tune", sweep.tune, "a key that is not an axis")
-        shared = {str(seed) for seed in sweep.tune_seeds} & set(axes.get(SEED, []))
-        check(not shared, "sweep.tune_seeds", sweep.tune_seeds, f"other seeds than the comparison's {axes.get(SEED)}")
         tuning = [
             _job({**cell, sweep.tune: f"{value:g}"}, str(seed), short, folder=TUNING_FOLDER, condition_of=cell)
             for seed in sweep.tune_seeds

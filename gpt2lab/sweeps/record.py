@@ -73,13 +73,21 @@ class SweepRecord:
         return next(job for job in self.jobs if job.name == name)
 
     def add(self, jobs: Iterable[Job], *, tuning: bool) -> None:
-        """Add the jobs that are not there yet."""
-        known = {job.name for job in self.jobs}
-        self.jobs += [
-            JobRecord(job.name, job.condition, list(job.overrides), job.folder, tuning=tuning)
-            for job in jobs
-            if job.name not in known
-        ]
+        """Add the jobs that are not there yet.
+
+        Raises:
+            UserError: another job has the name of one of them.
+        """
+        known = {job.name: job.overrides for job in self.jobs}
+        for job in jobs:
+            if job.name not in known:
+                self.jobs.append(JobRecord(job.name, job.condition, list(job.overrides), job.folder, tuning=tuning))
+            elif known[job.name] != list(job.overrides):
+                raise UserError(
+                    f"sweep.name={self.name}: its job {job.name} has {' '.join(known[job.name])}, this command "
+                    f"{' '.join(job.overrides)}; expected the same, or values that differ in letters or digits; "
+                    "choose another sweep.name"
+                )
 
 
 def read_sweep(folder: Path) -> SweepRecord:

@@ -19,7 +19,7 @@ from gpt2lab.evaluation.tasks.likelihoods import score_requests
 from gpt2lab.evaluation.tasks.lm_eval import HarnessMetrics, HarnessResult, run_lm_eval
 from gpt2lab.evaluation.tasks.tasks import TASKS, Task
 from gpt2lab.evaluation.text_model import TextModel
-from gpt2lab.statistics.intervals import mean_error, mean_interval
+from gpt2lab.statistics.intervals import mean_error, mean_interval, proportion_interval
 
 QUESTIONS_FILE = "questions.jsonl"
 """scores of each question, beside eval.json"""
@@ -139,10 +139,14 @@ def _score(loaded: TextModel, name: str, task: Task, rows: list[Example], settin
 
 
 def _summarize(metric: str, values: NDArray[np.float64]) -> tuple[str, float, float | None, tuple[float, float] | None]:
-    """Name, value, standard error, 95 % interval: the mean; for nats the perplexity exp(-mean), by the delta method."""
-    mean, stderr, interval = float(values.mean()), mean_error(values), mean_interval(values)
+    """Name, value, standard error, 95 % interval.
+
+    Of accuracies the mean, with Wilson's interval; of nats the perplexity exp(-mean), by the delta method.
+    """
+    mean, stderr = float(values.mean()), mean_error(values)
     if metric != "log_likelihood":
-        return metric, mean, stderr, interval
+        return metric, mean, stderr, proportion_interval(values)
+    interval = mean_interval(values)
     value = bounded_exp(-mean)
     scaled = None if stderr is None or math.isinf(value) else value * stderr
     return "perplexity", value, scaled, interval and (bounded_exp(-interval[1]), bounded_exp(-interval[0]))

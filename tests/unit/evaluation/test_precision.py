@@ -11,6 +11,7 @@ import torch
 
 from gpt2lab.commands import evaluation
 from gpt2lab.config import EvalJob, ModelConfig, RuntimeConfig
+from gpt2lab.distributed import ALONE
 from gpt2lab.evaluation.scoring import score_greedy, score_tokens
 from gpt2lab.evaluation.scoring_batches import hidden_states, window_batches
 from gpt2lab.evaluation.text_model import TextModel
@@ -128,3 +129,31 @@ def test_auto_is_float32_on_a_cpu_and_for_pretrained_models(monkeypatch, device,
     job = EvalJob(runtime=RuntimeConfig(device="cpu", precision=precision))
     runtime = Runtime(torch.device(device), "bf16")
     assert evaluation.open_for_evaluation("it", job, runtime).runtime.precision == expected
+
+
+@pytest.mark.parametrize(
+    ("baseline", "precision", "expected"),
+    [("gpt2", "auto", ["fp32", "fp32"]), ("run", "auto", ["bf16", "bf16"]), ("gpt2", "bf16", ["bf16", "bf16"])],
+)
+def test_model_and_baseline_are_scored_in_one_precision(monkeypatch, tmp_path, baseline, precision, expected):
+    """On a GPU, where a run alone is scored in bf16 and a pretrained model alone in float32."""
+    scored = []
+
+    def open_it(where, runtime, key):
+        trained_on = "data" if where == "run" else None
+        return TextModel(None, None, SimpleNamespace(trained_on=trained_on, describe=lambda: where), runtime)
+
+    def score(loaded, config):
+        scored.append(loaded.runtime.precision)
+        return {"perplexity": SimpleNamespace(documents=())}
+
+    def stop(*scores):
+        raise KeyboardInterrupt
+
+    for name, stand_in in (("open_text_model", open_it), ("evaluate_parts", score), ("compare", stop)):
+        monkeypatch.setattr(evaluation, name, stand_in)
+    runtime = RuntimeConfig(device="cpu", precision=precision)
+    job = EvalJob(checkpoint="run", baseline=baseline, out=str(tmp_path / "eval.json"), runtime=runtime)
+    with pytest.raises(KeyboardInterrupt):
+        evaluation._evaluate_one(job, Runtime(torch.device("cuda"), "bf16"), ALONE, None)
+    assert scored == expected

@@ -12,12 +12,15 @@ from scipy import stats
 
 from gpt2lab.config import ModelConfig, PositionsConfig, ReportJob, UserError
 from gpt2lab.model import GPT
+from gpt2lab.report import plots
 from gpt2lab.report.analysis import analyze
-from gpt2lab.report.compare import DUNNETT, HOLM, SIGNED_RANKS, WELCH
+from gpt2lab.report.compare import DUNNETT, HOLM, SIGNED_RANKS, WELCH, Outcomes, compare_all
 from gpt2lab.report.html import as_html
 from gpt2lab.report.run_status import NO_SEED
+from gpt2lab.report.tables import tuning_table
 from gpt2lab.report.text_formats import as_csv, as_latex, as_markdown
 from gpt2lab.report.words import speed_up_text
+from gpt2lab.statistics.paired import detectable_difference
 from gpt2lab.training.throughput import flops_per_token
 from tests.unit.report.synthetic import (
     TOKENS,
@@ -269,6 +272,68 @@ def test_diverged_run_counts_as_the_worst(tmp_path):
     assert any("6 of 7 runs diverged" in warning for warning in report.warnings)
 
 
+@pytest.mark.parametrize(("seeds", "enough"), [(5, False), (7, True)])
+def test_power_with_a_diverged_run_is_that_of_signed_ranks(tmp_path, seeds, enough):
+    """With two comparisons 2 x 2/2^6 = 0.0625 and 2 x 2/2^7 = 0.031, so it takes seven seeds."""
+    folder = write_sweep(
+        tmp_path / "s", seeds=seeds, norms=("layernorm",), positions=("learned", "rope", "none"), effects={"none": 0.03}
+    )
+    change_summary(of(folder, "none", 1), status="failed: training diverged", val_loss="remove")
+    report = analyze(folder)
+    assert [c.comparison.detectable for c in report.conditions[1:]] == [None, None]
+    assert all(("signed ranks reach 0.05 with 7 seeds or more" in line) for line in report.noise[1:])
+    assert [c.comparison.verdict for c in report.conditions[1:]] == (
+        ["better", "worse"] if enough else ["undecided"] * 2
+    )
+    assert bool(report.banner) != enough
+    if not enough:
+        assert "with 5 paired seeds and 2 comparisons their p cannot fall below 0.05" in report.banner
+
+
+def test_verdict_of_signed_ranks_has_the_direction_of_their_sums():
+    """Sixteen small losses against fourteen large gains: scipy's one-sided test says which way."""
+    d = np.r_[np.arange(1, 17) * 0.001, -np.arange(17, 30) * 0.01]
+    baseline = {i: 3.0 + 0.001 * i for i in range(30)}
+    variant = {**{i: baseline[i] + d[i] for i in range(29)}, 29: 3.0}
+    baseline[29] = math.nan
+    (comparison,), test = compare_all(
+        [Outcomes("v", variant)], Outcomes("b", baseline), "val_loss", 0.01, lower_is_better=True
+    )
+    assert test == SIGNED_RANKS
+    assert stats.wilcoxon([*d, -1.0], alternative="less").pvalue < 0.025
+    assert comparison.verdict == "better"
+
+
+def test_seeds_needed_are_those_of_the_test_in_use(tmp_path):
+    folder = write_sweep(tmp_path / "s", noise=0.01)
+    for seed in range(5):
+        change_summary(of(folder, "rope", seed), val_loss=3.0 + 0.2 * seed)
+    report = analyze(folder)
+    rmsnorm = conditions_of(report)[RMSNORM].comparison
+    assert rmsnorm.test == HOLM
+    needed = next(
+        n
+        for n in range(2, 1000)
+        if detectable_difference(rmsnorm.sd / math.sqrt(n), n - 1, stats.t.ppf(1 - 0.025 / 3, n - 1)) <= 0.01
+    )
+    (line,) = [line for line in report.noise if line.startswith(RMSNORM)]
+    assert line.endswith(f"seeds needed for ±0.01: {needed}.")
+
+
+def test_one_shared_seed_is_a_warning_as_none_is(tmp_path):
+    runs = [
+        write_run(tmp_path / f"{positions}{seed}", seed, loss + 0.01 * (seed % 3), positions)
+        for positions, seeds, loss in (("learned", (0, 1, 2, 3), 3.1), ("rope", (3, 4, 5, 6), 3.0))
+        for seed in seeds
+    ]
+    report = analyze(runs=list(map(str, runs)))
+    assert report.conditions[1].comparison.test == WELCH
+    assert (
+        "positions=rope: 1 seed in common with the baseline, compared as independent runs, by Welch's t."
+        in report.warnings
+    )
+
+
 def stop_diverged(folder, names):
     """What a run leaves that diverged at a quarter of its length and stopped."""
     record = json.loads((folder / "sweep.json").read_text())
@@ -348,6 +413,39 @@ def test_run_of_another_version_is_shown_apart(tmp_path, package):
     assert f"{package} 9.9" in apart.apart
     assert report.conditions[1].comparison.seeds == [0, 1, 3, 4]
     assert analyze(folder, allow=["versions"]).conditions[1].comparison.seeds == [0, 1, 2, 3, 4]
+
+
+def test_method_names_what_allowed_runs_differ_in(tmp_path):
+    folder = write_sweep(tmp_path / "s", seeds=4, norms=("layernorm",))
+    assert "(nats), at equal tokens and on the same validation windows." in analyze(folder).method[0]
+    for seed in range(4):
+        change_summary(of(folder, "rope", seed), tokens=2 * TOKENS, val_tokens=999)
+    report = analyze(folder, allow=["tokens", "validation", "commit"])
+    assert "after different numbers of tokens and on different validation windows." in report.method[0]
+    assert f"Compared although tokens trained on differ (allow=[tokens]): {TOKENS}; {2 * TOKENS}." in report.warnings
+    assert any("the validation windows differ (allow=[validation]): 32768 tokens" in w for w in report.warnings)
+    assert not any("commit" in warning for warning in report.warnings)  # allowed, and equal
+    for seed in range(4):
+        change_config(of(folder, "rope", seed), optimizer__lr=seed // 2)
+    report = analyze(folder, allow=["tokens", "validation", "settings"])
+    assert f"{ROPE}: compared although its runs differ in optimizer.lr (allow=[settings])." in report.warnings
+
+
+def test_method_of_runs_that_are_equally_long_for_their_size(tmp_path):
+    report = analyze(runs=write_sizes(tmp_path, lambda n: 1.7 + 300 * n**-0.4))
+    assert "after 20 tokens for each parameter and on the same validation windows." in report.method[0]
+    assert "equal tokens" not in as_markdown(report, [])
+
+
+def test_curves_of_different_tokenizers_are_a_warning(tmp_path):
+    folder = write_sweep(tmp_path / "s", norms=("layernorm",))
+    assert not any("different tokenizers" in warning for warning in analyze(folder).warnings)
+    for seed in range(5):
+        change_config(of(folder, "rope", seed), model__vocab_size=8192)
+        change_summary(of(folder, "rope", seed), data_fingerprint="other")
+    report = analyze(folder, allow=["data"])
+    assert any("different tokenizers" in warning for warning in report.warnings)
+    assert "Compared although the data differs (allow=[data]): abc; other." in report.warnings
 
 
 def test_loss_above_unigram_entropy_is_diverged(tmp_path):
@@ -504,6 +602,23 @@ def test_bad_fit_of_the_loss_by_size_is_called_one(tmp_path):
     assert "Bad fit" in report.scaling[0].sentence
 
 
+def test_three_sizes_that_the_curve_misses_are_a_bad_fit(tmp_path):
+    """A concave loss has no exponent: with a floor of 0 the curve misses the mean of the middle size."""
+    widths = (24, 64, 144)
+    concave = dict(zip(widths, (3.5, 3.45, 3.2), strict=True))
+    by_parameters = {2_000 * width + 48 * width**2: loss for width, loss in concave.items()}
+    report = analyze(runs=write_sizes(tmp_path / "bad", by_parameters.get, widths))
+    assert "Bad fit: the means deviate" in report.scaling[0].sentence
+    assert "bad fit" in str([line.get_label() for line in plots.plot_scaling(report).axes[0].lines])
+    report = analyze(runs=write_sizes(tmp_path / "good", lambda n: 1.7 + 300 * n**-0.4, widths))
+    assert "goes through three sizes (here it misses their means by up to 0.000" in report.scaling[0].sentence
+
+
+def test_exponent_at_the_bound_of_the_search_is_not_determined(tmp_path):
+    report = analyze(runs=write_sizes(tmp_path, lambda n: 3.5 if n < 1e5 else 3.2, (24, 64, 144)))
+    assert "at the bound of the search (0.005 to 8), so it is not determined" in report.scaling[0].sentence
+
+
 def test_sizes_with_equal_tokens_have_no_scaling(tmp_path):
     assert analyze(write_sweep(tmp_path / "s")).scaling == []
 
@@ -516,6 +631,31 @@ def test_tuning_is_shown_with_a_warning_at_the_edge(tmp_path):
     assert (own.at_edge, other.at_edge) == (False, True)
     assert other.at_baseline_rate == pytest.approx(np.interp(np.log(0.0042), np.log([0.004, 0.008]), [3.1, 3.05]))
     assert any("edge" in warning for warning in report.warnings)
+
+
+def test_tuning_is_labelled_with_the_validation_loss_under_every_metric(tmp_path):
+    folder = write_sweep(tmp_path / "s")
+    for run in folder.glob("positions=*"):
+        change_summary(run, val_bits_per_byte=json.loads((run / "summary.json").read_text())["val_loss"] / 3)
+    add_tuning(folder)
+    report = analyze(folder, metric="val_bits_per_byte")
+    (axes,) = plots.plot_tuning(report).axes
+    assert (max(axes.lines[0].get_ydata()), axes.get_ylabel()) == (3.4, "val_loss (nats per token)")
+    assert tuning_table(report).headings[2] == "lowest mean val_loss"
+    assert "val_loss 3.020 to 3.400 nats per token" in as_html(report)
+
+
+@pytest.mark.parametrize(("metric", "edge"), [("val_loss", 1), ("tokens_per_second", 0)])
+def test_diverged_seeds_are_counted_at_the_edge_of_the_differences(tmp_path, metric, edge):
+    folder = write_sweep(tmp_path / "s", seeds=6, norms=("layernorm",))
+    for seed in (1, 2):
+        change_summary(of(folder, "rope", seed), status="failed: training diverged", val_loss="remove")
+    report = analyze(folder, metric=metric)
+    (axes,) = plots.plot_differences(report).axes
+    (text,) = axes.texts
+    assert text.get_text().strip() == "2 diverged"
+    assert text.get_position()[0] == edge  # a share of the width
+    assert "seed 1: this condition diverged" in as_html(report)
 
 
 def test_documents_are_compared_in_pairs(tmp_path):

@@ -13,6 +13,7 @@ from gpt2lab.statistics.intervals import (
     describe_document_interval,
     mean_error,
     mean_interval,
+    proportion_interval,
     ratio_difference_interval,
     ratio_jackknife_interval,
     t_interval,
@@ -25,6 +26,14 @@ def test_mean_error_of_an_accuracy():
     assert mean_error(values) == pytest.approx(math.sqrt(0.3 * 0.7 / 99))  # p (1 - p) / (n - 1)
     assert mean_interval(values) == pytest.approx((0.3 - 1.96 * 0.046057, 0.3 + 1.96 * 0.046057), rel=1e-4)
     assert mean_error(np.array([1.0])) is mean_interval(np.array([1.0])) is None
+
+
+@pytest.mark.parametrize(("ones", "n"), [(0, 500), (1, 100), (30, 100), (99, 100), (500, 500), (0, 1), (1, 1), (3, 7)])
+def test_proportion_interval_is_wilsons_of_scipy(ones, n):
+    expected = stats.binomtest(ones, n).proportion_ci(0.95, method="wilson")
+    low, high = proportion_interval(np.array([1.0] * ones + [0.0] * (n - ones)))
+    assert (low, high) == pytest.approx((expected.low, expected.high), rel=1e-12, abs=1e-15)
+    assert 0 <= low < high <= 1
 
 
 def test_t_quantile_is_that_of_scipy():

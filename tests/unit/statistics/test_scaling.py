@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy import optimize
 
 from gpt2lab.statistics.scaling import effective_speed_up, fit_loss_curve, fit_scaling
 
@@ -73,6 +74,37 @@ def test_a_law_that_bends_is_shown_as_a_bad_fit():
     fit = fit_scaling(drawn(np.random.default_rng(2), broken))
     assert fit.lack_of_fit_p < 0.001
     assert fit.largest_error > 5 * fit.noise
+
+
+@pytest.mark.parametrize("exponent", [0.015, 0.3, 2.0, 4.0])
+def test_exponents_far_from_the_usual_are_those_of_scipy(exponent):
+    sizes = np.array([2e5, 4e5, 8e5, 16e5])
+    losses = 3 + 0.5 * (sizes / sizes[0]) ** -exponent + np.array([0.001, -0.001, 0.0005, 0.0])
+    curve = fit_loss_curve(dict(zip(sizes, losses, strict=True)))
+    starts = [(floor, 3.5 - floor, e) for floor in (0.1, 1.5, 3.0) for e in (0.02, 0.3, 1.0, 4.0)]
+    fits = [
+        optimize.least_squares(
+            lambda p: p[0] + p[1] * (sizes / sizes[0]) ** -p[2] - losses, start, bounds=([0, 0, 0], [10, 10, 20]),
+            xtol=1e-14, ftol=1e-14,
+        )
+        for start in starts
+    ]  # fmt: skip
+    best = min(fits, key=lambda fit: fit.cost)
+    assert ((losses - [curve.loss(n) for n in sizes]) ** 2).sum() <= 2 * best.cost * 1.001
+    assert curve.exponent == pytest.approx(best.x[2], rel=0.02)
+
+
+def test_three_sizes_that_level_off_are_passed_through():
+    losses = {2e5: np.array([3.497, 3.503]), 8e5: np.array([3.197, 3.203]), 3.2e6: np.array([3.187, 3.193])}
+    fit = fit_scaling(losses)
+    assert fit.curve.exponent == pytest.approx(math.log(0.30 / 0.01) / math.log(4), rel=1e-3)  # 2.453, by hand
+    assert fit.largest_error < 1e-4
+
+
+def test_exponent_at_a_bound_is_marked():
+    assert not fit_scaling(drawn(np.random.default_rng(5), by_size)).is_at_bound
+    step = {2e5: np.array([3.49, 3.51]), 8e5: np.array([3.19, 3.21]), 3.2e6: np.array([3.19, 3.21])}
+    assert fit_scaling(step).is_at_bound
 
 
 def test_scaling_needs_three_sizes_two_seeds_and_a_falling_loss():

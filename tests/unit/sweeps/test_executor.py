@@ -94,6 +94,35 @@ def test_sweep_of_the_same_name_adds_seeds_and_cells(sweep, tmp_path, statuses):
     assert all(len(read_lines(path)) == 1 for path in folder.glob("*/starts.jsonl"))
 
 
+def test_sweep_of_the_same_name_with_axes_in_another_order_runs_nothing_again(sweep, tmp_path, statuses):
+    folder = tmp_path / "runs" / "sweeps" / "s"
+    axes = ["model/positions=learned,rope", "model/norm=layernorm,rmsnorm", "seed=0"]
+    assert sweep(*axes, "sweep.name=s") == 0
+    before = statuses(folder)
+    assert sweep(*axes[::-1], "sweep.name=s") == 0
+    assert statuses(folder) == before
+    assert len(before) == 4
+    assert all(len(read_lines(path)) == 1 for path in folder.glob("*/starts.jsonl"))
+
+
+def test_sweep_of_the_same_name_refuses_another_job_of_the_same_name(sweep, tmp_path):
+    assert sweep("logger.project=old/a,b", "seed=0", "sweep.name=s") == 0
+    before = (tmp_path / "runs/sweeps/s/sweep.json").read_bytes()
+    with pytest.raises(UserError) as error:
+        sweep("logger.project=old_a,b", "seed=0", "sweep.name=s")
+    assert "its job project=old_a has logger.project=old/a, this command logger.project=old_a" in str(error.value)
+    assert "\n" not in str(error.value)
+    assert (tmp_path / "runs/sweeps/s/sweep.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("seeds", ["seed=50", "seed=1,50"])
+def test_seed_of_the_tuning_is_none_of_the_comparison(sweep, tmp_path, seeds):
+    tune = ["sweep.tune=optimizer.lr", "sweep.tune_values=[1e-3,2e-3,4e-3]", "sweep.tune_seeds=[50]"]
+    with pytest.raises(UserError, match=r"sweep.tune_seeds=\[50\]: .*other seeds than the comparison's"):
+        sweep("model/norm=layernorm,rmsnorm", seeds, "sweep.name=s", *tune)
+    assert not (tmp_path / "runs/sweeps/s").exists()
+
+
 def test_sweep_of_the_same_name_refuses_other_common_settings_and_axes(sweep, tmp_path, statuses):
     assert sweep("seed=0,1", "sweep.name=s") == 0
     before = (tmp_path / "runs/sweeps/s/sweep.json").read_bytes()

@@ -10,6 +10,7 @@ import datasets
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 
 from gpt2lab.config import EvalConfig, ModelConfig, TasksConfig, UserError
 from gpt2lab.evaluation import published
@@ -207,6 +208,9 @@ def test_figures_of_a_task(loaded, tmp_path, monkeypatch):
         assert [line["log_likelihood"] for line in lines] == pytest.approx(log_p, rel=1e-5)
         assert metrics["perplexity"] == pytest.approx(math.exp(-np.mean(log_p)), rel=1e-5)
         by_name = {row.label: row for row in result.rows}
+        accuracy = by_name["lambada_openai acc"]
+        right = round(accuracy.value * len(used))
+        assert accuracy.interval == pytest.approx(stats.binomtest(right, len(used)).proportion_ci(method="wilson"))
         row = by_name["lambada_openai perplexity"]
         assert (row.published == 40.0554) == (limit is None)  # of all questions alone
         if len(used) > 1:
