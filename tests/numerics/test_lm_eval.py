@@ -16,6 +16,7 @@ import torch
 import yaml
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
+from scipy import stats
 
 from gpt2lab.cli import lm_eval as command
 from gpt2lab.config import CorpusConfig, EvalConfig, ModelConfig, TasksConfig, UserError
@@ -232,7 +233,11 @@ def test_our_model_under_lm_eval(folder, loaded, expected, monkeypatch):
     for task, metric in (("wikitext", "word_perplexity"), ("hellaswag", "acc"), ("hellaswag", "acc_norm")):
         ours = result.metrics.to_dict()[f"local_{task}"][metric]
         assert ours == pytest.approx(expected[task][f"{metric},none"], rel=1e-4)
-    assert {"local_wikitext word_perplexity", "local_hellaswag acc_norm"} <= {row.label for row in result.rows}
+    intervals = {row.label: row.interval for row in result.rows}
+    right = round(expected["hellaswag"]["acc_norm,none"] * len(QUESTIONS))
+    wilson = stats.binomtest(right, len(QUESTIONS)).proportion_ci(method="wilson")
+    assert intervals["local_hellaswag acc_norm"] == pytest.approx((wilson.low, wilson.high))
+    assert intervals["local_wikitext word_perplexity"] is None
     with pytest.raises(UserError, match="lm_eval=no_such_task"):
         run_lm_eval(loaded, dataclasses.replace(settings, lm_eval=["no_such_task"]))
     broken = yaml.safe_load((folder / "lambada_openai.yaml").read_text())

@@ -9,9 +9,12 @@ lm_eval's own functions: ``lm_eval.simple_evaluate(as_lm(loaded, batch_size=16),
 
 import importlib.metadata
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from gpt2lab.config import SamplingConfig, TasksConfig, UserError, not_installed
 from gpt2lab.evaluation.results import TableRow, as_json_lines
@@ -20,7 +23,7 @@ from gpt2lab.evaluation.text_model import TextModel
 from gpt2lab.evaluation.windows import sliding_windows
 from gpt2lab.generation import generate_stream
 from gpt2lab.hub import fetch_or_explain
-from gpt2lab.statistics.intervals import Z95
+from gpt2lab.statistics.intervals import Z95, Interval, proportion_interval
 
 MAX_NEW_TOKENS = 256
 """where a task does not say; lm_eval's own default"""
@@ -178,20 +181,30 @@ def run_lm_eval(loaded: TextModel, settings: TasksConfig) -> HarnessResult:
     metrics: dict[str, dict[str, Any]] = {}
     rows: list[TableRow] = []
     for task, raw in results["results"].items():
-        values = {_plain(key): value for key, value in raw.items() if "," in key and isinstance(value, int | float)}
-        metrics[task] = {**values, "limit": settings.limit, "version": results["versions"].get(task)}
-        for metric, value in values.items():
+        values = {key: value for key, value in raw.items() if "," in key and isinstance(value, int | float)}
+        named = {_plain(key): value for key, value in values.items()}
+        metrics[task] = {**named, "limit": settings.limit, "version": results["versions"].get(task)}
+        for key, value in values.items():
+            metric = _plain(key)
             if not metric.endswith("_stderr"):
-                spread = Z95 * values[f"{metric}_stderr"] if f"{metric}_stderr" in values else None
-                rows.append(
-                    TableRow(f"{task} {metric}", value, None if spread is None else (value - spread, value + spread))
-                )
+                interval = _interval(value, named.get(f"{metric}_stderr"), key, results["samples"].get(task, []))
+                rows.append(TableRow(f"{task} {metric}", value, interval))
     lines = [
         {"task": task, "question": sample["doc_id"], **{name: sample[name] for name in sample["metrics"]}}
         for task, samples in results["samples"].items()
         for sample in samples
     ]
     return HarnessResult(HarnessMetrics(importlib.metadata.version("lm_eval"), metrics), rows, as_json_lines(lines))
+
+
+def _interval(value: float, stderr: float | None, key: str, samples: Sequence[Any]) -> Interval | None:
+    """95 % interval of a metric: Wilson's for a mean of zeros and ones, else 1.96 standard errors on each side."""
+    metric, _, harness_filter = key.partition(",")
+    scores = [sample[metric] for sample in samples if metric in sample and sample["filter"] == harness_filter]
+    is_binary = bool(scores) and all(isinstance(score, int | float) and score in (0, 1) for score in scores)
+    if is_binary and math.isclose(np.mean(scores), value):  # a metric may combine its scores in another way
+        return proportion_interval(np.array(scores, dtype=np.float64))
+    return None if stderr is None else (value - Z95 * stderr, value + Z95 * stderr)
 
 
 def _plain(key: str) -> str:

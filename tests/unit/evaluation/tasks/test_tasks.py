@@ -23,7 +23,7 @@ from gpt2lab.evaluation.tasks.likelihoods import (
     score_encoded,
     score_requests,
 )
-from gpt2lab.evaluation.tasks.lm_eval import _plain
+from gpt2lab.evaluation.tasks.lm_eval import _interval, _plain
 from gpt2lab.evaluation.tasks.tasks import TASKS, HellaSwag
 from gpt2lab.evaluation.text_model import TextModel
 from gpt2lab.model import GPT
@@ -271,3 +271,11 @@ def test_a_sentence_that_is_longer_than_the_context(loaded, tmp_path):
 )
 def test_metrics_of_the_harness_keep_their_filter_and_their_error(key, name):
     assert _plain(key) == name
+
+
+def test_interval_of_lm_evals_metric_is_wilsons_for_a_mean_of_zeros_and_ones():
+    samples = [{"acc": float(i == 0), "f1": float(i == 0), "filter": "none"} for i in range(4)]
+    wilson = stats.binomtest(1, 4).proportion_ci(method="wilson")
+    assert _interval(0.25, 0.2, "acc,none", samples) == pytest.approx((wilson.low, wilson.high))
+    assert _interval(0.4, 0.1, "f1,none", samples) == pytest.approx((0.4 - 0.1959964, 0.4 + 0.1959964))
+    assert _interval(0.25, None, "acc,strict", samples) is None
