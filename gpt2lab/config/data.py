@@ -155,7 +155,7 @@ class HubConfig(ForeignTextConfig):
     hub_subset: str | None = None
     """subset of the dataset, which the Hub calls configuration"""
     hub_revision: str | None = None
-    """commit of the dataset; null: for a local folder only"""
+    """commit of the dataset, 40 hexadecimal digits; null: for a local folder only"""
     hub_split: str = "train"
     """split to read; the validation split is taken from it"""
     expected_bytes: int = 0

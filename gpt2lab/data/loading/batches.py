@@ -3,9 +3,10 @@
 Training takes every sequence of a split once per epoch, in an order that is a function of (seed, epoch). Validation
 takes a fixed selection. Nothing is stored: the state of the data is the number of the step.
 
-Shapes: B sequences, T tokens per sequence.
+Shapes: B sequences, T tokens per sequence, K = BLOCK places of a block.
 """
 
+import functools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -36,7 +37,8 @@ class TrainBatches:
     """The training batches of one dataset, or of several in given shares: batch k is a function of (seed, k) only.
 
     In a mixture, every ``BLOCK`` sequences contain the exact share of each dataset, at positions that are a function of
-    the seed. Each dataset passes through its own sequences without replacement, and restarts when they are used up.
+    the seed. Each dataset passes through its own sequences without replacement, and restarts when they are used up, in
+    another order.
 
     Args:
         datasets: the sequences of each dataset.
@@ -74,7 +76,7 @@ class TrainBatches:
             )
         self.batch_size = batch_size
         self.seed = seed
-        self._share_ends = np.cumsum(shares)
+        self._shares = tuple(shares)
         self._document_masking = document_masking
         self._random_lengths = random_lengths
         self._rank, self._world_size = rank, world_size
@@ -160,14 +162,33 @@ class TrainBatches:
 
     def _deal(self, position_B: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """The dataset of each position of the run, and how many sequences of that dataset come before it."""
-        block_B, slot_B = np.divmod(position_B, BLOCK)
+        block_B, place_B = np.divmod(position_B, BLOCK)
+        dataset_B, before_B = np.empty_like(position_B), np.empty_like(position_B)
         for block in np.unique(block_B).tolist():
             in_block_B = block_B == block
-            slot_B[in_block_B] = permute(slot_B[in_block_B], BLOCK, round_keys(f"{self.seed} mixture", block))
-        dataset_B = np.searchsorted(self._share_ends, slot_B, side="right")
-        share_begins = np.concatenate([[0], self._share_ends[:-1]])
-        shares = np.diff(self._share_ends, prepend=0)
-        return dataset_B, block_B * shares[dataset_B] + slot_B - share_begins[dataset_B]
+            places = deal_block(str(self.seed), block, self._shares)
+            dataset_B[in_block_B] = places.dataset_K[place_B[in_block_B]]
+            before_B[in_block_B] = places.before_K[place_B[in_block_B]]
+        return dataset_B, block_B * np.array(self._shares)[dataset_B] + before_B
+
+
+class _Places(NamedTuple):
+    """What stands at each of the ``BLOCK`` places of a block of a mixture."""
+
+    dataset_K: NDArray[np.int64]
+    before_K: NDArray[np.int64]
+    """places of the same dataset that come before it in the block"""
+
+
+@functools.lru_cache(maxsize=16)
+def deal_block(seed: str, block: int, shares: tuple[int, ...]) -> _Places:
+    """The places of one block: each dataset has its share of them, at random."""
+    slot_K = permute(np.arange(BLOCK, dtype=np.int64), BLOCK, round_keys(f"{seed} mixture", block))
+    dataset_K = np.searchsorted(np.cumsum(shares), slot_K, side="right")
+    before_K = np.empty_like(slot_K)
+    for number, share in enumerate(shares):
+        before_K[dataset_K == number] = np.arange(share)
+    return _Places(dataset_K, before_K)
 
 
 class ValidationBatches:

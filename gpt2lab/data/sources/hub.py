@@ -4,37 +4,59 @@
 2. The files are fetched one after the other into the Hub's cache, ahead of the workers.
 3. Their rows are documents. With ``data.document_start``, rows are joined: a row that the pattern matches begins a
    document. With ``data.delimiter``, rows are cut into documents as text files are.
+
+A local folder in the form of such a repository has no commits. Its files are compared as those of other sources are.
 """
 
 import json
+import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from gpt2lab.config import UserError
 from gpt2lab.config.data import HubConfig
-from gpt2lab.data.sources.base import HASH_LIMIT_BYTES, Chunk, Problem, Source, first_difference
+from gpt2lab.data.sources.base import (
+    HASH_LIMIT_BYTES,
+    HASH_LIMIT_FILES,
+    Chunk,
+    Problem,
+    Source,
+    first_difference,
+)
 from gpt2lab.data.sources.parquet import RowRanges, row_chunks
 from gpt2lab.files import file_sha256
 from gpt2lab.hub import fetch_or_explain
 
+COMMIT = re.compile("[0-9a-f]{40}")
+
 
 class HubDataset(Source):
-    """One split of a dataset on the Hugging Face Hub, at a pinned revision."""
+    """One split of a dataset on the Hugging Face Hub at a commit, or of a local folder of that form.
+
+    Raises:
+        UserError: ``data.hub_revision`` is a branch or tag, whose text may change.
+    """
 
     local = False
 
     def __init__(self, config: HubConfig) -> None:
         super().__init__(config)
+        self._is_folder = Path(config.hub_path).is_dir()
+        if not self._is_folder and not COMMIT.fullmatch(config.hub_revision or ""):
+            raise UserError(
+                f"data.hub_revision={config.hub_revision}: expected a commit of {config.hub_path}, 40 hexadecimal "
+                "digits, so that the text stays the same; its page on the Hub lists them"
+            )
         self.config = config
         self.val_fraction = config.val_fraction
         self.deduplicate = config.deduplicate
         self.skip_unreadable = config.on_error == "skip"
         self._rows = RowRanges(config.text_column)
         self._fetched_files: list[dict[str, Any]] = []
-        """name, bytes and SHA-256 of the files that ``chunks`` has read"""
+        """name, bytes and SHA-256 of the files that ``chunks`` has read; a name in a local folder is relative to it"""
 
     def size_bytes(self) -> int:
         """See ``Source.size_bytes``; the configured expectation, 0 if unknown."""
@@ -46,11 +68,40 @@ class HubDataset(Source):
 
     def identity(self) -> list[Any]:
         """See ``Source.identity``."""
-        return [self._settings()]
+        if not self._is_folder:
+            return [self._settings()]
+        paths = [Path(name) for name in self._or_explain(self._file_names)]
+        return [self._settings(), [[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in paths]]
 
     def difference(self, recorded: Mapping[str, Any]) -> str | None:
-        """See ``Source.difference``; compares the settings and needs no network."""
-        return first_difference(self._settings(), recorded)
+        """See ``Source.difference``; needs no network. Files deleted from a local folder are no difference."""
+        if changed := first_difference(self._settings(), recorded):
+            return changed
+        return self._changed_file(recorded["files"]) if self._is_folder else None
+
+    def _changed_file(self, recorded: Sequence[Mapping[str, Any]]) -> str | None:
+        files = {file["name"]: file for file in recorded}
+        try:
+            here = {self._name(Path(name)): name for name in self._or_explain(self._file_names)}
+        except UserError:
+            if any(Path(self.config.hub_path, name).is_file() for name in files):
+                raise
+            return None  # all of them were deleted
+        if added := sorted(here.keys() - files.keys()):
+            return f"it lacks {here[added[0]]}"
+        hashing = sum(file["bytes"] for file in recorded) < HASH_LIMIT_BYTES and len(files) <= HASH_LIMIT_FILES
+        for name, file in files.items():
+            path = Path(self.config.hub_path, name)
+            if name not in here and path.is_file():
+                return f"it holds {path} too"
+            if name in here and (
+                path.stat().st_size != file["bytes"] or (hashing and cached_sha256(path) != file["sha256"])
+            ):
+                return f"{path} has changed since"
+        return None
+
+    def _name(self, path: Path) -> str:
+        return Path(os.path.relpath(path, self.config.hub_path)).as_posix() if self._is_folder else path.name
 
     def chunks(self) -> Iterator[Chunk]:
         """See ``Source.chunks``."""
@@ -104,7 +155,7 @@ class HubDataset(Source):
                 if next_name is not None:
                     next_file = thread.submit(fetch_file, next_name)
                 self._fetched_files.append(
-                    {"name": Path(name).name, "bytes": path.stat().st_size, "sha256": cached_sha256(path)}
+                    {"name": self._name(Path(name)), "bytes": path.stat().st_size, "sha256": cached_sha256(path)}
                 )
                 yield path
 

@@ -394,6 +394,30 @@ def test_a_mixture_keeps_its_shares_and_each_sets_epochs():
     assert max(len(list(run)) for _, run in itertools.groupby(drawn[0].tolist())) < 40
 
 
+@pytest.mark.parametrize(("batch_size", "world_size"), [(1, 1), (7, 1), (12, 3), (1500, 2), (2304, 1)])
+def test_draws_of_each_dataset_of_a_mixture_are_whole_epochs(batch_size, world_size):
+    sizes, shares = (300, 150, 2500, 1, 7), (499, 250, 200, 50, 1)
+    sets = [ConsecutiveWindows(Counting(3 * n + 1), 3) for n in sizes]
+    settings = {"shares": shares, "world_size": world_size}
+    ranks = [TrainBatches(sets, batch_size, 4, rank=rank, **settings) for rank in range(world_size)]
+    steps = range(16 * BLOCK // batch_size)
+    read = {step: [rank.sequence_numbers(step) for rank in ranks] for step in reversed(steps)}
+    drawn = [
+        np.concatenate([np.stack([part[i] for part in read[step]], axis=1).ravel() for step in steps]) for i in (0, 1)
+    ]
+    for number, size in enumerate(sizes):
+        own = drawn[1][drawn[0] == number]
+        epochs = own[: len(own) // size * size].reshape(-1, size)
+        assert len(epochs) >= 1
+        assert (np.sort(epochs, axis=1) == np.arange(size)).all()
+        rest = own[epochs.size :].tolist()
+        assert len(set(rest)) == len(rest)
+    alone = TrainBatches(sets, 1, 4, shares=shares)
+    for position in (0, 999, 1000, 5_432, 13_000):
+        dataset, number = alone.sequence_numbers(position)
+        assert (dataset[0], number[0]) == (drawn[0][position], drawn[1][position])
+
+
 def test_a_mixture_reads_each_row_from_its_set():
     sets = [ConsecutiveWindows(Counting(301, first), 3) for first in (0, 1000)]
     batches = TrainBatches(sets, 8, 1, shares=[500, 500])

@@ -41,7 +41,7 @@ def test_what_cannot_be_had_is_one_line(hub, tmp_path):
     with pytest.raises(UserError, match=r"data\.hub_split=validation: expected one of train, test"):
         read(source("hub", **hub, hub_split="validation"))
     with pytest.raises(UserError, match=r"data\.hub_path=.*none: not fetched .*data=parquet_files") as error:
-        read(source("hub", **hub | {"hub_path": str(tmp_path / "none")}))
+        read(source("hub", **hub | {"hub_path": str(tmp_path / "none"), "hub_revision": "0a" * 20}))
     assert "\n" not in str(error.value)
 
 
@@ -50,12 +50,55 @@ def test_manifest_of_a_hub_dataset_has_the_hashes_of_its_files(hub, tmp_path):
     files = sorted((tmp_path / "repository" / "one").glob("train-*"))
     manifest = prepare(data, PrepareConfig(), BYTES)
     assert manifest.source["files"] == [
-        {"name": path.name, "bytes": path.stat().st_size, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+        {
+            "name": f"one/{path.name}",
+            "bytes": path.stat().st_size,
+            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        }
         for path in files
     ]
     for path in files:  # opening the dataset needs neither the network nor the files
         path.unlink()
     assert open_or_prepare(data, BYTES)[1] == manifest
+
+
+def replace_text(path):
+    write_parquet(path, [text.replace("wort", "trow") for text in TEXTS[:100]])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (replace_text, "train-00000-of-00002.parquet has changed since"),
+        (lambda path: write_parquet(path, TEXTS[:20]), "train-00000-of-00002.parquet has changed since"),
+        (lambda path: write_parquet(path.with_name("train-2.parquet"), TEXTS), "it lacks .*one/train-2.parquet"),
+        (lambda path: path.rename(path.with_name("train-2.parquet")), "it lacks .*one/train-2.parquet"),
+        (
+            lambda path: (path.parents[1] / "README.md").write_text(
+                "---\nconfigs:\n- config_name: one\n  data_files:\n  - split: train\n    path: one/train-00001*\n---\n"
+            ),
+            "it holds .*one/train-00000-of-00002.parquet too",
+        ),
+    ],
+)
+def test_changed_file_of_a_local_folder_is_found(hub, tmp_path, change, message):
+    data = HubConfig(root=str(tmp_path / "data"), val_fraction=0.3, **hub | {"hub_revision": None})
+    manifest = prepare(data, PrepareConfig(), BYTES)
+    assert open_or_prepare(data, BYTES)[1] == manifest
+    path = tmp_path / "repository" / "one" / "train-00000-of-00002.parquet"
+    before = source("hub", **hub).identity()
+    change(path)
+    with pytest.raises(UserError, match=rf"was made from something else \(.*{message}\)") as error:
+        open_or_prepare(data, BYTES)
+    assert "\n" not in str(error.value)
+    assert source("hub", **hub).identity() != before  # a killed preparation begins anew
+
+
+@pytest.mark.parametrize("revision", ["main", "refs/convert/parquet", "0a0a0a0"])
+def test_revision_that_is_no_commit_is_refused(revision):
+    with pytest.raises(UserError, match=rf"data\.hub_revision={revision}: expected a commit of a/b, 40 hexadecimal"):
+        source("hub", hub_path="a/b", hub_revision=revision)
+    source("hub", hub_path="a/b", hub_revision="0a" * 20)
 
 
 def test_hash_of_a_cached_file_is_the_name_that_the_hub_gave_it(tmp_path, monkeypatch):
