@@ -6,7 +6,6 @@
 import dataclasses
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from gpt2lab.config.errors import MOST_PROCESSES, UserError, check, check_name, choose, did_you_mean
@@ -172,10 +171,6 @@ class HubConfig(ForeignTextConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         check(self.hub_path != "", "data.hub_path", "''", "a dataset of the Hub, OWNER/NAME, or its local folder")
-        check(
-            self.hub_revision is not None or Path(self.hub_path).is_dir(), "data.hub_revision", "null",
-            f"a commit of {self.hub_path}, so that the text stays the same; its page on the Hub lists them",
-        )  # fmt: skip
         check_delimiter(self.delimiter, self.min_document_bytes)
         check(
             self.document_start is None or self.delimiter is None, "data.delimiter", repr(self.delimiter),

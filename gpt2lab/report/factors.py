@@ -23,6 +23,7 @@ RECORD_KEYS = (
 """beginnings of keys that decide what is measured and saved, and when"""
 WITHOUT_EFFECT = (
     "data.root",
+    "training.micro_batch_size",
     "runtime.device",
     "runtime.precision",
     "runtime.profile",

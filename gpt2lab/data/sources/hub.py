@@ -44,12 +44,10 @@ class HubDataset(Source):
 
     def __init__(self, config: HubConfig) -> None:
         super().__init__(config)
-        self._is_folder = Path(config.hub_path).is_dir()
+        # without a revision it can only be a folder, also where that has been deleted since it was prepared
+        self._is_folder = config.hub_revision is None or Path(config.hub_path).is_dir()
         if not self._is_folder and not COMMIT.fullmatch(config.hub_revision or ""):
-            raise UserError(
-                f"data.hub_revision={config.hub_revision}: expected a commit of {config.hub_path}, 40 hexadecimal "
-                "digits, so that the text stays the same; its page on the Hub lists them"
-            )
+            raise self._without_a_commit(config)
         self.config = config
         self.val_fraction = config.val_fraction
         self.deduplicate = config.deduplicate
@@ -57,6 +55,13 @@ class HubDataset(Source):
         self._rows = RowRanges(config.text_column)
         self._fetched_files: list[dict[str, Any]] = []
         """name, bytes and SHA-256 of the files that ``chunks`` has read; a name in a local folder is relative to it"""
+
+    @staticmethod
+    def _without_a_commit(config: HubConfig) -> UserError:
+        return UserError(
+            f"data.hub_revision={config.hub_revision or 'null'}: expected a commit of {config.hub_path}, 40 "
+            "hexadecimal digits, so that the text stays the same; its page on the Hub lists them"
+        )
 
     def size_bytes(self) -> int:
         """See ``Source.size_bytes``; the configured expectation, 0 if unknown."""
@@ -160,6 +165,8 @@ class HubDataset(Source):
                 yield path
 
     def _file_names(self) -> list[str]:
+        if self.config.hub_revision is None and not Path(self.config.hub_path).is_dir():
+            raise self._without_a_commit(self.config)
         import datasets  # noqa: PLC0415
 
         builder = datasets.load_dataset_builder(

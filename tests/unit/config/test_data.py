@@ -71,7 +71,6 @@ def test_options_of_a_source_are_composed():
         (["data=text_files", "data.min_document_bytes=-1"], r"data\.min_document_bytes=-1: expected 0 or more bytes"),
         (["data=text_files", "data.on_error=x"], r"data\.on_error=x: expected stop or skip"),
         (["data=hub"], r"data\.hub_path='': expected a dataset of the Hub"),
-        (["data=hub", "data.hub_path=a/b"], r"data\.hub_revision=null: expected a commit of a/b"),
         (["data=wikitext2", "data.delimiter=x"], "data.delimiter='x': expected null with data.document_start"),
         (["data=mixture"], r"data\.mixture=\{\}: expected prepared datasets and their weights: type"),
         (["data=mixture", "data.mixture={a: x}"], r"data\.mixture=\{a: x\}: .*could not be converted to Float"),

@@ -1,6 +1,7 @@
 """gpt2lab.data.sources.hub on a folder in the form of a Hub repository."""
 
 import hashlib
+import shutil
 
 import pytest
 
@@ -99,6 +100,18 @@ def test_revision_that_is_no_commit_is_refused(revision):
     with pytest.raises(UserError, match=rf"data\.hub_revision={revision}: expected a commit of a/b, 40 hexadecimal"):
         source("hub", hub_path="a/b", hub_revision=revision)
     source("hub", hub_path="a/b", hub_revision="0a" * 20)
+
+
+def test_a_dataset_without_a_revision_is_refused_when_it_is_read():
+    with pytest.raises(UserError, match=r"data\.hub_revision=null: expected a commit of a/b, 40 hexadecimal"):
+        read(source("hub", hub_path="a/b"))
+
+
+def test_a_prepared_folder_is_used_after_it_has_been_deleted(hub, tmp_path):
+    data = HubConfig(root=str(tmp_path / "data"), val_fraction=0.3, **hub | {"hub_revision": None})
+    manifest = prepare(data, PrepareConfig(), BYTES)
+    shutil.rmtree(hub["hub_path"])
+    assert open_or_prepare(data, BYTES)[1] == manifest
 
 
 def test_hash_of_a_cached_file_is_the_name_that_the_hub_gave_it(tmp_path, monkeypatch):
