@@ -61,7 +61,7 @@ def _wait_for_lock(folder: Path, waiting: str) -> int:
             folder.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(folder, os.O_RDONLY)
         except (FileExistsError, FileNotFoundError):
-            if folder.is_file() or folder.is_symlink():
+            if folder.is_file() or folder.is_symlink() or not folder.parent.is_dir():
                 raise
             continue  # it was removed in between
         try:
@@ -69,6 +69,9 @@ def _wait_for_lock(folder: Path, waiting: str) -> int:
         except BlockingIOError:
             log.info(waiting)
             fcntl.flock(descriptor, fcntl.LOCK_EX)
+        except OSError as error:  # results are not to be lost for want of a lock
+            log.warning("%s: no lock on this file system (%s); let no other process write there", folder, error)
+            return descriptor
         if _is_at(descriptor, folder):
             return descriptor
         os.close(descriptor)

@@ -19,7 +19,6 @@ from gpt2lab.checkpoint.folders import (
     folder_name,
     list_checkpoints,
     point_link,
-    restore_replaced,
     step_of,
 )
 from gpt2lab.checkpoint.manifest import verify_checkpoint, write_checkpoint_manifest
@@ -167,10 +166,12 @@ def _replace(final: Path, temporary: Path) -> None:
     """
     if final.is_symlink():
         final.unlink()  # the folder that it points to is the user's
+    replaced = final.with_suffix(REPLACED)
     if final.exists():
-        final.rename(final.with_suffix(REPLACED))
+        shutil.rmtree(replaced, ignore_errors=True)
+        final.rename(replaced)
     temporary.rename(final)
-    restore_replaced(final.parent)
+    shutil.rmtree(replaced, ignore_errors=True)
 
 
 def _require_space(folder: Path, needed: int) -> None:

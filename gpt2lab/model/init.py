@@ -1,4 +1,7 @@
-"""GPT-2's initialization: N(0, 0.02) matrices, smaller residual projections and positions, zero biases, unit gains."""
+"""GPT-2's initialization: N(0, 0.02) matrices, smaller residual projections and positions, zero biases, unit gains.
+
+And models before it: with shapes only, then with memory but without values.
+"""
 
 import math
 from collections.abc import Callable, Iterator, Mapping
@@ -66,7 +69,7 @@ def shapes_only() -> Iterator[None]:
     Buffers, which a variant computes from its settings, have their values; random ones are the same in every process.
     """
     with torch.random.fork_rng(devices=[]), _NoValues():
-        torch.manual_seed(0)
+        torch.default_generator.manual_seed(0)  # and not those of the GPUs
         yield
 
 

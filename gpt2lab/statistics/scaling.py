@@ -80,7 +80,7 @@ class _Powers(NamedTuple):
 
 
 def _fit_powers(ratios_L: Array, values_LD: Array) -> _Powers:
-    """Least squares with floor >= 0 and scale > 0: a grid of exponents, then twice a finer one around the best."""
+    """Least squares with floor >= 0 and scale > 0: a grid of exponents, then finer ones around the best."""
     fit = _best_exponents(ratios_L, values_LD, np.repeat(EXPONENTS[:, None], values_LD.shape[1], axis=1))
     step = math.log(EXPONENTS[1] / EXPONENTS[0])
     for _ in range(REFINEMENTS):

@@ -97,6 +97,7 @@ def find_start(job: TrainJob, run_dir: Path | None) -> Start:
         )
     if run_dir.resolve() != own:
         check_not_foreign(run_dir)
+    restore_replaced(run_dir / CHECKPOINTS)
     newest = next(iter(list_checkpoints(run_dir / CHECKPOINTS)), checkpoint)
     if newest.resolve() != checkpoint and (run_dir.resolve() != own or newest.name > checkpoint.name):
         raise UserError(
@@ -169,7 +170,7 @@ def resume_training(trainer: Trainer, job: TrainJob, checkpoint: Path, manifest:
     if trainer.plan.run_dir.resolve() != checkpoint.resolve().parent.parent:
         trainer.state.run_id = own_run_id  # a branch is a run of its own
     else:
-        trainer.saved_step = trainer.state.step
+        trainer.saved_step = -1 if trainer.state.validation_pending else trainer.state.step
         best = trainer.state.step == trainer.state.best_step
         trainer.checkpoints.point_links(checkpoint.resolve(), best=best)
     log.info("resumed from %s at step %d", checkpoint, trainer.state.step)

@@ -1,5 +1,7 @@
 """gpt2lab.locks: processes that are started at the same time, and folders that are removed while others wait."""
 
+import errno
+import os
 import subprocess
 import sys
 import threading
@@ -63,3 +65,19 @@ def test_a_file_or_dead_link_in_the_way_is_an_error(tmp_path):
     for name in ("file", "link"):
         with pytest.raises(FileExistsError), locked_when_free(tmp_path / name, "waiting"):
             pass
+
+
+def test_a_dead_link_above_the_folder_is_an_error(tmp_path):
+    (tmp_path / "data").symlink_to(tmp_path / "not_mounted")
+    with pytest.raises(FileExistsError), locked_when_free(tmp_path / "data" / "name", "waiting"):
+        pass
+
+
+def test_a_file_system_without_locks_is_written_to_all_the_same(tmp_path, monkeypatch, caplog):
+    def refuse(descriptor, operation):
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with locked_when_free(tmp_path / "folder", "waiting"):
+        (tmp_path / "folder" / "result").touch()
+    assert "no lock on this file system" in caplog.text

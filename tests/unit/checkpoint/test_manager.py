@@ -12,7 +12,6 @@ import pytest
 import torch
 from safetensors import SafetensorError
 
-import gpt2lab.checkpoint.manager
 from gpt2lab.checkpoint import (
     BackgroundCheckpoints,
     CheckpointManager,
@@ -177,30 +176,37 @@ def test_a_save_that_was_killed_is_not_a_checkpoint(tmp_path):
     assert verify_checkpoint(saved.save(2, best=False))["step"] == 2
 
 
-@pytest.mark.parametrize("moment", [1, 2, 3])
+@pytest.mark.parametrize("moment", ["before", "between", "after"])
 def test_a_kill_while_a_step_is_saved_again_leaves_one_of_the_two(tmp_path, monkeypatch, moment):
-    """Killed before the first folder has moved away, between the two, and after the second has its name."""
+    """Killed before the first folder is moved away, before the second has its name, and before the first is deleted."""
     saved = manager(tmp_path, keep=1)
     saved.save(7, best=False)
     saved.parts["progress"].state = {"step": 7, "second": True}
-    renamed, rename = [], Path.rename
+    rename, rmtree = Path.rename, shutil.rmtree
+    fatal = {"before": tmp_path / "step_00000007", "between": tmp_path / "step_00000007.tmp"}.get(moment)
 
-    def killed(self, target):
-        renamed.append(self)
-        if len(renamed) == moment:
+    def killed_in_rename(path, target):
+        if path == fatal:
             raise KeyboardInterrupt
-        return rename(self, target)
+        return rename(path, target)
 
-    monkeypatch.setattr(Path, "rename", killed)
-    monkeypatch.setattr(gpt2lab.checkpoint.manager, "restore_replaced", lambda folder: killed(folder, ""))
+    def killed_in_rmtree(path, **options):
+        if moment == "after" and path.suffix == ".replaced" and path.exists():
+            raise KeyboardInterrupt
+        rmtree(path, **options)
+
+    monkeypatch.setattr(Path, "rename", killed_in_rename)
+    monkeypatch.setattr(shutil, "rmtree", killed_in_rmtree)
     with pytest.raises(KeyboardInterrupt):
         saved.save(7, best=False)
     monkeypatch.undo()
     restore_replaced(tmp_path)
     newest = newest_complete(tmp_path)
     assert newest is not None
-    assert torch.load(newest / "progress.pt", weights_only=True).get("second", False) == (moment == 3)
+    assert torch.load(newest / "progress.pt", weights_only=True).get("second", False) == (moment == "after")
     assert [path.name for path in tmp_path.glob("step_*")] == ["step_00000007"]
+    assert saved.save(7, best=False) == newest
+    assert torch.load(newest / "progress.pt", weights_only=True)["second"]
 
 
 def test_the_newest_and_the_best_are_kept(tmp_path):
