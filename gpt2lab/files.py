@@ -68,6 +68,25 @@ def write_text(path: Path, content: str) -> None:
     write_bytes(path, content.encode("utf-8", "surrogatepass"))
 
 
+def rename_over(new: Path, folder: Path, predecessor: Path) -> None:
+    """Give ``new`` the name ``folder``; a folder that has it becomes ``predecessor``.
+
+    A kill between the two renames leaves the predecessor, to which ``restore_predecessor`` gives its name back.
+    """
+    if folder.exists():
+        shutil.rmtree(predecessor, ignore_errors=True)
+        folder.rename(predecessor)
+    new.rename(folder)
+
+
+def restore_predecessor(folder: Path, predecessor: Path) -> bool:
+    """Undo a ``rename_over`` that was killed between its renames; returns whether it was."""
+    if folder.exists() or not predecessor.is_dir():
+        return False
+    predecessor.rename(folder)
+    return True
+
+
 def append_text(path: Path, content: str) -> None:
     """Add to a file; what a full disk cuts off is removed again. Raises ``UserError`` as ``write_bytes`` does."""
     try:

@@ -2,6 +2,8 @@
 
 import gc
 import itertools
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -46,6 +48,14 @@ def as_processes(size, function):
 
     with ThreadPoolExecutor(size) as threads:
         return list(threads.map(lambda rank: function(Thread(rank, size)), range(size)))
+
+
+def imported_by(program, *names):
+    """Which of the modules a new Python process has imported after a program, which may print nothing."""
+    end = f"; import sys; print(*sorted({set(names)} & sys.modules.keys()))"
+    result = subprocess.run([sys.executable, "-c", program + end], capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stderr) == (0, "")
+    return result.stdout.split()
 
 
 VARIANTS = [

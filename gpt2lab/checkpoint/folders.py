@@ -2,10 +2,10 @@
 
 import logging
 import shutil
-from contextlib import suppress
 from pathlib import Path
 
 from gpt2lab.checkpoint.manifest import IncompleteCheckpointError, verify_checkpoint
+from gpt2lab.files import restore_predecessor
 
 log = logging.getLogger(__name__)
 
@@ -51,11 +51,8 @@ def restore_replaced(folder: Path) -> None:
     for replaced in folder.glob(f"step_*{REPLACED}"):
         if step_of(replaced.stem) is None:
             continue
-        with suppress(FileNotFoundError):  # another process of the run has done it
-            if replaced.with_suffix("").exists():
-                shutil.rmtree(replaced)
-            else:
-                replaced.rename(replaced.with_suffix(""))
+        if not restore_predecessor(replaced.with_suffix(""), replaced):
+            shutil.rmtree(replaced)
 
 
 def point_link(link: Path, target: Path) -> None:

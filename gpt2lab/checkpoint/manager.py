@@ -14,17 +14,11 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from gpt2lab.checkpoint.folders import (
-    REPLACED,
-    folder_name,
-    list_checkpoints,
-    point_link,
-    step_of,
-)
+from gpt2lab.checkpoint.folders import REPLACED, folder_name, list_checkpoints, point_link, step_of
 from gpt2lab.checkpoint.manifest import verify_checkpoint, write_checkpoint_manifest
 from gpt2lab.checkpoint.parts import Stateful, copy_to_cpu, read_part, tensor_bytes, write_part
 from gpt2lab.config import UserError, one_line
-from gpt2lab.files import sync_folder, write_synced
+from gpt2lab.files import rename_over, sync_folder, write_synced
 from gpt2lab.runs.layout import BEST, LAST
 
 
@@ -65,7 +59,7 @@ class CheckpointManager:
 
     def _write(self, step: int, states: dict[str, dict[str, Any]], *, best: bool) -> None:
         final = self._folder_of(step)
-        temporary = final.with_suffix(".tmp")
+        temporary, replaced = final.with_suffix(".tmp"), final.with_suffix(REPLACED)
         self.folder.mkdir(parents=True, exist_ok=True)
         self._remove_leftovers()
         needed = sum(map(tensor_bytes, states.values()))
@@ -77,7 +71,9 @@ class CheckpointManager:
                 write_synced(temporary / name, content.encode())
                 files.append(temporary / name)
             write_checkpoint_manifest(temporary, step, files, self.description)
-            _replace(final, temporary)
+            if final.is_symlink():
+                final.unlink()  # the folder that it points to is the user's
+            rename_over(temporary, final, replaced)  # a step that is saved again, after a resume, has a folder
         except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors raise their own
             raise UserError(
                 f"the checkpoint of step {step} was not written ({one_line(error)}); it needs {needed:,} bytes, "
@@ -86,6 +82,7 @@ class CheckpointManager:
         finally:
             shutil.rmtree(temporary, ignore_errors=True)  # it is gone if all went well
         sync_folder(self.folder)
+        shutil.rmtree(replaced, ignore_errors=True)
         self.point_links(final, best=best)
         self._prune()
 
@@ -157,21 +154,6 @@ class UnwrittenCheckpoints(CheckpointManager):
 
     def point_links(self, checkpoint: Path, *, best: bool) -> None:
         """Nothing: the main process does it."""
-
-
-def _replace(final: Path, temporary: Path) -> None:
-    """Give a folder its final name. A step that is saved again, after a resume, replaces its folder.
-
-    A kill may come between any two of these lines: ``restore_replaced`` then gives the earlier folder its name back.
-    """
-    if final.is_symlink():
-        final.unlink()  # the folder that it points to is the user's
-    replaced = final.with_suffix(REPLACED)
-    if final.exists():
-        shutil.rmtree(replaced, ignore_errors=True)
-        final.rename(replaced)
-    temporary.rename(final)
-    shutil.rmtree(replaced, ignore_errors=True)
 
 
 def _require_space(folder: Path, needed: int) -> None:

@@ -13,6 +13,7 @@ import os
 import shutil
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import Any, NoReturn
 
 import hydra
@@ -133,15 +134,18 @@ def run_job(name: str) -> int:
     sys.argv[1:] = [literal_text(argument) for argument in options_first(sys.argv[1:])]
 
     errors: list[BaseException] = []
+    parsing = ExitStack()
 
     def task(values: DictConfig) -> None:
+        parsing.close()
         try:
             run_composed(name, to_job(values), command)
         except Exception as error:
             errors.append(error)  # raised below: Hydra would add lines of its own
 
     try:
-        with lazy_help_is_not_checked():
+        with parsing:
+            parsing.enter_context(lazy_help_is_not_checked())
             hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=name)(task)()
     except (HydraException, OmegaConfBaseException, ValueError, TypeError) as error:  # a group set to null or a list
         raise explain_override(error, name, sys.argv[1:]) from error

@@ -53,8 +53,9 @@ def run(argv: Sequence[str]) -> int:
     settings = [f"{key}={value}" for key, value in params.items() if key.startswith("sweep.")]  # typed ones come later
     sweep = sweep_settings([*settings, *(argument for argument in arguments if argument.startswith("sweep."))])
     axes = {key: values for key, values in params.items() if not key.startswith("sweep.")}
+    name = sweep.name or experiment_name(overrides)
     try:
-        plan = plan_sweep(overrides, axes, sweep, _axes_of_earlier_start(sweep, overrides))
+        plan = plan_sweep(overrides, axes, sweep, _axes_of_earlier_start(Path(sweep.root), name))
     except HydraException as error:
         raise explain_override(error, "train", overrides) from error
     jobs = compose_jobs(plan, sweep)
@@ -66,7 +67,7 @@ def run(argv: Sequence[str]) -> int:
         return 0
 
     steps = {name: steps_after_preparing(job) for name, job in jobs.items()}
-    folder = open_folder(Path(sweep.root), sweep.name or experiment_name(overrides))
+    folder = open_folder(Path(sweep.root), name)
     command = [*typed_command("train", script), "-m", *overrides, *_sweep_arguments(arguments, folder)]
     busy = f"sweep.name={folder.name}: another process runs this sweep; wait for it or choose another name"
     with locked(folder, busy):
@@ -103,11 +104,9 @@ def _open_record(folder: Path, plan: Plan, command: list[str], tuning_key: str |
     return record
 
 
-def _axes_of_earlier_start(sweep: SweepConfig, overrides: Sequence[str]) -> list[str]:
+def _axes_of_earlier_start(root: Path, name: str | None) -> list[str]:
     """Keys of the axes in the record of a sweep of this name, in its order; none where there is no such sweep."""
-    name = sweep.name or experiment_name(overrides)
-    folder = Path(sweep.root) / name if name is not None else None
-    return list(read_sweep(folder).axes) if folder is not None and (folder / SWEEP).is_file() else []
+    return list(read_sweep(root / name).axes) if name is not None and (root / name / SWEEP).is_file() else []
 
 
 def sweep_settings(arguments: Sequence[str]) -> SweepConfig:

@@ -16,7 +16,7 @@ from gpt2lab.data.manifest import (
 )
 from gpt2lab.data.preparation.build import build_dataset
 from gpt2lab.data.preparation.command_line import prepare_command
-from gpt2lab.data.preparation.overwriting import preparing_lock, restore_if_interrupted, restore_predecessor
+from gpt2lab.data.preparation.overwriting import preparing_lock, restore_if_interrupted, undo_interrupted_overwrite
 from gpt2lab.data.sources import Source, open_source
 
 AUTOMATIC_LIMIT_BYTES = 200 * 1000**2
@@ -48,7 +48,7 @@ def prepare(data: DataConfig, settings: PrepareConfig, tokenizer: TextTokenizer 
     source = open_source(data)
     source.size_bytes()
     with preparing_lock(folder):
-        restore_predecessor(folder)
+        undo_interrupted_overwrite(folder)
         if folder.exists() and not settings.overwrite:
             raise UserError(
                 f"{folder}: exists already: add prepare.overwrite=true to replace it, or give another data.name"

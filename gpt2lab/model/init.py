@@ -80,8 +80,7 @@ def allocate(model: nn.Module, device: torch.device | str) -> None:
         UserError: a buffer that checkpoints would hold, which are of parameters only, or that has no values.
     """
     buffers = dict(model.named_buffers())
-    parameters = dict(model.named_parameters())
-    for name in model.state_dict().keys() & buffers.keys() - parameters.keys():
+    for name in model.state_dict().keys() & buffers.keys():
         raise UserError(
             f"{name}: a buffer that is saved; expected one that is computed from the settings: type "
             "register_buffer(..., persistent=False), or make it a parameter if it is learned"

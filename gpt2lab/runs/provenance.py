@@ -1,6 +1,7 @@
 """What a rerun needs to know of a run: command, commit, changed files, versions, machine."""
 
 import importlib.metadata
+import os
 import platform
 import re
 import subprocess
@@ -64,15 +65,11 @@ def processor() -> str:
 def git(*arguments: str) -> str | None:
     """What git says of the checkout; None where there is no git or no checkout.
 
-    gpt2lab may be installed below a checkout of another project, such as in its .venv; git would tell of that one.
+    gpt2lab may be installed below a checkout of another project, such as in its .venv: git is not to look there.
     """
-    top = _ask_git("rev-parse", "--show-toplevel")
-    return _ask_git(*arguments) if top is not None and Path(top).resolve() == CHECKOUT else None
-
-
-def _ask_git(*arguments: str) -> str | None:
+    command, variables = ["git", "-C", str(CHECKOUT), *arguments], {"GIT_CEILING_DIRECTORIES": str(CHECKOUT.parent)}
     try:
-        result = subprocess.run(["git", "-C", CHECKOUT, *arguments], capture_output=True, text=True, check=False)
+        result = subprocess.run(command, env=os.environ | variables, capture_output=True, text=True, check=False)
     except OSError:  # there is no git
         return None
     return result.stdout.strip() if result.returncode == 0 else None

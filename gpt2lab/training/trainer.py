@@ -291,7 +291,6 @@ class Trainer:
         self.metrics.finish(summary, plots)
 
     def _summarize(self, status: str, **results: Any) -> dict[str, Any]:
-        loss = (
-            self.last.loss if self.last else self.metrics.last_loss(self.state.step)
-        )  # of a run resumed at its last step
+        # a run that is resumed at its last step takes no step of its own
+        loss = self.last.loss if self.last else self.metrics.last_loss(self.state.step)
         return summarize(self.plan, self.state, status, loss=loss, **results)

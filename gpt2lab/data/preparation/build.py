@@ -42,7 +42,7 @@ from gpt2lab.data.preparation.tokenization import ChunkTokenizer, TokenizedChunk
 from gpt2lab.data.preparation.training_text import training_documents
 from gpt2lab.data.sources import Problem, Source
 from gpt2lab.data.sources.base import CHUNK_BYTES, stop_or_skip
-from gpt2lab.files import file_sha256, not_written, parse_json, sync_folder, write_synced
+from gpt2lab.files import file_sha256, not_written, parse_json, rename_over, sync_folder, write_synced
 from gpt2lab.processes import available_cores
 
 log = logging.getLogger(__name__)
@@ -102,9 +102,7 @@ def build_dataset(
         write_manifest(new, manifest)
         work.progress_file.unlink(missing_ok=True)
         work.seen.file.unlink(missing_ok=True)
-        if folder.exists():
-            folder.rename(old)
-        new.rename(folder)
+        rename_over(new, folder, old)
     except OSError as error:
         if error.filename is not None:  # a file of the source
             raise

@@ -4,6 +4,7 @@ import logging
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+from gpt2lab.files import restore_predecessor
 from gpt2lab.locks import locked_when_free
 
 log = logging.getLogger(__name__)
@@ -20,16 +21,14 @@ def preparing_lock(folder: Path) -> AbstractContextManager[None]:
     return locked_when_free(parent, f"{parent}: another process prepares a dataset there; waiting until it ends")
 
 
-def restore_predecessor(folder: Path) -> None:
-    """Undo an overwrite that was killed between its two renames; the caller holds the lock of the parent folder."""
-    _, old = hidden_folders(folder)
-    if old.is_dir() and not folder.exists():
-        old.rename(folder)
+def undo_interrupted_overwrite(folder: Path) -> None:
+    """Bring back the dataset that an overwrite had moved away when it was killed; the caller holds the lock."""
+    if restore_predecessor(folder, hidden_folders(folder)[1]):
         log.info("%s: restored after an interrupted overwrite", folder)
 
 
 def restore_if_interrupted(folder: Path) -> None:
-    """Bring back the dataset that an overwrite had moved away when it was killed."""
+    """``undo_interrupted_overwrite`` under the lock, which is taken only if there is something to undo."""
     if hidden_folders(folder)[1].is_dir():
         with preparing_lock(folder):
-            restore_predecessor(folder)
+            undo_interrupted_overwrite(folder)

@@ -8,7 +8,7 @@ import glob
 import os
 import stat
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -118,6 +118,11 @@ def first_difference(settings: Mapping[str, Any], recorded: Mapping[str, Any]) -
     return None
 
 
+def are_compared_by_hash(files: Collection[Mapping[str, Any]]) -> bool:
+    """Whether the recorded files are few and small enough to be hashed whenever a dataset is opened."""
+    return sum(file["bytes"] for file in files) < HASH_LIMIT_BYTES and len(files) <= HASH_LIMIT_FILES
+
+
 class FileSource(Source):
     """A source of the files that ``data.files`` names."""
 
@@ -168,7 +173,7 @@ class FileSource(Source):
             left_out = (path for path in files if path not in named)
             if path := next((path for path in left_out if not same_patterns or Path(path).is_file()), None):
                 return f"it holds {path} too"
-        hashing = sum(file["bytes"] for file in files.values()) < HASH_LIMIT_BYTES and len(files) <= HASH_LIMIT_FILES
+        hashing = are_compared_by_hash(files.values())
         for file in files.values():
             real, size = found[file["path"]]
             if size is not None and (size != file["bytes"] or (hashing and file_sha256(Path(real)) != file["sha256"])):

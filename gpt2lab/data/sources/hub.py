@@ -18,14 +18,7 @@ from typing import Any
 
 from gpt2lab.config import UserError
 from gpt2lab.config.data import HubConfig
-from gpt2lab.data.sources.base import (
-    HASH_LIMIT_BYTES,
-    HASH_LIMIT_FILES,
-    Chunk,
-    Problem,
-    Source,
-    first_difference,
-)
+from gpt2lab.data.sources.base import HASH_LIMIT_BYTES, Chunk, Problem, Source, are_compared_by_hash, first_difference
 from gpt2lab.data.sources.parquet import RowRanges, row_chunks
 from gpt2lab.files import file_sha256
 from gpt2lab.hub import fetch_or_explain
@@ -94,7 +87,7 @@ class HubDataset(Source):
             return None  # all of them were deleted
         if added := sorted(here.keys() - files.keys()):
             return f"it lacks {here[added[0]]}"
-        hashing = sum(file["bytes"] for file in recorded) < HASH_LIMIT_BYTES and len(files) <= HASH_LIMIT_FILES
+        hashing = are_compared_by_hash(recorded)
         for name, file in files.items():
             path = Path(self.config.hub_path, name)
             if name not in here and path.is_file():

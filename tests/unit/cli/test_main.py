@@ -10,6 +10,7 @@ from gpt2lab.cli.help import MAIN_KEYS, field_docs, help_page
 from gpt2lab.cli.launching import LAUNCH_VARIABLES, check_launch_variables
 from gpt2lab.cli.main import options_first
 from gpt2lab.config import TrainingConfig, UserError
+from tests.conftest import imported_by
 from tests.integration.conftest import ROOT
 
 HEAVY = ("torch", "datasets", "wandb", "matplotlib", "pandas", "scipy", "transformers")
@@ -42,11 +43,7 @@ def test_start_up_imports_nothing_heavy(tmp_path, arguments, status):
 def test_training_and_evaluation_start_without_slow_packages():
     """``scipy.stats`` alone takes most of a second."""
     slow = ("scipy.stats", "transformers", "datasets", "wandb", "pandas", "ray")
-    code = (
-        f"import sys, gpt2lab.commands.training, gpt2lab.commands.evaluation; print(sys.modules.keys() & {set(slow)})"
-    )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert result.stdout == "set()\n"
+    assert imported_by("import gpt2lab.commands.training, gpt2lab.commands.evaluation", *slow) == []
 
 
 @pytest.mark.parametrize("name", MAIN_KEYS)

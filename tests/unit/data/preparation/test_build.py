@@ -24,6 +24,7 @@ from gpt2lab.data.preparation.command_line import prepare_command
 from gpt2lab.data.sources import base, text
 from gpt2lab.tokenizers import load_tokenizer
 from gpt2lab.tokenizers.bytes import BytesTokenizer
+from tests.conftest import imported_by
 
 build_module = sys.modules["gpt2lab.data.preparation.build"]
 BYTES = load_tokenizer("bytes")
@@ -280,11 +281,7 @@ def test_an_error_in_a_worker_comes_out_here(tmp_path):
 
 
 def test_workers_import_no_torch():
-    program = (
-        "import sys, gpt2lab.data, gpt2lab.data.preparation.worker, gpt2lab.tokenizers; print('torch' in sys.modules)"
-    )
-    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert result.stdout == "False\n"
+    assert imported_by("import gpt2lab.data, gpt2lab.data.preparation.worker, gpt2lab.tokenizers", "torch") == []
 
 
 def test_a_set_that_is_there_is_replaced_only_when_asked(tmp_path):
