@@ -10,6 +10,7 @@ from torch import Tensor
 
 from gpt2lab.generation.cache import SlotCache
 from gpt2lab.generation.prepared import prepare_for_decoding
+from gpt2lab.generation.weights import attention_dtype
 from gpt2lab.model import GPT, Layout
 from gpt2lab.model.gpt import Cache
 from gpt2lab.runtime import Runtime
@@ -19,12 +20,15 @@ KEYS_MULTIPLE = 256
 
 
 class Decoder:
-    """Reads ``slots`` texts with one cache. All methods return float32 logits [rows, V] on the device."""
+    """Reads ``slots`` texts with one cache. All methods return float32 logits [rows, V] on the device.
 
-    def __init__(self, model: GPT, runtime: Runtime, slots: int, capacity: int) -> None:
-        self.runtime, self.model, self.head = prepare_for_decoding(model, runtime, slots)
+    With ``largest``, only that many of a row's logits need be exact (``decoding_head``).
+    """
+
+    def __init__(self, model: GPT, runtime: Runtime, slots: int, capacity: int, largest: int | None = None) -> None:
+        self.runtime, self.model, self.head = prepare_for_decoding(model, runtime, slots, largest)
         self.slots, self.vocab_size = slots, model.config.vocab_size
-        self.cache = SlotCache(model.config, slots, capacity, self.runtime.device, self.runtime.dtype)
+        self.cache = SlotCache(model.config, slots, capacity, self.runtime.device, attention_dtype(self.runtime))
         self.graphs: dict[int, _StepGraph] = {}
 
     def read_prompts(self, slots: Sequence[int], prompts: Sequence[Sequence[int]]) -> Tensor:

@@ -85,7 +85,7 @@ def generate_stream(
     ]  # the next one is the last
     slots = min(len(prompts), sampling.batch_size)
     capacity = min(block_size, max(map(len, prompts)) + sampling.max_new_tokens)
-    decoder = Decoder(model, runtime, slots, capacity)
+    decoder = Decoder(model, runtime, slots, capacity, 1 if sampling.temperature == 0 else sampling.top_k)
     rows: dict[int, _Row] = {}  # by slot
     while waiting or rows:
         free = [slot for slot in range(slots) if slot not in rows]

@@ -26,20 +26,21 @@ class Prepared(NamedTuple):
 _CACHE: "WeakKeyDictionary[GPT, tuple[object, Prepared]]" = WeakKeyDictionary()
 
 
-def prepare_for_decoding(model: GPT, runtime: Runtime, batch_size: int) -> Prepared:
+def prepare_for_decoding(model: GPT, runtime: Runtime, batch_size: int, largest: int | None = None) -> Prepared:
     """Prepare ``model`` for steps of ``batch_size`` rows, or return what an earlier call has prepared.
+
+    ``largest`` is that of ``decoding_head``.
 
     It is kept while the model is in evaluation mode, and made anew after any change of a weight, a module or the
     arguments. A model in training mode, or with hooks, is prepared at each call.
     """
-    key = None if model.training or _is_modified(model) else (runtime, batch_size, _state(model))
+    key = None if model.training or _is_modified(model) else (runtime, batch_size, largest, _state(model))
     if key is not None and model in _CACHE and _CACHE[model][0] == key:
         return _CACHE[model][1]
     _CACHE.pop(model, None)
     decoding = decoding_runtime(runtime, model.config, batch_size)
-    prepared = Prepared(
-        decoding, decoding_copy(model, decoding, batch_size), decoding_head(model.head_PC, decoding, batch_size)
-    )
+    head = decoding_head(model.head_PC, model.config.vocab_size, decoding, batch_size, largest)
+    prepared = Prepared(decoding, decoding_copy(model, decoding, batch_size), head)
     if key is not None:
         _CACHE[model] = key, prepared
     return prepared

@@ -3,6 +3,8 @@
 Decoding multiplies a few tokens with every matrix of the model, so its speed is that of reading the weights. Autocast
 would cast every weight again for each token. And oneDNN reads a matrix in its own blocked layout up to twice as fast
 as one that is stored row by row (docs/speed.md).
+
+Legend: B = rows, C = n_embd, V = vocab_size, P = rows of the head: V and padding, L = ids that may be the largest.
 """
 
 import copy
@@ -14,10 +16,14 @@ from torch.nn import functional as F
 
 from gpt2lab.config import ModelConfig
 from gpt2lab.model import GPT
+from gpt2lab.model.attention import Attention
 from gpt2lab.runtime import Runtime
 
 SMALL_PRODUCT = 400_000
 """multiplications below which a CPU is faster without oneDNN, whose calls take 14 microseconds (docs/speed.md)"""
+
+BF16_ROUNDING = torch.finfo(torch.bfloat16).eps / 2
+"""largest relative error of a number rounded to bf16"""
 
 Head = Callable[[Tensor], Tensor]
 
@@ -26,6 +32,14 @@ def decoding_runtime(runtime: Runtime, config: ModelConfig, batch_size: int) -> 
     """The precision to decode in: float32 on a CPU if the products are too small for bf16 to be faster."""
     small = 3 * config.n_embd**2 * batch_size < SMALL_PRODUCT
     return Runtime(runtime.device, "fp32") if small and runtime.device.type == "cpu" else runtime
+
+
+def attention_dtype(runtime: Runtime) -> torch.dtype:
+    """The dtype of attention and of the cache: float32 on a CPU.
+
+    PyTorch's attention of one query per row takes four to eight times as long there in bf16 (docs/speed.md).
+    """
+    return torch.float32 if runtime.device.type == "cpu" else runtime.dtype
 
 
 def decoding_copy(model: GPT, runtime: Runtime, batch_size: int) -> GPT:
@@ -43,12 +57,24 @@ def decoding_copy(model: GPT, runtime: Runtime, batch_size: int) -> GPT:
     for block in copied.blocks:
         # compiling and checkpointing give a block a forward of its own, which would run the training model's block
         vars(block).pop("forward", None)
+        for module in block.modules():
+            if isinstance(module, Attention) and attention_dtype(runtime) != runtime.dtype:
+                module.attend = _Float32Attention(module.attend)
     return copied
 
 
-def decoding_head(weight_PC: Tensor, runtime: Runtime, batch_size: int) -> Head:
-    """The product of hidden states [B, C] with the head, as float32 logits [B, P]."""
+def decoding_head(
+    weight_PC: Tensor, vocab_size: int, runtime: Runtime, batch_size: int, largest: int | None = None
+) -> Head:
+    """The product of hidden states [B, C] with the head, as float32 logits of the V ids, with or without padding.
+
+    With ``largest``, only that many of a row's logits need be right to float32; the others may be any numbers below
+    them.
+    """
     weight_PC = weight_PC.detach()
+    if runtime.device.type == "cpu" and largest is not None and _packs(torch.bfloat16):
+        weight_VC = weight_PC[:vocab_size].float()
+        return ScreenedHead(weight_VC, PackedLinear(weight_VC.bfloat16(), None, batch_size), largest)
     if runtime.device.type == "cuda" and runtime.dtype != torch.float32:
         weight_CP = weight_PC.to(runtime.dtype).t()
         return lambda hidden_BC: torch.mm(hidden_BC.to(runtime.dtype), weight_CP, out_dtype=torch.float32)
@@ -75,6 +101,56 @@ class PackedLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[..., in_features] to [..., out_features], in the weight's dtype."""
         return torch.ops.mkldnn._linear_pointwise(x.to(self.dtype), self.weight, self.bias, "none", [], "")
+
+
+class ScreenedHead:
+    """The head for greedy and top-k decoding: bf16 products find the ids that matter, which are then computed exactly.
+
+    Half as many bytes are read as for float32 logits, and the ``largest`` largest logits of each row, and those equal
+    to the last of them, are the same. With h' and w' for the numbers rounded to bf16, and by Cauchy-Schwarz,
+
+        |h w - h' w'| = |(h - h') w + h' (w - w')| <= |h - h'| |w| + |h'| |w - w'|
+
+    The result of the bf16 product is rounded once more. A logit that is further than twice this error below the last
+    of the largest ones is not among them.
+    """
+
+    def __init__(self, weight_VC: Tensor, screen: Head, largest: int) -> None:
+        """Args: weight_VC: float32. screen: the product with it in bf16. largest: logits that have to be exact."""
+        self.weight_VC, self.screen, self.largest = weight_VC, screen, min(largest, len(weight_VC))
+        self.longest = weight_VC.norm(dim=1).max()
+        self.longest_residual = _residual(weight_VC).norm(dim=1).max()
+
+    def __call__(self, hidden_BC: Tensor) -> Tensor:
+        """Float32 logits [B, V]."""
+        hidden_BC = hidden_BC.float()
+        logits_BV = self.screen(hidden_BC).float()
+        largest_B1, smallest_B1 = logits_BV.amax(1, keepdim=True), logits_BV.amin(1, keepdim=True)
+        # finding a maximum takes a twentieth of the time of topk
+        last_B1 = largest_B1 if self.largest == 1 else logits_BV.topk(self.largest, dim=1).values[:, -1:]
+        error_B1 = _residual(hidden_BC).norm(dim=1, keepdim=True) * self.longest
+        error_B1 += hidden_BC.bfloat16().float().norm(dim=1, keepdim=True) * self.longest_residual
+        error_B1 += torch.maximum(largest_B1, -smallest_B1) * BF16_ROUNDING
+        # a twentieth more for the roundings of the float32 sums, here and in the products
+        likely_L = (logits_BV >= last_B1 - 2.1 * error_B1).any(0).nonzero()[:, 0]
+        return logits_BV.index_copy_(1, likely_L, F.linear(hidden_BC, self.weight_VC[likely_L]))
+
+
+def _residual(x: Tensor) -> Tensor:
+    return x - x.bfloat16().float()
+
+
+class _Float32Attention(nn.Module):
+    """Attention in float32 whatever autocast's dtype."""
+
+    def __init__(self, attend: nn.Module) -> None:
+        super().__init__()
+        self.attend = attend
+
+    def forward(self, q_BHTD: Tensor, k_BKSD: Tensor, v_BKSD: Tensor, mask_BHTS: Tensor | None) -> Tensor:
+        with torch.autocast(q_BHTD.device.type, enabled=False):
+            attended: Tensor = self.attend(q_BHTD.float(), k_BKSD.float(), v_BKSD.float(), mask_BHTS)
+        return attended
 
 
 def _prepared(linear: nn.Linear, runtime: Runtime, batch_size: int) -> nn.Module:

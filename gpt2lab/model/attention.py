@@ -125,7 +125,7 @@ class Attention(nn.Module):
         norm = find_variant(NORMS, config.norm.name, "model.norm.name")
         self.q_norm = norm(config.head_dim, config) if config.qk_norm else nn.Identity()
         self.k_norm = norm(config.head_dim, config) if config.qk_norm else nn.Identity()
-        self.attend = CausalAttention(config.dropout)
+        self.attend: nn.Module = CausalAttention(config.dropout)
         self.c_proj = nn.Linear(config.n_embd, config.n_embd, bias=config.bias)
         self.dropout = nn.Dropout(config.dropout)
 

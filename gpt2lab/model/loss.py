@@ -28,7 +28,8 @@ from gpt2lab.model.head import matmul_dtype
 GROUP_LOGITS = {"cpu": 512 * 50_304, "cuda": 2**29}
 """logits of one group by device: what is fastest on a CPU (docs/speed.md), and 1 GiB in bf16 on a GPU"""
 PADDING = 128
-"""the copy of the head in autocast's dtype has a multiple of this many rows, which suits the kernels of a GPU"""
+"""the copy of the head in autocast's dtype has a multiple of this many rows, which suits the kernels of a GPU; and the
+rows of the logits are a multiple of it apart: products write rows of 50,257 numbers a fifth slower (docs/speed.md)"""
 LARGE_SUM = 2.0**64
 """sum of a row's e_v from which the row's largest is subtracted: half of float32's exponents are left for products"""
 
@@ -180,7 +181,9 @@ class _LinearCrossEntropy(torch.autograd.Function):
             torch.mul(exp_GP @ weight, scale_G1, out=grad_hidden_NC[group])
             _add_product(grad_weight_PC, exp_GP.t(), (hidden[group] * scale_G1).to(dtype))
 
-        ctx.grads = (grad_hidden_NC.to(hidden_NC.dtype), grad_weight_PC[: len(weight_PC)].to(weight_PC.dtype))
+        # resized, not sliced: autograd adds the embedding's gradient in place only to a tensor that is no view
+        grad_weight_PC.resize_(weight_PC.shape)
+        ctx.grads = (grad_hidden_NC.to(hidden_NC.dtype), grad_weight_PC.to(weight_PC.dtype))
         ctx.mark_non_differentiable(nll := nll.float())
         return (nll + z_loss * squares).float(), nll
 
@@ -210,7 +213,7 @@ def _padded(weight_PC: Tensor, dtype: torch.dtype) -> Tensor:
     if weight_PC.dtype == dtype:
         return weight_PC
     P, C = weight_PC.shape
-    padded = torch.zeros(-(-P // PADDING) * PADDING, C, dtype=dtype, device=weight_PC.device)
+    padded = torch.zeros(_round_up(P), C, dtype=dtype, device=weight_PC.device)
     padded[:P] = weight_PC
     return padded
 
@@ -225,5 +228,9 @@ def _groups(hidden_NC: Tensor, weight_PC: Tensor) -> list[slice]:
 
 def _buffer(groups: list[slice], hidden_NC: Tensor, weight_PC: Tensor) -> Tensor:
     """Memory for the logits of a group, reused: on a CPU, touching fresh memory costs more than the arithmetic."""
-    rows = len(hidden_NC[groups[0]]) if groups else 0
-    return torch.empty(rows, len(weight_PC), dtype=hidden_NC.dtype, device=hidden_NC.device)
+    rows, P = len(hidden_NC[groups[0]]) if groups else 0, len(weight_PC)
+    return torch.empty(rows, _round_up(P), dtype=hidden_NC.dtype, device=hidden_NC.device)[:, :P]
+
+
+def _round_up(rows: int) -> int:
+    return -(-rows // PADDING) * PADDING

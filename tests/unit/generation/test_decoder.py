@@ -45,7 +45,7 @@ def test_decoding_head_has_float32_logits(runtime, batch_size):
     """Logits near 100 differ by less than bf16 can tell apart."""
     weight, hidden = torch.randn(50, 16), torch.randn(batch_size, 16)
     weight[:, 0], hidden[:, 0] = 10.0, 10.0
-    logits = decoding_head(weight, runtime, batch_size)(hidden)
+    logits = decoding_head(weight, 50, runtime, batch_size)(hidden)
     assert logits.dtype == torch.float32
     torch.testing.assert_close(logits, hidden @ weight.t(), **CLOSE)
     assert not torch.equal(logits, logits.bfloat16().float())
@@ -88,6 +88,25 @@ def test_a_step_casts_no_weights(variant):
     with Casts() as casts:
         decoder.step([4, 5], [2, 1])
     assert max(casts.sizes) <= 2 * 64  # the activations of the MLP
+
+
+@torch.inference_mode()
+def test_attention_is_in_float32_on_a_cpu():
+    """Its kernel for one query is several times as slow in bf16."""
+    model, dtypes = make_tiny_model(positions="rope"), []
+    for block in model.blocks:
+        block.attn.attend.register_forward_hook(
+            lambda module, inputs, output: dtypes.append({x.dtype for x in inputs[:3]})
+        )
+    decoder = Decoder(model, BF16, slots=2, capacity=12)
+    assert decoder.cache.k.dtype == decoder.cache.v.dtype == torch.float32
+    decoder.read_prompts([0, 1], [[1, 2], [3, 4]])
+    decoder.step([5, 6], [2, 2])
+    decoder.read_windows([[1, 2, 3]])
+    assert dtypes == [{torch.float32}] * 3 * len(model.blocks)
+    with BF16.autocast():
+        model.hidden(torch.tensor([[1, 2]]))  # the model itself is left alone
+    assert dtypes[-1] == {torch.bfloat16}
 
 
 @torch.inference_mode()

@@ -44,6 +44,19 @@ def test_an_unchanged_model_is_prepared_once(preparations):
     assert len(preparations) == 2
 
 
+@pytest.mark.parametrize(
+    ("settings", "expected"), [({"temperature": 0}, 1), ({"top_k": 5}, 5), ({"top_p": 0.9}, None), ({}, None)]
+)
+def test_only_greedy_and_top_k_decoding_leave_small_logits_inexact(settings, expected, monkeypatch):
+    asked, make_head = [], prepared.decoding_head
+    monkeypatch.setattr(prepared, "decoding_head", lambda *rest: asked.append(rest[-1]) or make_head(*rest))
+    model = make_tiny_model()
+    for _ in range(2):
+        generate(model, PROMPTS, SamplingConfig(max_new_tokens=2, **settings), eot_id=-1, runtime=CPU)
+    generate(model, PROMPTS, SamplingConfig(max_new_tokens=2, top_k=7), eot_id=-1, runtime=CPU)
+    assert asked == [expected, 7]
+
+
 def adamw_step(model):
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.3, fused=True)
     model.loss(torch.randint(31, (2, 8)), torch.randint(31, (2, 8))).backward()
