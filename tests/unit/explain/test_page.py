@@ -17,10 +17,10 @@ needs_browser = pytest.mark.skipif(find_browser() is None, reason="no Chromium: 
 NASTY = "<script>document.title='run'</script></script><img src=x onerror=alert(1)>\x07\u202e日本 🦊"
 
 
-def explained(tiny_model, prompt, tokenizer="bytes", **settings):
+def explained(tiny_model, prompt, tokenizer="bytes", decoding=None, **settings):
     tokenizer = load_tokenizer(tokenizer)
     model = tiny_model(vocab_size=tokenizer.vocab_size, block_size=128, **settings)
-    return explain_prompt(model, tokenizer, prompt, DecodingConfig(), steps=3, max_tokens=100, seed=0)
+    return explain_prompt(model, tokenizer, prompt, decoding or DecodingConfig(), steps=3, max_tokens=100, seed=0)
 
 
 @needs_browser
@@ -66,6 +66,39 @@ def test_sliders_give_sampling_probs(tokenizer, tiny_model, tmp_path):
         )
         kept = int((expected_V > 0).sum())
         assert abs(sum(found["kept"]) - kept) <= max(1, kept // 100)
+
+
+@needs_browser
+@pytest.mark.parametrize(
+    ("temperature", "top_k", "top_p", "shown"),
+    [
+        (0.33, 40, None, ["0.33", "40", "all"]),
+        (3.0, 250, None, ["3.00", "250", "all"]),
+        (0.02, None, 0.925, ["0.02", "all", "0.925"]),
+    ],
+)
+def test_page_shows_the_distribution_that_was_drawn_from(temperature, top_k, top_p, shown, tiny_model, tmp_path):
+    recorded = DecodingConfig(temperature, top_k, top_p)
+    explanation = explained(tiny_model, "The fox", decoding=recorded)
+    path = tmp_path / "page.html"
+    path.write_text(explanation_html(explanation, "a test"), encoding="utf-8")
+    texts = "['temperature', 'top-k', 'top-p'].map((id) => at(`${id}-value`).textContent)"
+    sentence = "at('next-sentence').textContent"
+
+    async def task(page):
+        await page.open(path)
+        first = await page.evaluate(texts), await page.evaluate(sentence)
+        await page.evaluate("at('temperature').value = 1.5; at('temperature').dispatchEvent(new Event('input'))")
+        moved = await page.evaluate(texts)
+        await page.evaluate("at('reset').click()")
+        return *first, moved, await page.evaluate(sentence)
+
+    found, first, moved, reset = drive(task, tmp_path / "profile")
+    possible = int((sampling_probs(explanation.steps[0].logits_V[None], recorded) > 0).sum())
+    assert found == shown
+    assert first.startswith(f"{possible} of 257 tokens can be drawn")
+    assert moved == ["1.50", *shown[1:]]
+    assert reset == first
 
 
 CHECKS = Path(__file__).with_name("accessibility.js").read_text()
