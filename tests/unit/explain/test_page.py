@@ -4,12 +4,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from gpt2lab.config import DecodingConfig
 from gpt2lab.explain.explanation import explain_prompt
 from gpt2lab.explain.page import explanation_html
+from gpt2lab.explain.page_data import page_data
 from gpt2lab.explain.plots import write_explanation_plots
 from gpt2lab.generation.filters import sampling_probs
+from gpt2lab.model.positions import Rope
 from gpt2lab.tokenizers import load_tokenizer
 from tests.unit.report.browser import drive, find_browser
 
@@ -120,6 +123,44 @@ def test_every_control_has_a_name_and_every_text_enough_contrast(scheme, tiny_mo
     assert [control for control, focusable, name in controls if focusable < 0 or not name] == []
     assert len(contrasts) > 100
     assert {text: ratio for text, ratio in contrasts if ratio < 4.5} == {}  # WCAG 2.2, level AA
+
+
+class PlainNorm(nn.Module):
+    """A norm of a user's own without weight: OLMo's layer norm."""
+
+    def __init__(self, dim, config):
+        super().__init__()
+        self.eps = config.norm.eps
+
+    def forward(self, x):
+        return nn.functional.layer_norm(x, x.shape[-1:], eps=self.eps)
+
+    def linearized(self, x, reference):
+        centered = x - x.mean(dim=-1, keepdim=True)
+        return centered / (reference.var(dim=-1, correction=0, keepdim=True) + self.eps).sqrt()
+
+
+class ComplexRope(Rope):
+    """Rope with one table of complex numbers."""
+
+    def tables(self, pos_BT):
+        return (torch.complex(*super().tables(pos_BT)),)
+
+    def rotate(self, q_BHTD, k_BHTD, tables):
+        return super().rotate(q_BHTD, k_BHTD, (tables[0].real, tables[0].imag))
+
+
+def test_page_of_a_norm_without_weight(tiny_model):
+    explanation = explained(tiny_model, "The fox", norm=f"{__name__}:PlainNorm")
+    logits_V = explanation.trace.logits_TV[-1].double()
+    torch.testing.assert_close(explanation.contributions.logits_NV.sum(dim=0), logits_V, rtol=0, atol=1e-4)
+    assert "PlainNorm" in explanation_html(explanation, "a test")
+
+
+def test_page_draws_no_angles_of_tables_that_are_not_ropes(tiny_model):
+    assert page_data(explained(tiny_model, "The fox", positions="rope"))["positions"]["angles"]
+    explanation = explained(tiny_model, "The fox", positions=f"{__name__}:ComplexRope")
+    assert page_data(explanation)["positions"]["angles"] == []
 
 
 def test_prompt_longer_than_the_page_is_read_from_its_end(tiny_model):
