@@ -9,7 +9,7 @@ Text is encoded without the special tokens that the file would add, and special 
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -172,12 +172,14 @@ def read_tokenizer(path: str) -> HuggingFaceTokenizer:
     return HuggingFaceTokenizer({TOKENIZER_JSON: content, TOKENIZER_CONFIG: as_json(found)}, where=str(file))
 
 
-def find_special_tokens(file: Path, token_of_id: Callable[[int], str | None]) -> dict[str, str]:
-    """Return ``bos_token`` and ``eos_token`` where the files beside ``file`` name them, as ``read_tokenizer`` says."""
+def find_special_tokens(
+    file: Path, token_of_id: Callable[[int], str | None], keys: Sequence[str] = ("bos_token", "eos_token")
+) -> dict[str, str]:
+    """Return the tokens ``keys`` where the files beside ``file`` name them, as ``read_tokenizer`` says."""
     named = [_json_beside(file, TOKENIZER_CONFIG), _json_beside(file, "special_tokens_map.json")]
     by_id = _json_beside(file, "generation_config.json") | _json_beside(file, "config.json")
     found: dict[str, str] = {}
-    for key in ("bos_token", "eos_token"):
+    for key in keys:
         tokens = [special_token(settings, key) for settings in named]
         token = next((token for token in tokens if token), None) or _token_of_id(token_of_id, by_id, f"{key}_id")
         if token is not None:
