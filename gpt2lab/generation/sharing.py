@@ -29,12 +29,14 @@ def generate_shared(
     Raises:
         UserError: as ``generate``, in the process that draws the row.
     """
-    shifted_PT = torch.zeros(len(prompts), sampling.max_new_tokens, dtype=torch.int64)  # id + 1; 0: no token
+    drawn: dict[int, list[int]] = {}
     firsts = range(0, len(prompts), group_size)
     for first in firsts[world.rank :: world.size]:
         group = prompts[first : first + group_size]
-        rows = generate(model, group, sampling, eot_id=eot_id, runtime=runtime, first_row=first)
-        for number, row in enumerate(rows, start=first):
-            shifted_PT[number, : len(row)] = torch.tensor(row, dtype=torch.int64) + 1
-    world.sum(shifted_PT)  # in place; a row is 0 in all processes but one
-    return [(shifted_T[shifted_T > 0] - 1).tolist() for shifted_T in shifted_PT]
+        drawn |= enumerate(generate(model, group, sampling, eot_id=eot_id, runtime=runtime, first_row=first), first)
+    lengths_P = torch.tensor([len(drawn.get(number, ())) for number in range(len(prompts))], dtype=torch.int64)
+    lengths = world.sum(lengths_P).tolist()  # a row is drawn by one process, and 0 in all others
+    ids_PT = torch.zeros(len(prompts), max(lengths, default=0), dtype=torch.int64)
+    for number, row in drawn.items():
+        ids_PT[number, : len(row)] = torch.tensor(row, dtype=torch.int64)
+    return [ids_T[:length].tolist() for ids_T, length in zip(world.sum(ids_PT), lengths, strict=True)]
