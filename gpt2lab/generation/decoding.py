@@ -12,7 +12,7 @@ what they read from tokens that have left the window. Reading anew makes a token
 tokens, as in training and evaluation.
 """
 
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -36,16 +36,18 @@ def generate(
     eot_id: int,
     runtime: Runtime,
     first_row: int = 0,
+    on_token: Callable[[], object] = lambda: None,
 ) -> list[list[int]]:
     """Continue each prompt; return the new ids only, without the end-of-text that ended them.
 
-    A row that ended at end-of-text is shorter than ``sampling.max_new_tokens``. Arguments and errors are those of
-    ``generate_stream``.
+    A row that ended at end-of-text is shorter than ``sampling.max_new_tokens``. ``on_token`` is called after each
+    token. The other arguments and errors are those of ``generate_stream``.
     """
     outputs: list[list[int]] = [[] for _ in prompts]
     drawn = generate_stream(model, prompts, sampling, eot_id=eot_id, runtime=runtime, first_row=first_row)
     for row, token in drawn:
         outputs[row].append(token)
+        on_token()
     return outputs
 
 

@@ -2,6 +2,8 @@
 
 import copy
 import dataclasses
+import io
+import sys
 from unittest import mock
 
 import pytest
@@ -51,3 +53,19 @@ def test_rows_that_end_at_once_are_empty(size):
         settings = {"eot_id": 0, "runtime": CPU, "group_size": 2}
         found = as_processes(size, lambda world: generate_shared(model, PROMPTS, SAMPLING, world=world, **settings))
     assert found == [[[]] * len(PROMPTS)] * size
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize(
+    ("stream", "rank", "shown"), [(Terminal, 0, True), (Terminal, 1, False), (io.StringIO, 0, False)]
+)
+def test_the_main_process_shows_on_a_terminal_how_many_tokens_are_left(stream, rank, shown, monkeypatch):
+    monkeypatch.setattr(sys, "stderr", stream())
+    world = mock.Mock(rank=rank, size=2, is_main=rank == 0, sum=lambda values: values)
+    model = make_tiny_model(vocab_size=20)
+    generate_shared(model, PROMPTS, SAMPLING, eot_id=-1, runtime=CPU, world=world, group_size=4)
+    assert ("| 0/48 [" in sys.stderr.getvalue()) == shown
