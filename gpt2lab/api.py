@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from gpt2lab.config import RuntimeConfig, SamplingConfig, UserError
+from gpt2lab.config import RuntimeConfig, SamplingConfig, UserError, check
 from gpt2lab.evaluation.corpora.formats import Corpus, Document
 from gpt2lab.evaluation.perplexity.evaluate import score_plan, summarize_scores
 from gpt2lab.evaluation.perplexity.protocols import Stream
@@ -60,7 +60,7 @@ def generate(
     temperature: float = 1.0,
     top_k: int | None = None,
     top_p: float | None = None,
-    stop: Sequence[str] = (),
+    stop: str | Sequence[str] = (),
     seed: int = 0,
 ) -> str:
     """Return a continuation of ``prompt``, without the prompt.
@@ -72,7 +72,7 @@ def generate(
         temperature: divides the logits; 0: the most likely token.
         top_k: draw from the k most likely tokens; None: from all.
         top_p: draw from the smallest set of tokens whose probabilities reach p; None: from all.
-        stop: the text ends before the first of these strings.
+        stop: the text ends before this string, or the first of these strings.
         seed: the same seed draws the same text.
 
     Raises:
@@ -81,10 +81,12 @@ def generate(
     sampling = SamplingConfig(
         temperature=temperature, top_k=top_k, top_p=top_p, max_new_tokens=max_new_tokens, seed=seed
     )
+    stops = [stop] if isinstance(stop, str) else list(stop)
+    check("" not in stops, "stop", stops, "strings that are not empty")
     tokenizer = model.tokenizer
     prompts = [tokenizer.encode_prompt(prompt)]
     drawn = generate_stream(model.model, prompts, sampling, eot_id=tokenizer.eot_id, runtime=model.runtime)
-    return Continuation((token for _, token in drawn), tokenizer, max_new_tokens, stop).finish().text
+    return Continuation((token for _, token in drawn), tokenizer, max_new_tokens, stops).finish().text
 
 
 def perplexity(model: TextModel, text: str, *, stride: int | None = None, batch_size: int = 8) -> Perplexity:

@@ -59,7 +59,7 @@ def typed_command(name: str, program: str) -> list[str]:
     return ["python", program] if is_script(program) else ["gpt2lab", name]
 
 
-def launch_processes(num_processes: int, name: str, arguments: list[str]) -> None:
+def launch_processes(num_processes: int, name: str, arguments: Sequence[str]) -> None:
     """Run ``name`` in several processes on this machine and wait for them.
 
     Stop signals are passed on, so that the processes save and end. When one fails the others are ended, and all end

@@ -126,12 +126,12 @@ def run_sweep(name: str) -> int:
 def run_job(name: str) -> int:
     """Compose the job and run it, or do what ``--cfg`` or ``--info`` ask of Hydra; returns the exit status."""
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors reach us, not Hydra's own printer
-    command = [*typed_command(name, sys.argv[0]), *sys.argv[1:]]
-    if name == "train" and is_rerun(sys.argv[1:]):
-        run_composed(name, job_from_record(sys.argv[1:]), command)
+    typed = sys.argv[1:]
+    if name == "train" and is_rerun(typed):
+        run_composed(name, job_from_record(typed), typed)
         return 0
-    refuse_removals(sys.argv[1:])
-    sys.argv[1:] = [literal_text(argument) for argument in options_first(sys.argv[1:])]
+    refuse_removals(typed)
+    sys.argv[1:] = [literal_text(argument) for argument in options_first(typed)]
 
     errors: list[BaseException] = []
     parsing = ExitStack()
@@ -139,7 +139,7 @@ def run_job(name: str) -> int:
     def task(values: DictConfig) -> None:
         parsing.close()
         try:
-            run_composed(name, to_job(values), command)
+            run_composed(name, to_job(values), typed)
         except Exception as error:
             errors.append(error)  # raised below: Hydra would add lines of its own
 
@@ -169,11 +169,17 @@ def options_first(arguments: Sequence[str]) -> list[str]:
     return [*(argument for argument in arguments if argument not in overrides), *overrides]
 
 
-def run_composed(name: str, job: Any, command: Sequence[str]) -> None:
-    """Run a job: here, or in as many processes as it asks for."""
+def run_composed(name: str, job: Any, typed: Sequence[str]) -> None:
+    """Run a job: here, or in as many processes as it asks for.
+
+    Args:
+        name: of the command.
+        job: what it is to do.
+        typed: its arguments as they were typed: each process quotes literal text in them itself.
+    """
     if isinstance(job, TrainJob | EvalJob | SampleJob) and job.runtime.num_processes > 1 and "RANK" not in os.environ:
-        launch_processes(job.runtime.num_processes, name, sys.argv[1:])
+        launch_processes(job.runtime.num_processes, name, typed)
         return
     module, function = COMMANDS[name]
     run: Any = getattr(importlib.import_module(module), function)
-    run(job, command=command)
+    run(job, command=[*typed_command(name, sys.argv[0]), *typed])

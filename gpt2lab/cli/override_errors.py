@@ -109,6 +109,9 @@ def override_message(
         if (group := key.replace(".", "/")) in groups:
             return f"{key}={value}: {key} is a group; choose a variant with a slash: {group}={value}"
         return f"{key}={value}: {key} holds several settings; expected one of them, {key}.NAME={value}"
+    if found := re.search(r"Error merging override (\S+?)=(.*) Invalid value assigned: \w+ is not a ListConfig", text):
+        key, value = found.groups()
+        return f"{key}={value}: expected a list; try '{key}=[{value}]'"
     problem = r"Value .+?|Invalid value .+?|Cannot convert .+?|field .+?"
     if found := re.search(rf"Error merging override (.+?) ({problem})\.? full_key", text):
         return f"{found[1]}: {found[2]}"

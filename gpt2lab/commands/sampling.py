@@ -15,7 +15,7 @@ from pathlib import Path
 from gpt2lab.config import SampleJob, UserError, choose
 from gpt2lab.distributed import World, close_world, open_world
 from gpt2lab.generation import generate_shared, generate_stream
-from gpt2lab.generation.text import Continuation
+from gpt2lab.generation.text import Continuation, unescape
 from gpt2lab.runtime import Runtime, open_runtime
 from gpt2lab.tokenizers.base import replace_surrogates
 from gpt2lab.weights import LoadedModel, open_model
@@ -143,8 +143,9 @@ def draw_continuations(
             model, ids, sampling, eot_id=tokenizer.eot_id, runtime=runtime, world=world,
             group_size=math.ceil(len(ids) / world.size),
         )  # fmt: skip
+    stop = [unescape(text) for text in job.stop]
     for row in rows:
-        yield Continuation(row, tokenizer, sampling.max_new_tokens, job.stop)
+        yield Continuation(row, tokenizer, sampling.max_new_tokens, stop)
 
 
 def printable(text: str) -> str:

@@ -180,7 +180,8 @@ class SampleJob:
     prompts_file: str | None = None
     """file with several prompts, instead of ``prompt``: one per line, or *.jsonl with a field prompt; -: stdin"""
     stop: list[str] = field(default_factory=list)
-    """strings that end a sample; they are no part of it"""
+    """strings that end a sample; they are no part of it; \\n in one is a line break, \\t a tab, \\\\ a backslash:
+    'stop=["\\n"]'"""
     format: str = "text"
     """text | jsonl (an object per line: sample, prompt, text, tokens, finish_reason)"""
     stream: bool = True
@@ -190,6 +191,7 @@ class SampleJob:
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
 
     def __post_init__(self) -> None:
+        check(isinstance(self.stop, list), "stop", self.stop, f"a list of strings; try 'stop=[\"{self.stop}\"]'")
         check("" not in self.stop, "stop", self.stop, "strings that are not empty")
         given = [
             f"{key}={value}"

@@ -85,10 +85,17 @@ def contributions(model: GPT, trace: Trace, position: int = -1) -> Contributions
     vectors_NC = torch.stack([vector.double() for vector in vectors])
     norm = copy.deepcopy(model.norm_f).cpu().double()
     residual_C = trace.blocks[-1].output_TC[position].double()
-    normed_NC = _linearized(norm, model.config.norm.name)(vectors_NC, residual_C) * _double(norm.weight)
+    normed_NC = _linearized(norm, model.config.norm.name)(vectors_NC, residual_C)
+    normed_NC *= _double(norm_gain(norm, model.config.n_embd))
     normed_NC = torch.cat([normed_NC, _bias(norm, model.config.n_embd)[None]])
     head_VC = _double(model.head_PC[: model.config.vocab_size])
     return Contributions([*parts, Part("final norm bias")], normed_NC @ head_VC.T)
+
+
+def norm_gain(norm: nn.Module, width: int) -> Tensor:
+    """Its weight, or ones where it has none."""
+    weight = getattr(norm, "weight", None)
+    return torch.ones(width) if weight is None else weight
 
 
 def _linearized(norm: nn.Module, name: str) -> Callable[[Tensor, Tensor], Tensor]:

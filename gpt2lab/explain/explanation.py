@@ -10,7 +10,7 @@ import torch
 from torch import Generator, Tensor
 
 from gpt2lab.config import DecodingConfig, UserError
-from gpt2lab.explain.contributions import Contributions, contributions
+from gpt2lab.explain.contributions import Contributions, contributions, norm_gain
 from gpt2lab.explain.lens import Lens, logit_lens
 from gpt2lab.explain.trace import Trace, trace
 from gpt2lab.generation.filters import NOT_FINITE, next_tokens
@@ -124,9 +124,8 @@ def _strongest_units(model: GPT, i: int, units_TM: Tensor) -> list[list[Unit]]:
     indices_TU = units_TM.abs().topk(min(STRONGEST, units_TM.shape[1]), dim=-1).indices
     weight_CM = model.get_submodule(f"blocks.{i}.mlp.c_proj").weight
     assert isinstance(weight_CM, Tensor)
-    assert isinstance(model.norm_f.weight, Tensor)
     unique_U = indices_TU.unique()
-    direction_UC = weight_CM.T[unique_U.to(weight_CM.device)] * model.norm_f.weight
+    direction_UC = weight_CM.T[unique_U.to(weight_CM.device)] * norm_gain(model.norm_f, len(weight_CM)).to(weight_CM)
     logits_UV = model.logits(direction_UC).float().cpu()
     n = min(PROMOTED, logits_UV.shape[1])
     tokens = {

@@ -13,6 +13,7 @@ from torch import Tensor
 from gpt2lab.explain.explanation import Explanation, NextToken
 from gpt2lab.explain.packing import pack_floats, pack_rows
 from gpt2lab.explain.token_text import label, token_texts
+from gpt2lab.model.positions import Rope
 
 VECTOR_BITS = 7_200_000
 """space for all queries, keys and values: with GPT-2 small and 32 tokens the page stays below 2 MB"""
@@ -80,21 +81,20 @@ def _strip(x_TC: Tensor, channels: int) -> dict[str, Any]:
 
 
 def _positions(explanation: Explanation) -> dict[str, Any]:
-    """What the position scheme does, read off the scheme itself."""
+    """What the position scheme does, read off the scheme itself; only of Rope's own tables is known what they hold."""
     scheme, T = explanation.model.positions, len(explanation.trace.ids_T)
     pos_BT = torch.arange(T)[None]
     angles: list[list[float]] = []
-    tables = scheme.tables(pos_BT)
-    if tables:
-        cos_TR, sin_TR = (table[0, 0] for table in tables)
-        pairs = torch.linspace(0, cos_TR.shape[1] - 1, min(PAIRS, cos_TR.shape[1])).long()
+    pairs: list[int] = []
+    if type(scheme).tables is Rope.tables:
+        cos_TR, sin_TR = (table[0, 0] for table in scheme.tables(pos_BT))
+        pairs = torch.linspace(0, cos_TR.shape[1] - 1, min(PAIRS, cos_TR.shape[1])).long().tolist()
         angles = [[_short(a) for a in torch.atan2(sin_TR[:, r], cos_TR[:, r]).tolist()] for r in pairs]
-        numbers = [int(r) + 1 for r in pairs]
     bias_BHTT = scheme.bias(pos_BT, pos_BT)
     return {
         "added": bool(explanation.trace.position_TC.any()),
         "angles": angles,
-        "pairs": numbers if tables else [],
+        "pairs": [r + 1 for r in pairs],
         "bias": [] if bias_BHTT is None else [[_short(b) for b in row] for row in bias_BHTT[0, :, -1].tolist()],
     }
 

@@ -9,7 +9,7 @@ Text is encoded without the special tokens that the file would add, and special 
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from gpt2lab.tokenizers.tokenizer_json import (
     same_ids_key,
     special_token,
     without_special_pieces,
+    without_text_frame,
 )
 
 TOKENIZER_CONFIG = "tokenizer_config.json"
@@ -88,10 +89,17 @@ class HuggingFaceTokenizer(Tokenizer):
         return self._files
 
     def with_end_of_text_first(self) -> "HuggingFaceTokenizer":
-        """Return this tokenizer for models that see end-of-text before each document, as gpt2lab trains them."""
+        """Return this tokenizer for models that see end-of-text before each document, as gpt2lab trains them.
+
+        Its files put no other token around a text, and ``transformers`` takes them as they are: the classes of some
+        models, such as Llama's, put their begin token first whatever tokenizer.json says.
+        """
         settings = json.loads(self._files[TOKENIZER_CONFIG])
-        settings["bos_token"] = settings["eos_token"]
-        return HuggingFaceTokenizer({**self._files, TOKENIZER_CONFIG: as_json(settings)}, where=self._where)
+        own = {key: value for key, value in settings.items() if key not in ("add_bos_token", "add_eos_token")}
+        own |= {"bos_token": settings["eos_token"], "tokenizer_class": "PreTrainedTokenizerFast"}
+        values = without_text_frame(json.loads(self._files[TOKENIZER_JSON]))
+        files = {TOKENIZER_JSON: as_json(values), TOKENIZER_CONFIG: as_json(own)}
+        return HuggingFaceTokenizer(files, where=self._where)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle as the files: the library's own pickle forgets that special tokens in a text are text."""
@@ -172,12 +180,14 @@ def read_tokenizer(path: str) -> HuggingFaceTokenizer:
     return HuggingFaceTokenizer({TOKENIZER_JSON: content, TOKENIZER_CONFIG: as_json(found)}, where=str(file))
 
 
-def find_special_tokens(file: Path, token_of_id: Callable[[int], str | None]) -> dict[str, str]:
-    """Return ``bos_token`` and ``eos_token`` where the files beside ``file`` name them, as ``read_tokenizer`` says."""
+def find_special_tokens(
+    file: Path, token_of_id: Callable[[int], str | None], keys: Sequence[str] = ("bos_token", "eos_token")
+) -> dict[str, str]:
+    """Return the tokens ``keys`` where the files beside ``file`` name them, as ``read_tokenizer`` says."""
     named = [_json_beside(file, TOKENIZER_CONFIG), _json_beside(file, "special_tokens_map.json")]
     by_id = _json_beside(file, "generation_config.json") | _json_beside(file, "config.json")
     found: dict[str, str] = {}
-    for key in ("bos_token", "eos_token"):
+    for key in keys:
         tokens = [special_token(settings, key) for settings in named]
         token = next((token for token in tokens if token), None) or _token_of_id(token_of_id, by_id, f"{key}_id")
         if token is not None:

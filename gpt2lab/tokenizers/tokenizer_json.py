@@ -138,6 +138,14 @@ def without_special_pieces(values: Mapping[str, Any]) -> dict[str, Any]:
     return {**values, "model": {**model, "vocab": unreachable}, "added_tokens": others, "post_processor": None}
 
 
+def without_text_frame(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a tokenizer.json whose ``post_processor`` puts no special token before or after a text."""
+    post_processor = values.get("post_processor") or {}
+    steps = post_processor.get("processors", [post_processor])
+    kept = [step for step in steps if step.get("type") == "ByteLevel"]  # the one kind that adds no token
+    return {**values, "post_processor": kept[0] if kept else None}
+
+
 def _model_type(values: Mapping[str, Any]) -> str:
     """The kind of model; old files leave it out for those that are told by their vocabulary."""
     model = values["model"]

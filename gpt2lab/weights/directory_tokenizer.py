@@ -19,6 +19,7 @@ from gpt2lab.tokenizers.hugging_face import find_special_tokens
 from gpt2lab.tokenizers.tokenizer_json import text_to_ids
 
 VOCAB_JSON = "vocab.json"
+ADDED_TOKENS_JSON = "added_tokens.json"
 BUILT_IN_VOCABULARIES = {"gpt2": gpt2_vocabulary, "bytes": bytes_vocabulary}
 
 MAX_PADDING_ROWS = 1024
@@ -46,33 +47,49 @@ def find_directory_tokenizer(folder: Path, rows: int) -> TokenizerConfig | None:
     if (folder / VOCAB_JSON).is_file():
         ids = read_json(folder / VOCAB_JSON)
         for name, vocabulary in BUILT_IN_VOCABULARIES.items():
-            if vocabulary().ids == ids and _begins_and_ends_with_end_of_text(folder / VOCAB_JSON, ids):
+            if _has_its_special_tokens(folder / VOCAB_JSON, ids | _added_tokens(folder), vocabulary().ids):
                 return TokenizerConfig(name, len(ids))
         return None
     return TokenizerConfig(GPT2Tokenizer.name, rows) if rows == GPT2Tokenizer.vocab_size else None
 
 
 def _is_built_in(values: Mapping[str, Any], vocabulary: ByteLevelVocabulary, file: Path) -> bool:
-    """Whether a tokenizer.json gives the ids of a built-in tokenizer for every text, and begins and ends texts alike.
-
-    More special tokens, such as one for padding, do no harm.
-    """
+    """Whether a tokenizer.json gives the ids of a built-in tokenizer for every text, and has its special tokens."""
     added = values.get("added_tokens")
     if not isinstance(added, list) or not all(isinstance(token, dict) and token.get("special") for token in added):
         return False
     model = values.get("model")
     if not isinstance(model, dict) or not isinstance(model.get("vocab"), dict):
         return False
-    ids = model["vocab"] | {token.get("content"): token.get("id") for token in added}
-    special = {token.get("content") for token in added} - {END_OF_TEXT}
-    if {piece: token for piece, token in ids.items() if piece not in special} != vocabulary.ids:
+    if not all(isinstance(token.get("content"), str) for token in added):
         return False
-    if not _begins_and_ends_with_end_of_text(file, ids):
+    ids = model["vocab"] | {token["content"]: token.get("id") for token in added}
+    if not _has_its_special_tokens(file, ids, vocabulary.ids):
         return False
     return text_to_ids(values) == text_to_ids(json.loads(vocabulary.tokenizer_json()))
 
 
-def _begins_and_ends_with_end_of_text(file: Path, ids: Mapping[str, int]) -> bool:
-    """Whether ``bos_token`` and ``eos_token`` are end-of-text wherever the files beside ``file`` name them."""
-    tokens = {token: piece for piece, token in ids.items()}
-    return set(find_special_tokens(file, tokens.get).values()) <= {END_OF_TEXT}
+def _has_its_special_tokens(file: Path, ids: Mapping[str, int], built_in: Mapping[str, int]) -> bool:
+    """Whether ``ids`` are those of a built-in tokenizer, and texts begin and end with its end-of-text.
+
+    One more token, for padding, does no harm, as no text and no target has it. Any other may be trained: a row of the
+    embedding that is cut off as padding would lose it.
+
+    Args:
+        file: whose neighbors name the special tokens.
+        ids: of all pieces and added tokens.
+        built_in: those of the built-in tokenizer.
+    """
+    if not all(isinstance(token, int) for token in ids.values()):
+        return False
+    token_of_id = {token: piece for piece, token in ids.items()}.get
+    padding = find_special_tokens(file, token_of_id, ("pad_token",)).values() - built_in.keys()
+    if {piece: token for piece, token in ids.items() if piece not in padding} != built_in:
+        return False
+    return set(find_special_tokens(file, token_of_id).values()) <= {END_OF_TEXT}
+
+
+def _added_tokens(folder: Path) -> dict[str, int]:
+    """The ids of the tokens that were added to a vocab.json."""
+    file = folder / ADDED_TOKENS_JSON
+    return read_json(file) if file.is_file() else {}

@@ -9,6 +9,7 @@ SHORT_NAMES = {name: f"openai-community/{name}" for name in ("gpt2", "gpt2-mediu
 WEIGHT_FILES = ["config.json", "model*.safetensors", "model.safetensors.index.json"]
 TOKENIZER_FILES = [
     "vocab.json",
+    "added_tokens.json",
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",

@@ -53,6 +53,11 @@ def test_generate_gives_the_continuation_and_stops(model):
     assert text != generate(model, "the fox", max_new_tokens=20, seed=4)
     middle = text[len(text) // 2]
     assert generate(model, "the fox", max_new_tokens=20, seed=3, stop=[middle]) == text[: text.index(middle)]
+    assert generate(model, "the fox", max_new_tokens=20, seed=3, stop="never seen") == text, (
+        "a string is one stop string"
+    )
+    with pytest.raises(UserError, match=r"^stop=\[''\]: expected strings that are not empty$"):
+        generate(model, "the fox", stop=[""])
     assert isinstance(generate(model, "", max_new_tokens=2, temperature=0), str)
     with pytest.raises(UserError, match=r"sampling\.top_p=2"):
         generate(model, "the", top_p=2)

@@ -12,7 +12,7 @@ chooser("chooser", "Token", data.tokens.map((token) => token[1]), state.token, (
 chooser("block-chooser", "Block", Array.from({ length: data.layers }, (_, l) => String(l + 1)), 0, (l) => { state.block = l; drawBlock(); });
 chooser("candidate-chooser", "Token", data.contributions.tokens, 0, (i) => { state.candidate = i; drawParts(); });
 chooser("step-chooser", "Step", data.steps.map((step, i) => `${i + 1}: ${step.token}`), 0, (i) => { state.step = i; drawNext(); drawStory(); });
-for (const id of ["temperature", "top-k", "top-p"]) at(id).addEventListener("input", drawNext);
+for (const id of Object.keys(readSlider)) at(id).addEventListener("input", () => moveSlider(id));
 at("reset").addEventListener("click", resetSliders);
 resetSliders();
 drawAll();

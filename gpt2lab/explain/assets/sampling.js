@@ -20,13 +20,18 @@ function probabilities(step, temperature, topK, topP) {
   const sum = each.reduce((total, p, i) => total + p * kept[i], 0);
   return { probs: each.map((p, i) => (kept[i] ? p / sum : 0)), kept };
 }
-function settings() {
-  const share = Number(at("top-k").value) / 100, p = Number(at("top-p").value);
-  return { temperature: Number(at("temperature").value), topK: share === 1 ? null : Math.max(1, Math.round(data.vocabulary ** share)), topP: p === 1 ? null : p };
-}
+// The settings of the figure: the recorded ones, exactly, until a slider is moved. A slider has few positions and ends.
+const decoding = { ...data.decoding };
+const readSlider = {
+  temperature: (x) => { decoding.temperature = x; },
+  "top-k": (x) => { decoding.topK = x === 100 ? null : Math.max(1, Math.round(data.vocabulary ** (x / 100))); },
+  "top-p": (x) => { decoding.topP = x === 1 ? null : x; },
+};
+function moveSlider(id) { readSlider[id](Number(at(id).value)); drawNext(); }
+const exact = (x) => (Number(x.toFixed(2)) === x ? number(x) : String(x));
 function drawNext() {
-  const { temperature, topK, topP } = settings(), { probs, kept } = probabilities(state.step, temperature, topK, topP), step = steps[state.step];
-  const texts = { temperature: temperature ? number(temperature) : "0 (greedy)", "top-k": topK === null ? "all" : topK.toLocaleString("en"), "top-p": topP === null ? "all" : number(topP) };
+  const { temperature, topK, topP } = decoding, { probs, kept } = probabilities(state.step, temperature, topK, topP), step = steps[state.step];
+  const texts = { temperature: temperature ? exact(temperature) : "0 (greedy)", "top-k": topK === null ? "all" : topK.toLocaleString("en"), "top-p": topP === null ? "all" : exact(topP) };
   for (const [id, text] of Object.entries(texts)) { at(`${id}-value`).textContent = text; at(id).setAttribute("aria-valuetext", text); }
   const possible = kept.reduce((a, b) => a + b, 0), shown = step.items.slice(0, 12).filter((item) => item.label !== undefined);
   const rows = shown.map((item, i) => [item.label, probs[i], percent(probs[i]), `${probs[i] ? "" : "gone "}${item.id === step.tokenId ? "drawn" : ""}`]);
@@ -36,10 +41,10 @@ function drawNext() {
   at("next-sentence").textContent = `${possible.toLocaleString("en")} of ${data.vocabulary.toLocaleString("en")} tokens can be drawn; the likeliest is ‘${step.labels[0]}’ with ${percent(probs[0])}. Recorded: ‘${step.token}’, number ${step.rank.toLocaleString("en")}.`;
 }
 function resetSliders() {
-  const d = data.decoding;
-  at("temperature").value = d.temperature;
-  at("top-k").value = d.topK === null || d.topK >= data.vocabulary ? 100 : Math.round((100 * Math.log(d.topK)) / Math.log(data.vocabulary));
-  at("top-p").value = d.topP ?? 1;
+  const { temperature, topK, topP } = Object.assign(decoding, data.decoding);
+  at("temperature").value = temperature;
+  at("top-k").value = topK === null ? 100 : Math.round((100 * Math.log(topK)) / Math.log(data.vocabulary));
+  at("top-p").value = topP ?? 1;
   drawNext();
 }
 function drawStory() {

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from gpt2lab.cli import main
 from gpt2lab.cli.help import MAIN_KEYS, field_docs, help_page
 from gpt2lab.cli.launching import LAUNCH_VARIABLES, check_launch_variables
 from gpt2lab.cli.main import options_first
@@ -117,6 +118,20 @@ def test_options_come_before_overrides():
     assert options_first(["seed=1", "--cfg", "job", "a=2"]) == ["--cfg", "job", "seed=1", "a=2"]
     with pytest.raises(UserError, match="^--foo=3: no such option; expected KEY=VALUE"):
         options_first(["seed=1", "--foo=3"])
+
+
+@pytest.mark.parametrize(
+    "arguments", [["prompt=King"], ["prompt="], ["prompt=-"], ["prompt=it's, a", "checkpoint=a=b"]]
+)
+def test_processes_of_a_job_get_its_arguments_as_typed(monkeypatch, arguments):
+    """Each process quotes literal text itself: text quoted twice would be continued with its quotes."""
+    launched = []
+    typed = [*arguments, "runtime.num_processes=2"]
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    monkeypatch.setattr(sys, "argv", ["sample.py", *typed])
+    monkeypatch.setattr(main, "launch_processes", lambda number, name, passed_on: launched.extend(passed_on))
+    assert main.run_job("sample") == 0
+    assert launched == typed
 
 
 CHECKING_HELP = """

@@ -9,10 +9,12 @@ import sys
 import pytest
 import torch
 
+from gpt2lab.cli.compose import compose_config
 from gpt2lab.commands import sampling
 from gpt2lab.commands.sampling import sample
 from gpt2lab.config import RuntimeConfig, SampleJob, SamplingConfig, UserError
 from gpt2lab.distributed import World
+from gpt2lab.generation.text import Continuation
 from tests import hugging_face, tokenizer_files
 
 
@@ -76,6 +78,22 @@ def test_stop_strings_end_a_sample_and_are_no_part_of_it(make_job, capsys):
     assert (stopped.text, stopped.finish_reason) == (free.text[: free.text.index(stop)], "stop")
 
 
+@pytest.mark.parametrize(
+    ("typed", "stop"),
+    [(r'["\n"]', "\n"), (r'["a\tb"]', "a\tb"), (r'["\\n"]', r"\n"), (r'["\d\\"]', "\\d\\"), ('["\n"]', "\n")],
+)
+def test_escapes_in_a_typed_stop_string_are_characters(make_job, monkeypatch, typed, stop):
+    used = []
+
+    def continuation(ids, tokenizer, limit, stop):
+        used.extend(stop)
+        return Continuation([], tokenizer, limit)
+
+    monkeypatch.setattr(sampling, "Continuation", continuation)
+    sample(make_job(num_samples=1, stop=compose_config("sample", [f"stop={typed}"]).stop))
+    assert used == [stop]
+
+
 @pytest.mark.parametrize("content", ["the fox", "the fox\n"])
 def test_prompt_from_standard_input_and_from_a_file(make_job, capsys, monkeypatch, tmp_path, content):
     expected = [one.text for one in sample(make_job(prompt="the fox"))]
@@ -121,6 +139,10 @@ def test_impossible_settings_are_one_line(make_job, tmp_path):
             sample(make_job(prompts_file=str(tmp_path / "p.jsonl")))
     with pytest.raises(UserError, match="stop="):
         make_job(stop=[""])
+    with pytest.raises(UserError, match=r"^stop=the: expected a list of strings; try 'stop=\[\"the\"\]'$"):
+        make_job(stop="the")
+    with pytest.raises(UserError, match=r"^stop=the: expected a list; try 'stop=\[the\]'$"):
+        compose_config("sample", ["stop=the"])
     with pytest.raises(UserError, match="format=xml: expected one of text, jsonl"):
         sample(make_job(format="xml"))
     (tmp_path / "latin").write_bytes(b"caf\xe9")

@@ -4,12 +4,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from gpt2lab.config import DecodingConfig
 from gpt2lab.explain.explanation import explain_prompt
 from gpt2lab.explain.page import explanation_html
+from gpt2lab.explain.page_data import page_data
 from gpt2lab.explain.plots import write_explanation_plots
 from gpt2lab.generation.filters import sampling_probs
+from gpt2lab.model.positions import Rope
 from gpt2lab.tokenizers import load_tokenizer
 from tests.unit.report.browser import drive, find_browser
 
@@ -17,10 +20,10 @@ needs_browser = pytest.mark.skipif(find_browser() is None, reason="no Chromium: 
 NASTY = "<script>document.title='run'</script></script><img src=x onerror=alert(1)>\x07\u202e日本 🦊"
 
 
-def explained(tiny_model, prompt, tokenizer="bytes", **settings):
+def explained(tiny_model, prompt, tokenizer="bytes", decoding=None, **settings):
     tokenizer = load_tokenizer(tokenizer)
     model = tiny_model(vocab_size=tokenizer.vocab_size, block_size=128, **settings)
-    return explain_prompt(model, tokenizer, prompt, DecodingConfig(), steps=3, max_tokens=100, seed=0)
+    return explain_prompt(model, tokenizer, prompt, decoding or DecodingConfig(), steps=3, max_tokens=100, seed=0)
 
 
 @needs_browser
@@ -68,6 +71,39 @@ def test_sliders_give_sampling_probs(tokenizer, tiny_model, tmp_path):
         assert abs(sum(found["kept"]) - kept) <= max(1, kept // 100)
 
 
+@needs_browser
+@pytest.mark.parametrize(
+    ("temperature", "top_k", "top_p", "shown"),
+    [
+        (0.33, 40, None, ["0.33", "40", "all"]),
+        (3.0, 250, None, ["3.00", "250", "all"]),
+        (0.02, None, 0.925, ["0.02", "all", "0.925"]),
+    ],
+)
+def test_page_shows_the_distribution_that_was_drawn_from(temperature, top_k, top_p, shown, tiny_model, tmp_path):
+    recorded = DecodingConfig(temperature, top_k, top_p)
+    explanation = explained(tiny_model, "The fox", decoding=recorded)
+    path = tmp_path / "page.html"
+    path.write_text(explanation_html(explanation, "a test"), encoding="utf-8")
+    texts = "['temperature', 'top-k', 'top-p'].map((id) => at(`${id}-value`).textContent)"
+    sentence = "at('next-sentence').textContent"
+
+    async def task(page):
+        await page.open(path)
+        first = await page.evaluate(texts), await page.evaluate(sentence)
+        await page.evaluate("at('temperature').value = 1.5; at('temperature').dispatchEvent(new Event('input'))")
+        moved = await page.evaluate(texts)
+        await page.evaluate("at('reset').click()")
+        return *first, moved, await page.evaluate(sentence)
+
+    found, first, moved, reset = drive(task, tmp_path / "profile")
+    possible = int((sampling_probs(explanation.steps[0].logits_V[None], recorded) > 0).sum())
+    assert found == shown
+    assert first.startswith(f"{possible} of 257 tokens can be drawn")
+    assert moved == ["1.50", *shown[1:]]
+    assert reset == first
+
+
 CHECKS = Path(__file__).with_name("accessibility.js").read_text()
 
 
@@ -87,6 +123,44 @@ def test_every_control_has_a_name_and_every_text_enough_contrast(scheme, tiny_mo
     assert [control for control, focusable, name in controls if focusable < 0 or not name] == []
     assert len(contrasts) > 100
     assert {text: ratio for text, ratio in contrasts if ratio < 4.5} == {}  # WCAG 2.2, level AA
+
+
+class PlainNorm(nn.Module):
+    """A norm of a user's own without weight: OLMo's layer norm."""
+
+    def __init__(self, dim, config):
+        super().__init__()
+        self.eps = config.norm.eps
+
+    def forward(self, x):
+        return nn.functional.layer_norm(x, x.shape[-1:], eps=self.eps)
+
+    def linearized(self, x, reference):
+        centered = x - x.mean(dim=-1, keepdim=True)
+        return centered / (reference.var(dim=-1, correction=0, keepdim=True) + self.eps).sqrt()
+
+
+class ComplexRope(Rope):
+    """Rope with one table of complex numbers."""
+
+    def tables(self, pos_BT):
+        return (torch.complex(*super().tables(pos_BT)),)
+
+    def rotate(self, q_BHTD, k_BHTD, tables):
+        return super().rotate(q_BHTD, k_BHTD, (tables[0].real, tables[0].imag))
+
+
+def test_page_of_a_norm_without_weight(tiny_model):
+    explanation = explained(tiny_model, "The fox", norm=f"{__name__}:PlainNorm")
+    logits_V = explanation.trace.logits_TV[-1].double()
+    torch.testing.assert_close(explanation.contributions.logits_NV.sum(dim=0), logits_V, rtol=0, atol=1e-4)
+    assert "PlainNorm" in explanation_html(explanation, "a test")
+
+
+def test_page_draws_no_angles_of_tables_that_are_not_ropes(tiny_model):
+    assert page_data(explained(tiny_model, "The fox", positions="rope"))["positions"]["angles"]
+    explanation = explained(tiny_model, "The fox", positions=f"{__name__}:ComplexRope")
+    assert page_data(explanation)["positions"]["angles"] == []
 
 
 def test_prompt_longer_than_the_page_is_read_from_its_end(tiny_model):

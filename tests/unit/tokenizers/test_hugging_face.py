@@ -7,7 +7,8 @@ import unicodedata
 
 import numpy as np
 import pytest
-from tokenizers import Tokenizer, models
+from tokenizers import Tokenizer, models, processors
+from transformers import AutoTokenizer
 
 from gpt2lab.config import TokenizerConfig, UserError
 from gpt2lab.tokenizers import load_tokenizer, read_tokenizer
@@ -78,6 +79,25 @@ def test_training_puts_end_of_text_before_documents_whatever_the_tokenizers_cust
     assert (ours.name, ours.fingerprint, ours.overrides) == (theirs.name, theirs.fingerprint, theirs.overrides)
 
 
+@pytest.mark.parametrize(
+    "settings", [{}, {"tokenizer_class": "LlamaTokenizerFast"}, {"add_bos_token": True, "add_eos_token": True}]
+)
+@pytest.mark.parametrize("byte_level", [[], [processors.ByteLevel(trim_offsets=False)]])
+def test_files_of_a_trained_model_put_no_begin_token_that_it_never_saw(folders, tmp_path, settings, byte_level):
+    theirs = Tokenizer.from_file(str(folders["llama"] / "tokenizer.json"))
+    template = processors.TemplateProcessing(single="<s> $A </s>", special_tokens=[("<s>", 1), ("</s>", 2)])
+    theirs.post_processor = processors.Sequence([*byte_level, template])
+    theirs.save(str(tmp_path / "tokenizer.json"))
+    special = {"bos_token": "<s>", "eos_token": "</s>"}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(special | settings))
+    trained_with = load_tokenizer(TokenizerConfig("huggingface", theirs.get_vocab_size(), str(tmp_path)))
+    for name, content in trained_with.hugging_face_files().items():
+        (tmp_path / name).write_text(content)
+    exported = AutoTokenizer.from_pretrained(tmp_path)
+    assert exported("the fox")["input_ids"] == trained_with.encode("the fox") == trained_with.encode_prompt("the fox")
+    assert exported.bos_token_id == trained_with.bos_id == trained_with.eot_id
+
+
 def test_lossless_tokenizers_give_the_text_back(folders):
     ours = read_tokenizer(str(folders["smollm"]))
     assert ours.lossless
@@ -135,8 +155,6 @@ def test_a_tokenizer_survives_pickling(folders, kind):
 
 
 def test_fingerprint_is_that_of_the_ids_not_of_the_file(folders, kind, tmp_path):
-    from transformers import AutoTokenizer
-
     ours = read_tokenizer(str(folders[kind]))
     AutoTokenizer.from_pretrained(folders[kind]).save_pretrained(tmp_path)
     assert read_tokenizer(str(tmp_path)).fingerprint == ours.fingerprint

@@ -9,6 +9,7 @@ from transformers import AutoTokenizer
 from gpt2lab.config import SamplingConfig, UserError
 from gpt2lab.generation import generate
 from gpt2lab.tokenizers import load_tokenizer, read_tokenizer
+from gpt2lab.tokenizers.base import END_OF_TEXT
 from gpt2lab.weights import load_pretrained, load_weights, open_model, save_pretrained
 from tests import hugging_face, tokenizer_files
 
@@ -86,7 +87,27 @@ def test_gpt2s_vocabulary_with_more_pieces_is_not_taken_for_gpt2(tmp_path):
     assert 50_257 in opened.tokenizer.encode("a    b")
     values["added_tokens"][1] |= {"special": True, "content": "<|pad|>"}
     (tmp_path / "tokenizer.json").write_text(json.dumps(values))
+    assert open_model(str(tmp_path), CPU).tokenizer.name.startswith("huggingface_"), "the token may be trained"
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"eos_token": END_OF_TEXT, "pad_token": "<|pad|>"}))
     assert open_model(str(tmp_path), CPU).tokenizer.name == "gpt2"
+
+
+def test_gpt2_with_another_special_token_keeps_its_row(tmp_path):
+    """A token that a model was fine-tuned with is no padding, and an export has it too."""
+    for name, content in load_tokenizer("gpt2").hugging_face_files().items():
+        (tmp_path / name).write_text(content)
+    theirs = AutoTokenizer.from_pretrained(tmp_path)
+    theirs.add_special_tokens({"additional_special_tokens": ["<sep>"]})
+    theirs.save_pretrained(tmp_path)
+    model = hugging_face.gpt2(vocab_size=len(theirs))
+    model.save_pretrained(tmp_path)
+    opened = open_model(str(tmp_path), CPU)
+    assert opened.model.config.vocab_size == len(theirs) == 50_258
+    ids = torch.tensor([theirs("Hello there")["input_ids"]])
+    with torch.no_grad():
+        torch.testing.assert_close(opened.model(ids), model(ids).logits, rtol=1e-4, atol=1e-4)
+    save_pretrained(opened.model, opened.tokenizer, tmp_path / "out")
+    assert AutoTokenizer.from_pretrained(tmp_path / "out").convert_tokens_to_ids("<sep>") == 50_257
 
 
 @pytest.mark.parametrize(("bos", "eos"), [("<|endoftext|>", "<|im_end|>"), ("<|im_start|>", "<|endoftext|>")])
@@ -109,10 +130,15 @@ def test_gpt2_with_another_end_or_begin_token_keeps_its_probability(tmp_path, bo
         torch.testing.assert_close(opened.model(ids), model(ids).logits, rtol=1e-4, atol=1e-4)
 
 
-def test_vocab_json_of_gpt2_with_another_end_token_is_not_taken_for_gpt2(tmp_path):
+def test_vocab_json_of_gpt2_with_another_special_token_is_not_taken_for_gpt2(tmp_path):
     vocabulary = json.loads(load_tokenizer("gpt2").hugging_face_files()["tokenizer.json"])["model"]["vocab"]
     (tmp_path / "vocab.json").write_text(json.dumps(vocabulary | {"<|endoftext|>": 50_256}))
     hugging_face.gpt2(vocab_size=50_258, n_layer=1).save_pretrained(tmp_path)
+    assert open_model(str(tmp_path), CPU).tokenizer.name == "gpt2"
+    (tmp_path / "added_tokens.json").write_text(json.dumps({"<sep>": 50_257}))
+    with pytest.raises(UserError, match="there is no tokenizer for its 50258 token ids"):
+        open_model(str(tmp_path), CPU)
+    (tmp_path / "special_tokens_map.json").write_text(json.dumps({"pad_token": "<sep>"}))
     assert open_model(str(tmp_path), CPU).tokenizer.name == "gpt2"
     (tmp_path / "special_tokens_map.json").write_text(json.dumps({"eos_token": "<|im_end|>"}))
     with pytest.raises(UserError, match="there is no tokenizer for its 50258 token ids"):
