@@ -1,15 +1,19 @@
 """Files: hashes, writes that are on the disk when they return, and JSON from outside."""
 
 import hashlib
+import io
 import json
 import os
 import shutil
 import tempfile
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from gpt2lab.config import UserError, one_line
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 UMASK = os.umask(0o077)
 os.umask(UMASK)
@@ -66,6 +70,14 @@ def write_bytes(path: Path, content: bytes) -> None:
 def write_text(path: Path, content: str) -> None:
     """``write_bytes`` of a text in UTF-8."""
     write_bytes(path, content.encode("utf-8", "surrogatepass"))
+
+
+def save_figure(figure: "Figure", path: Path, **options: Any) -> Path:
+    """``write_bytes`` of a figure, in the format of the file's name; return ``path``. ``options``: of ``savefig``."""
+    image = io.BytesIO()
+    figure.savefig(image, format=path.suffix[1:], **options)
+    write_bytes(path, image.getvalue())
+    return path
 
 
 def rename_over(new: Path, folder: Path, predecessor: Path) -> None:
@@ -130,6 +142,13 @@ def check_writable(path: Path, key: str) -> None:
             pass
     except OSError as error:
         raise UserError(f"{key}={path}: nothing can be written there ({error.strerror}); try another {key}") from error
+
+
+def check_file_writable(path: Path, key: str, name: str) -> None:
+    """``check_writable`` of a file that may be there already; ``name`` is what the file would be called in a folder."""
+    check_writable(path, key)
+    if path.exists() and not path.is_file():
+        raise UserError(f"{key}={path}: is not a file; expected the name of a file; try {key}={path / name}")
 
 
 def apply_umask(path: Path) -> None:

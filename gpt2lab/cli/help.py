@@ -79,15 +79,23 @@ class Setting:
     meaning: str
 
 
-def settings_in(job: type, prefix: str = "") -> Iterator[Setting]:
-    """Every key of a job's dataclass and of those nested in it, with type, default and meaning."""
+def settings_in(job: type, prefix: str = "", defaults: object = None) -> Iterator[Setting]:
+    """Every key of a job's dataclass and of those nested in it, with type, default and meaning.
+
+    Args:
+        job: the dataclass.
+        prefix: of its keys.
+        defaults: what has the defaults; None: the dataclass itself.
+    """
     meanings, hints = field_docs(job), typing.get_type_hints(job)
     for field in dataclasses.fields(job):
         hint = hints[field.name]
+        default = _default(field) if defaults is None else getattr(defaults, field.name)
         if dataclasses.is_dataclass(hint):
-            yield from settings_in(typing.cast(type, hint), f"{prefix}{field.name}.")
+            yield from settings_in(typing.cast(type, hint), f"{prefix}{field.name}.", default)
         else:
-            yield Setting(f"{prefix}{field.name}", _kind(hint), _default(field), meanings.get(field.name, ""))
+            typed = "(required)" if default is dataclasses.MISSING else _typed(default)
+            yield Setting(f"{prefix}{field.name}", _kind(hint), typed, meanings.get(field.name, ""))
 
 
 @functools.cache
@@ -175,10 +183,8 @@ def _kind(hint: Any) -> str:
     return re.sub(r"\b(\w+\.)+", "", name)
 
 
-def _default(field: "dataclasses.Field[Any]") -> str:
-    if field.default_factory is not dataclasses.MISSING:
-        return _typed(field.default_factory())
-    return "(required)" if field.default is dataclasses.MISSING else _typed(field.default)
+def _default(field: "dataclasses.Field[Any]") -> Any:
+    return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
 
 
 def _typed(value: Any) -> str:

@@ -15,7 +15,7 @@ from gpt2lab.evaluation.record import evaluation_id, read_documents, read_evalua
 from gpt2lab.evaluation.results import PartResult, numbers_in
 from gpt2lab.evaluation.table import format_number, render_parts, render_table
 from gpt2lab.evaluation.text_model import TextModel, open_text_model
-from gpt2lab.files import check_writable, file_sha256, write_text
+from gpt2lab.files import check_file_writable, file_sha256, write_text
 from gpt2lab.report.evaluation_plots import PLOTS
 from gpt2lab.runs import COMPLETED, Hardware, environment, read_run
 from gpt2lab.runs.layout import CHECKPOINTS, DOCUMENTS, EVALUATION, LAST, SWEEP
@@ -118,9 +118,7 @@ def sweep_runs(folder: Path) -> list[Path]:
 def _evaluate_one(job: EvalJob, runtime: Runtime, world: World, command: Sequence[str] | None) -> EvaluationResult:
     loaded = dataclasses.replace(open_for_evaluation(job.checkpoint, job, runtime), world=world)
     out = Path(job.out) if job.out else loaded.source.results / EVALUATION
-    check_writable(out, "out")
-    if out.exists() and not out.is_file():
-        raise UserError(f"out={out}: is not a file; expected the name of a file; try out={out / EVALUATION}")
+    check_file_writable(out, "out", EVALUATION)
     read_evaluations(out)  # a damaged record, or another file, is an error before the work, not after it
     read_documents(out.parent / DOCUMENTS)
     baseline = None

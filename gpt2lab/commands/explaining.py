@@ -9,6 +9,7 @@ from gpt2lab.config import ExplainJob
 from gpt2lab.explain.explanation import Explanation, explain_prompt
 from gpt2lab.explain.page import explanation_html
 from gpt2lab.explain.plots import write_explanation_plots
+from gpt2lab.files import check_file_writable, write_text
 from gpt2lab.runtime import open_runtime
 from gpt2lab.weights import open_model
 
@@ -28,8 +29,10 @@ def explain(job: ExplainJob, *, command: Sequence[str] | None = None) -> Explain
     """Run the model once on the prompt and write the page.
 
     Raises:
-        UserError: there is no such model, or its logits are NaN or infinite.
+        UserError: there is no such model, its logits are NaN or infinite, or the page cannot be written.
     """
+    page = Path(job.out)
+    check_file_writable(page, "out", "explain.html")
     runtime = open_runtime(job.runtime)
     loaded = open_model(job.checkpoint, runtime.device)
     log.info(loaded.source.describe())
@@ -48,9 +51,7 @@ def explain(job: ExplainJob, *, command: Sequence[str] | None = None) -> Explain
             "the prompt has %d tokens: only its last %d are read (max_tokens=%d, context %d)",
             n_read + explanation.n_left_out, n_read, job.max_tokens, loaded.model.config.block_size,
         )  # fmt: skip
-    page = Path(job.out)
-    page.parent.mkdir(parents=True, exist_ok=True)
-    page.write_text(explanation_html(explanation, loaded.source.describe()), encoding="utf-8")
+    write_text(page, explanation_html(explanation, loaded.source.describe()))
     plots = write_explanation_plots(explanation, page) if job.plots else []
     log.info("written to %s", ", ".join(map(str, [page, *plots])))
     return ExplainResult(explanation, page, plots)

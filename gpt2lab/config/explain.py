@@ -25,7 +25,7 @@ class ExplainJob:
     """next tokens that are drawn and recorded, one after another"""
     seed: int = 0
     """the same seed draws the same tokens"""
-    sampling: DecodingConfig = field(default_factory=DecodingConfig)
+    sampling: DecodingConfig = field(default_factory=lambda: DecodingConfig(top_k=40))  # as in GPT-2's samples
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
 
     def __post_init__(self) -> None:

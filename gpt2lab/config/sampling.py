@@ -29,12 +29,13 @@ class DecodingConfig:
             self.top_k is None or self.top_k >= 1, "sampling.top_k", self.top_k, "a whole number of at least 1, or null"
         )
         check(self.top_p is None or 0 < self.top_p <= 1, "sampling.top_p", self.top_p, "0 < top_p <= 1, or null")
-        for key in ("top_k", "top_p"):
-            if self.temperature == 0 and getattr(self, key) is not None:
-                raise UserError(
-                    f"sampling.{key}={getattr(self, key)}: greedy decoding (sampling.temperature=0) ignores it; "
-                    f"expected null; try sampling.temperature=1"
-                )
+        filters = [key for key in ("top_k", "top_p") if getattr(self, key) is not None]
+        if self.temperature == 0 and filters:
+            given = f"sampling.{filters[0]}={getattr(self, filters[0])}"
+            raise UserError(
+                f"{given}: greedy decoding (sampling.temperature=0) ignores it; expected null; try "
+                f"{' '.join(f'sampling.{key}=null' for key in filters)}"
+            )
 
     @property
     def label(self) -> str:

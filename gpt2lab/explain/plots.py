@@ -6,6 +6,7 @@ from matplotlib.figure import Figure
 
 from gpt2lab.explain.explanation import Explanation
 from gpt2lab.explain.token_text import label, token_texts
+from gpt2lab.files import save_figure
 
 DPI = 200
 LONGEST = 9
@@ -18,11 +19,7 @@ def write_explanation_plots(explanation: Explanation, page: Path) -> list[Path]:
     names = [_plain(text.label) for text in token_texts(explanation.tokenizer, trace.ids_T.tolist())]
     figures = {f"attention_{i + 1:02d}": _attention(explanation, i, names) for i in range(len(trace.blocks))}
     figures |= {"logit_lens": _lens(explanation, names), "residual_norms": _residual(explanation, names)}
-    paths = []
-    for name, figure in figures.items():
-        paths.append(page.with_suffix(f".{name}.png"))
-        figure.savefig(paths[-1], dpi=DPI)
-    return paths
+    return [save_figure(figure, page.with_suffix(f".{name}.png"), dpi=DPI) for name, figure in figures.items()]
 
 
 def _plain(text: str) -> str:

@@ -12,7 +12,7 @@ what they read from tokens that have left the window. Reading anew makes a token
 tokens, as in training and evaluation.
 """
 
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -24,6 +24,9 @@ from gpt2lab.generation.filters import NOT_FINITE, next_tokens
 from gpt2lab.model import GPT
 from gpt2lab.runtime import Runtime, stream_seed
 
+BLOCK = 1024
+"""random numbers that are drawn at once: a row may be allowed far more tokens than it gets"""
+
 
 def generate(
     model: GPT,
@@ -33,16 +36,18 @@ def generate(
     eot_id: int,
     runtime: Runtime,
     first_row: int = 0,
+    on_token: Callable[[], object] = lambda: None,
 ) -> list[list[int]]:
     """Continue each prompt; return the new ids only, without the end-of-text that ended them.
 
-    A row that ended at end-of-text is shorter than ``sampling.max_new_tokens``. Arguments and errors are those of
-    ``generate_stream``.
+    A row that ended at end-of-text is shorter than ``sampling.max_new_tokens``. ``on_token`` is called after each
+    token. The other arguments and errors are those of ``generate_stream``.
     """
     outputs: list[list[int]] = [[] for _ in prompts]
     drawn = generate_stream(model, prompts, sampling, eot_id=eot_id, runtime=runtime, first_row=first_row)
     for row, token in drawn:
         outputs[row].append(token)
+        on_token()
     return outputs
 
 
@@ -107,15 +112,16 @@ class _Row:
     number: int
     tokens: list[int]
     """the end of the prompt, then the tokens drawn"""
-    uniform_numbers: list[float]
-    """one for each token to draw"""
+    uniform_numbers: Iterator[float]
+    """the next one is of the next token"""
     n_new: int = 0
 
 
-def _uniform_numbers(sampling: SamplingConfig, row: int) -> list[float]:
-    """All random numbers of a row: ``torch.rand(n)`` equals n times ``torch.rand(1)``."""
+def _uniform_numbers(sampling: SamplingConfig, row: int) -> Iterator[float]:
+    """The random numbers of a row, drawn in blocks: ``torch.rand(n)`` equals n times ``torch.rand(1)``."""
     generator = Generator().manual_seed(stream_seed("sample", sampling.seed, row))
-    return torch.rand(sampling.max_new_tokens, generator=generator, dtype=torch.float64).tolist()
+    while True:
+        yield from torch.rand(BLOCK, generator=generator, dtype=torch.float64).tolist()
 
 
 def _next_logits(decoder: Decoder, rows: dict[int, _Row], starting: dict[int, _Row], block_size: int) -> Tensor:
@@ -145,7 +151,7 @@ def _choose(logits_RV: Tensor, rows: Iterable[_Row], sampling: SamplingConfig) -
     """The next token of each row."""
     if logits_RV.device.type == "mps":  # has no float64
         logits_RV = logits_RV.cpu()
-    numbers = [row.uniform_numbers[row.n_new] for row in rows]
+    numbers = [next(row.uniform_numbers) for row in rows]
     uniform_R = torch.tensor(numbers, dtype=torch.float64, device=logits_RV.device)
     ids: list[int] = next_tokens(logits_RV, sampling, uniform_R).tolist()
     if NOT_FINITE in ids:

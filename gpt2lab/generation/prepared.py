@@ -3,13 +3,14 @@
 Preparing GPT-2 small for decoding takes a CPU as long as several tokens.
 """
 
+import dataclasses
 from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
-from gpt2lab.generation.weights import Head, decoding_copy, decoding_head, decoding_runtime
+from gpt2lab.generation.weights import Head, decoding_copy, decoding_head, decoding_runtime, is_modified
 from gpt2lab.model import GPT
 from gpt2lab.runtime import Runtime
 
@@ -29,16 +30,22 @@ _CACHE: "WeakKeyDictionary[GPT, tuple[object, Prepared]]" = WeakKeyDictionary()
 def prepare_for_decoding(model: GPT, runtime: Runtime, batch_size: int, largest: int | None = None) -> Prepared:
     """Prepare ``model`` for steps of ``batch_size`` rows, or return what an earlier call has prepared.
 
-    ``largest`` is that of ``decoding_head``.
+    It is kept while the model is in evaluation mode, and made anew after any change of a weight, a module, a setting of
+    a module or the arguments. A model is prepared at each call if it is in training mode, has hooks or patched
+    functions, or has modules with attributes that cannot be compared.
 
-    It is kept while the model is in evaluation mode, and made anew after any change of a weight, a module or the
-    arguments. A model in training mode, or with hooks, is prepared at each call.
+    Args:
+        model: is not changed.
+        runtime: device and precision.
+        batch_size: rows of a step.
+        largest: as in ``decoding_head``.
     """
-    key = None if model.training or _is_modified(model) else (runtime, batch_size, largest, _state(model))
+    comparable = not model.training and not any(map(is_modified, model.modules())) and _has_plain_settings(model)
+    key = (runtime, batch_size, largest, _state(model)) if comparable else None
     if key is not None and model in _CACHE and _CACHE[model][0] == key:
         return _CACHE[model][1]
     _CACHE.pop(model, None)
-    decoding = decoding_runtime(runtime, model.config, batch_size)
+    decoding = decoding_runtime(runtime, model.config)
     head = decoding_head(model.head_PC, model.config.vocab_size, decoding, batch_size, largest)
     prepared = Prepared(decoding, decoding_copy(model, decoding, batch_size), head)
     if key is not None:
@@ -46,26 +53,44 @@ def prepare_for_decoding(model: GPT, runtime: Runtime, batch_size: int, largest:
     return prepared
 
 
-def _is_modified(model: GPT) -> bool:
-    """Whether what the modules compute is more than their code says: hooks, or another function as ``forward``."""
-    return any(
-        module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module) for module in model.modules()
-    )
+def _has_plain_settings(model: GPT) -> bool:
+    return all(_is_plain(value) for module in model.modules() for value in _settings(module).values())
+
+
+def _is_plain(value: object) -> bool:
+    if isinstance(value, tuple | list):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, bool | int | float | str) or dataclasses.is_dataclass(value)
+
+
+def _settings(module: nn.Module) -> dict[str, object]:
+    """Attributes of a module other than its parameters, buffers and modules, which PyTorch keeps under names with _."""
+    return {name: value for name, value in vars(module).items() if not name.startswith("_")}
 
 
 def _state(model: GPT) -> object:
-    """Equal as long as no weight has changed.
+    """Equal as long as no weight and no setting has changed.
 
-    PyTorch counts writes to a tensor, but not those through ``tensor.data``; these change the sum of the bits.
+    PyTorch counts writes to a tensor, but not those through ``tensor.data``. These change the sum of the bits, or, if
+    they exchange numbers, a sum in which each place has its own weight.
     """
-    parameters = list(model.parameters())
-    sums = torch.stack([_sum_of_bits(parameter) for parameter in parameters]).tolist()
-    counts = [None if parameter.is_inference() else parameter._version for parameter in parameters]
-    places = [(parameter.data_ptr(), parameter.dtype, parameter.shape) for parameter in parameters]
-    return [id(module) for module in model.modules()], places, counts, sums
+    modules, tensors = list(model.modules()), [*model.parameters(), *model.buffers()]
+    settings = [(id(module), type(module), repr(_settings(module))) for module in modules]
+    counts = [None if tensor.is_inference() else tensor._version for tensor in tensors]
+    storage = [(tensor.data_ptr(), tensor.dtype, tensor.shape) for tensor in tensors]
+    bits = torch.stack([_sum_of_bits(tensor.detach()) for tensor in tensors]).tolist()
+    places = torch.stack([_weighted_sum(tensor.detach()) for tensor in tensors]).tolist()
+    return settings, counts, storage, bits, places
 
 
-def _sum_of_bits(parameter: nn.Parameter) -> Tensor:
-    flat = parameter.detach().flatten()
-    words = torch.int64 if flat.nbytes % 8 == 0 else {2: torch.int16, 4: torch.int32}[flat.itemsize]
+def _sum_of_bits(tensor: Tensor) -> Tensor:
+    flat = tensor.flatten()
+    words = torch.int64 if flat.nbytes % 8 == 0 else {1: torch.int8, 2: torch.int16, 4: torch.int32}[flat.itemsize]
     return flat.view(words).sum(dtype=torch.int64)
+
+
+def _weighted_sum(tensor: Tensor) -> Tensor:
+    """A sum that changes with the order of the numbers."""
+    rows = tensor.reshape(-1, tensor.shape[-1] if tensor.ndim else 1).float()
+    down, across = (torch.arange(1, n + 1, device=tensor.device, dtype=torch.float32).sin() for n in rows.shape)
+    return (rows @ across) @ down

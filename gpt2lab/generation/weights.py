@@ -9,10 +9,12 @@ Legend: B = rows, C = n_embd, V = vocab_size, P = rows of the head: V and paddin
 
 import copy
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from gpt2lab.config import ModelConfig
 from gpt2lab.model import GPT
@@ -28,9 +30,12 @@ BF16_ROUNDING = torch.finfo(torch.bfloat16).eps / 2
 Head = Callable[[Tensor], Tensor]
 
 
-def decoding_runtime(runtime: Runtime, config: ModelConfig, batch_size: int) -> Runtime:
-    """The precision to decode in: float32 on a CPU if the products are too small for bf16 to be faster."""
-    small = 3 * config.n_embd**2 * batch_size < SMALL_PRODUCT
+def decoding_runtime(runtime: Runtime, config: ModelConfig) -> Runtime:
+    """The precision to decode in: float32 on a CPU if the products of a token are too small for bf16 to be faster.
+
+    It does not depend on the number of rows, and so neither do the samples.
+    """
+    small = 3 * config.n_embd**2 < SMALL_PRODUCT
     return Runtime(runtime.device, "fp32") if small and runtime.device.type == "cpu" else runtime
 
 
@@ -45,22 +50,35 @@ def attention_dtype(runtime: Runtime) -> torch.dtype:
 def decoding_copy(model: GPT, runtime: Runtime, batch_size: int) -> GPT:
     """What ``model`` computes under ``runtime.autocast()``, without dropout, as a model with prepared linear layers.
 
-    Embeddings, norms, the head and all other tensors are those of ``model``, not copies.
+    Embeddings, norms, the head and all other tensors are those of ``model``, not copies. A linear layer is left as it
+    is if it does more than multiply, or belongs to a variant of one's own, which may read its weight.
     """
     replacements: dict[int, object] = {id(parameter): parameter for parameter in model.parameters()}
-    for block in model.blocks:
-        for module in block.modules():
-            if isinstance(module, nn.Linear):
-                replacements[id(module)] = _prepared(module, runtime, batch_size)
+    for parent in model.blocks.modules():
+        if type(parent).__module__.startswith("gpt2lab."):
+            for layer in parent.children():
+                if type(layer) is nn.Linear and not is_modified(layer):
+                    replacements[id(layer)] = _prepared(layer, runtime, batch_size)
     # deepcopy keeps the objects that it finds in this memo
     copied = copy.deepcopy(model, replacements).eval()
     for block in copied.blocks:
-        # compiling and checkpointing give a block a forward of its own, which would run the training model's block
-        vars(block).pop("forward", None)
+        if _is_checkpointed(block):  # by a forward of its own, which would run the training model's block
+            del block.forward
         for module in block.modules():
             if isinstance(module, Attention) and attention_dtype(runtime) != runtime.dtype:
                 module.attend = _Float32Attention(module.attend)
     return copied
+
+
+def is_modified(module: nn.Module) -> bool:
+    """Whether what a module computes is more than its class says: it has hooks, or another function as ``forward``."""
+    return bool(module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module))
+
+
+def _is_checkpointed(block: nn.Module) -> bool:
+    """Whether training keeps only the block's inputs (``prepare_blocks`` in gpt2lab.training.build)."""
+    forward = vars(block).get("forward")
+    return isinstance(forward, partial) and forward.func is checkpoint
 
 
 def decoding_head(

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gpt2lab.report.figure_files import save_figure
+from gpt2lab.files import save_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -9,7 +9,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
-from gpt2lab.report.figure_files import save_figure
+from gpt2lab.files import save_figure
 from gpt2lab.report.results import Condition, ReportResult
 from gpt2lab.report.scaling import is_bad_fit
 from gpt2lab.report.words import UNITS

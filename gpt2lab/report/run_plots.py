@@ -4,7 +4,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from gpt2lab.report.figure_files import save_figure
+from gpt2lab.files import save_figure
 from gpt2lab.runs import read_lines
 from gpt2lab.runs.layout import LOSS_PLOT, METRICS
 

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from gpt2lab.cli.compose import JOBS, config_groups, known_keys
+from gpt2lab.cli.compose import JOBS, compose_config, config_groups, known_keys
 from gpt2lab.cli.help import MAIN_KEYS, _typed, configuration_page, help_page, settings_in
+from gpt2lab.config import ExplainJob, SampleJob
 from gpt2lab.config.sampling import DecodingConfig
 
 PAGE = Path(__file__).parents[3] / "docs" / "configuration.md"
@@ -34,6 +35,12 @@ def test_configuration_page_has_every_setting_in_a_row_of_four_cells():
 )  # fmt: skip
 def test_defaults_are_written_as_they_are_typed(value, text):
     assert _typed(value) == text
+
+
+def test_defaults_are_those_of_the_job():
+    for job, key, default in ((ExplainJob, "sampling.top_k", "40"), (SampleJob, "sampling.top_k", "null")):
+        assert {setting.key: setting.default for setting in settings_in(job)}[key] == default
+    assert ExplainJob().sampling == compose_config("explain").sampling
 
 
 @pytest.mark.parametrize("name", JOBS)

@@ -84,7 +84,11 @@ from gpt2lab.training.schedule import SCHEDULES
         (lambda: SamplingConfig(temperature=float("nan")), ["sampling.temperature=nan"]),
         (lambda: SamplingConfig(top_p=0.0), ["sampling.top_p=0.0"]),
         (lambda: SamplingConfig(top_k=0), ["sampling.top_k=0"]),
-        (lambda: SamplingConfig(temperature=0, top_k=5), ["sampling.top_k=5: greedy", "sampling.temperature=1"]),
+        (lambda: SamplingConfig(temperature=0, top_k=5), ["sampling.top_k=5: greedy", "try sampling.top_k=null"]),
+        (
+            lambda: SamplingConfig(temperature=0, top_k=5, top_p=0.9),
+            ["sampling.top_k=5: greedy", "try sampling.top_k=null sampling.top_p=null"],
+        ),
         (lambda: SamplingConfig(temperature=0, top_p=0.5), ["sampling.top_p=0.5: greedy decoding"]),
         (lambda: SamplingConfig(batch_size=0), ["sampling.batch_size=0", "at least 1"]),
         (lambda: EvalConfig(stride=0), ["eval.stride=0"]),

@@ -156,10 +156,9 @@ def test_a_step_is_one_graph_for_all_positions(positions, runtime, monkeypatch):
 def test_small_products_are_in_float32_on_a_cpu(monkeypatch):
     monkeypatch.setattr(weights, "SMALL_PRODUCT", 400_000)
     narrow, wide = ModelConfig(n_embd=128, n_head=2), ModelConfig()
-    assert weights.decoding_runtime(BF16, narrow, 1).precision == "fp32"
-    assert weights.decoding_runtime(BF16, narrow, 32).precision == "bf16"
-    assert weights.decoding_runtime(BF16, wide, 1).precision == "bf16"
+    assert weights.decoding_runtime(BF16, narrow).precision == "fp32"
+    assert weights.decoding_runtime(BF16, wide).precision == "bf16"
     on_gpu = Runtime(torch.device("cuda"), "bf16")
-    assert weights.decoding_runtime(on_gpu, narrow, 1) is on_gpu
+    assert weights.decoding_runtime(on_gpu, narrow) is on_gpu
     copied = weights.decoding_copy(make_tiny_model(), FP32, 1)
     assert not [module for module in copied.modules() if isinstance(module, PackedLinear)]

@@ -1,13 +1,16 @@
 """gpt2lab.generation.decoding against the naive loop, and what a row may depend on."""
 
+import itertools
+
 import pytest
 import torch
 
 from gpt2lab.config import ModelConfig, PositionsConfig, RuntimeConfig, SamplingConfig, UserError
 from gpt2lab.generation import generate, generate_stream
 from gpt2lab.generation.decoder import Decoder
+from gpt2lab.generation.decoding import BLOCK, _uniform_numbers
 from gpt2lab.model import GPT
-from gpt2lab.runtime import open_runtime
+from gpt2lab.runtime import open_runtime, stream_seed
 
 CPU = open_runtime(RuntimeConfig(device="cpu", precision="fp32"))
 EOT = 40
@@ -101,3 +104,10 @@ def test_rows_that_the_caller_ends_take_no_more_steps(monkeypatch):
             ended.add(row)
     assert outputs == [row[:length] for row, length in zip(whole, lengths, strict=True)]
     assert len(steps) == 4  # each row's first token comes from its prompt, and two rows share a step
+
+
+def test_numbers_drawn_in_blocks_are_those_drawn_at_once():
+    sampling = SamplingConfig(seed=3)
+    generator = torch.Generator().manual_seed(stream_seed("sample", sampling.seed, 2))
+    expected = torch.rand(3 * BLOCK + 5, generator=generator, dtype=torch.float64).tolist()
+    assert list(itertools.islice(_uniform_numbers(sampling, 2), len(expected))) == expected

@@ -79,6 +79,22 @@ def exchanged_rows(model):
         model.blocks[0].attn.c_proj.weight.copy_(model.blocks[0].attn.c_proj.weight.flip(0))
 
 
+def exchanged_rows_through_data(model):
+    """Neither the counter nor the sum of the bits changes."""
+    weight = model.blocks[0].attn.c_proj.weight.data
+    weight.copy_(weight.flip(0))
+
+
+def another_setting(model):
+    for block in model.blocks:
+        block.norm_1.eps = 3.0
+
+
+def another_function(model):
+    for block in model.blocks:
+        block.mlp.activation = torch.square
+
+
 def another_parameter(model):
     model.wte.weight = torch.nn.Parameter(torch.randn_like(model.wte.weight))
 
@@ -91,7 +107,10 @@ def loaded(model):
     model.load_state_dict({name: torch.randn_like(values) for name, values in model.state_dict().items()})
 
 
-CHANGES = [adamw_step, through_data, in_inference_mode, exchanged_rows, another_parameter, another_module, loaded]
+CHANGES = [
+    adamw_step, through_data, in_inference_mode, exchanged_rows, exchanged_rows_through_data,
+    another_setting, another_function, another_parameter, another_module, loaded,
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
@@ -115,6 +134,106 @@ def test_sampling_between_steps_of_training_sees_each_step(preparations):
         assert model not in prepared._CACHE  # which would be memory for nothing
         model.loss(torch.randint(31, (2, 8)), torch.randint(31, (2, 8))).backward()
         optimizer.step()
+
+
+class NegativeLinear(torch.nn.Linear):
+    def forward(self, x):
+        return -3 * super().forward(x)
+
+
+class ReadsItsWeight(torch.nn.Module):
+    """A variant of one's own that multiplies by itself."""
+
+    def __init__(self, n_embd):
+        super().__init__()
+        self.c_fc = torch.nn.Linear(n_embd, n_embd)
+
+    def forward(self, x):
+        return -3 * torch.nn.functional.linear(x, self.c_fc.weight)
+
+
+def hook_on_linear(block):
+    block.mlp.c_proj.register_forward_hook(lambda module, inputs, output: output * -3)
+
+
+def hook_before_linear(block):
+    block.attn.c_proj.register_forward_pre_hook(lambda module, inputs: (inputs[0] * -3,))
+
+
+def hook_on_attention(block):
+    block.attn.attend.register_forward_hook(lambda module, inputs, output: output * -3)
+
+
+def patched_linear(block):
+    forward = block.mlp.c_proj.forward
+    block.mlp.c_proj.forward = lambda x: forward(x) * -3
+
+
+def patched_block(block):
+    forward = block.forward
+    block.forward = lambda *inputs: forward(*inputs) * -1.5
+
+
+def subclass_of_linear(block):
+    linear = NegativeLinear(block.mlp.c_proj.in_features, block.mlp.c_proj.out_features)
+    linear.load_state_dict(block.mlp.c_proj.state_dict())
+    block.mlp.c_proj = linear
+
+
+def own_variant(block):
+    block.mlp = ReadsItsWeight(block.mlp.c_proj.out_features)
+
+
+@torch.no_grad()
+def most_likely(model, tokens, n):
+    for _ in range(n):
+        tokens = [*tokens, model(torch.tensor([tokens]))[0, -1].argmax().item()]
+    return tokens[-n:]
+
+
+EXPERIMENTS = [
+    hook_on_linear, hook_before_linear, hook_on_attention, patched_linear, patched_block, subclass_of_linear,
+    own_variant,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS, ids=lambda experiment: experiment.__name__)
+def test_decoding_computes_what_the_model_computes(preparations, experiment):
+    model, sampling = make_tiny_model(), SamplingConfig(max_new_tokens=8, temperature=0)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter *= 4  # so that what is most likely depends on the tokens
+    before = most_likely(model, [1, 2, 3], 8)
+    for block in model.blocks:
+        experiment(block)
+    expected = most_likely(model, [1, 2, 3], 8)
+    assert expected != before
+    for _ in range(2):
+        assert generate(model, [[1, 2, 3]], sampling, eot_id=-1, runtime=CPU) == [expected]
+
+
+class Scale:
+    """An object whose content its name does not tell."""
+
+    factor = 1.0
+
+
+class ScaledMLP(torch.nn.Module):
+    def __init__(self, mlp, scale):
+        super().__init__()
+        self.mlp, self.scale = mlp, scale
+
+    def forward(self, x):
+        return self.mlp(x) * self.scale.factor
+
+
+def test_a_change_inside_an_attribute_takes_effect(preparations):
+    model, scale = make_tiny_model(), Scale()
+    for block in model.blocks:
+        block.mlp = ScaledMLP(block.mlp, scale)
+    before = texts_of(model)
+    scale.factor = -20.0
+    assert texts_of(model) == texts_of_a_new_model(model) != before
 
 
 def test_hooks_take_effect(preparations):

@@ -1,5 +1,10 @@
 """Variants that are named by module and class."""
 
+import os
+import subprocess
+import sys
+from importlib import import_module
+
 import pytest
 from torch import nn
 
@@ -50,3 +55,42 @@ def test_a_position_scheme_must_be_one():
     with pytest.raises(UserError, match=r"expected a class derived from gpt2lab\.model\.positions\.Positions"):
         find_variant({}, "torch.nn:Linear", "model.positions.name", Positions)
     assert issubclass(find_variant({}, "torch.nn:Linear", "model.norm.name"), nn.Module)
+
+
+@pytest.fixture
+def own_module(tmp_path, monkeypatch):
+    """The name of a module in the working folder, which no other test imports."""
+    name = f"variants_of_{tmp_path.name}"
+    (tmp_path / f"{name}.py").write_text("from torch import nn\nclass Norm(nn.Module): pass\n")
+    monkeypatch.chdir(tmp_path)
+    yield name
+    sys.modules.pop(name, None)
+
+
+@pytest.mark.parametrize("first", ["", None], ids=["notebook", "script"])
+def test_the_working_folder_is_searched_only_if_it_is_named(first, own_module, tmp_path, monkeypatch):
+    implicit = str(tmp_path) if first is None else first
+    monkeypatch.setattr(sys, "path", [implicit, *sys.path])
+    before = list(sys.path)
+    with pytest.raises(UserError, match=rf"no module {own_module} .*PYTHONPATH=FOLDER.*import {own_module} first"):
+        find_variant(NORMS, f"{own_module}:Norm", "model.norm.name")
+    assert sys.path == before
+    sys.path.insert(1, str(tmp_path))  # where PYTHONPATH is
+    assert find_variant(NORMS, f"{own_module}:Norm", "model.norm.name").__module__ == own_module
+
+
+def test_a_module_that_is_imported_is_found(own_module, monkeypatch):
+    monkeypatch.setattr(sys, "path", ["", *sys.path])
+    imported = import_module(own_module)
+    assert find_variant(NORMS, f"{own_module}:Norm", "model.norm.name") is imported.Norm
+
+
+def test_a_name_in_a_run_runs_nothing_of_the_working_folder(own_module, tmp_path):
+    (tmp_path / f"{own_module}.py").write_text("print('run')")
+    program = f"from gpt2lab.model.variants import find_variant; find_variant({{}}, '{own_module}:Norm', 'norm')"
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    result = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False
+    )
+    assert result.stdout == ""
+    assert f"there is no module {own_module}" in result.stderr
