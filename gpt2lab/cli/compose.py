@@ -7,7 +7,7 @@ import dataclasses
 import importlib.resources
 import re
 import typing
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +82,10 @@ for _name, _source in DATA_SOURCES.items():
         OmegaConf.set_struct(conf=_schema.mixture, value=False)  # Hydra would refuse new keys in a dictionary
     ConfigStore.instance().store(group="schema/data", name=_name, node=_schema)
 
+_ONLY_GROUPS = "only_groups"
+ConfigStore.instance().store(name=_ONLY_GROUPS, node={"defaults": ["_self_", {"recipe": "gpt2_nano"}]})
+"""models override the recipe, which has to be there for that"""
+
 
 def compose_config(name: str, overrides: Iterable[str] = ()) -> Any:
     """The validated job of ``python NAME.py OVERRIDES``.
@@ -111,6 +115,25 @@ def compose_values(name: str, overrides: Iterable[str] = (), *, with_hydra: bool
             return hydra.compose(name, typed, return_hydra_config=with_hydra)
     except (HydraException, OmegaConfBaseException, ValueError, TypeError) as error:  # a group set to null or a list
         raise explain_override(error, name, overrides) from error
+
+
+def group_files(groups: Mapping[str, str]) -> DictConfig:
+    """What the files of the chosen groups set, and nothing else: no defaults, no recipe, interpolations unresolved.
+
+    Args:
+        groups: file name by group, such as ``{"model/positions": "rope"}``.
+
+    Raises:
+        UserError: there is no such file.
+    """
+    # a variant of model is in the defaults list already where model is chosen too
+    added = {group: "" if group.startswith("model/") and "model" in groups else "+" for group in groups}
+    overrides = [f"{added[group]}{group}={groups[group]}" for group in sorted(groups)]
+    try:
+        with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3", job_name="train"):
+            return hydra.compose(_ONLY_GROUPS, [*overrides, "~recipe"])
+    except (HydraException, OmegaConfBaseException, ValueError, TypeError) as error:  # a group set to null or a list
+        raise explain_override(error, "train", overrides) from error
 
 
 def to_job(values: DictConfig) -> Any:
@@ -186,9 +209,15 @@ def literal_text(override: str) -> str:
     is_name = key in NAMES and re.search("[=,]", text) and not text.startswith(("'", '"'))
     if not equals or (key not in FREE_TEXT and not is_name):
         return override
-    # a backslash keeps OmegaConf from replacing ${...}; those before it are doubled, as it would take them for its own
-    uninterpolated = re.sub(r"(\\*)\$\{", r"\1\1\\${", text)
-    return f"{key}={QuotedString(text=uninterpolated, quote=Quote.single).with_quotes()}"
+    return f"{key}={QuotedString(text=uninterpolated(text), quote=Quote.single).with_quotes()}"
+
+
+def uninterpolated(text: str) -> str:
+    """Text that OmegaConf gives back as ``text``, with the ``${...}`` in it.
+
+    A backslash keeps OmegaConf from replacing it; those before it are doubled, as it would take them for its own.
+    """
+    return re.sub(r"(\\*)\$\{", r"\1\1\\${", text)
 
 
 def known_keys(job: Any, prefix: str = "") -> list[str]:
