@@ -56,9 +56,12 @@ NO_NAME = r"null|true|false|[+-]?(\d[\d_.e+-]*|inf|nan)|\{.*\}|\[\s*[\[{].*"
 """a value of a group that Hydra takes for something else than the name of a file"""
 
 NAMES = (
-    "checkpoint", "baseline", "sweep", "run_dir", "resume", "out", "eval.text_file", "eval.sample_quality.scorer",
+    "checkpoint", "baseline", "sweep", "run_dir", "resume", "init_from", "out", "prompt_file", "prompts_file",
+    "eval.text_file", "eval.sample_quality.scorer", "tokenizer.path", "data.name", "logger.run_name", "logger.group",
+    "sweep.name", "sweep.root", "sweep.wandb_file",
 )  # fmt: skip
-"""Keys of paths and conditions, whose value may hold = and commas without quotes: positions=rope,seed=1."""
+"""Keys of paths and names, whose value may look like a number (2026_11), and hold = and commas without quotes:
+positions=rope,seed=1."""
 
 
 def find_configs() -> Path:
@@ -204,9 +207,10 @@ def explain_override(error: BaseException, name: str, overrides: Sequence[str]) 
 
 
 def literal_text(override: str) -> str:
-    """Quote free text and names with = or commas, so that Hydra and OmegaConf give them back; leave others alone."""
+    """Quote free text and names, so that Hydra and OmegaConf give them back; leave others alone."""
     key, equals, text = override.partition("=")
-    is_name = key in NAMES and re.search("[=,]", text) and not text.startswith(("'", '"'))
+    is_interpolated = "${" in text and not re.search("[=,]", text)
+    is_name = key in NAMES and text.lower() != "null" and not text.startswith(("'", '"')) and not is_interpolated
     if not equals or (key not in FREE_TEXT and not is_name):
         return override
     return f"{key}={QuotedString(text=uninterpolated(text), quote=Quote.single).with_quotes()}"
