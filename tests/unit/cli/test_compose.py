@@ -269,7 +269,9 @@ def test_a_path_may_hold_equals_signs_and_commas_with_and_without_quotes(typed):
     assert compose_config("eval", ["checkpoint=null"]).checkpoint is None
 
 
-@pytest.mark.parametrize("name", ["2026_11", "1e3", "0x10", "007", "true", "on", "[a]", "{a}", "a b", "it's"])
+@pytest.mark.parametrize(
+    "name", ["2026_11", "1e3", "0x10", "007", "true", "on", "[a]", "{a}", "a b", "it's", "é", "a~b"]
+)
 def test_a_name_is_what_was_typed(name):
     """Hydra reads 2026_11 as the number 202611, and 1e3 as 1000.0."""
     job = compose_config("train", [f"run_dir={name}", f"init_from={name}", f"logger.run_name={name}"])
