@@ -46,9 +46,10 @@ class TunedCondition:
     """value used in the comparison"""
     values: list[float]
     mean_losses: list[float | None]
-    """mean final validation loss over the tuning seeds, by value; null: a run diverged or failed"""
+    """mean final validation loss over the tuning seeds, by value; null: a run diverged"""
     at_edge: bool
-    """the best value is the smallest or largest one tried, so that a better one may lie beyond"""
+    """the best value is the smallest or largest one that every seed was trained to the end with, so that a better one
+    may lie beyond"""
 
 
 @dataclass
