@@ -107,3 +107,35 @@ def test_sweep_of_the_same_name_refuses_to_mix_tuned_runs_with_others(sweep, tmp
     assert sweep("seed=1,2", "sweep.name=tuned", *TUNE) == 0
     with pytest.raises(UserError, match=r"sweep.tune=null: .*name=tuned were made with sweep.tune=optimizer.lr"):
         sweep("seed=1,2,3", "sweep.name=tuned")
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        (
+            "sweep.tune_values=[1e-3,2e-3,4e-3]",
+            r"tune_values=\[0.001,0.002,0.004\]: .*name=t has \[0.001,0.002,0.004,0.008\]; expected the same",
+        ),
+        ("sweep.tune_seeds=[50,51]", r"tune_seeds=\[50,51\]: .*name=t has \[50\]; expected the same"),
+    ],
+)
+def test_sweep_of_the_same_name_refuses_another_tuning(sweep, tmp_path, other, message):
+    assert sweep("seed=1,2", "sweep.name=t", *TUNE) == 0
+    before = (tmp_path / "runs/sweeps/t/sweep.json").read_bytes()
+    with pytest.raises(UserError, match=message):
+        sweep("seed=1,2", "model/norm=layernorm,rmsnorm", "sweep.name=t", *TUNE, other)
+    with pytest.raises(UserError, match=message):
+        sweep("seed=1,2", "sweep.name=t", *TUNE, other)
+    assert (tmp_path / "runs/sweeps/t/sweep.json").read_bytes() == before
+    assert sweep("seed=1,2,3", "sweep.name=t", *TUNE) == 0
+
+
+def test_tuning_that_has_not_begun_may_be_changed(sweep, tmp_path, statuses):
+    assert sweep("seed=1,2", "sweep.name=t", *TUNE) == 0
+    file = tmp_path / "runs/sweeps/t/sweep.json"
+    record = json.loads(file.read_text())
+    for job in record["jobs"]:
+        job |= {"attempts": 0, "status": "pending"}
+    file.write_text(json.dumps(record))
+    assert sweep("seed=1,2", "sweep.name=t", *TUNE, "sweep.tune_values=[1e-3,2e-3,4e-3]") == 0
+    assert len(statuses(file.parent)) == 3 + 2
