@@ -13,11 +13,12 @@ log = logging.getLogger(__name__)
 
 
 def try_lock(folder: Path) -> int | None:
-    """Lock a folder; returns the descriptor that holds the lock until it is closed, None if another one holds it."""
+    """Lock a folder; returns the descriptor that holds the lock until it is closed, None if another one holds it.
+
+    On a file system without locks (some mounts of NFS and Lustre) a warning says so, and nothing is held.
+    """
     descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    if _is_held_by_another(descriptor, folder):
         os.close(descriptor)
         return None
     return descriptor
@@ -64,17 +65,23 @@ def _wait_for_lock(folder: Path, waiting: str) -> int:
             if folder.is_file() or folder.is_symlink() or not folder.parent.is_dir():
                 raise
             continue  # it was removed in between
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if _is_held_by_another(descriptor, folder):
             log.info(waiting)
             fcntl.flock(descriptor, fcntl.LOCK_EX)
-        except OSError as error:  # results are not to be lost for want of a lock
-            log.warning("%s: no lock on this file system (%s); let no other process write there", folder, error)
-            return descriptor
         if _is_at(descriptor, folder):
             return descriptor
         os.close(descriptor)
+
+
+def _is_held_by_another(descriptor: int, folder: Path) -> bool:
+    """Take the lock of ``folder``, unless another process holds it."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError as error:  # results are not to be lost for want of a lock
+        log.warning("%s: no lock on this file system (%s); let no other process write there", folder, error)
+    return False
 
 
 def _is_at(descriptor: int, folder: Path) -> bool:

@@ -1,4 +1,7 @@
-"""``python train.py from=RUN KEY=VALUE ...``: the job of a run's own ``config.yaml``, with changes on top."""
+"""``python train.py from=RUN KEY=VALUE ...``: the job of a run's own record, with changes on top.
+
+The record of a run that was resumed with other settings is that of its newest start (``config.2.yaml``, ...).
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,6 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from gpt2lab.cli.compose import check_variants, compose_values, config_groups, known_keys
 from gpt2lab.config import TrainJob, UserError, did_you_mean, from_dict, one_line
+from gpt2lab.runs import newest_config
 from gpt2lab.runs.layout import CONFIG
 from gpt2lab.runs.records import read_config
 
@@ -34,7 +38,7 @@ def job_from_record(arguments: Sequence[str]) -> TrainJob:
     """
     given = dict(argument.partition("=")[::2] for argument in arguments)
     folder = Path(_unquoted(given.pop(FROM)))
-    path = folder if folder.is_file() else folder / CONFIG
+    path = folder if folder.is_file() else newest_config(folder)
     if not path.is_file():
         raise UserError(f"{FROM}={folder}: no {CONFIG} there; expected a run directory")
     groups = {key: given.pop(key) for key in list(given) if key in config_groups()}

@@ -83,14 +83,14 @@ def read_prompts(job: SampleJob) -> list[str]:
             raise UserError(f"{where}: no prompt; expected one on each line")
         return prompts
     if job.prompt == STDIN:
-        return [_read(STDIN, "prompt").removesuffix("\n")]
+        return [_without_last_break(_read(STDIN, "prompt"))]
     if job.prompt_file is not None:
-        return [_read(job.prompt_file, "prompt_file").removesuffix("\n")]
+        return [_without_last_break(_read(job.prompt_file, "prompt_file"))]
     return [replace_surrogates(job.prompt)]
 
 
 def _read(path: str, key: str) -> str:
-    """The text of a file, or of standard input."""
+    """The text of a file, or of standard input, without the byte order mark that Windows puts first."""
     if path == STDIN:
         content = sys.stdin.buffer.read(LONGEST_PROMPT_BYTES + 1)
     else:
@@ -99,9 +99,13 @@ def _read(path: str, key: str) -> str:
     if len(content) > LONGEST_PROMPT_BYTES:
         raise UserError(f"{key}={path}: more than {LONGEST_PROMPT_BYTES // 2**20} MiB; expected a text to continue")
     try:
-        return content.decode("utf-8")
+        return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(f"{key}={path}: expected UTF-8, byte {error.start} is not") from None
+
+
+def _without_last_break(text: str) -> str:
+    return text.removesuffix("\n").removesuffix("\r")
 
 
 def _text_prompt(line: str, where: str) -> str:
@@ -173,7 +177,8 @@ def show_json(number: int, prompt: str, continuation: Continuation) -> None:
         "tokens": continuation.tokens,
         "finish_reason": continuation.finish_reason,
     }
-    print(json.dumps(values, ensure_ascii=False), flush=True)
+    ascii_only = not (sys.stdout.encoding or "utf-8").lower().startswith("utf")  # JSON has no \xe9, which print writes
+    print(json.dumps(values, ensure_ascii=ascii_only), flush=True)
 
 
 OUTPUT_FORMATS: dict[str, Callable[[int, str, Continuation], None]] = {"text": show_text, "jsonl": show_json}

@@ -13,6 +13,7 @@ from gpt2lab.evaluation.record import read_evaluations
 from gpt2lab.runs.layout import EVALUATION
 from gpt2lab.runs.records import read_summary
 from gpt2lab.weights import StoredModel
+from gpt2lab.weights.hub import is_hub_name
 
 FRONT_MATTER = """\
 ---
@@ -34,6 +35,9 @@ RECIPE = (
 VALIDATION = ("val_loss", "val_perplexity", "val_bits_per_byte", "val_tokens")
 SCORES = ("token_perplexity", "word_perplexity", "byte_perplexity", "bits_per_byte")
 """metrics of a perplexity in ``eval.json``"""
+
+PROTOCOL = ("protocol", "stride", "precision")
+"""what tells evaluations of one text apart"""
 
 
 def model_card(source: StoredModel, name: str, parameters: int, library: str) -> str:
@@ -72,7 +76,8 @@ def _of_run(source: StoredModel) -> list[str]:
         ("tokens trained on", f"{step * batch_tokens:,}"),
     ]
     rate = [("peak learning rate", _short(summary["learning_rate"]))] if "learning_rate" in summary else []
-    recipe = [("steps", f"{step:,}"), *rate, *((label, _value(settings, key)) for label, key in RECIPE)]
+    started = [("initial weights", _without_path(settings["init_from"]))] if settings.get("init_from") else []
+    recipe = [*started, ("steps", f"{step:,}"), *rate, *((label, _value(settings, key)) for label, key in RECIPE)]
     of_last_step = summary.get("steps") == step  # the summary is of the last step, which may not be this checkpoint's
     scores = [(key, _short(summary[key])) for key in VALIDATION if of_last_step and key in summary]
     return [
@@ -89,12 +94,17 @@ def _evaluations(source: StoredModel) -> list[tuple[str, str]]:
             continue
         protocol = entry.get("protocol", {})
         text = entry["job"]["eval"]["text_file"] or protocol.get("corpus")
-        label = f"{Path(str(text)).name}, protocol {protocol.get('protocol')}"
+        label = ", ".join([Path(str(text)).name, *(f"{key} {protocol[key]}" for key in PROTOCOL if key in protocol)])
         rows += [(f"{key} of {label}", _short(entry[key])) for key in SCORES if isinstance(entry.get(key), float)]
         if entry["part"] == "tasks":
             accuracies = {name: task["acc"] for name, task in entry.items() if isinstance(task, dict) and "acc" in task}
             rows += [(f"acc of {name}", _short(value)) for name, value in accuracies.items()]
     return rows
+
+
+def _without_path(where: str) -> str:
+    """A model by its name on the Hub, or by the last part of its path on this machine."""
+    return where if is_hub_name(where) else Path(where).name
 
 
 def _value(settings: dict[str, Any], key: str) -> str:

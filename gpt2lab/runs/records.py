@@ -5,8 +5,9 @@ Records of JSON lines survive a kill: a line that was cut off is left out when t
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import count, takewhile
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -166,12 +167,20 @@ def rewind_lines(path: Path, step: int) -> None:
 
 def free_name(path: Path) -> Path:
     """``path``, or the first of its numbered names that no file has."""
-    number = 2
-    free = path
-    while free.exists():
-        free = path.with_name(f"{path.stem}.{number}{path.suffix}")
-        number += 1
-    return free
+    return next(name for name in _numbered_names(path) if not name.exists())
+
+
+def newest_config(run_dir: Path) -> Path:
+    """The configuration of the newest start of a run: of the last that resumed it, else ``config.yaml``."""
+    written = list(takewhile(Path.is_file, _numbered_names(run_dir / CONFIG)))
+    return written[-1] if written else run_dir / CONFIG
+
+
+def _numbered_names(path: Path) -> Iterator[Path]:
+    """``config.yaml``, ``config.2.yaml``, ``config.3.yaml``, ..."""
+    yield path
+    for number in count(2):
+        yield path.with_name(f"{path.stem}.{number}{path.suffix}")
 
 
 def write_json(path: Path, values: dict[str, Any]) -> None:

@@ -10,7 +10,13 @@ from gpt2lab.checkpoint import list_checkpoints, newest_complete, read_manifest,
 from gpt2lab.config import ModelConfig, TrainJob, UserError, from_dict, to_dict
 from gpt2lab.config.training import LENGTHS
 from gpt2lab.data import Manifest
-from gpt2lab.runs import check_can_start_again, check_not_foreign, check_unused, newest_started_run
+from gpt2lab.runs import (
+    check_can_start_again,
+    check_not_foreign,
+    check_unused,
+    lock_directory,
+    newest_started_run,
+)
 from gpt2lab.runs.layout import CHECKPOINTS
 from gpt2lab.training.plan import resolved_config
 from gpt2lab.training.trainer import Trainer
@@ -64,19 +70,20 @@ class Difference:
 
 
 def find_start(job: TrainJob, run_dir: Path | None) -> Start:
-    """Decide where the run starts.
+    """Decide where the run starts, and lock its directory if it is there: a process that writes in it keeps it whole.
 
     Args:
         job: its ``resume``.
         run_dir: the run directory the user named; None: none was named.
 
     Raises:
-        UserError: ``run_dir`` holds checkpoints and ``resume`` is not set, there is nothing at ``resume``, or two runs
-            would write into one run directory.
+        UserError: ``run_dir`` holds checkpoints and ``resume`` is not set, there is nothing at ``resume``, two runs
+            would write into one run directory, or another process works in it.
     """
     if run_dir and os.path.lexists(run_dir) and not run_dir.is_dir():  # a file, or a link that leads nowhere
         raise UserError(f"run_dir={run_dir} is not a folder; expected a folder, which may be new; try another name")
     if not job.resume:
+        _lock_if_there(run_dir)
         if run_dir and list_checkpoints(run_dir / CHECKPOINTS):
             raise UserError(
                 f"run_dir={run_dir} holds checkpoints: add resume=auto to continue that run, or name another folder"
@@ -95,6 +102,7 @@ def find_start(job: TrainJob, run_dir: Path | None) -> Start:
             f"resume={job.resume}: a checkpoint outside a run directory; expected run_dir= with the folder to continue "
             f"in; try run_dir={checkpoint.parent / 'run'}"
         )
+    _lock_if_there(run_dir)
     if run_dir.resolve() != own:
         check_not_foreign(run_dir)
     restore_replaced(run_dir / CHECKPOINTS)
@@ -107,7 +115,14 @@ def find_start(job: TrainJob, run_dir: Path | None) -> Start:
     return Start(run_dir, checkpoint)
 
 
+def _lock_if_there(run_dir: Path | None) -> None:
+    """Lock a run directory before it is read: what another process is about to rename or delete may not be touched."""
+    if run_dir and run_dir.is_dir():
+        lock_directory(run_dir)
+
+
 def _newest_start(run_dir: Path) -> Start:
+    _lock_if_there(run_dir)
     restore_replaced(run_dir / CHECKPOINTS)
     complete = newest_complete(run_dir / CHECKPOINTS)
     checkpoints = list_checkpoints(run_dir / CHECKPOINTS)

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from gguf import GGUFWriter
 
 GGUF = "model.gguf"
-NORMAL, CONTROL, UNUSED = 1, 3, 5
-"""llama.cpp's types of tokens"""
+NORMAL, CONTROL, USER_DEFINED, UNUSED = 1, 3, 4, 5
+"""llama.cpp's types of tokens; it finds those that are user-defined in any text, and shows them"""
 
 
 def save_gguf(model: GPT, tokenizer: Tokenizer, folder: str | Path, card: str | None = None) -> str:
@@ -204,7 +204,8 @@ def _vocabulary(tokenizer: Tokenizer) -> Vocabulary:
     for piece, token in bpe["vocab"].items():
         tokens[token], types[token] = piece, NORMAL
     for added in values["added_tokens"]:
-        tokens[added["id"]], types[added["id"]] = added["content"], CONTROL
+        tokens[added["id"]] = added["content"]
+        types[added["id"]] = CONTROL if added["special"] else USER_DEFINED
     merges = [pair if isinstance(pair, str) else " ".join(pair) for pair in bpe["merges"]]
     return Vocabulary(tokens, types, merges or [_merge_of_no_text()], tokenizer.bos_id, tokenizer.eot_id)
 

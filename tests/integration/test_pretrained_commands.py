@@ -17,6 +17,7 @@ def check_card(workplace):
     run_dir = workplace / "runs" / "trained"
     summary = json.loads((run_dir / "summary.json").read_text())
     task, text = json.loads((run_dir / "eval.json").read_text())["evaluations"][-2:]
+    of_text = "protocol stream, stride 64, precision fp32"
     perplexities = ("token_perplexity", "word_perplexity", "byte_perplexity", "bits_per_byte")
     rows = {
         "corpus": "library",
@@ -34,7 +35,7 @@ def check_card(workplace):
         "seed": "1337",
         **{name: f"{summary[name]:.5g}" for name in ("val_loss", "val_perplexity", "val_bits_per_byte")},
         "val_tokens": f"{summary['val_tokens']:,}",
-        **{f"{name} of text.txt, protocol stream": f"{text[name]:.5g}" for name in perplexities if text[name]},
+        **{f"{name} of text.txt, {of_text}": f"{text[name]:.5g}" for name in perplexities if text[name]},
         "acc of lambada_openai": f"{task['lambada_openai']['acc']:.5g}",
     }
     found = [line.strip("| ").split(" | ") for line in card.text.splitlines() if line.startswith("| ")]

@@ -80,4 +80,8 @@ def test_a_file_system_without_locks_is_written_to_all_the_same(tmp_path, monkey
     monkeypatch.setattr("fcntl.flock", refuse)
     with locked_when_free(tmp_path / "folder", "waiting"):
         (tmp_path / "folder" / "result").touch()
-    assert "no lock on this file system" in caplog.text
+    with locked(tmp_path, "busy"):
+        (tmp_path / "result").touch()
+    assert [message.partition(" (")[0] for message in caplog.messages] == [
+        f"{folder}: no lock on this file system" for folder in (tmp_path / "folder", tmp_path)
+    ]

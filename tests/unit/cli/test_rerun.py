@@ -31,6 +31,18 @@ def test_rerun_takes_changes_on_top(run):
     assert job_from_record([f"from={run}", "resume=auto"]).run_dir == str(run)
 
 
+@pytest.mark.parametrize("resume", [[], ["resume=auto"]])
+def test_rerun_has_the_settings_of_the_newest_start(run, resume):
+    """The line that a stopped run prints continues it as it was, not as it first began."""
+    for number, lr in ((2, 1e-4), (3, 1e-5)):
+        job = compose_config("train", [f"optimizer.lr={lr}", "training.max_steps=20000"])
+        (run / f"config.{number}.yaml").write_text(yaml.safe_dump(to_dict(job)))
+    job = job_from_record([f"from={run}", *resume])
+    assert (job.optimizer.lr, job.training.max_steps) == (1e-5, 20000)
+    assert job_from_record([f"from={run}/config.yaml", *resume]).optimizer.lr == 3e-3
+    assert job.run_dir == (str(run) if resume else None)
+
+
 def test_rerun_takes_a_group_on_top_of_the_record(run):
     recorded = job_from_record([f"from={run}"])
     job = job_from_record([f"from={run}", "model/positions=alibi", "model.n_layer=3"])

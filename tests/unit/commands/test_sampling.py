@@ -94,7 +94,17 @@ def test_escapes_in_a_typed_stop_string_are_characters(make_job, monkeypatch, ty
     assert used == [stop]
 
 
-@pytest.mark.parametrize("content", ["the fox", "the fox\n"])
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii", "latin-1", "utf-16"])
+def test_json_lines_are_json_in_every_encoding_of_standard_output(make_job, monkeypatch, encoding):
+    shown = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(shown, encoding, errors="backslashreplace"))
+    sample(make_job(prompt="café \u65e5", format="jsonl", num_samples=1))
+    text = shown.getvalue().decode("utf-16" if encoding == "utf-16" else "utf-8")
+    assert json.loads(text)["prompt"] == "café \u65e5"
+    assert ("é" in text) == encoding.startswith("utf")
+
+
+@pytest.mark.parametrize("content", ["the fox", "the fox\n", "\ufeffthe fox\r\n"])
 def test_prompt_from_standard_input_and_from_a_file(make_job, capsys, monkeypatch, tmp_path, content):
     expected = [one.text for one in sample(make_job(prompt="the fox"))]
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content.encode())))
@@ -104,11 +114,11 @@ def test_prompt_from_standard_input_and_from_a_file(make_job, capsys, monkeypatc
 
 
 @pytest.mark.parametrize("name", ["prompts.txt", "prompts.jsonl", "-"])
-@pytest.mark.parametrize("stream", [True, False])
-def test_each_prompt_of_a_file_gets_its_samples(make_job, capsys, monkeypatch, tmp_path, name, stream):
+@pytest.mark.parametrize(("stream", "mark"), [(True, ""), (False, "\ufeff")])
+def test_each_prompt_of_a_file_gets_its_samples(make_job, capsys, monkeypatch, tmp_path, name, stream, mark):
     prompts = ["the fox", "12", "naïve café"]
     lines = [json.dumps({"prompt": prompt, "id": 7}) if name.endswith("jsonl") else prompt for prompt in prompts]
-    content = "\n\n".join(lines)
+    content = mark + "\r\n\n".join(lines)
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content.encode())))
     (tmp_path / name).write_text(content)
     file = name if name == "-" else str(tmp_path / name)

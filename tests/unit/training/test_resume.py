@@ -4,6 +4,8 @@ import dataclasses
 import json
 import logging
 import shutil
+import subprocess
+import sys
 
 import pytest
 
@@ -101,6 +103,36 @@ def test_a_checkpoint_that_was_copied_elsewhere_says_nothing_of_a_run_dir(make_t
     assert find_start(job, backup / "run").run_dir == backup / "run"
     own = newest_complete(trainer.checkpoints.folder)
     assert find_start(dataclasses.replace(job, resume=str(own)), None).run_dir == trainer.plan.run_dir
+
+
+HOLD = """
+import sys
+from pathlib import Path
+from gpt2lab.runs import lock_directory
+lock_directory(Path(sys.argv[1]))
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("resume", [None, "auto", "step_00000001"])
+def test_find_start_changes_nothing_in_a_run_that_another_process_writes(tmp_path, resume):
+    """It may be between the two renames by which a checkpoint takes the place of another of its step."""
+    half_replaced = tmp_path / "checkpoints" / "step_00000002.replaced"
+    half_replaced.mkdir(parents=True)
+    (tmp_path / "environment.json").touch()
+    if resume == "step_00000001":
+        (tmp_path / "checkpoints" / resume).mkdir()
+        (tmp_path / "checkpoints" / resume / "checkpoint.json").touch()
+        resume = str(tmp_path / "checkpoints" / resume)
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, tmp_path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(UserError, match="another process is at work there"):
+            find_start(TrainJob(resume=resume), tmp_path)
+        other.kill()
+    assert half_replaced.is_dir()
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import importlib.util
 import gguf
 import numpy as np
 import pytest
+import tokenizers
 import torch
 from transformers import AutoModelForCausalLM
 
@@ -90,6 +91,36 @@ def test_llama_cpp_gives_our_logits_and_ids(tiny_model, tmp_path, name):
     with torch.no_grad():
         expected = model(torch.tensor([tokens]))[0, -1]
     torch.testing.assert_close(torch.tensor(context.get_logits()), expected, rtol=0, atol=5e-3)
+
+
+@pytest.fixture
+def with_added_tokens(tmp_path):
+    """A BPE with tokens that a text may hold, added to it after its training: (tokenizer, ids)."""
+    files = UntrainedBPE(300).train(CORPUS).hugging_face_files()
+    library = tokenizers.Tokenizer.from_str(files["tokenizer.json"])
+    library.add_tokens([tokenizers.AddedToken("  ", normalized=False), tokenizers.AddedToken("<think>")])
+    library.save(str(tmp_path / "tokenizer.json"))
+    (tmp_path / "tokenizer_config.json").write_text(files["tokenizer_config.json"])
+    return read_tokenizer(str(tmp_path)), [300, 301]
+
+
+def test_gguf_has_added_tokens_that_are_not_special_as_text(tiny_model, tmp_path, with_added_tokens):
+    tokenizer, ids = with_added_tokens
+    reader = gguf.GGUFReader(exported(tiny_model(n_embd=32, vocab_size=302), tmp_path / "out", tokenizer))
+    types = reader.get_field("tokenizer.ggml.token_type").contents()
+    assert [types[token] for token in ids] == [gguf.TokenType.USER_DEFINED] * 2
+    assert types[tokenizer.eot_id] == gguf.TokenType.CONTROL
+
+
+def test_llama_cpp_finds_added_tokens_in_a_text(tiny_model, tmp_path, with_added_tokens):
+    library = pytest.importorskip("cyllama.llama.llama_cpp")
+    tokenizer, ids = with_added_tokens
+    model = tiny_model(n_embd=32, vocab_size=302)
+    vocabulary = library.LlamaModel(str(exported(model, tmp_path / "out", tokenizer)), library.LlamaModelParams())
+    text = "the  dog <think> jumps"
+    found = vocabulary.get_vocab().tokenize(text, False, False)
+    assert found == tokenizer.encode(text)
+    assert set(ids) <= set(found)
 
 
 def test_gguf_refuses_what_llama_cpp_does_not_have(tiny_model, tmp_path, monkeypatch):

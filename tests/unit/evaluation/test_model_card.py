@@ -1,0 +1,56 @@
+"""The model card: what tells the numbers of one text apart, and where the weights began."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from gpt2lab.config import StateOfTheUnionConfig, TrainJob, to_dict
+from gpt2lab.evaluation import model_card as module
+from gpt2lab.evaluation.model_card import model_card
+from gpt2lab.weights.checkpoint_format import CheckpointFormat
+from gpt2lab.weights.stored_model import StoredModel, TrainedOn
+
+
+@pytest.fixture
+def card_of(tmp_path, monkeypatch):
+    """The rows of the card of a run with some settings and evaluations."""
+
+    def make(evaluations=(), **settings):
+        job = TrainJob(**settings)
+        (tmp_path / "summary.json").write_text("{}")
+        (tmp_path / "eval.json").write_text(json.dumps({"schema_version": 1, "evaluations": list(evaluations)}))
+        monkeypatch.setattr(module, "read_manifest", lambda folder: {"config": to_dict(job)})
+        source = StoredModel(
+            {"checkpoint": "x", "step": 5}, tmp_path, job.model, CheckpointFormat(), [], job.tokenizer,
+            job.model.vocab_size, 64, tmp_path, TrainedOn(StateOfTheUnionConfig(), "f"),
+        )  # fmt: skip
+        lines = model_card(source, "name", 10, "transformers").splitlines()
+        return [tuple(line.strip("| ").split(" | ")) for line in lines if line.startswith("| ") and line != "| | |"]
+
+    return make
+
+
+def test_card_labels_numbers_of_one_text_by_protocol_stride_and_precision(card_of):
+    protocols = [("stream", 8, "fp32"), ("stream", 64, "fp32"), ("stream", 64, "bf16"), ("lm_eval", None, "fp32")]
+    evaluations = []
+    for number, (name, stride, precision) in enumerate(protocols):
+        protocol = {"protocol": name, "precision": precision} | ({} if stride is None else {"stride": stride})
+        job = {"eval": {"text_file": str(Path("folder") / "ev.txt")}}
+        evaluations.append(
+            {"id": str(number), "part": "perplexity", "step": 5, "protocol": protocol, "job": job, "bits_per_byte": 1.0}
+        )
+    assert [row[0] for row in card_of(evaluations) if "ev.txt" in row[0]] == [
+        "bits_per_byte of ev.txt, protocol stream, stride 8, precision fp32",
+        "bits_per_byte of ev.txt, protocol stream, stride 64, precision fp32",
+        "bits_per_byte of ev.txt, protocol stream, stride 64, precision bf16",
+        "bits_per_byte of ev.txt, protocol lm_eval, precision fp32",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("init_from", "shown"), [("gpt2", "gpt2"), ("org/name@main", "org/name@main"), ("/home/me/runs/first", "first")]
+)
+def test_card_names_the_initial_weights_without_their_path(card_of, init_from, shown):
+    assert ("initial weights", shown) in card_of(init_from=init_from)
+    assert "initial weights" not in dict(card_of())
