@@ -1,4 +1,4 @@
-"""Writes an exported model's folder as a whole: FOLDER.<id>.tmp/ -> rename -> FOLDER/, or its files into an empty FOLDER/."""
+"""Writes an exported model's folder as a whole: FOLDER.<id>.tmp/ -> rename -> FOLDER/; its files, where that is there."""
 
 import json
 import os
