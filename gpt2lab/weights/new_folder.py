@@ -1,4 +1,4 @@
-"""Writes an exported model's folder as a whole: FOLDER.<id>.tmp/ -> rename -> FOLDER/; its files, where that is there."""
+"""Writes an exported model's folder as a whole: FOLDER.<id>.tmp/ -> rename -> FOLDER/, or into an empty FOLDER/."""
 
 import json
 import os
