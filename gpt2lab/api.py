@@ -102,11 +102,18 @@ def perplexity(model: TextModel, text: str, *, stride: int | None = None, batch_
         batch_size: windows that are scored together.
 
     Raises:
-        UserError: the text is empty, or the stride does not fit the context.
+        UserError: the text is empty or not Unicode, or the stride does not fit the context.
     """
     if not text:
         raise UserError("text='': expected text to score, found none")
-    corpus = Corpus([Document.of(text)], "", {})
+    try:
+        document = Document.of(text)
+    except UnicodeEncodeError as error:
+        raise UserError(
+            f"text={text[error.start]!r} at character {error.start}: half of a surrogate pair has no UTF-8 form; "
+            "expected whole characters; try text.encode('utf-8', 'replace').decode()"
+        ) from None
+    corpus = Corpus([document], "", {})
     plan = Stream().plan(corpus, model.tokenizer, model.source.context, stride, str)
     result, _ = summarize_scores(score_plan(model.model, plan, model.runtime, batch_size))
     return result

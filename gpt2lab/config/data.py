@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from gpt2lab.config.checked import CheckedConfig
 from gpt2lab.config.errors import MOST_PROCESSES, UserError, check, check_name, choose, did_you_mean
 
 PACKING_NAMES = ("windows", "documents")
@@ -17,7 +18,7 @@ BACKEND_NAMES = ("local", "ray")
 
 
 @dataclass
-class DataConfig:
+class DataConfig(CheckedConfig):
     """What every data source has; the prepared dataset lives in ``<root>/<name>/<tokenizer>/``."""
 
     source: str = ""
@@ -227,7 +228,7 @@ def check_delimiter(delimiter: str | None, min_document_bytes: int) -> None:
 
 
 @dataclass
-class PrepareConfig:
+class PrepareConfig(CheckedConfig):
     """How shards are written; apart from ``shard_tokens``, none of this changes a byte of them."""
 
     shard_tokens: int = 100_000_000

@@ -2,12 +2,13 @@
 
 from dataclasses import dataclass, field, fields
 
+from gpt2lab.config.checked import CheckedConfig
 from gpt2lab.config.errors import UserError, check
 from gpt2lab.config.sample_quality import ContextConfig, SampleQualityConfig
 
 
 @dataclass
-class CorpusConfig:
+class CorpusConfig(CheckedConfig):
     """A text to score: a file, or a dataset on the Hugging Face Hub."""
 
     name: str = "validation_split"
@@ -51,7 +52,7 @@ class CorpusConfig:
 
 
 @dataclass
-class TasksConfig:
+class TasksConfig(CheckedConfig):
     """Which zero-shot tasks, and where their questions are."""
 
     names: list[str] = field(default_factory=list)
@@ -75,7 +76,7 @@ class TasksConfig:
 
 
 @dataclass
-class EvalConfig:
+class EvalConfig(CheckedConfig):
     """What is measured of a checkpoint: parts, and the settings of each."""
 
     parts: list[str] = field(default_factory=lambda: ["perplexity"])

@@ -2,13 +2,14 @@
 
 from dataclasses import dataclass, field
 
+from gpt2lab.config.checked import CheckedConfig
 from gpt2lab.config.errors import check
 from gpt2lab.config.runtime import RuntimeConfig
 from gpt2lab.config.sampling import DecodingConfig
 
 
 @dataclass
-class ExplainJob:
+class ExplainJob(CheckedConfig):
     """Shows one forward pass step by step: ``python explain.py prompt="..."``"""
 
     checkpoint: str | None = None

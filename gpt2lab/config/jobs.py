@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass, field
 from fractions import Fraction
 
+from gpt2lab.config.checked import CheckedConfig
 from gpt2lab.config.data import DataConfig, PrepareConfig, StateOfTheUnionConfig
 from gpt2lab.config.errors import UserError, check
 from gpt2lab.config.evaluation import EvalConfig
@@ -15,7 +16,7 @@ from gpt2lab.config.training import LoggerConfig, OptimizerConfig, SamplesConfig
 
 
 @dataclass
-class TrainJob:
+class TrainJob(CheckedConfig):
     """``python train.py``"""
 
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -134,7 +135,7 @@ def as_written(number: float) -> Fraction:
 
 
 @dataclass
-class PrepareJob:
+class PrepareJob(CheckedConfig):
     """``python prepare.py``"""
 
     data: DataConfig = field(default_factory=StateOfTheUnionConfig)
@@ -147,7 +148,7 @@ class PrepareJob:
 
 
 @dataclass
-class EvalJob:
+class EvalJob(CheckedConfig):
     """``python eval.py``"""
 
     checkpoint: str | None = None
@@ -168,7 +169,7 @@ class EvalJob:
 
 
 @dataclass
-class SampleJob:
+class SampleJob(CheckedConfig):
     """``python sample.py``"""
 
     checkpoint: str | None = None
@@ -203,7 +204,7 @@ class SampleJob:
 
 
 @dataclass
-class ExportJob:
+class ExportJob(CheckedConfig):
     """``python export.py``"""
 
     checkpoint: str | None = None

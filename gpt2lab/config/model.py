@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass, field, fields
 
+from gpt2lab.config.checked import CheckedConfig
 from gpt2lab.config.errors import UserError, check, check_divides
 
 LARGEST_SIZE = 10_000_000
@@ -12,7 +13,7 @@ IGNORE_INDEX = -100
 
 
 @dataclass
-class PositionsConfig:
+class PositionsConfig(CheckedConfig):
     """How the model encodes the positions of tokens."""
 
     name: str = "learned"
@@ -38,7 +39,7 @@ class PositionsConfig:
 
 
 @dataclass
-class NormConfig:
+class NormConfig(CheckedConfig):
     """The normalization before attention, before the MLP and before the head."""
 
     name: str = "layernorm"
@@ -51,7 +52,7 @@ class NormConfig:
 
 
 @dataclass
-class MLPConfig:
+class MLPConfig(CheckedConfig):
     """The MLP of a block."""
 
     name: str = "gelu"
@@ -70,7 +71,7 @@ class MLPConfig:
 
 
 @dataclass
-class ModelConfig:
+class ModelConfig(CheckedConfig):
     """The model. The defaults are GPT-2 small, 124,439,808 parameters."""
 
     n_layer: int = 12

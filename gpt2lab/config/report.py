@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from gpt2lab.config.checked import CheckedConfig
 from gpt2lab.config.errors import UserError, check
 
 FACT_NAMES = ("data", "tokens", "validation", "precision", "device", "commit", "versions", "averaged", "settings")
@@ -9,7 +10,7 @@ FACT_NAMES = ("data", "tokens", "validation", "precision", "device", "commit", "
 
 
 @dataclass
-class ReportJob:
+class ReportJob(CheckedConfig):
     """Compares the runs of a sweep: ``python report.py sweep=DIR``"""
 
     sweep: str | None = None

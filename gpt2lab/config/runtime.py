@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass
 
+from gpt2lab.config.checked import CheckedConfig
 from gpt2lab.config.errors import MOST_PROCESSES, UserError, check
 
 
 @dataclass
-class RuntimeConfig:
+class RuntimeConfig(CheckedConfig):
     """Where and in which precision the work is done."""
 
     device: str = "auto"

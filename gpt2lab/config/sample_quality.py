@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass, field
 
+from gpt2lab.config.checked import CheckedConfig
 from gpt2lab.config.errors import UserError, check
 from gpt2lab.config.sampling import DecodingConfig
 
@@ -20,7 +21,7 @@ def _default_grid() -> list[DecodingConfig]:
 
 
 @dataclass
-class SampleQualityConfig:
+class SampleQualityConfig(CheckedConfig):
     """Which samples are drawn, and what scores them."""
 
     decoding: list[DecodingConfig] = field(default_factory=_default_grid)
@@ -69,7 +70,7 @@ class SampleQualityConfig:
 
 
 @dataclass
-class ContextConfig:
+class ContextConfig(CheckedConfig):
     """How much text a model is shown, and where it stands. Lengths are multiples of the context it was trained on."""
 
     lengths: list[float] = field(default_factory=lambda: [0.125, 0.25, 0.5, 1.0, 2.0, 4.0])

@@ -3,11 +3,12 @@
 import math
 from dataclasses import dataclass
 
+from gpt2lab.config.checked import CheckedConfig
 from gpt2lab.config.errors import UserError, check
 
 
 @dataclass
-class DecodingConfig:
+class DecodingConfig(CheckedConfig):
     """How the next token is chosen from the logits."""
 
     own_key = "sampling"

@@ -3,13 +3,14 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from gpt2lab.config.checked import CheckedConfig
 from gpt2lab.config.errors import UserError, check
 
 LAUNCHER_NAMES = ("local", "ray", "slurm")
 
 
 @dataclass
-class SweepConfig:
+class SweepConfig(CheckedConfig):
     """``python train.py -m AXIS=VALUE,VALUE ... sweep.KEY=VALUE``"""
 
     name: str | None = None

@@ -4,6 +4,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from gpt2lab.config.checked import CheckedConfig
 from gpt2lab.config.errors import UserError, check
 
 TOKENIZER_JSON = "tokenizer.json"
@@ -12,7 +13,7 @@ SMALLEST_BPE = 258
 
 
 @dataclass
-class TokenizerConfig:
+class TokenizerConfig(CheckedConfig):
     """How text becomes token ids."""
 
     name: str = "gpt2"

@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass, field
 
+from gpt2lab.config.checked import CheckedConfig
 from gpt2lab.config.errors import UserError, check, check_name
 from gpt2lab.config.sampling import SamplingConfig
 
@@ -18,7 +19,7 @@ TASK_NAMES = ("lambada_openai", "lambada_standard", "hellaswag", "cbt_cn", "cbt_
 
 
 @dataclass
-class OptimizerConfig:
+class OptimizerConfig(CheckedConfig):
     """AdamW (Loshchilov and Hutter 2019) with GPT-3's settings (Brown et al. 2020, appendix B); Muon for matrices."""
 
     name: str = "adamw"
@@ -56,7 +57,7 @@ class OptimizerConfig:
 
 
 @dataclass
-class ScheduleConfig:
+class ScheduleConfig(CheckedConfig):
     """The learning rate as a function of the step."""
 
     name: str = "cosine"
@@ -101,7 +102,7 @@ LENGTHS = ("max_steps", "max_tokens", "max_epochs", "tokens_per_parameter")
 
 
 @dataclass
-class TrainingConfig:
+class TrainingConfig(CheckedConfig):
     """Length of the run, size of the batch, and what happens every so many steps."""
 
     max_steps: int | None = None
@@ -174,7 +175,7 @@ class TrainingConfig:
 
 
 @dataclass
-class SamplesConfig:
+class SamplesConfig(CheckedConfig):
     """Text drawn while the model trains."""
 
     every: int = 0
@@ -190,7 +191,7 @@ class SamplesConfig:
 
 
 @dataclass
-class LoggerConfig:
+class LoggerConfig(CheckedConfig):
     """Dashboards that receive the metrics of ``metrics.jsonl`` as well."""
 
     names: list[str] = field(default_factory=list)

@@ -71,26 +71,21 @@ def _settings(module: nn.Module) -> dict[str, object]:
 def _state(model: GPT) -> object:
     """Equal as long as no weight and no setting has changed.
 
-    PyTorch counts writes to a tensor, but not those through ``tensor.data``. These change the sum of the bits, or, if
-    they exchange numbers, a sum in which each place has its own weight.
+    PyTorch counts writes to a tensor, but not those through ``tensor.data``. These change the sums of the bits of rows
+    or of columns, or exchange them.
     """
     modules, tensors = list(model.modules()), [*model.parameters(), *model.buffers()]
     settings = [(id(module), type(module), repr(_settings(module))) for module in modules]
     counts = [None if tensor.is_inference() else tensor._version for tensor in tensors]
     storage = [(tensor.data_ptr(), tensor.dtype, tensor.shape) for tensor in tensors]
-    bits = torch.stack([_sum_of_bits(tensor.detach()) for tensor in tensors]).tolist()
-    places = torch.stack([_weighted_sum(tensor.detach()) for tensor in tensors]).tolist()
-    return settings, counts, storage, bits, places
+    sums = torch.stack([_sums_of_bits(tensor.detach()) for tensor in tensors]).tolist()
+    return settings, counts, storage, sums
 
 
-def _sum_of_bits(tensor: Tensor) -> Tensor:
-    flat = tensor.flatten()
-    words = torch.int64 if flat.nbytes % 8 == 0 else {1: torch.int8, 2: torch.int16, 4: torch.int32}[flat.itemsize]
-    return flat.view(words).sum(dtype=torch.int64)
-
-
-def _weighted_sum(tensor: Tensor) -> Tensor:
-    """A sum that changes with the order of the numbers."""
-    rows = tensor.reshape(-1, tensor.shape[-1] if tensor.ndim else 1).float()
-    down, across = (torch.arange(1, n + 1, device=tensor.device, dtype=torch.float32).sin() for n in rows.shape)
-    return (rows @ across) @ down
+def _sums_of_bits(tensor: Tensor) -> Tensor:
+    """The sums of rows and those of columns, each with the odd number of its place as weight; int64 that may wrap."""
+    rows = tensor.reshape(-1, tensor.shape[-1] if tensor.ndim else 1)
+    fits = rows.shape[1] * rows.itemsize % 8 == 0
+    words = rows.view(torch.int64 if fits else {1: torch.int8, 2: torch.int16, 4: torch.int32}[rows.itemsize])
+    down, across = (torch.arange(1, 2 * n, 2, device=tensor.device) for n in words.shape)
+    return torch.stack([(words.sum(1) * down).sum(), (words.sum(0) * across).sum()])

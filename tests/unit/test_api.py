@@ -89,3 +89,10 @@ def test_import_does_not_import_torch():
     program = "import sys, gpt2lab; print(sorted({'torch', 'hydra', 'numpy'} & set(sys.modules)), gpt2lab.__version__)"
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert run.stdout.startswith("[] ")
+
+
+def test_what_python_code_can_get_wrong_is_one_line(model):
+    with pytest.raises(UserError, match=r"^top_k=2\.5: expected a whole number, or None$"):
+        generate(model, "the fox", top_k=2.5)
+    with pytest.raises(UserError, match=r"^text='\\ud800' at character 1: .*expected whole characters"):
+        perplexity(model, "x\ud800x")

@@ -80,9 +80,14 @@ def exchanged_rows(model):
 
 
 def exchanged_rows_through_data(model):
-    """Neither the counter nor the sum of the bits changes."""
+    """Neither the counter nor the sums of columns change."""
     weight = model.blocks[0].attn.c_proj.weight.data
     weight.copy_(weight.flip(0))
+
+
+def exchanged_columns_through_data(model):
+    weight = model.blocks[0].attn.c_proj.weight.data
+    weight.copy_(weight.roll(2, 1))  # pairs of float32, which are summed as one integer
 
 
 def another_setting(model):
@@ -109,7 +114,7 @@ def loaded(model):
 
 CHANGES = [
     adamw_step, through_data, in_inference_mode, exchanged_rows, exchanged_rows_through_data,
-    another_setting, another_function, another_parameter, another_module, loaded,
+    exchanged_columns_through_data,    another_setting, another_function, another_parameter, another_module, loaded,
 ]  # fmt: skip
 
 
