@@ -75,7 +75,7 @@ def launch_processes(num_processes: int, name: str, arguments: Sequence[str]) ->
     if status < 0:
         raise RankFailedError(
             f"process {rank} of {num_processes} was killed by {signal.Signals(-status).name}, by you or for lack of "
-            "memory: type the command again with resume=auto",
+            f"memory: type the command again{' with resume=auto' if name == 'train' else ''}",
             128 - status,
         )
     if status:
@@ -115,20 +115,25 @@ def _passing_signals_on(ranks: Sequence[subprocess.Popen[bytes]]) -> Iterator[No
 
 
 def _wait(ranks: Sequence[subprocess.Popen[bytes]]) -> tuple[int, int]:
-    """Wait until all have ended; return rank and status of the first that failed, (0, 0) if none did."""
+    """Wait until all have ended; return rank and status of the first that failed, (0, 0) if none did.
+
+    Of several that failed at once, the one that was killed comes first: it is why the others failed.
+    """
     orderly = {0, *(128 + number for number in STOP_SIGNALS)}  # one that was stopped leaves the saving to rank 0
     first: tuple[int, int] | None = None
     deadline = float("inf")
-    while any(rank.poll() is None for rank in ranks):
-        failed = [(number, rank.returncode) for number, rank in enumerate(ranks) if rank.returncode]
-        first = first or next(iter(failed), None)
+    while True:
+        statuses = [rank.poll() for rank in ranks]
+        failed = [(number, status) for number, status in enumerate(statuses) if status]
+        first = first or min(failed, key=lambda one: one[1] != -signal.SIGKILL, default=None)
+        if None not in statuses:
+            return first or (0, 0)
         if deadline == float("inf") and any(status not in orderly for _, status in failed):
             deadline = time.monotonic() + GRACE_SECONDS
             _send(ranks, signal.SIGTERM)
         elif time.monotonic() > deadline:
             _send(ranks, signal.SIGKILL)
         time.sleep(POLL_SECONDS)
-    return first or next(((number, rank.returncode) for number, rank in enumerate(ranks) if rank.returncode), (0, 0))
 
 
 def _send(ranks: Sequence[subprocess.Popen[bytes]], number: int) -> None:

@@ -26,7 +26,7 @@ from gpt2lab.runs import git
 from gpt2lab.runs.layout import SWEEP
 from gpt2lab.sweeps.dry_run import dry_run_page, steps_after_preparing
 from gpt2lab.sweeps.executor import SweepExecutor, closing_lines
-from gpt2lab.sweeps.plan import Job, Plan, plan_sweep
+from gpt2lab.sweeps.plan import Job, Plan, plan_sweep, value_text
 from gpt2lab.sweeps.record import (
     JobRecord,
     SweepRecord,
@@ -163,7 +163,7 @@ def compose_jobs(plan: Plan, sweep: SweepConfig) -> dict[str, TrainJob]:
         return composed
 
     def compose(job: Job) -> TrainJob:
-        tuned = [f"{sweep.tune}={middle:g}"] if sweep.tune and job in plan.jobs else []
+        tuned = [f"{sweep.tune}={value_text(middle)}"] if middle is not None and job in plan.jobs else []
         try:
             arguments = [*plan.common, *job.overrides, *tuned]
             return job_from_record(arguments) if is_rerun(arguments) else train_job(arguments)

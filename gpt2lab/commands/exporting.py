@@ -25,7 +25,7 @@ def export(job: ExportJob, *, command: Sequence[str] | None = None) -> Path:
     check_free(out)
     checkpoint = open_model(job.checkpoint, torch.device("cpu"))
     log.info(checkpoint.source.describe())
-    card = model_card(checkpoint.source, out.name, checkpoint.model.num_parameters(), export_format.library)
+    card = model_card(checkpoint.source, out.resolve().name, checkpoint.model.num_parameters(), export_format.library)
     opened_by = export_format.save(checkpoint.model, checkpoint.tokenizer, out, card)
     log.info("written to %s: %s opens it", out, opened_by)
     return out

@@ -60,7 +60,7 @@ def save_gguf(model: GPT, tokenizer: Tokenizer, folder: str | Path, card: str | 
     names = gguf.get_tensor_name_map(layout.architecture(), config.n_layer)
     with new_folder(folder, model, card) as temporary:
         writer = gguf.GGUFWriter(temporary / GGUF, layout.name)
-        writer.add_name(Path(folder).name)
+        writer.add_name(Path(folder).resolve().name)
         writer.add_file_type(gguf.LlamaFileType.ALL_F32)
         _add_settings(writer, model)
         layout.add_settings(writer, config)

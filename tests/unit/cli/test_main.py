@@ -3,14 +3,15 @@
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 
-from gpt2lab.cli import main
+from gpt2lab.cli import launching, main
 from gpt2lab.cli.help import MAIN_KEYS, field_docs, help_page
 from gpt2lab.cli.launching import LAUNCH_VARIABLES, check_launch_variables
 from gpt2lab.cli.main import options_first
-from gpt2lab.config import TrainingConfig, UserError
+from gpt2lab.config import RankFailedError, TrainingConfig, UserError
 from tests.conftest import imported_by
 from tests.integration.conftest import ROOT
 
@@ -132,6 +133,30 @@ def test_processes_of_a_job_get_its_arguments_as_typed(monkeypatch, arguments):
     monkeypatch.setattr(main, "launch_processes", lambda number, name, passed_on: launched.extend(passed_on))
     assert main.run_job("sample") == 0
     assert launched == typed
+
+
+WITH_A_KILLED_PROCESS = """
+import os, signal, time
+if os.environ["RANK"] == "{killed}":
+    os.kill(os.getpid(), signal.SIGKILL)
+time.sleep({others_wait})
+raise SystemExit(1)
+"""
+
+
+@pytest.mark.parametrize("killed", [0, 1])
+@pytest.mark.parametrize(("others_wait", "poll"), [(1, 3), (60, 0.05)])  # both have ended at the first look, or one
+def test_killed_process_is_named_and_ends_the_others(monkeypatch, killed, others_wait, poll):
+    code = WITH_A_KILLED_PROCESS.format(killed=killed, others_wait=others_wait)
+    monkeypatch.setattr(launching, "python_arguments", lambda name, program: ["-c", code])
+    monkeypatch.setattr(launching, "POLL_SECONDS", poll)
+    began = time.monotonic()
+    for name, advice in (("train", "type the command again with resume=auto"), ("sample", "type the command again")):
+        with pytest.raises(RankFailedError) as raised:
+            launching.launch_processes(2, name, [])
+        message = f"process {killed} of 2 was killed by SIGKILL, by you or for lack of memory: {advice}"
+        assert (str(raised.value), raised.value.status) == (message, 137)
+    assert time.monotonic() - began < 30
 
 
 CHECKING_HELP = """

@@ -1,6 +1,7 @@
 """Export: which models have a place, what the tokenizer files say, and that nothing half-written is left."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,7 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
-from gpt2lab.config import UserError
+from gpt2lab.commands.exporting import export
+from gpt2lab.config import ExportJob, UserError
+from gpt2lab.locks import locked
 from gpt2lab.model.mlp import MLPS
 from gpt2lab.model.positions import POSITIONS
 from gpt2lab.tokenizers import load_tokenizer
@@ -93,9 +96,44 @@ def test_a_folder_in_use_is_left_alone(tiny_model, tmp_path):
         with pytest.raises(UserError, match="already exists"):
             save_pretrained(tiny_model(**BYTES), load_tokenizer("bytes"), taken)
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_an_empty_folder_stays_the_same_folder_and_becomes_a_model_last(tiny_model, tmp_path, monkeypatch):
+    """It may be a mount point, which cannot be replaced, or the current folder of the user's shell."""
+    empty, moved = tmp_path / "empty", []
+    empty.mkdir()
+    before = empty.stat().st_ino
+    rename = Path.rename
+    monkeypatch.setattr(Path, "rename", lambda path, target: moved.append(Path(target).name) or rename(path, target))
+    save_pretrained(tiny_model(**BYTES), load_tokenizer("bytes"), empty, card="a card")
+    assert empty.stat().st_ino == before
+    assert sorted(path.name for path in empty.iterdir()) == sorted(moved)
+    assert moved[-1] == "config.json"
+    assert {"README.md", "model.safetensors", "tokenizer.json"} < set(moved)
+    assert [path.name for path in tmp_path.iterdir()] == ["empty"]
+
+
+def test_leftovers_of_a_killed_export_are_removed_by_the_next_one(tiny_model, tmp_path):
     (tmp_path / "empty").mkdir()
-    save_pretrained(tiny_model(**BYTES), load_tokenizer("bytes"), tmp_path / "empty")
+    killed = [tmp_path / "out.0a1b2c.tmp", tmp_path / "empty" / ".0a1b2c.tmp"]
+    others = [tmp_path / "out.0a1b2d.tmp", tmp_path / "out.mine.tmp", tmp_path / "about.0a1b2c.tmp"]
+    for folder in (*killed, *others):
+        folder.mkdir()
+        (folder / "model.safetensors").write_text("half of it")
+    with locked(others[0], "no other process"):
+        save_pretrained(tiny_model(**BYTES), load_tokenizer("bytes"), tmp_path / "out")
+        save_pretrained(tiny_model(**BYTES), load_tokenizer("bytes"), tmp_path / "empty")
+    assert sorted(tmp_path.iterdir()) == sorted([tmp_path / "out", tmp_path / "empty", *others])
     assert (tmp_path / "empty" / "config.json").is_file()
+
+
+def test_the_card_of_an_export_into_the_current_folder_has_its_name(tmp_path, monkeypatch):
+    gpt2(vocab_size=257, n_layer=1).save_pretrained(tmp_path / "model")
+    write_tokenizer(load_tokenizer("bytes"), tmp_path / "model", 12)
+    (tmp_path / "exported").mkdir()
+    monkeypatch.chdir(tmp_path / "exported")
+    export(ExportJob(checkpoint="../model", out="."))
+    assert "\n# exported\n" in Path("README.md").read_text()
 
 
 def test_a_failure_leaves_nothing(tiny_model, tmp_path, monkeypatch):
