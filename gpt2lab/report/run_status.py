@@ -20,7 +20,7 @@ from gpt2lab.report.factors import condition_name, flatten, settings_of
 from gpt2lab.report.loading import LoadedRun, is_finite
 from gpt2lab.report.results import Run
 from gpt2lab.report.words import plural
-from gpt2lab.runs.records import COMPLETED
+from gpt2lab.runs.records import COMPLETED, stopped_as_diverged
 
 TOKENIZER = ("tokenizer.name", "model.vocab_size")
 CURVES_NOT_COMPARABLE = (
@@ -57,8 +57,7 @@ def build_runs(
         status = str(run.summary.get("status") or run.job.get("status") or "unknown")
         completed = status == COMPLETED
         lost = completed and metric in run.summary and not is_finite(run.summary[metric])
-        reason = f"{status} {run.job.get('error')}".lower()
-        stopped = status.startswith("failed") and ("diverg" in reason or "non-finite" in reason)
+        stopped = stopped_as_diverged(status, run.job.get("error"))
         diverged = lost or stopped or (completed and above and rule_holds)
         rows.append(
             Run(

@@ -30,6 +30,8 @@ DEEPEST = 50
 SCHEMA_VERSION = 1
 """of ``summary.json``"""
 COMPLETED, STOPPED = "completed", "stopped"
+DIVERGED = ("training diverged", "non-finite")
+"""in the reason of a run that failed because its loss or gradients were non-finite"""
 
 
 class LineFormat(NamedTuple):
@@ -192,6 +194,17 @@ def read_summary(run_dir: Path) -> dict[str, Any]:
         return read_object(run_dir / SUMMARY)
     except UserError:
         return {}
+
+
+def stopped_as_diverged(status: str, error: str | None) -> bool:
+    """Whether a run that did not complete failed because it diverged; a killed one, or one without memory, did not.
+
+    Args:
+        status: of ``summary.json``, else of the job in ``sweep.json``.
+        error: what ``sweep.json`` says of the failure.
+    """
+    reason = f"{status} {error}".lower()
+    return status.startswith("failed") and any(words in reason for words in DIVERGED)
 
 
 def newest_run(runs: Path = Path(RUNS)) -> Path | None:
