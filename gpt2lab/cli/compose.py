@@ -129,14 +129,15 @@ def group_files(groups: Mapping[str, str]) -> DictConfig:
     Raises:
         UserError: there is no such file.
     """
+    chosen = [f"{group}={groups[group]}" for group in sorted(groups)]
     # a variant of model is in the defaults list already where model is chosen too
-    added = {group: "" if group.startswith("model/") and "model" in groups else "+" for group in groups}
-    overrides = [f"{added[group]}{group}={groups[group]}" for group in sorted(groups)]
+    added = ["" if group.startswith("model/") and "model" in groups else "+" for group in sorted(groups)]
+    overrides = [f"{plus}{override}" for plus, override in zip(added, chosen, strict=True)]
     try:
         with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3", job_name="train"):
             return hydra.compose(_ONLY_GROUPS, [*overrides, "~recipe"])
     except (HydraException, OmegaConfBaseException, ValueError, TypeError) as error:  # a group set to null or a list
-        raise explain_override(error, "train", overrides) from error
+        raise explain_override(error, "train", chosen) from error
 
 
 def to_job(values: DictConfig) -> Any:

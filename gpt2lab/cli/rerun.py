@@ -133,7 +133,7 @@ def _with_groups(recorded: dict[str, Any], groups: Mapping[str, str]) -> DictCon
 def _apply(values: DictConfig, given: Mapping[str, str]) -> None:
     """Set keys with dots, by Hydra's grammar and with the types of their keys."""
     for key, value in given.items():
-        override = OverridesParser.create().parse_override(literal_text(f"{key}={value}"))
+        (override,) = OverridesParser.create().parse_overrides([literal_text(f"{key}={value}")])
         if override.is_sweep_override():
             raise UserError(f"{key}={value}: expected one value; -m takes several; try '{key}=\"{value}\"'")
         try:

@@ -130,6 +130,11 @@ def test_another_tokenizer_data_or_logger_keeps_nothing_of_the_recorded_one(tmp_
     assert job.logger.names == []
 
 
+def test_a_share_of_a_mixture_can_be_changed(tmp_path):
+    run = record(tmp_path, "data=mixture", "data.name=m", "data.mixture={a: 0.5, b: 0.5}")
+    assert job_from_record([run, "data.mixture.a=1", "data.mixture.c=2"]).data.mixture == {"a": 1, "b": 0.5, "c": 2}
+
+
 def test_values_have_the_types_of_their_keys(tmp_path):
     job = job_from_record([record(tmp_path), "data.name=2024", "run_dir=2024", "optimizer.weight_decay=0"])
     assert (job.data.name, job.run_dir, job.optimizer.weight_decay) == ("2024", "2024", 0)
@@ -155,6 +160,8 @@ def test_a_recorded_text_is_no_interpolation(tmp_path):
         ("model.n_head=5", "model.n_head=5"),
         ("seed=1,2", "seed=1,2: expected one value; -m takes several"),
         ("data.nme=x", "data.nme=x: Key 'nme' not in 'StateOfTheUnionConfig'; did you mean data.name?"),
+        ("model/norm=null", "model/norm=null: expected the name of a file of configs/model/norm"),
+        ("logger.project=a b'", "logger.project=a b': a value with such characters needs quotes"),
         ("sampling=default", "sampling: cannot be put on top of from="),
         ("tokenizer=huggingface", "tokenizer.path=null: expected the tokenizer.json to use"),
     ],
@@ -163,6 +170,7 @@ def test_rerun_refuses_a_change_that_does_not_fit(run, change, message):
     with pytest.raises(UserError) as error:
         job_from_record([f"from={run}", change])
     assert message in str(error.value)
+    assert str(error.value).startswith("+") == change.startswith("+")  # the one that is put before groups is ours
 
 
 def test_rerun_of_no_run_is_refused(tmp_path):
