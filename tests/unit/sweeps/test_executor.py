@@ -206,6 +206,18 @@ def test_jobs_get_their_directory_group_and_tags(sweep, tmp_path):
     assert "run_dir='runs/sweeps/s/norm=rmsnorm'" in start["arguments"]
 
 
+def test_tags_have_a_length_that_wandb_takes_and_stay_distinct(sweep, tmp_path):
+    """W&B refuses a run with a tag of more than 64 characters, and the logger is off for the whole run."""
+    roots = [f"{'long/' * 14}{last}" for last in "ab"]
+    assert sweep(f"data.root={roots[0]},{roots[1]}", "seed=0", "sweep.name=s") == 0
+    tags = set()
+    for folder in (tmp_path / "runs/sweeps/s").glob("root=*"):
+        (start,) = read_lines(folder / "starts.jsonl")
+        tags |= set(compose_config("train", [text for text in start["arguments"] if "tags" in text]).logger.tags)
+    assert [len(tag) for tag in tags] == [64, 64]
+    assert all(tag.startswith("root=long_long") for tag in tags)
+
+
 def test_wandb_file_holds_the_grid_and_a_command_that_composes(sweep, tmp_path, capsys):
     assert sweep("model/norm=layernorm,rmsnorm", "seed=0,1", "model.n_layer=2", "sweep.wandb_file=w.yaml") == 0
     file = yaml.safe_load((tmp_path / "w.yaml").read_text())
