@@ -185,6 +185,8 @@ def _components(values: Mapping[str, Any], key: str) -> Iterator[dict[str, Any]]
         return
     steps = next((part[name] for name in ("normalizers", "pretokenizers", "decoders") if name in part), None)
     for step in steps if steps is not None else [part]:
+        if not isinstance(step, dict):  # which the library reads as an object without names
+            raise UserError(f"tokenizer.json: {key} holds {step!r:.50}; expected objects; write the file anew")
         if step.get("type") == "Sequence":
             yield from _components({key: step}, key)
         else:
