@@ -7,7 +7,7 @@ import dataclasses
 import importlib.resources
 import re
 import typing
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,9 +56,12 @@ NO_NAME = r"null|true|false|[+-]?(\d[\d_.e+-]*|inf|nan)|\{.*\}|\[\s*[\[{].*"
 """a value of a group that Hydra takes for something else than the name of a file"""
 
 NAMES = (
-    "checkpoint", "baseline", "sweep", "run_dir", "resume", "out", "eval.text_file", "eval.sample_quality.scorer",
+    "checkpoint", "baseline", "sweep", "run_dir", "resume", "init_from", "out", "prompt_file", "prompts_file",
+    "eval.text_file", "eval.sample_quality.scorer", "tokenizer.path", "data.name", "logger.run_name", "logger.group",
+    "sweep.name", "sweep.root", "sweep.wandb_file",
 )  # fmt: skip
-"""Keys of paths and conditions, whose value may hold = and commas without quotes: positions=rope,seed=1."""
+"""Keys of paths and names, whose value may look like a number (2026_11), and hold = and commas without quotes:
+positions=rope,seed=1."""
 
 
 def find_configs() -> Path:
@@ -81,6 +84,10 @@ for _name, _source in DATA_SOURCES.items():
     if "mixture" in _schema:
         OmegaConf.set_struct(conf=_schema.mixture, value=False)  # Hydra would refuse new keys in a dictionary
     ConfigStore.instance().store(group="schema/data", name=_name, node=_schema)
+
+_ONLY_GROUPS = "only_groups"
+ConfigStore.instance().store(name=_ONLY_GROUPS, node={"defaults": ["_self_", {"recipe": "gpt2_nano"}]})
+"""models override the recipe, which has to be there for that"""
 
 
 def compose_config(name: str, overrides: Iterable[str] = ()) -> Any:
@@ -111,6 +118,25 @@ def compose_values(name: str, overrides: Iterable[str] = (), *, with_hydra: bool
             return hydra.compose(name, typed, return_hydra_config=with_hydra)
     except (HydraException, OmegaConfBaseException, ValueError, TypeError) as error:  # a group set to null or a list
         raise explain_override(error, name, overrides) from error
+
+
+def group_files(groups: Mapping[str, str]) -> DictConfig:
+    """What the files of the chosen groups set, and nothing else: no defaults, no recipe, interpolations unresolved.
+
+    Args:
+        groups: file name by group, such as ``{"model/positions": "rope"}``.
+
+    Raises:
+        UserError: there is no such file.
+    """
+    # a variant of model is in the defaults list already where model is chosen too
+    added = {group: "" if group.startswith("model/") and "model" in groups else "+" for group in groups}
+    overrides = [f"{added[group]}{group}={groups[group]}" for group in sorted(groups)]
+    try:
+        with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3", job_name="train"):
+            return hydra.compose(_ONLY_GROUPS, [*overrides, "~recipe"])
+    except (HydraException, OmegaConfBaseException, ValueError, TypeError) as error:  # a group set to null or a list
+        raise explain_override(error, "train", overrides) from error
 
 
 def to_job(values: DictConfig) -> Any:
@@ -181,14 +207,21 @@ def explain_override(error: BaseException, name: str, overrides: Sequence[str]) 
 
 
 def literal_text(override: str) -> str:
-    """Quote free text and names with = or commas, so that Hydra and OmegaConf give them back; leave others alone."""
+    """Quote free text and names, so that Hydra and OmegaConf give them back; leave others alone."""
     key, equals, text = override.partition("=")
-    is_name = key in NAMES and re.search("[=,]", text) and not text.startswith(("'", '"'))
+    is_interpolated = "${" in text and not re.search("[=,]", text)
+    is_name = key in NAMES and text.lower() != "null" and not text.startswith(("'", '"')) and not is_interpolated
     if not equals or (key not in FREE_TEXT and not is_name):
         return override
-    # a backslash keeps OmegaConf from replacing ${...}; those before it are doubled, as it would take them for its own
-    uninterpolated = re.sub(r"(\\*)\$\{", r"\1\1\\${", text)
-    return f"{key}={QuotedString(text=uninterpolated, quote=Quote.single).with_quotes()}"
+    return f"{key}={QuotedString(text=uninterpolated(text), quote=Quote.single).with_quotes()}"
+
+
+def uninterpolated(text: str) -> str:
+    """Text that OmegaConf gives back as ``text``, with the ``${...}`` in it.
+
+    A backslash keeps OmegaConf from replacing it; those before it are doubled, as it would take them for its own.
+    """
+    return re.sub(r"(\\*)\$\{", r"\1\1\\${", text)
 
 
 def known_keys(job: Any, prefix: str = "") -> list[str]:

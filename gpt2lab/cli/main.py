@@ -26,7 +26,7 @@ from gpt2lab.cli.console import open_console, print_error, print_own_error, prot
 from gpt2lab.cli.help import help_page
 from gpt2lab.cli.launching import check_launch_variables, launch_processes, typed_command
 from gpt2lab.cli.lazy_help import lazy_help_is_not_checked
-from gpt2lab.cli.rerun import is_rerun, job_from_record
+from gpt2lab.cli.rerun import is_rerun, read_rerun
 from gpt2lab.config import (
     EvalJob,
     RankFailedError,
@@ -37,6 +37,8 @@ from gpt2lab.config import (
     did_you_mean,
     one_line,
 )
+
+log = logging.getLogger(__name__)
 
 COMMANDS = {
     "train": ("gpt2lab.commands.training", "train"),
@@ -128,7 +130,10 @@ def run_job(name: str) -> int:
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors reach us, not Hydra's own printer
     typed = sys.argv[1:]
     if name == "train" and is_rerun(typed):
-        run_composed(name, job_from_record(typed), typed)
+        rerun = read_rerun(typed)
+        if rerun.followed:
+            log.info(rerun.describe())
+        run_composed(name, rerun.job, typed)
         return 0
     refuse_removals(typed)
     sys.argv[1:] = [literal_text(argument) for argument in options_first(typed)]

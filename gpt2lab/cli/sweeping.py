@@ -3,6 +3,7 @@
 arguments -> sweep.* settings, overrides -> plan -> every job composed and checked -> executor -> report
 """
 
+import hashlib
 import importlib
 import logging
 import re
@@ -16,7 +17,7 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from gpt2lab.cli.compose import compose_config, compose_values, explain_override
+from gpt2lab.cli.compose import compose_config, compose_values, explain_override, literal_text
 from gpt2lab.cli.launching import python_arguments, typed_command
 from gpt2lab.cli.rerun import is_rerun, job_from_record
 from gpt2lab.config import SweepConfig, TrainJob, UserError, check, did_you_mean, from_dict, one_line
@@ -25,7 +26,7 @@ from gpt2lab.runs import git
 from gpt2lab.runs.layout import SWEEP
 from gpt2lab.sweeps.dry_run import dry_run_page, steps_after_preparing
 from gpt2lab.sweeps.executor import SweepExecutor, closing_lines
-from gpt2lab.sweeps.plan import Job, Plan, plan_sweep
+from gpt2lab.sweeps.plan import Job, Plan, plan_sweep, value_text
 from gpt2lab.sweeps.record import (
     JobRecord,
     SweepRecord,
@@ -39,6 +40,8 @@ from gpt2lab.sweeps.wandb_file import write_wandb_file
 log = logging.getLogger(__name__)
 
 FAILED_STATUS = 1
+LONGEST_TAG = 64
+"""characters; W&B refuses a run with a longer one"""
 
 
 def run(argv: Sequence[str]) -> int:
@@ -123,7 +126,7 @@ def sweep_settings(arguments: Sequence[str]) -> SweepConfig:
     settings = OmegaConf.structured(SweepConfig)
     for argument in arguments:
         try:
-            override = OverridesParser.create().parse_override(argument.removeprefix("sweep."))
+            override = OverridesParser.create().parse_override(literal_text(argument).removeprefix("sweep."))
             OmegaConf.update(settings, override.key_or_group, override.value(), merge=True, force_add=True)
         except (HydraException, OmegaConfBaseException) as error:
             raise UserError(f"{argument}: {one_line(error).partition(' full_key')[0]}") from None
@@ -160,7 +163,7 @@ def compose_jobs(plan: Plan, sweep: SweepConfig) -> dict[str, TrainJob]:
         return composed
 
     def compose(job: Job) -> TrainJob:
-        tuned = [f"{sweep.tune}={middle:g}"] if sweep.tune and job in plan.jobs else []
+        tuned = [f"{sweep.tune}={value_text(middle)}"] if middle is not None and job in plan.jobs else []
         try:
             arguments = [*plan.common, *job.overrides, *tuned]
             return job_from_record(arguments) if is_rerun(arguments) else train_job(arguments)
@@ -188,10 +191,18 @@ def _sweep_arguments(arguments: Sequence[str], folder: Path) -> list[str]:
 
 def _logger_settings(plan: Plan, record: SweepRecord, job: JobRecord) -> list[str]:
     """Group and tags of a run, for dashboards; what the command line says of either is left as it is."""
-    tags = ",".join(_quoted(part) for part in job.condition.split(",") if "=" in part)
+    tags = ",".join(_quoted(_tag(part)) for part in job.condition.split(",") if "=" in part)
     settings = {"logger.group": _quoted(record.name), "logger.tags": f"[{tags}]"}
     given = {text.partition("=")[0] for text in plan.common}
     return [f"{key}={value}" for key, value in settings.items() if key not in given]
+
+
+def _tag(text: str) -> str:
+    """A tag that W&B takes: a longer text is cut off, and told from others by its hash."""
+    if len(text) <= LONGEST_TAG:
+        return text
+    digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+    return f"{text[: LONGEST_TAG - len(digest) - 1]}-{digest}"
 
 
 def _quoted(text: str) -> str:

@@ -24,7 +24,13 @@ from gpt2lab.report.power import banner
 from gpt2lab.report.results import Condition, ReportResult, Run
 from gpt2lab.report.run_status import build_runs, run_warnings, set_apart
 from gpt2lab.report.scaling import scaling_rows
-from gpt2lab.report.tuning import document_rows, document_warnings, tuning_curves
+from gpt2lab.report.tuning import (
+    document_rows,
+    document_warnings,
+    missing_tuning_warnings,
+    tuning_curves,
+    tuning_note,
+)
 from gpt2lab.report.words import overall_verdict, plural
 from gpt2lab.statistics.intervals import t_interval
 from gpt2lab.statistics.outcomes import find_two_modes
@@ -104,14 +110,16 @@ def analyze(
         effects=effects,
         pairs=compare_pairs([_outcomes(c) for c in ordered], test),
         tuning=tuning_curves(record, names, chosen.name),
+        tuning_note=tuning_note(record, sweep),
         documents=document_rows(ordered, chosen),
         scaling=scaling_rows(ordered) if metric == "val_loss" else [],
         speed_up_note="" if len(by_length) > 1 else design.NO_SPEED_UP,
     )
     result.warnings += document_warnings(result.documents)
+    result.warnings += missing_tuning_warnings(record, sweep)
     result.warnings += [
-        f"Tuning of {curve.condition}: the best {curve.key} lies at the edge of the values tried, so a better one may "
-        "lie beyond; extend the values."
+        f"Tuning of {curve.condition}: the best {curve.key} lies at the edge of the values that every seed was trained "
+        "to the end with, so a better one may lie beyond; extend the values."
         for curve in result.tuning
         if curve.at_edge
     ]

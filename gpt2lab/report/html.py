@@ -9,7 +9,7 @@ from gpt2lab.report import html_svg, tables
 from gpt2lab.report.html_data import curve_data
 from gpt2lab.report.results import ReportResult
 from gpt2lab.report.tables import Cell, Table
-from gpt2lab.report.words import DOCUMENTS_NOTE, EFFECTS_NOTE, FOOTNOTE, PAIRS_NOTE, SCALING_NOTE, TUNING_NOTE, plural
+from gpt2lab.report.words import DOCUMENTS_NOTE, EFFECTS_NOTE, FOOTNOTE, PAIRS_NOTE, SCALING_NOTE, plural
 
 TEXT_COLUMNS = ("verdict", "kind", "test", "minus", "evaluation", "status", "note", "90 % interval")
 PILLS = ("verdict", "status")
@@ -169,7 +169,7 @@ def _tuning(report: ReportResult) -> str:
     if not report.tuning:
         return ""
     table = _table(tables.tuning_table(report))
-    return f'<h2>Tuning</h2>{html_svg.tuning(report)}{table}<p class="note">{TUNING_NOTE}</p>'
+    return f'<h2>Tuning</h2>{html_svg.tuning(report)}{table}<p class="note">{report.tuning_note}</p>'
 
 
 def _documents(report: ReportResult) -> str:

@@ -144,7 +144,7 @@ class TuningCurve:
     points: list[tuple[float, float, int]]
     """value, mean validation loss, number of seeds"""
     best: float
-    """by a quadratic through the mean over the logarithm"""
+    """minimum of a parabola through the lowest mean and its neighbors, over the logarithm"""
     at_edge: bool
     width: tuple[float, float]
     """tried values within 0.02 of the optimum"""
@@ -201,6 +201,7 @@ class ReportResult:
     pairs: list[PairRow] = field(default_factory=list)
     """all pairs of conditions; empty for two conditions or more than ten"""
     tuning: list[TuningCurve] = field(default_factory=list)
+    tuning_note: str = ""
     documents: list[DocumentRow] = field(default_factory=list)
     scaling: list[ScalingRow] = field(default_factory=list)
     """of runs that had equally many tokens for each parameter"""

@@ -15,12 +15,13 @@ from gpt2lab.report.comparability import (
     find_reference,
     settings_difference,
     settings_warnings,
+    starts_warnings,
 )
 from gpt2lab.report.factors import condition_name, flatten, settings_of
 from gpt2lab.report.loading import LoadedRun, is_finite
 from gpt2lab.report.results import Run
 from gpt2lab.report.words import plural
-from gpt2lab.runs.records import COMPLETED
+from gpt2lab.runs.records import COMPLETED, stopped_as_diverged
 
 TOKENIZER = ("tokenizer.name", "model.vocab_size")
 CURVES_NOT_COMPARABLE = (
@@ -57,8 +58,7 @@ def build_runs(
         status = str(run.summary.get("status") or run.job.get("status") or "unknown")
         completed = status == COMPLETED
         lost = completed and metric in run.summary and not is_finite(run.summary[metric])
-        reason = f"{status} {run.job.get('error')}".lower()
-        stopped = status.startswith("failed") and ("diverg" in reason or "non-finite" in reason)
+        stopped = stopped_as_diverged(status, run.job.get("error"))
         diverged = lost or stopped or (completed and above and rule_holds)
         rows.append(
             Run(
@@ -202,6 +202,7 @@ def run_warnings(
         warnings.append(f"Not compared: {shown} ({reason}).")
     finished = [run for run in runs if run.is_counted and run.value is not None]
     warnings += allowed_warnings([run.facts for run in finished], allow)
+    warnings += starts_warnings([(run.name, run.settings | run.facts) for run in finished])
     if SETTINGS in allow:
         warnings += settings_warnings([run.settings for run in finished], [run.condition for run in finished])
     if len({tuple(map(run.settings.get, TOKENIZER)) for run in finished}) > 1:

@@ -135,10 +135,10 @@ def tuning_table(report: ReportResult) -> Table:
         rows.append(
             [
                 Cell(curve.condition, curve.condition),
-                Cell(f"{curve.best:.3g}{' (edge)' if curve.at_edge else ''}", curve.best),
+                Cell(f"{curve.best:g}{' (edge)' if curve.at_edge else ''}", curve.best),
                 Cell(number(lowest), lowest),
                 Cell(number(curve.at_baseline_rate), curve.at_baseline_rate),
-                Cell(f"{curve.width[0]:.3g} to {curve.width[1]:.3g}", curve.width[0]),
+                Cell(f"{curve.width[0]:g} to {curve.width[1]:g}", curve.width[0]),
             ]
         )
     key = report.tuning[0].key if report.tuning else "value"

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from gpt2lab.report import tables
 from gpt2lab.report.results import ReportResult
 from gpt2lab.report.tables import Table
-from gpt2lab.report.words import DOCUMENTS_NOTE, EFFECTS_NOTE, FOOTNOTE, PAIRS_NOTE, SCALING_NOTE, TUNING_NOTE, plural
+from gpt2lab.report.words import DOCUMENTS_NOTE, EFFECTS_NOTE, FOOTNOTE, PAIRS_NOTE, SCALING_NOTE, plural
 
 MANY_RUNS = 60
 """above it report.md lists only the runs that need attention; runs.csv has all"""
@@ -36,7 +36,7 @@ def as_markdown(report: ReportResult, plots: Sequence[str]) -> str:
         lines = "\n".join(f"- {row.sentence}" for row in report.scaling)
         parts += ["## Scaling", lines, _markdown(tables.scaling_table(report)), SCALING_NOTE]
     if report.tuning:
-        parts += ["## Tuning", _markdown(tables.tuning_table(report)), TUNING_NOTE]
+        parts += ["## Tuning", _markdown(tables.tuning_table(report)), report.tuning_note]
     if report.documents:
         parts += ["## Over documents", _markdown(tables.documents_table(report)), DOCUMENTS_NOTE]
     parts += ["## Noise floor and design", "\n".join(f"- {line}" for line in [*report.noise, *report.method])]

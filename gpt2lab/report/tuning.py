@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from gpt2lab.report.results import Condition, DocumentRow, TuningCurve
-from gpt2lab.report.words import plural
+from gpt2lab.report.words import TUNING_NOTE, plural
 from gpt2lab.runs import read_lines
 from gpt2lab.runs.layout import DOCUMENTS
-from gpt2lab.runs.records import read_summary
+from gpt2lab.runs.records import COMPLETED, read_summary, stopped_as_diverged
 from gpt2lab.statistics.intervals import FEW_DOCUMENTS, ratio_jackknife_interval
 
 EVALUATION_KEYS = ("corpus", "protocol", "settings")
@@ -41,6 +41,40 @@ def tuning_curves(record: dict[str, Any], names: dict[str, str], baseline: str) 
             curves.append(tuning_curve(names.get(condition, condition), key, points, tuned))
     rate = next((curve.best for curve in curves if curve.condition == baseline), None)
     return [with_rate(curve, rate) for curve in curves]
+
+
+def tuning_note(record: dict[str, Any], sweep: Path | None) -> str:
+    """How the tuning was done, and whether each condition had the same of it, by the runs that have an outcome."""
+    key = f"{record.get('tuning_key')}="
+    done: dict[str, set[tuple[str, ...]]] = defaultdict(set)
+    for job in record.get("jobs", []):
+        if job.get("tuning"):
+            own = tuple(text for text in job.get("overrides", []) if text.startswith((key, "seed=")))
+            done[str(job.get("condition"))] |= {own} if _has_outcome(job, sweep) else set()
+        else:
+            done[str(job.get("condition"))] |= set()
+    is_same = len(set(map(frozenset, done.values()))) == 1 and all(done.values())
+    same = "Each condition had" if is_same else "The conditions did not all have"
+    return f"{TUNING_NOTE} {same} the same values and seeds."
+
+
+def missing_tuning_warnings(record: dict[str, Any], sweep: Path | None) -> list[str]:
+    """Name the tuning runs that neither completed nor diverged: without them the tuning is unequal."""
+    tuning = [job for job in record.get("jobs", []) if job.get("tuning")]
+    missing = [str(job.get("name")) for job in tuning if not _has_outcome(job, sweep)]
+    if not missing:
+        return []
+    return [
+        f"Without a result: {len(missing)} of {plural(len(tuning), 'tuning run')} ({', '.join(missing)}). So the "
+        "tuning is not the same for all conditions; continue the sweep."
+    ]
+
+
+def _has_outcome(job: dict[str, Any], sweep: Path | None) -> bool:
+    """Whether a job completed or diverged: by its run's summary, else by ``sweep.json``."""
+    summary = read_summary(sweep / job["run_dir"]) if sweep and job.get("run_dir") else {}
+    status = str(summary.get("status") or job.get("status"))
+    return status == COMPLETED or stopped_as_diverged(status, job.get("error"))
 
 
 def tuning_curve(

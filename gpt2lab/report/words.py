@@ -30,7 +30,7 @@ SCALING_NOTE = (
 )
 TUNING_NOTE = (
     "Tuning is by val_loss (nats per token), whatever the report compares. Tuning seeds are not among the comparison "
-    "seeds. Each condition had the same values and seeds."
+    "seeds."
 )
 DOCUMENTS_NOTE = (
     "Intervals over documents show how much these trained models could differ on other texts. Intervals over seeds, "

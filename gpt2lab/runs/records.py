@@ -30,6 +30,8 @@ DEEPEST = 50
 SCHEMA_VERSION = 1
 """of ``summary.json``"""
 COMPLETED, STOPPED = "completed", "stopped"
+DIVERGED = ("training diverged", "non-finite")
+"""in the reason of a run that failed because its loss or gradients were non-finite"""
 
 
 class LineFormat(NamedTuple):
@@ -168,9 +170,14 @@ def free_name(path: Path) -> Path:
     return next(name for name in _numbered_names(path) if not name.exists())
 
 
+def written_at_each_start(path: Path) -> list[Path]:
+    """``path`` and its numbered names, as far as they are there: one file for each start of a run."""
+    return list(takewhile(Path.is_file, _numbered_names(path)))
+
+
 def newest_config(run_dir: Path) -> Path:
     """The configuration of the newest start of a run: of the last that resumed it, else ``config.yaml``."""
-    written = list(takewhile(Path.is_file, _numbered_names(run_dir / CONFIG)))
+    written = written_at_each_start(run_dir / CONFIG)
     return written[-1] if written else run_dir / CONFIG
 
 
@@ -192,6 +199,17 @@ def read_summary(run_dir: Path) -> dict[str, Any]:
         return read_object(run_dir / SUMMARY)
     except UserError:
         return {}
+
+
+def stopped_as_diverged(status: str, error: str | None) -> bool:
+    """Whether a run that did not complete failed because it diverged; a killed one, or one without memory, did not.
+
+    Args:
+        status: of ``summary.json``, else of the job in ``sweep.json``.
+        error: what ``sweep.json`` says of the failure.
+    """
+    reason = f"{status} {error}".lower()
+    return status.startswith("failed") and any(words in reason for words in DIVERGED)
 
 
 def newest_run(runs: Path = Path(RUNS)) -> Path | None:

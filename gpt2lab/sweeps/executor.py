@@ -24,7 +24,7 @@ from gpt2lab.config.sweep import SweepConfig
 from gpt2lab.runs.layout import CONSOLE, METRICS
 from gpt2lab.runs.records import COMPLETED, STOPPED, read_summary
 from gpt2lab.sweeps.launchers import LAUNCHERS, Launcher, RunningJob
-from gpt2lab.sweeps.plan import Plan
+from gpt2lab.sweeps.plan import Plan, value_text
 from gpt2lab.sweeps.record import (
     FAILED,
     PENDING,
@@ -34,7 +34,7 @@ from gpt2lab.sweeps.record import (
     TunedCondition,
     write_sweep,
 )
-from gpt2lab.sweeps.tuning import choose_value
+from gpt2lab.sweeps.tuning import choose_value, losses_by_value, without_outcome
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +71,7 @@ class SweepExecutor:
     stop_signal: int = 0
 
     def run(self, plan: Plan) -> SweepResult:
-        """Run what is not completed: the tuning, then the comparison.
+        """Run what is not completed: the tuning, then the comparison, which needs every run of the tuning.
 
         Raises:
             UserError: the tuning of a condition gave no usable value.
@@ -81,9 +81,8 @@ class SweepExecutor:
             try:
                 tuning = [self.record.job(job.name) for job in plan.tuning]
                 self._run_jobs(launcher, tuning)
-                if tuning and not self.stop_signal:
-                    self._choose_values(tuning)
-                if not self.stop_signal:
+                is_tuned = not self.stop_signal and self._choose_values(tuning)
+                if is_tuned:
                     self._run_jobs(launcher, [self.record.job(job.name) for job in plan.jobs])
             finally:
                 launcher.close()
@@ -127,7 +126,7 @@ class SweepExecutor:
         job.status, job.error, job.attempts = RUNNING, None, job.attempts + 1
         write_sweep(self.folder, self.record)
         tuned = self.record.tuning.get(job.condition)
-        extra = [f"{self.record.tuning_key}={tuned.best:g}"] if tuned and not job.tuning else []
+        extra = [f"{self.record.tuning_key}={value_text(tuned.best)}"] if tuned and not job.tuning else []
         return launcher.start(self.command_of(job, extra), run_dir / CONSOLE, slot)
 
     def _record_end(self, job: JobRecord, status: int) -> None:
@@ -149,38 +148,56 @@ class SweepExecutor:
         job.status, job.error = COMPLETED, None
         return True
 
-    def _choose_values(self, tuning: Sequence[JobRecord]) -> None:
-        """Fill ``record.tuning`` from the finished tuning runs."""
+    def _choose_values(self, tuning: Sequence[JobRecord]) -> bool:
+        """Fill ``record.tuning`` from the tuning runs; returns whether all of them have an outcome."""
+        if missing := without_outcome(tuning, self.folder):
+            log.warning(
+                "the comparison does not start, since every condition is to be tuned alike; without a result: %d of %d "
+                "tuning runs (%s)",
+                len(missing),
+                len(tuning),
+                ", ".join(missing),
+            )
+            return False
         key = self.record.tuning_key
         for condition in dict.fromkeys(job.condition for job in tuning):
-            losses: dict[float, list[float | None]] = {}
-            for job in (job for job in tuning if job.condition == condition):
-                (value,) = (text.partition("=")[2] for text in job.overrides if text.startswith(f"{key}="))
-                summary = read_summary(self.folder / job.run_dir)
-                completed = summary.get("status") == COMPLETED
-                losses.setdefault(float(value), []).append(summary.get("val_loss") if completed else None)
+            own = [job for job in tuning if job.condition == condition]
             try:
-                tuned = choose_value(losses)
+                tuned = choose_value(losses_by_value(str(key), own, self.folder))
             except ValueError as error:
                 raise UserError(f"sweep.tune={key}: {condition}: {error}; try smaller sweep.tune_values") from None
-            self._check_unchanged(condition, tuned)
-            self.record.tuning[condition] = tuned
-            log.info(
-                "%s: %s=%g%s", condition, key, tuned.best, " (at the edge of the values tried)" if tuned.at_edge else ""
-            )
+            self.record.tuning[condition] = tuned = self._settled_value(condition, tuned)
+            log.info("%s: %s=%s%s", condition, key, value_text(tuned.best), " (at an edge)" if tuned.at_edge else "")
             if tuned.at_edge:
-                log.warning("%s: the best %s is at the edge of sweep.tune_values; try values beyond it", condition, key)
-        write_sweep(self.folder, self.record)
+                log.warning(
+                    "%s: the best %s is the smallest or largest value that every seed was trained to the end with; a "
+                    "better one may lie beyond: try more sweep.tune_values there, and another sweep.name",
+                    condition,
+                    key,
+                )
+        if tuning:
+            write_sweep(self.folder, self.record)
+        return True
 
-    def _check_unchanged(self, condition: str, tuned: TunedCondition) -> None:
-        """Refuse another value once runs of the comparison have been made with the old one."""
+    def _settled_value(self, condition: str, tuned: TunedCondition) -> TunedCondition:
+        """The value that the condition's runs have, once runs of the comparison have been made; else ``tuned``."""
         before = self.record.tuning.get(condition)
         started = any(job.attempts for job in self.record.jobs if job.condition == condition and not job.tuning)
-        if before and started and before.best != tuned.best:
-            raise UserError(
-                f"sweep.name={self.record.name}: {condition}: the tuning now gives {self.record.tuning_key}="
-                f"{tuned.best:g}, its runs used {before.best:g}; choose another sweep.name"
+        if not before or not started or before.best == tuned.best:
+            return tuned
+        if (before.values, before.mean_losses) == (tuned.values, tuned.mean_losses):  # chosen by an earlier rule
+            log.warning(
+                "%s: %s=%s is kept, as its runs have it; the rule of this version gives %s",
+                condition,
+                self.record.tuning_key,
+                value_text(before.best),
+                value_text(tuned.best),
             )
+            return before
+        raise UserError(
+            f"sweep.name={self.record.name}: {condition}: the tuning now gives {self.record.tuning_key}="
+            f"{value_text(tuned.best)}, its runs used {value_text(before.best)}; choose another sweep.name"
+        )
 
     def _show(
         self, bar: "tqdm[Any]", jobs: Sequence[JobRecord], running: dict[int, tuple[JobRecord, RunningJob]]

@@ -103,13 +103,18 @@ def plan_sweep(
     if sweep.tune:
         check(sweep.tune not in axes, "sweep.tune", sweep.tune, "a key that is not an axis")
         tuning = [
-            _job({**cell, sweep.tune: f"{value:g}"}, str(seed), short, folder=TUNING_FOLDER, condition_of=cell)
+            _job({**cell, sweep.tune: value_text(value)}, str(seed), short, folder=TUNING_FOLDER, condition_of=cell)
             for seed in sweep.tune_seeds
             for cell in cells
             for value in sweep.tune_values
         ]
     _check_names(job.name for job in (*tuning, *jobs))
     return Plan(common, axes, tuple(tuning), tuple(jobs))
+
+
+def value_text(value: float) -> str:
+    """A tuned value as it is typed; whole numbers without a point, so that integer keys take them."""
+    return str(int(value)) if float(value).is_integer() else repr(float(value))
 
 
 def _parse(override: str) -> tuple[str, str, list[str] | None]:

@@ -46,9 +46,10 @@ class TunedCondition:
     """value used in the comparison"""
     values: list[float]
     mean_losses: list[float | None]
-    """mean final validation loss over the tuning seeds, by value; null: a run diverged or failed"""
+    """mean final validation loss over the tuning seeds, by value; null: a run diverged"""
     at_edge: bool
-    """the best value is the smallest or largest one tried, so that a better one may lie beyond"""
+    """the best value is the smallest or largest one that every seed was trained to the end with, so that a better one
+    may lie beyond"""
 
 
 @dataclass
@@ -138,7 +139,7 @@ def update_record(
     """Extend the record of an earlier start by the cells and seeds that are new.
 
     Raises:
-        UserError: settings that all jobs share have changed, or what varies has, or what is tuned.
+        UserError: settings that all jobs share have changed, or what varies has, or what is tuned, and how.
     """
     if tuning_key != record.tuning_key and any(job.attempts for job in record.jobs):
         before = f"with sweep.tune={record.tuning_key}" if record.tuning_key else "without sweep.tune"
@@ -146,6 +147,8 @@ def update_record(
             f"sweep.tune={tuning_key or 'null'}: the runs of sweep.name={record.name} were made {before}; expected the "
             "same, so that runs can be compared; choose another sweep.name"
         )
+    if tuning_key:
+        _check_same_tuning(record, plan, tuning_key)
     if sorted(record.common) != sorted(plan.common):
         gone, new = set(record.common) - set(plan.common), set(plan.common) - set(record.common)
         difference = ", ".join(
@@ -164,3 +167,29 @@ def update_record(
         record.axes[key] += [value for value in values if value not in record.axes[key]]
     record.seeds = list(record.axes.get("seed", []))
     record.command, record.commit = command, commit
+
+
+def _check_same_tuning(record: SweepRecord, plan: Plan, key: str) -> None:
+    """Refuse other values or seeds of the tuning once one of its runs has begun; before, the new ones replace the old.
+
+    Raises:
+        UserError: they differ, so that conditions would be tuned unequally.
+    """
+    earlier = [job for job in record.jobs if job.tuning]
+    if not any(job.attempts for job in earlier):
+        record.jobs = [job for job in record.jobs if not job.tuning]
+        return
+    for setting, varied in (("sweep.tune_values", key), ("sweep.tune_seeds", "seed")):
+        before, now = _values_of(varied, earlier), _values_of(varied, plan.tuning)
+        if set(before) != set(now):
+            raise UserError(
+                f"{setting}=[{','.join(now)}]: the tuning of sweep.name={record.name} has "
+                f"[{','.join(before)}]; expected the same, so that all conditions are tuned alike; choose another "
+                "sweep.name"
+            )
+
+
+def _values_of(key: str, jobs: Iterable[Job | JobRecord]) -> list[str]:
+    """The values that the overrides of jobs give a key, each once."""
+    texts = (text for job in jobs for text in job.overrides if text.startswith(f"{key}="))
+    return list(dict.fromkeys(text.partition("=")[2] for text in texts))

@@ -8,6 +8,7 @@ from typing import Any
 
 from gpt2lab.checkpoint import list_checkpoints, newest_complete, read_manifest, restore_replaced, verify_checkpoint
 from gpt2lab.config import ModelConfig, TrainJob, UserError, from_dict, to_dict
+from gpt2lab.config.differences import Difference, differences
 from gpt2lab.config.training import LENGTHS
 from gpt2lab.data import Manifest
 from gpt2lab.runs import (
@@ -55,18 +56,6 @@ class Start:
     """run directory; None: a new one"""
     checkpoint: Path | None
     """checkpoint to resume from; None: step 0"""
-
-
-@dataclass(frozen=True)
-class Difference:
-    """A setting whose value differs between the saved run and this one."""
-
-    key: str
-    saved: Any
-    current: Any
-
-    def __str__(self) -> str:
-        return f"{self.key}={self.current} (was {self.saved})"
 
 
 def find_start(job: TrainJob, run_dir: Path | None) -> Start:
@@ -191,13 +180,6 @@ def resume_training(trainer: Trainer, job: TrainJob, checkpoint: Path, manifest:
     log.info("resumed from %s at step %d", checkpoint, trainer.state.step)
 
 
-def config_differences(saved: dict[str, Any], current: dict[str, Any], prefix: str = "") -> list[Difference]:
-    """The settings that differ between two configurations given as nested plain values, with dotted keys."""
-    differences = []
-    for name in sorted(saved.keys() | current.keys()):
-        key, old, new = f"{prefix}{name}", saved.get(name), current.get(name)
-        if isinstance(old, dict) and isinstance(new, dict):
-            differences += config_differences(old, new, f"{key}.")
-        elif old != new and key not in PROCESS_KEYS:
-            differences.append(Difference(key, old, new))
-    return differences
+def config_differences(saved: dict[str, Any], current: dict[str, Any]) -> list[Difference]:
+    """The settings of a run that differ between two configurations given as nested plain values."""
+    return [change for change in differences(saved, current) if change.key not in PROCESS_KEYS]

@@ -112,7 +112,8 @@ def test_any_shape(kind, head_dim, kv_heads, group, layers, vocab, hidden, tied,
     tokens = torch.randint(vocab, (batch, length))
     with tempfile.TemporaryDirectory() as folder:
         ours = saved(theirs, folder)
-    torch.testing.assert_close(ours(tokens), theirs(tokens).logits, **TINY)
+    # of 60 models of the largest shape, either side was up to 2e-5 away from float64, with logits of about 7
+    torch.testing.assert_close(ours(tokens), theirs(tokens).logits, rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("kind", MAKERS)

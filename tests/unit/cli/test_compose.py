@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from gpt2lab.cli.compose import CONFIG_DIR, JOBS, compose_config, config_groups, known_keys
-from gpt2lab.cli.sweeping import experiment_params
+from gpt2lab.cli.sweeping import experiment_params, sweep_settings
 from gpt2lab.config import SampleJob, TrainJob, UserError
 from gpt2lab.model.mlp import MLPS
 from gpt2lab.model.norms import NORMS
@@ -121,6 +121,14 @@ def test_predefined_study_brings_its_axes():
         "sweep.tune": "optimizer.lr",
         "sweep.tune_values": "[2.5e-3,5e-3,1e-2,2e-2,4e-2,8e-2]",
     }
+
+
+def test_learning_rate_of_the_scaling_study_follows_the_width():
+    """At one rate for all widths the loss would fall with the size also because the rate fits some widths better."""
+    widths = [int(width) for width in experiment_params(["+experiment=scaling"])["model.n_embd"].split(",")]
+    jobs = [compose_config("train", ["+experiment=scaling", f"model.n_embd={width}"]) for width in widths]
+    assert [job.peak_lr for job in jobs] == [0.3 / width for width in widths]
+    assert {job.optimizer.name for job in jobs} == {"muon"}
 
 
 def test_recipe_of_another_model_can_be_chosen():
@@ -259,3 +267,16 @@ def test_a_path_may_hold_equals_signs_and_commas_with_and_without_quotes(typed):
     assert job.checkpoint == job.baseline == "runs/sweeps/s/positions=rope,seed=1"
     assert compose_config("report", [f"sweep={typed}"]).sweep == "runs/sweeps/s/positions=rope,seed=1"
     assert compose_config("eval", ["checkpoint=null"]).checkpoint is None
+
+
+@pytest.mark.parametrize(
+    "name", ["2026_11", "1e3", "0x10", "007", "true", "on", "[a]", "{a}", "a b", "it's", "é", "a~b"]
+)
+def test_a_name_is_what_was_typed(name):
+    """Hydra reads 2026_11 as the number 202611, and 1e3 as 1000.0."""
+    job = compose_config("train", [f"run_dir={name}", f"init_from={name}", f"logger.run_name={name}"])
+    assert job.run_dir == job.init_from == job.logger.run_name == name
+    assert compose_config("eval", [f"checkpoint={name}"]).checkpoint == name
+    assert sweep_settings([f"sweep.name={name}"]).name == name
+    assert compose_config("train", ["run_dir=null", "resume=NULL"]).run_dir is None
+    assert compose_config("train", ["run_dir=runs/${seed}", "seed=3"]).run_dir == "runs/3"

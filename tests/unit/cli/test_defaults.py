@@ -18,8 +18,9 @@ def is_exception(file, key):
         (group == "model" and name in SHAPE)
         # a file of a variant, dataset or corpus says which one it is
         or (name == "name" and group != ".")
-        # a study sets back what train.yaml chose for the default run
-        or (file.as_posix(), key) == ("experiment/study_nano.yaml", "samples.every")
+        # a study sets back what train.yaml, or the file of the optimizer, chose
+        or (file.as_posix(), key)
+        in (("experiment/study_nano.yaml", "samples.every"), ("experiment/scaling.yaml", "optimizer.lr"))
     )
 
 

@@ -1,12 +1,13 @@
 """``from=RUN``: the job of a run's own record."""
 
 import dataclasses
+import json
 
 import pytest
 import yaml
 
 from gpt2lab.cli.compose import compose_config
-from gpt2lab.cli.rerun import job_from_record
+from gpt2lab.cli.rerun import job_from_record, read_rerun
 from gpt2lab.config import UserError, to_dict
 
 
@@ -61,6 +62,86 @@ def test_rerun_takes_the_vocabulary_of_another_tokenizer_and_the_settings_of_ano
     assert job.optimizer.lr == compose_config("train", ["optimizer=muon"]).optimizer.lr
 
 
+def record(folder, *arguments):
+    (folder / "config.yaml").write_text(yaml.safe_dump(to_dict(compose_config("train", arguments))))
+    return f"from={folder}"
+
+
+@pytest.mark.parametrize(
+    ("change", "followed"),
+    [
+        ("schedule=linear", ["schedule.name=linear (was cosine)"]),
+        ("optimizer=muon", ["optimizer.lr=0.01 (was 0.0006)", "optimizer.name=muon (was adamw)"]),
+        ("model/norm=rmsnorm", ["model.norm.name=rmsnorm (was layernorm)"]),
+        ("tokenizer=bytes", ["model.vocab_size=257 (was 50257)", "tokenizer.name=bytes (was gpt2)"]),
+        ("optimizer.lr=1e-4", []),
+    ],
+)
+def test_a_group_changes_what_its_file_sets_and_says_so(tmp_path, change, followed):
+    """Not what the recipe of the default run sets: its warm-up and its learning rate are those of another model."""
+    run = record(tmp_path, "model=gpt2_small", "optimizer.weight_decay=0.2", "schedule.min_lr_ratio=0.3")
+    rerun = read_rerun([run, change])
+    assert [str(difference) for difference in rerun.followed][: len(followed)] == followed
+    assert rerun.job.schedule.warmup_share == 0.037
+    assert rerun.job.schedule.min_lr_ratio == 0.3
+    assert rerun.job.optimizer.weight_decay == 0.2
+    assert all(difference in rerun.describe() for difference in followed)
+
+
+def test_a_model_keeps_the_recorded_training_and_what_its_file_does_not_set(tmp_path):
+    run = record(tmp_path, "model=gpt2_small", "model.dropout=0.1", "training.max_steps=77")
+    job = job_from_record([run, "model=modern_small", "model/positions=alibi"])
+    assert (job.model.norm.name, job.model.positions.name, job.model.dropout) == ("rmsnorm", "alibi", 0.1)
+    assert (job.training.max_steps, job.optimizer.lr, job.model.vocab_size) == (77, 6e-4, 50257)
+
+
+@pytest.mark.parametrize(
+    ("changes", "vocab_size"),
+    [
+        (["tokenizer=huggingface", "tokenizer.path={path}"], 300),
+        (["tokenizer=bpe", "tokenizer.vocab_size=300"], 300),
+        (["tokenizer.vocab_size=300"], 300),
+        (["tokenizer=bytes"], 257),
+    ],
+)
+def test_the_vocabulary_follows_the_tokenizer_that_all_changes_choose(tmp_path, changes, vocab_size):
+    vocabulary = {str(token): token for token in range(300)}
+    path = tmp_path / "tokenizer.json"
+    path.write_text(json.dumps({"model": {"vocab": vocabulary}, "added_tokens": []}))
+    run = record(tmp_path, "tokenizer=bpe")
+    job = job_from_record([run, *(change.format(path=path) for change in changes)])
+    assert job.model.vocab_size == job.tokenizer.vocab_size == vocab_size
+
+
+def test_another_tokenizer_data_or_logger_keeps_nothing_of_the_recorded_one(tmp_path):
+    path = tmp_path / "tokenizer.json"
+    path.write_text(json.dumps({"model": {"vocab": ["a", "b"]}, "added_tokens": []}))
+    recorded = [
+        "tokenizer=huggingface",
+        f"tokenizer.path={path}",
+        "data=text_files",
+        "data.files=[a.txt]",
+        "logger=wandb",
+    ]
+    run = record(tmp_path, *recorded)
+    job = job_from_record([run, "tokenizer=gpt2", "data=wikitext2", "logger=jsonl"])
+    assert job.tokenizer == compose_config("train", ["tokenizer=gpt2"]).tokenizer
+    assert job.data == compose_config("train", ["data=wikitext2"]).data
+    assert job.logger.names == []
+
+
+def test_values_have_the_types_of_their_keys(tmp_path):
+    job = job_from_record([record(tmp_path), "data.name=2024", "run_dir=2024", "optimizer.weight_decay=0"])
+    assert (job.data.name, job.run_dir, job.optimizer.weight_decay) == ("2024", "2024", 0)
+
+
+def test_a_recorded_text_is_no_interpolation(tmp_path):
+    job = compose_config("train", [])
+    job.samples.prompts = ["costs ${seed} and \\${x"]
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(to_dict(job)))
+    assert job_from_record([f"from={tmp_path}"]).samples.prompts == job.samples.prompts
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -72,6 +153,10 @@ def test_rerun_takes_the_vocabulary_of_another_tokenizer_and_the_settings_of_ano
         ("recipe=gpt2_small", "recipe: cannot be put on top of from="),
         ("optimizer.name=sgd", "optimizer.name=sgd: expected one of adamw, muon"),
         ("model.n_head=5", "model.n_head=5"),
+        ("seed=1,2", "seed=1,2: expected one value; -m takes several"),
+        ("data.nme=x", "data.nme=x: Key 'nme' not in 'StateOfTheUnionConfig'; did you mean data.name?"),
+        ("sampling=default", "sampling: cannot be put on top of from="),
+        ("tokenizer=huggingface", "tokenizer.path=null: expected the tokenizer.json to use"),
     ],
 )
 def test_rerun_refuses_a_change_that_does_not_fit(run, change, message):

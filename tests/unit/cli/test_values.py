@@ -65,8 +65,8 @@ def test_numbers_are_finite(name):
     [
         ("prepare.num_workers=1000000000", "prepare.num_workers=1000000000: expected a whole number from 0 to 1024"),
         ("data.files=[[1]]", "data.files"),
-        ("run_dir=é", """try 'run_dir="é"'"""),
-        ("run_dir=a~b", """try 'run_dir="a~b"'"""),
+        ("logger.project=é", """try 'logger.project="é"'"""),
+        ("logger.project=a~b", """try 'logger.project="a~b"'"""),
         ("optimizer.eps=inf", "optimizer.eps=inf: expected a finite number"),
         ("training.z_loss=inf", "training.z_loss=inf: expected a finite number"),
         ("model=null", "model"),

@@ -66,7 +66,7 @@ def test_options_of_a_source_are_composed():
         ),
         (["data=text_files", "data.val_fracton=0.1"], r"data\.val_fracton: unknown key; did you mean val_fraction"),
         (["data=text_files", "data.val_fraction=x"], r"data\.val_fraction=x: .*could not be converted to Float"),
-        (["data=text_files", "data.files=a.txt"], r"data\.files=a\.txt: .*not a ListConfig, list"),
+        (["data=text_files", "data.files=a.txt"], r"data\.files=a\.txt: expected a list; try .data\.files=\[a\.txt\]."),
         (["data=text_files", "data.root=[]"], r"data\.root=\[\]: Cannot convert 'list' to string"),
         (["data=text_files", "data.min_document_bytes=-1"], r"data\.min_document_bytes=-1: expected 0 or more bytes"),
         (["data=text_files", "data.on_error=x"], r"data\.on_error=x: expected stop or skip"),

@@ -9,7 +9,7 @@ import yaml
 
 from gpt2lab.config import UserError
 from gpt2lab.runs import newest_run, newest_started_run
-from gpt2lab.runs.records import read_config, read_object
+from gpt2lab.runs.records import read_config, read_object, stopped_as_diverged
 
 
 @pytest.fixture
@@ -101,3 +101,17 @@ def test_a_summary_with_a_value_of_another_type_is_damaged(tmp_path, key, value,
     path.write_text(json.dumps({**SUMMARY, key: value}))
     with pytest.raises(UserError, match=f"summary.json: damaged: {re.escape(message)}"):
         read_object(path)
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "expected"),
+    [
+        ("failed: step 9: loss nan; 4 steps in a row: training diverged; try a lower optimizer.lr", None, True),
+        ("failed", "exit status 2: step 9: loss nan, non-finite gradients in 3 parameters; training diverged", True),
+        ("running", "killed by SIGKILL", False),
+        ("failed", "exit status 2: run_dir=runs/sweeps/diverging/seed=1: another process is at work there", False),
+        ("completed", "training diverged", False),
+    ],
+)
+def test_stopped_as_diverged_knows_a_diverged_run_by_its_reason(status, error, expected):
+    assert stopped_as_diverged(status, error) == expected

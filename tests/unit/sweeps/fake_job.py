@@ -1,6 +1,7 @@
 """Stands for ``train.py`` in tests of sweeps: takes steps, saves, resumes, and fails where a test has planted it.
 
 ``fail`` or ``kill`` in the run directory: this attempt ends with an error or by SIGKILL, and removes the file.
+``diverge``: it ends as a run that diverged.
 """
 
 import json
@@ -46,6 +47,11 @@ while step < STEPS:
                 os.kill(os.getpid(), signal.SIGKILL)
             print("error: planted")
             sys.exit(2)
+    if (run_dir / "diverge").exists():
+        reason = "step 3: loss nan; 4 steps in a row: training diverged; try a lower optimizer.lr"
+        finish(f"failed: {reason}")
+        print(f"error: {reason}")
+        sys.exit(2)
     if stopped:
         state.write_text(json.dumps([loss, step]))
         finish("stopped")

@@ -115,14 +115,6 @@ def test_sweep_of_the_same_name_refuses_another_job_of_the_same_name(sweep, tmp_
     assert (tmp_path / "runs/sweeps/s/sweep.json").read_bytes() == before
 
 
-@pytest.mark.parametrize("seeds", ["seed=50", "seed=1,50"])
-def test_seed_of_the_tuning_is_none_of_the_comparison(sweep, tmp_path, seeds):
-    tune = ["sweep.tune=optimizer.lr", "sweep.tune_values=[1e-3,2e-3,4e-3]", "sweep.tune_seeds=[50]"]
-    with pytest.raises(UserError, match=r"sweep.tune_seeds=\[50\]: .*other seeds than the comparison's"):
-        sweep("model/norm=layernorm,rmsnorm", seeds, "sweep.name=s", *tune)
-    assert not (tmp_path / "runs/sweeps/s").exists()
-
-
 def test_sweep_of_the_same_name_refuses_other_common_settings_and_axes(sweep, tmp_path, statuses):
     assert sweep("seed=0,1", "sweep.name=s") == 0
     before = (tmp_path / "runs/sweeps/s/sweep.json").read_bytes()
@@ -205,34 +197,6 @@ def test_sweep_starts_from_the_record_of_a_run(sweep, tmp_path):
     assert (composed.logger.group, composed.logger.tags) == ("s", ["norm=rmsnorm"])
 
 
-def test_tuning_runs_first_and_its_value_is_used_per_condition(sweep, tmp_path):
-    tune = ["sweep.tune=optimizer.lr", "sweep.tune_values=[1e-3,2e-3,4e-3,8e-3]", "sweep.tune_seeds=[50]"]
-    assert sweep("model/norm=layernorm,rmsnorm", "seed=0,1", *tune, "sweep.name=t") == 0
-    folder = tmp_path / "runs" / "sweeps" / "t"
-    record = json.loads((folder / "sweep.json").read_text())
-    assert set(record["tuning"]) == {"norm=layernorm", "norm=rmsnorm"}
-    chosen = record["tuning"]["norm=rmsnorm"]
-    assert 2e-3 < chosen["best"] < 4e-3  # the fake job's optimum is 3e-3
-    assert chosen["values"] == [1e-3, 2e-3, 4e-3, 8e-3]
-    assert not chosen["at_edge"]
-    (start,) = read_lines(folder / "norm=rmsnorm,seed=1" / "starts.jsonl")
-    assert f"optimizer.lr={chosen['best']:g}" in start["arguments"]
-    assert len(list(folder.glob("tuning/*/summary.json"))) == 8
-
-
-def test_sweep_of_the_same_name_refuses_to_mix_tuned_runs_with_others(sweep, tmp_path):
-    tune = ["sweep.tune=optimizer.lr", "sweep.tune_values=[1e-3,2e-3,4e-3,8e-3]", "sweep.tune_seeds=[50]"]
-    assert sweep("seed=1,2", "sweep.name=plain") == 0
-    with pytest.raises(
-        UserError, match=r"sweep.tune=optimizer.lr: .*name=plain were made without sweep.tune; expected"
-    ):
-        sweep("seed=1,2", "sweep.name=plain", *tune)
-    assert not (tmp_path / "runs/sweeps/plain/tuning").exists()
-    assert sweep("seed=1,2", "sweep.name=tuned", *tune) == 0
-    with pytest.raises(UserError, match=r"sweep.tune=null: .*name=tuned were made with sweep.tune=optimizer.lr"):
-        sweep("seed=1,2,3", "sweep.name=tuned")
-
-
 def test_jobs_get_their_directory_group_and_tags(sweep, tmp_path):
     assert sweep("model/norm=layernorm,rmsnorm", "seed=0", "sweep.name=s") == 0
     (start,) = read_lines(tmp_path / "runs/sweeps/s/norm=rmsnorm/starts.jsonl")
@@ -240,6 +204,18 @@ def test_jobs_get_their_directory_group_and_tags(sweep, tmp_path):
     assert "logger.tags=['norm=rmsnorm']" in start["arguments"]
     assert "resume=auto" in start["arguments"]
     assert "run_dir='runs/sweeps/s/norm=rmsnorm'" in start["arguments"]
+
+
+def test_tags_have_a_length_that_wandb_takes_and_stay_distinct(sweep, tmp_path):
+    """W&B refuses a run with a tag of more than 64 characters, and the logger is off for the whole run."""
+    roots = [f"{'long/' * 14}{last}" for last in "ab"]
+    assert sweep(f"data.root={roots[0]},{roots[1]}", "seed=0", "sweep.name=s") == 0
+    tags = set()
+    for folder in (tmp_path / "runs/sweeps/s").glob("root=*"):
+        (start,) = read_lines(folder / "starts.jsonl")
+        tags |= set(compose_config("train", [text for text in start["arguments"] if "tags" in text]).logger.tags)
+    assert [len(tag) for tag in tags] == [64, 64]
+    assert all(tag.startswith("root=long_long") for tag in tags)
 
 
 def test_wandb_file_holds_the_grid_and_a_command_that_composes(sweep, tmp_path, capsys):

@@ -28,6 +28,31 @@ def test_choose_value_marks_an_optimum_at_the_edge(optimum, edge):
     assert (tuned.best, tuned.at_edge) == (edge, True)
 
 
+def test_choose_value_lies_between_the_neighbors_of_the_lowest_mean():
+    tuned = choose_value({1e-3: [3.40], 2e-3: [3.30], 4e-3: [3.25], 8e-3: [3.28], 16e-3: [5.5]})
+    # the parabola through (2, 3.30), (4, 3.25), (8, 3.28): 4 * 2 ^ ((0.05 - 0.03) / (2 * 0.08))
+    assert tuned.best == pytest.approx(4e-3 * 2 ** (0.02 / 0.16), rel=2e-3)
+
+
+def test_choose_value_keeps_a_value_at_the_edge_as_it_is():
+    assert choose_value({1024: [3.0], 2048: [3.1], 4096: [3.2]}).best == 1024
+    assert choose_value({0.0012345: [3.0], 0.01: [3.1], 0.1: [3.2]}).best == 0.0012345
+
+
+def test_choose_value_of_whole_numbers_is_whole():
+    assert choose_value({2: [3.1], 5: [3.0], 11: [3.11]}).best == 5
+    assert choose_value({1000: [3.1], 2000: [3.0], 4000: [3.01]}).best == round(2000 * 2 ** (0.09 / 0.22))
+
+
+def test_choose_value_looks_for_the_edge_among_the_values_that_did_not_diverge():
+    tuned = choose_value({1e-3: [3.4], 2e-3: [3.3], 4e-3: [3.2], 8e-3: [3.1, None]})
+    assert (tuned.best, tuned.at_edge) == (4e-3, True)
+
+
+def test_choose_value_of_equal_means_is_the_first():
+    assert choose_value({1e-3: [3.0], 2e-3: [3.0], 4e-3: [3.0]}).best == 1e-3
+
+
 def test_choose_value_leaves_out_values_with_a_diverged_run():
     losses = curve([1e-3, 2e-3, 4e-3, 8e-3], optimum=2e-3) | {16e-3: [1.0, None], 32e-3: [float("nan"), 0.1]}
     tuned = choose_value(losses)
