@@ -147,7 +147,8 @@ def without_special_pieces(values: Mapping[str, Any]) -> dict[str, Any]:
         model["vocab"] = {unreachable.get(piece, piece): token for piece, token in model["vocab"].items()}
         pairs = map(_pair, model["merges"])
         model["merges"] = [[one, two] for one, two in pairs if special.isdisjoint((one, two, one + two))]
-        model["unk_token"] = unreachable.get(model.get("unk_token"), model.get("unk_token"))
+        unknown = model.get("unk_token")
+        model["unk_token"] = unreachable.get(str(unknown), unknown)
     others = [token for token in values["added_tokens"] if not token["special"]]
     return {**values, "model": model, "added_tokens": others, "post_processor": None}
 
