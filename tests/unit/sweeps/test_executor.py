@@ -283,6 +283,16 @@ def test_wandb_file_holds_the_grid_and_a_command_that_composes(sweep, tmp_path, 
         sweep("seed=0,1", "sweep.wandb_file=w.yaml")
 
 
+def test_wandb_file_keeps_values_as_they_are_typed(sweep, tmp_path):
+    """W&B writes YAML's null and true as Python's None and True, which are other values here."""
+    axes = ["training.max_tokens=null,2048", "optimizer.lr=0.001,1e-3"]
+    assert sweep(*axes, "data.document_masking=true,false", "seed=0", "sweep.wandb_file=w.yaml") == 0
+    parameters = yaml.safe_load((tmp_path / "w.yaml").read_text())["parameters"]
+    assert parameters["training.max_tokens"]["values"] == ["null", 2048]
+    assert parameters["optimizer.lr"]["values"] == [0.001, "1e-3"]
+    assert parameters["data.document_masking"]["values"] == ["true", "false"]
+
+
 def test_sweep_writes_its_report_at_the_end_and_survives_one_that_cannot_be_written(
     sweep, tmp_path, monkeypatch, caplog
 ):
