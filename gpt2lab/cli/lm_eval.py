@@ -5,18 +5,24 @@
 The harness has no entry points for models, so this module registers ours and then starts it.
 """
 
+import sys
+from argparse import Namespace
 from typing import Any
 
 from lm_eval._cli import HarnessCLI
 from lm_eval.api.model import LM
 from lm_eval.api.registry import register_model
+from lm_eval.config.evaluate_config import EvaluatorConfig
 from lm_eval.utils import setup_logging, simple_parse_args_string
 
+from gpt2lab.cli.console import print_error
+from gpt2lab.cli.main import USER_ERROR_STATUS
 from gpt2lab.commands.evaluation import open_for_evaluation
-from gpt2lab.config import EvalJob, RuntimeConfig, UserError
+from gpt2lab.config import EvalJob, RuntimeConfig, UserError, one_line
 from gpt2lab.evaluation.tasks.lm_eval import HarnessModel
 from gpt2lab.runtime import open_runtime
 
+MODEL = "gpt2lab"
 BATCH_SIZE = 16
 """where --batch_size is left out or auto"""
 
@@ -44,13 +50,30 @@ class CommandModel(HarnessModel):
         return cls(loaded, int(batch_size) if batch_size.isdigit() else BATCH_SIZE)
 
 
+def with_own_defaults(arguments: Namespace) -> Namespace:
+    """The arguments, with our device and batch size where neither they nor a --config file have one.
+
+    The harness's own are cuda:0 and 1, also on a machine without CUDA.
+    """
+    config = getattr(arguments, "config", None)
+    in_file = EvaluatorConfig.load_yaml_config(config) if config else {}
+    given = {**in_file, **{key: value for key, value in vars(arguments).items() if value is not None}}
+    own = {"device": "auto", "batch_size": str(BATCH_SIZE)} if given.get("model") == MODEL else {}
+    return Namespace(**{**vars(arguments), **{key: value for key, value in own.items() if key not in given}})
+
+
 def main() -> None:
     """Run lm_eval's command line."""
     LM.register(HarnessModel)
-    register_model("gpt2lab")(CommandModel)
+    register_model(MODEL)(CommandModel)
     setup_logging()
     command = HarnessCLI()
-    command.execute(command.parse_args())
+    arguments = command.parse_args()
+    try:
+        command.execute(with_own_defaults(arguments))
+    except UserError as error:
+        print_error(one_line(error))
+        sys.exit(USER_ERROR_STATUS)
 
 
 if __name__ == "__main__":

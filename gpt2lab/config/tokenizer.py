@@ -54,7 +54,7 @@ def vocab_size_of(path: str | None) -> int:
         ids = list(vocabulary.values()) if isinstance(vocabulary, dict) else list(range(len(vocabulary)))
         ids += [token["id"] for token in values["added_tokens"]]
         return int(max(ids)) + 1
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise UserError(
             f"tokenizer.path={file}: not a tokenizer.json of the tokenizers library ({type(error).__name__}: {error})"
         ) from None

@@ -9,7 +9,7 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Hashable, Sequence
 from typing import Any
 
-from gpt2lab.report.factors import flatten
+from gpt2lab.report.factors import THEN, flatten, in_turn
 from gpt2lab.report.loading import LoadedRun, is_finite
 from gpt2lab.runs.records import COMPLETED
 
@@ -45,10 +45,16 @@ MOST_KEYS = 4
 def facts_of(run: LoadedRun, average: int = 1) -> dict[str, str]:
     """The facts of one run; a missing one is ``unknown``. A run that did not end has the tokens it was to train on.
 
+    Of a run that was resumed they are those of its last start; a fact that the starts differ in has all values in turn.
+
     ``average`` validations at the end of the run are compared; above 1, their moments of training are a fact.
     """
-    config, summary, environment = flatten(run.config), run.summary, run.environment
-    commit = str(environment.get("git_commit") or UNKNOWN)[:12]
+    config, summary = flatten(run.config), run.summary
+    environments = [*run.earlier_environments, run.environment]
+    precisions = in_turn(
+        str(flatten(start).get("runtime.precision", UNKNOWN)) for start in (*run.earlier_configs, run.config)
+    )
+    devices = in_turn(str(environment.get("device") or UNKNOWN) for environment in environments)
     targets = summary.get("val_tokens")
     per_parameter = config.get("training.tokens_per_parameter")
     steps, batch_tokens = (config.get(f"training.{key}") for key in ("max_steps", "batch_tokens"))
@@ -63,10 +69,10 @@ def facts_of(run: LoadedRun, average: int = 1) -> dict[str, str]:
         "data": str(summary.get("data_fingerprint") or config.get("data.name") or UNKNOWN),
         "tokens": f"{per_parameter:g} {PER_PARAMETER}" if per_parameter else str(tokens),
         "validation": UNKNOWN if targets is None else windows,
-        "precision": str(summary.get("precision") or config.get("runtime.precision", UNKNOWN)),
-        "device": str(summary.get("device") or config.get("runtime.device", UNKNOWN)),
-        "commit": commit + _changes(environment),
-        "versions": _versions(environment),
+        "precision": precisions if THEN in precisions else str(summary.get("precision") or precisions),
+        "device": devices if THEN in devices else str(summary.get("device") or config.get("runtime.device", UNKNOWN)),
+        "commit": in_turn(map(_commit, environments)),
+        "versions": in_turn(map(_versions, environments)),
     }
     return facts | ({"averaged": _averaged(run, average)} if average > 1 else {})
 
@@ -104,9 +110,31 @@ def settings_difference(settings: dict[str, str], reference: dict[str, str]) -> 
     keys = [key for key in reference | settings if settings.get(key, NULL) != reference.get(key, NULL)]
     if not keys:
         return ""
-    named = [f"{key}={settings.get(key, NULL)}, not {reference.get(key, NULL)}" for key in keys[:MOST_KEYS]]
+    named = []
+    for key in keys[:MOST_KEYS]:
+        own = settings.get(key, NULL)
+        is_changed_length = THEN in own and key not in reference
+        named.append(f"{key}={own}" if is_changed_length else f"{key}={own}, not {reference.get(key, NULL)}")
     more = [f"and {len(keys) - MOST_KEYS} more"] if len(keys) > MOST_KEYS else []
     return "other settings than most runs of its condition: " + "; ".join([*named, *more])
+
+
+def starts_warnings(runs: Sequence[tuple[str, dict[str, str]]]) -> list[str]:
+    """Name what changed where compared runs were resumed; ``runs``: name, and the facts and settings of each."""
+    by_change: dict[str, list[str]] = defaultdict(list)
+    for name, values in runs:
+        changed = [f"{FACTS.get(key, key)}: {value}" for key, value in values.items() if THEN in value]
+        if changed:
+            by_change["; ".join(changed)].append(name)
+    return [
+        f"Resumed with a change ({change}), and compared, since the other runs have it too or it is allowed: "
+        f"{', '.join(names)}."
+        for change, names in by_change.items()
+    ]
+
+
+def _commit(environment: dict[str, Any]) -> str:
+    return str(environment.get("git_commit") or UNKNOWN)[:12] + _changes(environment)
 
 
 def _changes(environment: dict[str, Any]) -> str:

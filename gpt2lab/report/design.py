@@ -21,7 +21,7 @@ CHAOTIC = 0.2
 """below this correlation over seeds, pairing fails"""
 NO_SPEED_UP = (
     "Effective speed-up needs runs of several lengths: add training.max_steps as an axis, so that the baseline "
-    "finishes its schedule at two lengths or more."
+    "finishes its schedule at two lengths or more; an interval takes three, with two seeds each."
 )
 
 

@@ -1,12 +1,15 @@
 """Which settings differ between runs, and so which condition each run belongs to."""
 
+import itertools
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from gpt2lab.config.training import LENGTHS
 from gpt2lab.report.loading import LoadedRun
 
+THEN = ", then "
+"""between the values that a setting or a fact had at the starts of a run"""
 SEED_KEYS = ("seed",)
 LENGTH_KEYS = tuple(f"training.{key}" for key in LENGTHS)
 """how long a run is: no condition, but runs of several lengths give the baseline's L(tokens)"""
@@ -75,9 +78,24 @@ def is_varied(key: str) -> bool:
 
 
 def settings_of(run: LoadedRun) -> dict[str, str]:
-    """The settings that must be equal for all runs of a condition."""
-    flat = flatten(run.config)
-    return {key: str(value) for key, value in flat.items() if is_varied(key) and key not in WITHOUT_EFFECT}
+    """The settings that must be equal for all runs of a condition.
+
+    A setting that a later start of the run changed has all its values, in turn; so has a length that was changed, as
+    the learning rate of the first part followed the first one. Where the weights came from, the first start says.
+    """
+    starts = [flatten(config) for config in (*run.earlier_configs, run.config)]
+    first, last = starts[0], starts[-1]
+    settings = {key: str(value) for key, value in last.items() if is_varied(key) and key not in WITHOUT_EFFECT}
+    for key in (*settings, *LENGTH_KEYS):
+        values = in_turn(str(start[key]) for start in starts if key in start)
+        if THEN in values:
+            settings[key] = values
+    return settings | ({"init_from": str(first["init_from"])} if "init_from" in first else {})
+
+
+def in_turn(texts: Iterable[str]) -> str:
+    """What held at the starts of a run, one after the other: ``0.1, then 0.2``."""
+    return THEN.join(text for text, _ in itertools.groupby(texts))
 
 
 def condition_name(levels: dict[str, str]) -> str:

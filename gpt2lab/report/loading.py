@@ -1,7 +1,7 @@
 """Run directories -> ``LoadedRun``: settings, outcome, and curves reduced while they are read."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 from gpt2lab.config import UserError
 from gpt2lab.report.results import Curves
 from gpt2lab.runs.layout import CONFIG, ENVIRONMENT, METRICS, SUMMARY, SWEEP
-from gpt2lab.runs.records import parse_lines, read_config, read_object
+from gpt2lab.runs.records import parse_lines, read_config, read_object, written_at_each_start
 from gpt2lab.statistics.intervals import Array
 
 POINTS = 240
@@ -24,7 +24,9 @@ class LoadedRun:
     path: Path
     name: str
     config: dict[str, Any]
+    """of its last start"""
     environment: dict[str, Any]
+    """of its last start"""
     summary: dict[str, Any]
     curves: Curves
     validations: list[tuple[float | None, float | None]]
@@ -33,6 +35,9 @@ class LoadedRun:
     problems: list[str]
     job: dict[str, Any]
     """its entry in sweep.json; empty without one"""
+    earlier_configs: list[dict[str, Any]] = field(default_factory=list)
+    """of the starts before the last, where the run was resumed"""
+    earlier_environments: list[dict[str, Any]] = field(default_factory=list)
 
 
 def find_runs(sweep: Path | None, runs: list[str]) -> tuple[list[tuple[Path, dict[str, Any]]], dict[str, Any]]:
@@ -71,17 +76,29 @@ def _is_inside_run(config: Path, sweep: Path) -> bool:
 
 def load_run(folder: Path, name: str, job: dict[str, Any]) -> LoadedRun:
     """Read one run; what cannot be read is named in ``problems``."""
-    problems = []
-    config: dict[str, Any] = {}
-    if (folder / CONFIG).is_file():
+    problems: list[str] = []
+    configs = []
+    for path in written_at_each_start(folder / CONFIG):
         try:
-            config = read_config(folder / CONFIG)
+            configs.append(read_config(path))
         except UserError as error:
             problems.append(str(error))
-    summary, environment = (_object_or_problem(folder / name, problems) for name in (SUMMARY, ENVIRONMENT))
+    environments = [_object_or_problem(path, problems) for path in written_at_each_start(folder / ENVIRONMENT)]
+    summary = _object_or_problem(folder / SUMMARY, problems)
     lines, broken = parse_lines(folder / METRICS)
     return LoadedRun(
-        folder, name, config, environment, summary, curves_of(lines), validations_of(lines), broken, problems, job
+        path=folder,
+        name=name,
+        config=configs[-1] if configs else {},
+        environment=environments[-1] if environments else {},
+        summary=summary,
+        curves=curves_of(lines),
+        validations=validations_of(lines),
+        broken_lines=broken,
+        problems=problems,
+        job=job,
+        earlier_configs=configs[:-1],
+        earlier_environments=environments[:-1],
     )
 
 

@@ -15,6 +15,7 @@ from gpt2lab.report.comparability import (
     find_reference,
     settings_difference,
     settings_warnings,
+    starts_warnings,
 )
 from gpt2lab.report.factors import condition_name, flatten, settings_of
 from gpt2lab.report.loading import LoadedRun, is_finite
@@ -201,6 +202,7 @@ def run_warnings(
         warnings.append(f"Not compared: {shown} ({reason}).")
     finished = [run for run in runs if run.is_counted and run.value is not None]
     warnings += allowed_warnings([run.facts for run in finished], allow)
+    warnings += starts_warnings([(run.name, run.settings | run.facts) for run in finished])
     if SETTINGS in allow:
         warnings += settings_warnings([run.settings for run in finished], [run.condition for run in finished])
     if len({tuple(map(run.settings.get, TOKENIZER)) for run in finished}) > 1:

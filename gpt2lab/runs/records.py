@@ -170,9 +170,14 @@ def free_name(path: Path) -> Path:
     return next(name for name in _numbered_names(path) if not name.exists())
 
 
+def written_at_each_start(path: Path) -> list[Path]:
+    """``path`` and its numbered names, as far as they are there: one file for each start of a run."""
+    return list(takewhile(Path.is_file, _numbered_names(path)))
+
+
 def newest_config(run_dir: Path) -> Path:
     """The configuration of the newest start of a run: of the last that resumed it, else ``config.yaml``."""
-    written = list(takewhile(Path.is_file, _numbered_names(run_dir / CONFIG)))
+    written = written_at_each_start(run_dir / CONFIG)
     return written[-1] if written else run_dir / CONFIG
 
 

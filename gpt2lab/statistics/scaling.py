@@ -11,7 +11,7 @@ Legend: L = lengths or sizes, E = exponents that are tried, D = drawn sets of lo
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -120,29 +120,54 @@ def effective_speed_up(
 ) -> SpeedUp | None:
     """Tokens the baseline needs for the variant's mean loss, over the variant's tokens.
 
+    The interval is a parametric bootstrap, as in ``fit_scaling``: normal noise on the baseline's curve at each length
+    and on the variant's mean, with the variance pooled over lengths and variant and drawn from its chi-squared
+    distribution. It needs two seeds at every length and of the variant, and three lengths: a line through two is not
+    the curve, so an interval around it would not hold the truth.
+
     Args:
         baseline: final losses over seeds by run length in tokens.
         variant_S: the variant's final losses at ``tokens``.
 
-    The interval is a percentile bootstrap over seeds, of the baseline at each length and of the variant. With one seed
-    there is none.
+    Returns:
+        None where the baseline's loss does not fall from the shortest to the longest of at least two lengths.
     """
     curve = fit_loss_curve({n: float(values.mean()) for n, values in baseline.items()})
     if curve is None:
         return None
     factor = curve.tokens(float(variant_S.mean())) / tokens
-    if len(variant_S) < 2:
+    lengths = sorted(baseline)
+    samples = [*(baseline[n] for n in lengths), variant_S]
+    if len(lengths) < 3 or min(len(sample) for sample in samples) < 2:
         return SpeedUp(factor, None, tokens)
-    rng = np.random.default_rng(seed)
+    spread_D, rng = _spread(samples, draws, seed)
+    counts = np.array([len(sample) for sample in samples])
+    centers = np.array([*(curve.loss(n) for n in lengths), variant_S.mean()])
+    means_LD = centers[:, None] + rng.normal(size=(len(samples), draws)) * spread_D / np.sqrt(counts)[:, None]
+    fit = _fit_powers(np.array(lengths) / lengths[0], means_LD[:-1])
     drawn = []
-    for _ in range(draws):
-        again = fit_loss_curve({n: float(rng.choice(v, len(v)).mean()) for n, v in baseline.items()})
-        if again is not None:
-            drawn.append(again.tokens(float(rng.choice(variant_S, len(variant_S)).mean())) / tokens)
+    for d in np.flatnonzero(means_LD[-2] < means_LD[0]):  # where the drawn losses fall
+        exponent = float(fit.exponent_D[d])
+        scale = float(fit.scale_D[d]) * lengths[0] ** exponent
+        again = LossCurve(float(fit.floor_D[d]), scale, exponent, lengths[0], lengths[-1])
+        drawn.append(again.tokens(float(means_LD[-1, d])) / tokens)
     if len(drawn) < draws / 2:
         return SpeedUp(factor, None, tokens)
     low, high = np.quantile(drawn, [0.025, 0.975], method="nearest")
     return SpeedUp(factor, (float(low), float(high)), tokens)
+
+
+def _spread(samples: Sequence[Array], draws: int, seed: int) -> tuple[Array, np.random.Generator]:
+    """Standard deviations drawn around that over seeds, pooled over the samples, and the generator in use."""
+    within = sum(len(sample) - 1 for sample in samples)
+    rng = np.random.default_rng(seed)
+    return np.sqrt(_pooled_variance(samples) * within / rng.chisquare(within, draws)), rng
+
+
+def _pooled_variance(samples: Sequence[Array]) -> float:
+    """Variance over seeds within the samples."""
+    squares = sum(float(((sample - sample.mean()) ** 2).sum()) for sample in samples)
+    return squares / sum(len(sample) - 1 for sample in samples)
 
 
 @dataclass(frozen=True)
@@ -190,9 +215,9 @@ def fit_scaling(losses: Mapping[float, Array], draws: int = 1000, seed: int = 0)
     counts = np.array([len(losses[size]) for size in sizes])
     means = np.array([losses[size].mean() for size in sizes])
     fitted = np.array([curve.loss(size) for size in sizes])
-    variance = float(sum(((losses[size] - losses[size].mean()) ** 2).sum() for size in sizes)) / within
-    rng = np.random.default_rng(seed)
-    spread_D = np.sqrt(variance * within / rng.chisquare(within, draws))
+    samples = [losses[size] for size in sizes]
+    variance = _pooled_variance(samples)
+    spread_D, rng = _spread(samples, draws, seed)
     noise_LD = rng.normal(size=(len(sizes), draws)) * spread_D / np.sqrt(counts)[:, None]
     drawn = _fit_powers(np.array(sizes) / sizes[0], fitted[:, None] + noise_LD)
     free = len(sizes) - 3

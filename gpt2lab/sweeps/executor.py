@@ -2,11 +2,11 @@
 
     plan -> jobs that are not completed -> launcher, ``sweep.parallel`` at a time -> status of each -> next
 
-A job is a process of its own: what one does cannot reach the others. SIGINT, SIGTERM and a lost terminal (SIGHUP) stop
-the sweep: nothing new starts, the running jobs save their state and end, and the same command continues later.
+A job is a process of its own: what one does cannot reach the others. SIGINT, SIGTERM, SIGUSR1 and a lost terminal
+(SIGHUP, unless it is ignored as under nohup) stop the sweep: nothing new starts, the running jobs save their state and
+end, and the same command continues later.
 """
 
-import json
 import logging
 import shlex
 import signal
@@ -19,10 +19,11 @@ from typing import Any
 
 from tqdm import tqdm
 
-from gpt2lab.config import UserError
+from gpt2lab.config import UserError, stop_signals
 from gpt2lab.config.sweep import SweepConfig
-from gpt2lab.runs.layout import CONSOLE, METRICS
+from gpt2lab.runs.layout import CONSOLE
 from gpt2lab.runs.records import COMPLETED, STOPPED, read_summary
+from gpt2lab.sweeps.job_files import is_busy, last_error, last_step, result_text, saved_step_text
 from gpt2lab.sweeps.launchers import LAUNCHERS, Launcher, RunningJob
 from gpt2lab.sweeps.plan import Plan, value_text
 from gpt2lab.sweeps.record import (
@@ -38,9 +39,10 @@ from gpt2lab.sweeps.tuning import choose_value, losses_by_value, without_outcome
 
 log = logging.getLogger(__name__)
 
-SWEEP_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 POLL_SECONDS = 0.2
 SHOW_SECONDS = 2.0
+WAIT_SECONDS = 60.0
+"""for a process of an earlier start that still works in a job's folder, as it saves its state"""
 
 CommandOf = Callable[[JobRecord, Sequence[str]], list[str]]
 """the command line of a job, given its record and the overrides that tuning adds"""
@@ -58,6 +60,16 @@ class SweepResult:
     """number of the signal that stopped the sweep; 0: it ran to its end"""
 
 
+@dataclass(frozen=True)
+class Attempt:
+    """A job at work."""
+
+    job: JobRecord
+    process: RunningJob
+    console_start: int
+    """bytes that earlier attempts have printed"""
+
+
 @dataclass
 class SweepExecutor:
     """Runs the jobs of one sweep and records how each stands."""
@@ -69,6 +81,8 @@ class SweepExecutor:
     steps_of: dict[str, int] = field(default_factory=dict)
     """steps of each job by name, for the progress bar"""
     stop_signal: int = 0
+    waiting_since: dict[str, float] = field(default_factory=dict)
+    """when a job was first found at work in another process, by name"""
 
     def run(self, plan: Plan) -> SweepResult:
         """Run what is not completed: the tuning, then the comparison, which needs every run of the tuning.
@@ -100,44 +114,61 @@ class SweepExecutor:
             log.info("%d of %d jobs are completed already", done, len(jobs))
         for job in waiting:
             job.status = PENDING
-        running: dict[int, tuple[JobRecord, RunningJob]] = {}
+        running: dict[int, Attempt] = {}
         total = sum(self.steps_of.get(job.name, 1) for job in jobs)
         with tqdm(total=total, unit="step", disable=None, dynamic_ncols=True) as bar:
             bar.update(sum(self.steps_of.get(job.name, 1) for job in jobs if job.status == COMPLETED))
             shown = 0.0
             while running or (waiting and not self.stop_signal):
-                while waiting and len(running) < launcher.slots and not self.stop_signal:
+                while len(running) < launcher.slots and not self.stop_signal and (ready := self._next(waiting)):
                     slot = next(slot for slot in range(launcher.slots) if slot not in running)
-                    running[slot] = (waiting[0], self._start(launcher, waiting.pop(0), slot))
-                for slot, (job, process) in list(running.items()):
+                    waiting.remove(ready)
+                    running[slot] = self._start(launcher, ready, slot)
+                for slot, attempt in list(running.items()):
                     if self.stop_signal:
-                        process.stop()
-                    if (status := process.poll()) is not None:
+                        attempt.process.stop()
+                    if (status := attempt.process.poll()) is not None:
                         del running[slot]
-                        self._record_end(job, status)
+                        self._record_end(attempt, status)
                 if time.monotonic() - shown > SHOW_SECONDS or not running:
                     self._show(bar, jobs, running)
                     shown = time.monotonic()
                 time.sleep(POLL_SECONDS)
 
-    def _start(self, launcher: Launcher, job: JobRecord, slot: int) -> RunningJob:
+    def _next(self, waiting: Sequence[JobRecord]) -> JobRecord | None:
+        """The first job whose folder no process of an earlier start holds, or that has been waited for long enough."""
+        for job in waiting:
+            run_dir = self.folder / job.run_dir
+            if not is_busy(run_dir):
+                return job
+            if job.name not in self.waiting_since:
+                log.info("%s: waiting for its earlier process, which still saves", job.name)
+            since = self.waiting_since.setdefault(job.name, time.monotonic())
+            if time.monotonic() - since > WAIT_SECONDS:
+                return job  # it says itself what is wrong
+        return None
+
+    def _start(self, launcher: Launcher, job: JobRecord, slot: int) -> Attempt:
         run_dir = self.folder / job.run_dir
         run_dir.mkdir(parents=True, exist_ok=True)
         job.status, job.error, job.attempts = RUNNING, None, job.attempts + 1
         write_sweep(self.folder, self.record)
         tuned = self.record.tuning.get(job.condition)
         extra = [f"{self.record.tuning_key}={value_text(tuned.best)}"] if tuned and not job.tuning else []
-        return launcher.start(self.command_of(job, extra), run_dir / CONSOLE, slot)
+        console = run_dir / CONSOLE
+        printed = console.stat().st_size if console.exists() else 0
+        return Attempt(job, launcher.start(self.command_of(job, extra), console, slot), printed)
 
-    def _record_end(self, job: JobRecord, status: int) -> None:
+    def _record_end(self, attempt: Attempt, status: int) -> None:
+        job = attempt.job
         if status == 0 and self._is_completed(job):
-            log.info("%s: completed%s", job.name, _result(self.folder / job.run_dir))
+            log.info("%s: completed%s", job.name, result_text(self.folder / job.run_dir))
         elif self.stop_signal:
             job.status = STOPPED
-            log.info("%s: stopped%s", job.name, _saved_step(self.folder / job.run_dir))
+            log.info("%s: stopped%s", job.name, saved_step_text(self.folder / job.run_dir))
         else:
             job.status = FAILED
-            job.error = _last_error(self.folder / job.run_dir / CONSOLE, status)
+            job.error = last_error(self.folder / job.run_dir / CONSOLE, attempt.console_start, status)
             log.warning("%s failed: %s", job.name, job.error)
         write_sweep(self.folder, self.record)
 
@@ -199,13 +230,12 @@ class SweepExecutor:
             f"{value_text(tuned.best)}, its runs used {value_text(before.best)}; choose another sweep.name"
         )
 
-    def _show(
-        self, bar: "tqdm[Any]", jobs: Sequence[JobRecord], running: dict[int, tuple[JobRecord, RunningJob]]
-    ) -> None:
+    def _show(self, bar: "tqdm[Any]", jobs: Sequence[JobRecord], running: dict[int, Attempt]) -> None:
         """Advance the bar to the steps that all jobs have taken."""
         taken = sum(self.steps_of.get(job.name, 1) for job in jobs if job.status in (COMPLETED, FAILED))
         taken += sum(
-            min(_last_step(self.folder / job.run_dir), self.steps_of.get(job.name, 1)) for job, _ in running.values()
+            min(last_step(self.folder / attempt.job.run_dir), self.steps_of.get(attempt.job.name, 1))
+            for attempt in running.values()
         )
         bar.set_postfix_str(
             f"{sum(job.status == COMPLETED for job in jobs)}/{len(jobs)} jobs, {len(running)} running", refresh=False
@@ -219,7 +249,7 @@ class SweepExecutor:
                 log.info("stopping: the running jobs save their state")
             self.stop_signal = number
 
-        before = {number: signal.signal(number, record_signal) for number in SWEEP_STOP_SIGNALS}
+        before = {number: signal.signal(number, record_signal) for number in stop_signals()}
         try:
             yield
         finally:
@@ -237,41 +267,3 @@ def closing_lines(result: SweepResult, record: SweepRecord) -> str:
     if result.stopped_by or result.failed:
         lines.append(f"to continue, type: {shlex.join(record.command)}")
     return "\n".join(lines)
-
-
-def _saved_step(run_dir: Path) -> str:
-    step = read_summary(run_dir).get("steps")
-    return f" after step {step}, state saved" if step else ""
-
-
-def _result(run_dir: Path) -> str:
-    loss = read_summary(run_dir).get("val_loss")
-    return f", val loss {loss:.4f}" if isinstance(loss, float) else ""
-
-
-def _last_step(run_dir: Path) -> int:
-    """Step of the last whole line of the run's metrics; 0 before the first."""
-    try:
-        with (run_dir / METRICS).open("rb") as file:
-            file.seek(max(0, file.seek(0, 2) - 4096))
-            for line in reversed(file.read().splitlines()):
-                try:
-                    return int(json.loads(line)["step"])
-                except (ValueError, KeyError, TypeError, RecursionError):
-                    continue
-    except OSError:
-        return 0
-    return 0
-
-
-def _last_error(console: Path, status: int) -> str:
-    """The last error line that a failed job printed, with its exit status."""
-    try:
-        lines = [line.strip() for line in console.read_text(errors="replace").splitlines() if line.strip()]
-    except OSError:
-        lines = []
-    errors = [line for line in lines if line.startswith("error")]
-    if status < 0:
-        return f"killed by {signal.Signals(-status).name}"
-    last = (errors or lines or ["it printed nothing"])[-1]
-    return f"exit status {status}: {last.removeprefix('error: ')}"

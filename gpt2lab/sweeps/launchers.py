@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from gpt2lab.config import UserError, not_installed
+from gpt2lab.config import UserError, not_installed, one_line
 from gpt2lab.config.sweep import SweepConfig
 from gpt2lab.processes import available_cores, signal_at_parents_end
 
@@ -130,13 +130,18 @@ class RayLauncher(Launcher):
         remote = self.ray.remote(max_retries=0, **({"num_cpus": 1} | self.sweep.ray))(run_until_stopped)
         return RemoteJob(
             self.stop_file,
-            self._status_of(remote.remote(list(command), str(console), str(self.stop_file), str(Path.cwd()))),
+            self._status_of(remote.remote(list(command), str(console), str(self.stop_file), str(Path.cwd())), console),
         )
 
-    def _status_of(self, reference: Any) -> Callable[[], int | None]:
+    def _status_of(self, reference: Any, console: Path) -> Callable[[], int | None]:
         def status() -> int | None:
             finished, _ = self.ray.wait([reference], timeout=0)
-            return int(self.ray.get(reference)) if finished else None
+            if not finished:
+                return None
+            try:
+                return int(self.ray.get(reference))
+            except self.ray.exceptions.RayError as error:  # the worker died, or its machine
+                return lost_worker(console, error)
 
         return status
 
@@ -170,7 +175,7 @@ class SlurmLauncher(Launcher):
             if not job.done():
                 return None
             failure = job.exception()
-            return int(job.result()) if failure is None else 1
+            return int(job.result()) if failure is None else lost_worker(console, failure)
 
         return RemoteJob(self.stop_file, status)
 
@@ -190,6 +195,13 @@ class RemoteJob:
         self.stop_file.touch()
 
 
+def lost_worker(console: Path, error: BaseException) -> int:
+    """The exit status of a job whose worker failed; the job's console says why."""
+    with console.open("a") as output:
+        output.write(f"error: the worker of this job was lost: {type(error).__name__}: {one_line(error)[:300]}\n")
+    return 1
+
+
 LAUNCHERS: dict[str, Callable[[SweepConfig, Path], Launcher]] = {
     "local": LocalLauncher,
     "ray": RayLauncher,
@@ -199,7 +211,7 @@ LAUNCHERS: dict[str, Callable[[SweepConfig, Path], Launcher]] = {
 
 def run_until_stopped(command: list[str], console: str, stop_file: str, folder: str) -> int:
     """Run ``command`` in ``folder``; when ``stop_file`` appears, ask it to save and end. Returns its exit status."""
-    with open(console, "a") as output:  # noqa: PTH123  (this function is sent to other machines and stands alone)
+    with open(console, "a") as output:  # noqa: PTH123  (this function runs on other machines)
         process = subprocess.Popen(
             command,
             cwd=folder,
@@ -207,6 +219,7 @@ def run_until_stopped(command: list[str], console: str, stop_file: str, folder: 
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            preexec_fn=signal_at_parents_end(signal.SIGTERM),  # a job whose worker was killed saves and ends
         )
     asked = False
     while process.poll() is None:

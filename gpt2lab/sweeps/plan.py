@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Glob
 
 from gpt2lab.config import UserError, check
 from gpt2lab.config.sweep import SweepConfig
@@ -118,11 +119,13 @@ def value_text(value: float) -> str:
 
 
 def _parse(override: str) -> tuple[str, str, list[str] | None]:
-    """Key, text, and the values if the override is a sweep (``a,b``, ``range(1,4)``, ``glob(*)``)."""
+    """Key, text, and the values if the override is a sweep (``a,b``, ``range(1,4)``, ``choice(a,b)``)."""
     (parsed,) = OverridesParser.create().parse_overrides([override])
     key = str(parsed.key_or_group)
     if not parsed.is_sweep_override():
         return key, override, None
+    if not parsed.is_discrete_sweep() or isinstance(parsed.value(), Glob):
+        raise UserError(f"{override}: not a list of values; expected values one by one or range(0,5); try {key}=A,B")
     return key, override, [str(value) for value in parsed.sweep_string_iterator()]
 
 

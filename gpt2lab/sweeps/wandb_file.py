@@ -27,9 +27,15 @@ def write_wandb_file(path: Path, plan: Plan, program: Sequence[str]) -> str:
     values: dict[str, Any] = {
         "method": "grid",
         "metric": {"name": "val_loss", "goal": "minimize"},
-        "parameters": {key: {"values": [yaml.safe_load(value) for value in axis]} for key, axis in plan.axes.items()},
+        "parameters": {key: {"values": list(map(_plain, axis))} for key, axis in plan.axes.items()},
         "command": ["${env}", *program, *logger, *plan.common, "${args_no_hyphens}"],
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(yaml.safe_dump(values, sort_keys=False))
     return f"written to {path}; type: wandb sweep {path}\nand, on each machine, the line wandb agent ... that it prints"
+
+
+def _plain(value: str) -> str | int | float:
+    """A value as W&B is to write it into the command: what was typed; ``null`` would come back as Python's None."""
+    parsed = yaml.safe_load(value)
+    return parsed if isinstance(parsed, int | float) and str(parsed) == value else value

@@ -23,8 +23,8 @@ from gpt2lab.files import read_json
 from gpt2lab.tokenizers.base import Tokenizer, replace_surrogates
 from gpt2lab.tokenizers.byte_level import TiktokenEncoder, as_json
 from gpt2lab.tokenizers.tokenizer_json import (
+    has_special_pieces,
     is_lossless,
-    is_unigram,
     mergeable_ranks,
     piece_bytes_by_id,
     same_ids_key,
@@ -64,7 +64,7 @@ class HuggingFaceTokenizer(Tokenizer):
         self.lossless = is_lossless(values, self._bytes)
         self.fingerprint = hashlib.sha256(same_ids_key(values, self.eot_id).encode()).hexdigest()
         self.name = name or f"huggingface_{self.fingerprint[:8]}"
-        if is_unigram(values):
+        if has_special_pieces(values):
             library = _load_library_tokenizer(json.dumps(without_special_pieces(values)), where)
         self._library = library
         ranks = mergeable_ranks(values, self._bytes, library)

@@ -124,18 +124,37 @@ def special_token(settings: Mapping[str, Any], key: str) -> str | None:
     return content if isinstance(content, str) else None
 
 
-def is_unigram(values: Mapping[str, Any]) -> bool:
-    """Return whether the model is a Unigram, which finds its special tokens' names in a text like other pieces."""
-    return _model_type(values) == "Unigram"
+def has_special_pieces(values: Mapping[str, Any]) -> bool:
+    """Return whether the model may find special tokens' names in a text like other pieces.
+
+    A Unigram does; a BPE does if its merges yield one, or if it looks words up before it merges.
+    """
+    if _model_type(values) == "Unigram":
+        return True
+    model = values["model"]
+    pieces = {"".join(_pair(pair)) for pair in model.get("merges", [])}
+    found = pieces | model["vocab"].keys() if model.get("ignore_merges") else pieces
+    return not found.isdisjoint(_special(values))
 
 
 def without_special_pieces(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a Unigram in which no text has the pieces of special tokens; the ids of all others stay."""
-    special = {token["content"] for token in values["added_tokens"] if token["special"]}
-    model = values["model"]
-    unreachable = [[f"{NONCHARACTER}{piece}" if piece in special else piece, score] for piece, score in model["vocab"]]
+    """Return a tokenizer.json in which no text has the pieces of special tokens; the ids of all others stay."""
+    special, model = _special(values), dict(values["model"])
+    unreachable = {piece: f"{NONCHARACTER}{piece}" for piece in special}
+    if _model_type(values) == "Unigram":
+        model["vocab"] = [[unreachable.get(piece, piece), score] for piece, score in model["vocab"]]
+    else:
+        model["vocab"] = {unreachable.get(piece, piece): token for piece, token in model["vocab"].items()}
+        pairs = map(_pair, model["merges"])
+        model["merges"] = [[one, two] for one, two in pairs if special.isdisjoint((one, two, one + two))]
+        unknown = model.get("unk_token")
+        model["unk_token"] = unreachable.get(str(unknown), unknown)
     others = [token for token in values["added_tokens"] if not token["special"]]
-    return {**values, "model": {**model, "vocab": unreachable}, "added_tokens": others, "post_processor": None}
+    return {**values, "model": model, "added_tokens": others, "post_processor": None}
+
+
+def _special(values: Mapping[str, Any]) -> set[str]:
+    return {token["content"] for token in values["added_tokens"] if token["special"]}
 
 
 def without_text_frame(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -167,6 +186,8 @@ def _components(values: Mapping[str, Any], key: str) -> Iterator[dict[str, Any]]
         return
     steps = next((part[name] for name in ("normalizers", "pretokenizers", "decoders") if name in part), None)
     for step in steps if steps is not None else [part]:
+        if not isinstance(step, dict):  # which the library reads as an object without names
+            raise UserError(f"tokenizer.json: {key} holds {step!r:.50}; expected objects; write the file anew")
         if step.get("type") == "Sequence":
             yield from _components({key: step}, key)
         else:

@@ -66,7 +66,10 @@ def _is_built_in(values: Mapping[str, Any], vocabulary: ByteLevelVocabulary, fil
     ids = model["vocab"] | {token["content"]: token.get("id") for token in added}
     if not _has_its_special_tokens(file, ids, vocabulary.ids):
         return False
-    return text_to_ids(values) == text_to_ids(json.loads(vocabulary.tokenizer_json()))
+    try:
+        return text_to_ids(values) == text_to_ids(json.loads(vocabulary.tokenizer_json()))
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError):  # damaged, which its reader reports
+        return False
 
 
 def _has_its_special_tokens(file: Path, ids: Mapping[str, int], built_in: Mapping[str, int]) -> bool:

@@ -1,7 +1,6 @@
 """TensorBoard event files in ``tensorboard/`` of the run directory."""
 
 import json
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,14 +8,22 @@ from typing import Any
 from gpt2lab.runs.layout import TENSORBOARD
 from gpt2lab.training.loggers.base import Line, Logger, prefixed
 
+EVALUATION_SUFFIX = ".eval"
+"""ending of the name of an event file that an evaluation wrote"""
+
 
 class TensorBoardLogger(Logger):
-    """Scalars, samples, configuration, summary and plots; a resumed run writes its whole history anew."""
+    """Scalars, samples, configuration, summary and plots; a resumed run writes its whole history anew.
+
+    The files of evaluations stay: their metrics are nowhere else in it.
+    """
 
     def start(self, run_id: str, history: Sequence[Line], samples: Sequence[Line]) -> None:
         """See ``Logger.start``."""
         folder = self.run.run_dir / TENSORBOARD
-        shutil.rmtree(folder, ignore_errors=True)
+        for file in folder.glob("events.*"):
+            if not file.name.endswith(EVALUATION_SUFFIX):
+                file.unlink()
         self.writer = _open_writer(folder)
         self._add_json("config", {**self.run.config, "resolved": self.run.resolved})
         for line in history:
@@ -52,13 +59,13 @@ class TensorBoardLogger(Logger):
 
 def log_evaluation(run_dir: Path, metrics: Mapping[str, float], step: int | None) -> None:
     """Add an evaluation's metrics, named ``eval/...``, to the event files of a training run that has ended."""
-    writer = _open_writer(run_dir / TENSORBOARD)
+    writer = _open_writer(run_dir / TENSORBOARD, EVALUATION_SUFFIX)
     for name, value in metrics.items():
         writer.add_scalar(f"eval/{name}", value, step)
     writer.close()
 
 
-def _open_writer(folder: Path) -> Any:
+def _open_writer(folder: Path, suffix: str = "") -> Any:
     from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415
 
-    return SummaryWriter(folder)
+    return SummaryWriter(folder, filename_suffix=suffix)

@@ -16,13 +16,16 @@ log = logging.getLogger(__name__)
 
 Mode = Literal["online", "offline", "disabled"]
 
+EVALUATION_MARK = "evaluation"
+"""empty file in the folder of an offline run that an evaluation wrote"""
+
 
 class WandbLogger(Logger):
     """One W&B run per run directory.
 
     Offline, each process of a resumed run writes the whole history anew and replaces the earlier files, so that a step
-    that was taken twice is there once. Online, steps that the server already has are not sent again: resumed steps are
-    bit-exact, so they have the same metrics.
+    that was taken twice is there once; the files of evaluations stay. Online, steps that the server already has are not
+    sent again: resumed steps are bit-exact, so they have the same metrics.
     """
 
     def start(self, run_id: str, history: Sequence[Line], samples: Sequence[Line]) -> None:
@@ -31,7 +34,8 @@ class WandbLogger(Logger):
         if mode == "offline":
             log.info("W&B is offline; to upload this run later: wandb login, then wandb sync %s/offline-run-*", folder)
             for earlier in folder.glob("offline-run-*"):
-                shutil.rmtree(earlier)
+                if not (earlier / EVALUATION_MARK).exists():
+                    shutil.rmtree(earlier)
         self.wandb_run = open_wandb_run(
             self.run.run_dir,
             run_id,
@@ -84,7 +88,10 @@ def log_evaluation(run_dir: Path, run_id: str, project: str, metrics: Mapping[st
     Offline this leaves a folder of its own with the same run id beside that of the training, and both are uploaded by
     the same command.
     """
-    wandb_run = open_wandb_run(run_dir, run_id, wandb_mode(), project=project)
+    mode = wandb_mode()
+    wandb_run = open_wandb_run(run_dir, run_id, mode, project=project)
+    if mode == "offline":
+        (Path(wandb_run.dir).parent / EVALUATION_MARK).touch()
     wandb_run.summary.update({f"eval/{name}": value for name, value in metrics.items()})
     wandb_run.finish()
 

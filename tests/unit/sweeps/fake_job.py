@@ -1,7 +1,7 @@
 """Stands for ``train.py`` in tests of sweeps: takes steps, saves, resumes, and fails where a test has planted it.
 
 ``fail`` or ``kill`` in the run directory: this attempt ends with an error or by SIGKILL, and removes the file.
-``diverge``: it ends as a run that diverged.
+``diverge``: it ends as a run that diverged. ``crash``: this attempt ends with a traceback.
 """
 
 import json
@@ -39,12 +39,14 @@ while step < STEPS:
     loss = loss * 0.9 + float(settings.get("optimizer.lr", "0.001")) * step
     with (run_dir / "metrics.jsonl").open("a") as file:
         file.write(json.dumps({"step": step, "loss": loss}) + "\n")
-    for planted in ("fail", "kill"):
+    for planted in ("fail", "kill", "crash"):
         if step == 2 and (run_dir / planted).exists():
             (run_dir / planted).unlink()
             state.write_text(json.dumps([loss, step]))
             if planted == "kill":
                 os.kill(os.getpid(), signal.SIGKILL)
+            if planted == "crash":
+                raise ValueError("crashed")
             print("error: planted")
             sys.exit(2)
     if (run_dir / "diverge").exists():

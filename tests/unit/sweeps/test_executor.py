@@ -2,11 +2,13 @@
 
 import json
 import math
+import os
 import re
 import shlex
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -17,6 +19,7 @@ from gpt2lab.cli.compose import compose_config
 from gpt2lab.cli.rerun import job_from_record
 from gpt2lab.config import UserError, to_dict
 from gpt2lab.data import open_or_prepare
+from gpt2lab.locks import try_lock
 from gpt2lab.runs import read_lines
 from gpt2lab.sweeps.record import open_folder
 from gpt2lab.tokenizers import load_tokenizer
@@ -49,6 +52,55 @@ def test_sweep_survives_a_failure_and_a_kill_and_a_rerun_does_these_two_alone(sw
     assert len(set(losses(folder).values())) == 1
     attempts = {job["name"]: job["attempts"] for job in json.loads((folder / "sweep.json").read_text())["jobs"]}
     assert sorted(attempts.values()) == [1, 1, 1, 1, 2, 2]
+
+
+def test_error_of_a_failed_job_is_that_of_its_last_attempt(sweep, tmp_path):
+    folder = tmp_path / "runs" / "sweeps" / "s" / "seed=0"
+    folder.mkdir(parents=True)
+    for planted, expected in (("fail", "exit status 2: planted"), ("crash", "exit status 1: ValueError: crashed")):
+        (folder / planted).touch()
+        (folder / "state.json").unlink(missing_ok=True)
+        assert sweep("seed=0,1", "sweep.name=s") == 1
+        (job, _) = json.loads((folder.parent / "sweep.json").read_text())["jobs"]
+        assert job["error"] == expected
+    assert "planted" in (folder / "console.txt").read_text()
+
+
+def test_job_waits_for_its_earlier_process(sweep, tmp_path, caplog, monkeypatch):
+    """Another job runs first; one whose folder stays taken is started in the end, to say itself what is wrong."""
+    caplog.set_level("INFO")
+    folder = tmp_path / "runs" / "sweeps" / "s"
+    (folder / "seed=0").mkdir(parents=True)
+    descriptor = try_lock(folder / "seed=0")
+    release = threading.Timer(1, os.close, [descriptor])
+    release.start()
+    assert sweep("seed=0,1", "sweep.name=s") == 0
+    released = time.time()
+    (first,), (second,) = (read_lines(folder / f"seed={seed}" / "starts.jsonl") for seed in (0, 1))
+    assert second["ended"] <= first["began"] <= released
+    assert "seed=0: waiting for its earlier process" in caplog.text
+
+    monkeypatch.setattr("gpt2lab.sweeps.executor.WAIT_SECONDS", 0.1)
+    (folder / "seed=2").mkdir()
+    descriptor = try_lock(folder / "seed=2")
+    assert sweep("seed=2,3", "sweep.name=s") == 0  # the fake job takes no lock
+    os.close(descriptor)
+
+
+def test_sweep_under_nohup_is_not_stopped_by_a_lost_terminal(start_sweep, tmp_path, statuses, monkeypatch):
+    monkeypatch.setenv("FAKE_SECONDS", "0.1")
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # children inherit it, as from nohup
+    try:
+        process = start_sweep("seed=0,1", "sweep.name=s")
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    folder = tmp_path / "runs" / "sweeps" / "s"
+    while not (folder / "seed=0" / "metrics.jsonl").exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGHUP)
+    assert process.wait(timeout=60) == 0
+    assert set(statuses(folder).values()) == {"completed"}
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -229,6 +281,16 @@ def test_wandb_file_holds_the_grid_and_a_command_that_composes(sweep, tmp_path, 
     assert not (tmp_path / "runs").exists()
     with pytest.raises(UserError, match=r"sweep\.wandb_file=w\.yaml: already exists"):
         sweep("seed=0,1", "sweep.wandb_file=w.yaml")
+
+
+def test_wandb_file_keeps_values_as_they_are_typed(sweep, tmp_path):
+    """W&B writes YAML's null and true as Python's None and True, which are other values here."""
+    axes = ["training.max_tokens=null,2048", "optimizer.lr=0.001,1e-3"]
+    assert sweep(*axes, "data.document_masking=true,false", "seed=0", "sweep.wandb_file=w.yaml") == 0
+    parameters = yaml.safe_load((tmp_path / "w.yaml").read_text())["parameters"]
+    assert parameters["training.max_tokens"]["values"] == ["null", 2048]
+    assert parameters["optimizer.lr"]["values"] == [0.001, "1e-3"]
+    assert parameters["data.document_masking"]["values"] == ["true", "false"]
 
 
 def test_sweep_writes_its_report_at_the_end_and_survives_one_that_cannot_be_written(

@@ -4,12 +4,16 @@ import json
 import os
 import platform
 import signal
+import subprocess
+import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 
 from gpt2lab.runs import read_lines
-from gpt2lab.sweeps.launchers import divide
+from gpt2lab.sweeps.launchers import RayLauncher, RemoteJob, divide
+from tests.unit.sweeps.conftest import FAKE_JOB
 
 
 def test_divide_gives_disjoint_equal_shares():
@@ -49,6 +53,54 @@ def test_jobs_of_a_killed_sweep_save_and_end(start_sweep, tmp_path, monkeypatch)
         assert time.monotonic() < deadline
         time.sleep(0.01)
     assert json.loads((run_dir / "summary.json").read_text())["status"] == "stopped"
+
+
+WORKER = f"""
+import sys
+from gpt2lab.sweeps.launchers import run_until_stopped
+run_until_stopped([sys.executable, {str(FAKE_JOB)!r}, "run_dir=run"], "console.txt", ".stop", ".")
+"""
+
+
+@pytest.mark.skipif(platform.system() != "Linux", reason="needs prctl(2)")
+def test_job_of_a_killed_worker_saves_and_ends(tmp_path, monkeypatch):
+    monkeypatch.setenv("FAKE_SECONDS", "0.3")
+    (tmp_path / "run").mkdir()
+    worker = subprocess.Popen([sys.executable, "-c", WORKER], cwd=tmp_path)
+    try:
+        wait_for(tmp_path / "run" / "metrics.jsonl")
+    finally:
+        worker.kill()
+        worker.wait()
+    wait_for(tmp_path / "run" / "summary.json")
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["status"] == "stopped"
+
+
+def wait_for(file):
+    deadline = time.monotonic() + 20
+    while not file.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_dead_ray_worker_is_a_failed_job(tmp_path):
+    class WorkerCrashedError(Exception):
+        """As in ``ray.exceptions``."""
+
+    def get(reference):
+        raise WorkerCrashedError("the worker died\nunexpectedly")
+
+    launcher = RayLauncher.__new__(RayLauncher)  # no cluster
+    launcher.ray = SimpleNamespace(
+        wait=lambda references, timeout: (references, []),
+        get=get,
+        exceptions=SimpleNamespace(RayError=WorkerCrashedError),
+    )
+    console = tmp_path / "console.txt"
+    job = RemoteJob(tmp_path / ".stop", launcher._status_of("reference", console))
+    assert job.poll() == 1
+    expected = "error: the worker of this job was lost: WorkerCrashedError: the worker died unexpectedly"
+    assert console.read_text().strip() == expected
 
 
 def losses(folder):

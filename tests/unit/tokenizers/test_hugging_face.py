@@ -61,6 +61,26 @@ def test_special_tokens_in_a_text_are_text(folders, kind):
         assert not {ours.eot_id, ours.bos_id} & set(ours.encode(text))
 
 
+@pytest.mark.parametrize("ignore_merges", [False, True])
+def test_special_token_that_a_bpe_can_merge_is_text(folders, tmp_path, ignore_merges):
+    values = json.loads((folders["llama"] / "tokenizer.json").read_text())
+    model, name = values["model"], "</s>"
+    for piece in (*name, "</", "</s"):
+        model["vocab"].setdefault(piece, len(model["vocab"]))
+    model["merges"] = [["<", "/"], ["</", "s"], ["</s", ">"], *model["merges"]]
+    model["ignore_merges"] = ignore_merges
+    (tmp_path / "tokenizer.json").write_text(json.dumps(values))
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"eos_token": name}))
+    ours = read_tokenizer(str(tmp_path))
+    for text in (name, f"a{name}b", f"{name} the fox \u2603"):
+        ids, lengths = ours.encode_with_lengths(text)
+        assert ours.eot_id not in ids
+        assert ours.decode(ids.tolist()) == f" {text}"
+        assert lengths.sum() == len(text.encode())
+    unchanged = library(folders["llama"])
+    assert ours.encode("the lazy fox \u2603") == unchanged.encode("the lazy fox \u2603", add_special_tokens=False).ids
+
+
 @pytest.mark.parametrize(
     ("name", "bos", "eos"),
     [("smollm", "<|endoftext|>", "<|endoftext|>"), ("llama", "<s>", "</s>"), ("t5", "</s>", "</s>")],

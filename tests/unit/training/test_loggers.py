@@ -146,6 +146,7 @@ def test_wandb_evaluation_is_in_the_run_of_the_training(tmp_path):
     finished_wandb_records(run_dir)
     before = set((run_dir / "wandb").glob("offline-run-*"))
     write_run_files(run_dir, "wandb")
+    time.sleep(1)  # W&B names folders by the second
     log_evaluation(run_dir, {"bits_per_byte": 1.25})
     (added,) = set((run_dir / "wandb").glob("offline-run-*")) - before
     records = finished_wandb_records(run_dir, added.name)
@@ -154,6 +155,11 @@ def test_wandb_evaluation_is_in_the_run_of_the_training(tmp_path):
     for record in records:
         summary |= items(record.summary.update)
     assert summary["eval/bits_per_byte"] == 1.25
+    time.sleep(1)
+    open_log(run_dir, "wandb", 7).finish({"status": "completed", "steps": 8}, [])  # resumed
+    folders = set((run_dir / "wandb").glob("offline-run-*"))
+    assert added in folders
+    assert not before & folders
 
 
 def test_evaluation_of_earlier_weights_is_not_in_the_summary_of_wandb(tmp_path, caplog):
@@ -187,6 +193,10 @@ def test_tensorboard_has_each_step_once_after_a_resume(tmp_path):
     losses = [(e.step, e.value) for e in events.Scalars("train/loss")]
     assert losses == [(step, 10.0 - step) for step in range(1, 8)]
     assert [(e.step, e.value) for e in events.Scalars("eval/bits_per_byte")] == [(7, 1.25)]
+    open_log(run_dir, "tensorboard", 3).finish({"status": "stopped", "steps": 3}, [])
+    events = EventAccumulator(str(run_dir / "tensorboard")).Reload()
+    assert [(e.step, e.value) for e in events.Scalars("eval/bits_per_byte")] == [(7, 1.25)]
+    assert [e.step for e in events.Scalars("train/loss")] == [1, 2, 3]
 
 
 class Broken(Logger):

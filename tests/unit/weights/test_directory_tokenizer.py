@@ -92,6 +92,30 @@ def test_gpt2s_vocabulary_with_more_pieces_is_not_taken_for_gpt2(tmp_path):
     assert open_model(str(tmp_path), CPU).tokenizer.name == "gpt2"
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda values: values["added_tokens"][0].update(id=float("inf")),
+        lambda values: values["added_tokens"][0].update(content=[]),
+        lambda values: values["model"]["vocab"].update({"a": []}),
+        lambda values: values["model"].update(merges=True),
+        lambda values: values["model"].update(merges=["abc"]),
+        lambda values: values.update(normalizer=[[]]),
+    ],
+)
+def test_damaged_tokenizer_of_a_directory_is_one_line(tmp_path, damage):
+    hugging_face.gpt2(vocab_size=257).save_pretrained(tmp_path)
+    for name, content in load_tokenizer("bytes").hugging_face_files().items():
+        (tmp_path / name).write_text(content)
+    values = json.loads((tmp_path / "tokenizer.json").read_text())
+    damage(values)
+    (tmp_path / "tokenizer.json").write_text(json.dumps(values))
+    with pytest.raises(UserError) as raised:
+        open_model(str(tmp_path), CPU)
+    assert "\n" not in str(raised.value)
+    assert "tokenizer.json: " in str(raised.value)
+
+
 def test_gpt2_with_another_special_token_keeps_its_row(tmp_path):
     """A token that a model was fine-tuned with is no padding, and an export has it too."""
     for name, content in load_tokenizer("gpt2").hugging_face_files().items():
