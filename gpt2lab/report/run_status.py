@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Collection, Sequence
 
 from gpt2lab.report.comparability import (
+    FACTS,
     SETTINGS,
     UNKNOWN,
     allowed_warnings,
@@ -27,6 +28,10 @@ TOKENIZER = ("tokenizer.name", "model.vocab_size")
 CURVES_NOT_COMPARABLE = (
     "The runs have different tokenizers. The curves of the loss are in nats per token, so they cannot be "
     "compared between them; val_bits_per_byte at the end of training can."
+)
+OTHER_TOKENIZERS = (
+    "Runs with other tokenizers have other data. To compare them, on one text and in bits per byte, add "
+    "metric=val_bits_per_byte allow=[data]."
 )
 NO_SEED = "no seed in its config.yaml, so it has no partner to be compared with"
 
@@ -200,14 +205,21 @@ def run_warnings(
     for reason, names in groups.items():
         shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
         warnings.append(f"Not compared: {shown} ({reason}).")
+    if _tokenizers(runs) > 1 and any(FACTS["data"] in run.apart for run in runs):
+        warnings.append(OTHER_TOKENIZERS)
     finished = [run for run in runs if run.is_counted and run.value is not None]
     warnings += allowed_warnings([run.facts for run in finished], allow)
     warnings += starts_warnings([(run.name, run.settings | run.facts) for run in finished])
     if SETTINGS in allow:
         warnings += settings_warnings([run.settings for run in finished], [run.condition for run in finished])
-    if len({tuple(map(run.settings.get, TOKENIZER)) for run in finished}) > 1:
+    if _tokenizers(finished) > 1:
         warnings.append(CURVES_NOT_COMPARABLE)
     diverged = [run.name for run in runs if run.diverged and not run.apart]
     if diverged:
         warnings.append(f"Diverged: {', '.join(diverged)}. A diverged run counts as the worst, it is not dropped.")
     return warnings
+
+
+def _tokenizers(runs: Sequence[Run]) -> int:
+    """How many tokenizers the runs have."""
+    return len({tuple(map(run.settings.get, TOKENIZER)) for run in runs})

@@ -16,7 +16,7 @@ from gpt2lab.report import plots
 from gpt2lab.report.analysis import analyze
 from gpt2lab.report.compare import DUNNETT, HOLM, SIGNED_RANKS, WELCH, Outcomes, compare_all
 from gpt2lab.report.html import as_html
-from gpt2lab.report.run_status import NO_SEED
+from gpt2lab.report.run_status import NO_SEED, OTHER_TOKENIZERS
 from gpt2lab.report.tables import tuning_table
 from gpt2lab.report.text_formats import as_csv, as_latex, as_markdown
 from gpt2lab.report.words import speed_up_text
@@ -444,7 +444,9 @@ def test_curves_of_different_tokenizers_are_a_warning(tmp_path):
     for seed in range(5):
         change_config(of(folder, "rope", seed), model__vocab_size=8192)
         change_summary(of(folder, "rope", seed), data_fingerprint="other")
+    assert OTHER_TOKENIZERS in analyze(folder).warnings
     report = analyze(folder, allow=["data"])
+    assert OTHER_TOKENIZERS not in report.warnings
     assert any("different tokenizers" in warning for warning in report.warnings)
     assert "Compared although the data differs (allow=[data]): abc; other." in report.warnings
 

@@ -284,13 +284,13 @@ def test_wandb_file_holds_the_grid_and_a_command_that_composes(sweep, tmp_path, 
 
 
 def test_wandb_file_keeps_values_as_they_are_typed(sweep, tmp_path):
-    """W&B writes YAML's null and true as Python's None and True, which are other values here."""
-    axes = ["training.max_tokens=null,2048", "optimizer.lr=0.001,1e-3"]
-    assert sweep(*axes, "data.document_masking=true,false", "seed=0", "sweep.wandb_file=w.yaml") == 0
+    """W&B writes YAML's null as Python's None, which is a text here."""
+    axes = ["training.sequence_length=null,32", "optimizer.lr=0.001,2e-3", "model.bias=true,false"]
+    assert sweep(*axes, "seed=0", "sweep.wandb_file=w.yaml") == 0
     parameters = yaml.safe_load((tmp_path / "w.yaml").read_text())["parameters"]
-    assert parameters["training.max_tokens"]["values"] == ["null", 2048]
-    assert parameters["optimizer.lr"]["values"] == [0.001, "1e-3"]
-    assert parameters["data.document_masking"]["values"] == ["true", "false"]
+    assert parameters["training.sequence_length"]["values"] == ["null", 32]
+    assert parameters["optimizer.lr"]["values"] == [0.001, 0.002]
+    assert parameters["model.bias"]["values"] == [True, False]
 
 
 def test_sweep_writes_its_report_at_the_end_and_survives_one_that_cannot_be_written(
