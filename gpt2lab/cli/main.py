@@ -6,6 +6,7 @@ A mistake of the user's is one line and exit status 2. Commands are imported whe
 and mistakes in the configuration do not wait for torch.
 """
 
+import atexit
 import errno
 import importlib
 import logging
@@ -106,7 +107,17 @@ def run_command(name: str) -> NoReturn:
             raise
         print_own_error(f"{error.filename or 'a file'}: {error.strerror}; expected a file that can be read or written")
         status = USER_ERROR_STATUS
+    if status == USER_ERROR_STATUS and "RANK" in os.environ:
+        _exit_beside_others(status)
     sys.exit(status)
+
+
+def _exit_beside_others(status: int) -> NoReturn:
+    """Exit without the destructors of C++: those of a process group that still has threads would abort the process."""
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def run_sweep(name: str) -> int:

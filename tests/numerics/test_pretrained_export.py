@@ -15,7 +15,8 @@ from gpt2lab.model import GPT
 from gpt2lab.tokenizers import load_tokenizer
 from gpt2lab.weights import load_pretrained, save_pretrained
 
-TINY = {"rtol": 0, "atol": 1e-5}
+TINY = {"rtol": 0, "atol": 1e-4}
+"""float32 models of random shapes differ by up to 4e-5 from one another, with logits of about 7"""
 BYTES = load_tokenizer("bytes")
 
 
