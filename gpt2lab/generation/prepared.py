@@ -74,7 +74,7 @@ def _state(model: GPT) -> object:
     PyTorch counts writes to a tensor, but not those through ``tensor.data``. These change the sums of the bits of rows
     or of columns, or exchange them.
     """
-    modules, tensors = list(model.modules()), [*model.parameters(), *model.buffers()]
+    modules, tensors = list(model.modules()), [x for x in (*model.parameters(), *model.buffers()) if x.numel()]
     settings = [(id(module), type(module), repr(_settings(module))) for module in modules]
     counts = [None if tensor.is_inference() else tensor._version for tensor in tensors]
     storage = [(tensor.data_ptr(), tensor.dtype, tensor.shape) for tensor in tensors]
@@ -84,7 +84,7 @@ def _state(model: GPT) -> object:
 
 def _sums_of_bits(tensor: Tensor) -> Tensor:
     """The sums of rows and those of columns, each with the odd number of its place as weight; int64 that may wrap."""
-    rows = tensor.reshape(-1, tensor.shape[-1] if tensor.ndim else 1)
+    rows = tensor.contiguous().view(-1, tensor.shape[-1] if tensor.ndim else 1)
     fits = rows.shape[1] * rows.itemsize % 8 == 0
     words = rows.view(torch.int64 if fits else {1: torch.int8, 2: torch.int16, 4: torch.int32}[rows.itemsize])
     down, across = (torch.arange(1, 2 * n, 2, device=tensor.device) for n in words.shape)

@@ -137,7 +137,7 @@ class ScreenedHead:
         """Args: weight_VC: float32. screen: the product with it in bf16. largest: logits that have to be exact."""
         self.weight_VC, self.screen, self.largest = weight_VC, screen, min(largest, len(weight_VC))
         self.longest = weight_VC.norm(dim=1).max()
-        self.longest_residual = _residual(weight_VC).norm(dim=1).max()
+        self.longest_residual = (weight_VC - weight_VC.bfloat16().float()).norm(dim=1).max()
 
     def __call__(self, hidden_BC: Tensor) -> Tensor:
         """Float32 logits [B, V]."""
@@ -146,16 +146,13 @@ class ScreenedHead:
         largest_B1, smallest_B1 = logits_BV.amax(1, keepdim=True), logits_BV.amin(1, keepdim=True)
         # finding a maximum takes a twentieth of the time of topk
         last_B1 = largest_B1 if self.largest == 1 else logits_BV.topk(self.largest, dim=1).values[:, -1:]
-        error_B1 = _residual(hidden_BC).norm(dim=1, keepdim=True) * self.longest
-        error_B1 += hidden_BC.bfloat16().float().norm(dim=1, keepdim=True) * self.longest_residual
+        rounded_BC = hidden_BC.bfloat16().float()
+        error_B1 = (hidden_BC - rounded_BC).norm(dim=1, keepdim=True) * self.longest
+        error_B1 += rounded_BC.norm(dim=1, keepdim=True) * self.longest_residual
         error_B1 += torch.maximum(largest_B1, -smallest_B1) * BF16_ROUNDING
         # a twentieth more for the roundings of the float32 sums, here and in the products
         likely_L = (logits_BV >= last_B1 - 2.1 * error_B1).any(0).nonzero()[:, 0]
         return logits_BV.index_copy_(1, likely_L, F.linear(hidden_BC, self.weight_VC[likely_L]))
-
-
-def _residual(x: Tensor) -> Tensor:
-    return x - x.bfloat16().float()
 
 
 class _Float32Attention(nn.Module):

@@ -141,6 +141,30 @@ def test_sampling_between_steps_of_training_sees_each_step(preparations):
         optimizer.step()
 
 
+def transposed(model):
+    linear = model.blocks[0].attn.c_proj
+    linear.weight = torch.nn.Parameter(linear.weight.detach().t().contiguous().t())
+
+
+def with_an_empty_buffer(model):
+    model.register_buffer("nothing", torch.zeros(0), persistent=False)
+
+
+def with_a_scalar(model):
+    model.register_buffer("scale", torch.tensor(1.0), persistent=False)
+
+
+@pytest.mark.parametrize("change", [transposed, with_an_empty_buffer, with_a_scalar], ids=lambda c: c.__name__)
+def test_tensors_of_any_layout_are_compared(preparations, change):
+    model = make_tiny_model()
+    expected = texts_of(model)
+    change(model)
+    assert texts_of(model) == expected
+    prepared_so_far = len(preparations)
+    assert texts_of(model) == expected
+    assert len(preparations) == prepared_so_far
+
+
 class NegativeLinear(torch.nn.Linear):
     def forward(self, x):
         return -3 * super().forward(x)
