@@ -16,7 +16,7 @@ from gpt2lab.report.results import Condition, DocumentRow, TuningCurve
 from gpt2lab.report.words import TUNING_NOTE, plural
 from gpt2lab.runs import read_lines
 from gpt2lab.runs.layout import DOCUMENTS
-from gpt2lab.runs.records import COMPLETED, read_summary, stopped_as_diverged
+from gpt2lab.runs.records import has_outcome, read_summary
 from gpt2lab.statistics.intervals import FEW_DOCUMENTS, ratio_jackknife_interval
 
 EVALUATION_KEYS = ("corpus", "protocol", "settings")
@@ -48,11 +48,8 @@ def tuning_note(record: dict[str, Any], sweep: Path | None) -> str:
     key = f"{record.get('tuning_key')}="
     done: dict[str, set[tuple[str, ...]]] = defaultdict(set)
     for job in record.get("jobs", []):
-        if job.get("tuning"):
-            own = tuple(text for text in job.get("overrides", []) if text.startswith((key, "seed=")))
-            done[str(job.get("condition"))] |= {own} if _has_outcome(job, sweep) else set()
-        else:
-            done[str(job.get("condition"))] |= set()
+        own = tuple(text for text in job.get("overrides", []) if text.startswith((key, "seed=")))
+        done[str(job.get("condition"))] |= {own} if job.get("tuning") and _has_outcome(job, sweep) else set()
     is_same = len(set(map(frozenset, done.values()))) == 1 and all(done.values())
     same = "Each condition had" if is_same else "The conditions did not all have"
     return f"{TUNING_NOTE} {same} the same values and seeds."
@@ -71,10 +68,8 @@ def missing_tuning_warnings(record: dict[str, Any], sweep: Path | None) -> list[
 
 
 def _has_outcome(job: dict[str, Any], sweep: Path | None) -> bool:
-    """Whether a job completed or diverged: by its run's summary, else by ``sweep.json``."""
-    summary = read_summary(sweep / job["run_dir"]) if sweep and job.get("run_dir") else {}
-    status = str(summary.get("status") or job.get("status"))
-    return status == COMPLETED or stopped_as_diverged(status, job.get("error"))
+    run_dir = sweep / job["run_dir"] if sweep and job.get("run_dir") else None
+    return has_outcome(run_dir, str(job.get("status")), job.get("error"))
 
 
 def tuning_curve(

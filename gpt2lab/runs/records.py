@@ -212,6 +212,19 @@ def stopped_as_diverged(status: str, error: str | None) -> bool:
     return status.startswith("failed") and any(words in reason for words in DIVERGED)
 
 
+def has_outcome(run_dir: Path | None, status: str, error: str | None) -> bool:
+    """Whether a job of a sweep completed or diverged; a killed one says nothing of its settings.
+
+    Args:
+        run_dir: whose ``summary.json`` comes first; None: there is none.
+        status: what ``sweep.json`` says of the job.
+        error: what it says of the failure.
+    """
+    summary = read_summary(run_dir) if run_dir else {}
+    status = str(summary.get("status") or status)
+    return status == COMPLETED or stopped_as_diverged(status, error)
+
+
 def newest_run(runs: Path = Path(RUNS)) -> Path | None:
     """The completed run whose last checkpoint is the newest; runs of a sweep are never taken.
 

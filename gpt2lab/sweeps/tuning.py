@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gpt2lab.runs.records import COMPLETED, read_summary, stopped_as_diverged
+from gpt2lab.runs.records import COMPLETED, has_outcome, read_summary
 from gpt2lab.sweeps.record import JobRecord, TunedCondition
 
 
@@ -21,12 +21,7 @@ def without_outcome(jobs: Sequence[JobRecord], folder: Path) -> list[str]:
 
     A killed job says nothing of its value. Were the value dropped, this condition would have had fewer than others.
     """
-    missing = []
-    for job in jobs:
-        status = str(read_summary(folder / job.run_dir).get("status") or job.status)
-        if status != COMPLETED and not stopped_as_diverged(status, job.error):
-            missing.append(job.name)
-    return missing
+    return [job.name for job in jobs if not has_outcome(folder / job.run_dir, job.status, job.error)]
 
 
 def losses_by_value(key: str, jobs: Sequence[JobRecord], folder: Path) -> dict[float, list[float | None]]:
