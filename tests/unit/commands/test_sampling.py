@@ -7,7 +7,6 @@ import subprocess
 import sys
 
 import pytest
-import torch
 
 from gpt2lab.cli.compose import compose_config
 from gpt2lab.commands import sampling
@@ -15,16 +14,6 @@ from gpt2lab.commands.sampling import sample
 from gpt2lab.config import RuntimeConfig, SampleJob, SamplingConfig, UserError
 from gpt2lab.distributed import World
 from gpt2lab.generation.text import Continuation
-from tests import hugging_face, tokenizer_files
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """A random model with a tokenizer of its own."""
-    folder = tokenizer_files.smollm(tmp_path_factory.mktemp("model"))
-    torch.manual_seed(0)
-    hugging_face.llama(vocab_size=400, max_position_embeddings=64).save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,13 @@ try:
 except UserError as error:
     sys.exit(f"error: {{error}}")
 """
+
+
+def wait_for_first_step(process, run_dir):
+    """Wait until a job of a running sweep has taken a step."""
+    while not (run_dir / "metrics.jsonl").exists():
+        assert process.poll() is None
+        time.sleep(0.01)
 
 
 @pytest.fixture

@@ -23,6 +23,7 @@ from gpt2lab.locks import try_lock
 from gpt2lab.runs import read_lines
 from gpt2lab.sweeps.record import open_folder
 from gpt2lab.tokenizers import load_tokenizer
+from tests.unit.sweeps.conftest import wait_for_first_step
 
 SIX = ["model/positions=learned,rope,none", "seed=0,1", "sweep.name=six"]
 FOUR = ["model/positions=learned,rope", "seed=0,1"]
@@ -95,9 +96,7 @@ def test_sweep_under_nohup_is_not_stopped_by_a_lost_terminal(start_sweep, tmp_pa
     finally:
         signal.signal(signal.SIGHUP, before)
     folder = tmp_path / "runs" / "sweeps" / "s"
-    while not (folder / "seed=0" / "metrics.jsonl").exists():
-        assert process.poll() is None
-        time.sleep(0.01)
+    wait_for_first_step(process, folder / "seed=0")
     process.send_signal(signal.SIGHUP)
     assert process.wait(timeout=60) == 0
     assert set(statuses(folder).values()) == {"completed"}

@@ -13,7 +13,7 @@ import pytest
 
 from gpt2lab.runs import read_lines
 from gpt2lab.sweeps.launchers import RayLauncher, RemoteJob, divide
-from tests.unit.sweeps.conftest import FAKE_JOB
+from tests.unit.sweeps.conftest import FAKE_JOB, wait_for_first_step
 
 
 def test_divide_gives_disjoint_equal_shares():
@@ -44,9 +44,7 @@ def test_jobs_of_a_killed_sweep_save_and_end(start_sweep, tmp_path, monkeypatch)
     monkeypatch.setenv("FAKE_SECONDS", "0.3")
     process = start_sweep("seed=0,1", "sweep.name=s")
     run_dir = tmp_path / "runs/sweeps/s/seed=0"
-    while not (run_dir / "metrics.jsonl").exists():
-        assert process.poll() is None
-        time.sleep(0.01)
+    wait_for_first_step(process, run_dir)
     process.kill()
     deadline = time.monotonic() + 20
     while not (run_dir / "summary.json").exists():
@@ -128,9 +126,7 @@ def test_remote_jobs_are_stopped_and_continued(start_sweep, tmp_path, statuses, 
     arguments = ["seed=0,1", "sweep.name=s", "sweep.launcher=slurm", "sweep.slurm={cluster:local}"]
     process = start_sweep(*arguments)
     folder = tmp_path / "runs" / "sweeps" / "s"
-    while not (folder / "seed=0" / "metrics.jsonl").exists():
-        assert process.poll() is None
-        time.sleep(0.05)
+    wait_for_first_step(process, folder / "seed=0")
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=60) == 130
     assert list(statuses(folder).values()) == ["stopped", "pending"]
