@@ -29,7 +29,7 @@ GROUP_LOGITS = {"cpu": 512 * 50_304, "cuda": 2**29}
 """logits of one group by device: what is fastest on a CPU (docs/speed.md), and 1 GiB in bf16 on a GPU"""
 PADDING = 128
 """the copy of the head in autocast's dtype has a multiple of this many rows, which suits the kernels of a GPU; and the
-rows of the logits are a multiple of it apart: products write rows of 50,257 numbers a fifth slower (docs/speed.md)"""
+rows of the logits are a multiple of it apart: products write rows of 50,257 numbers more slowly (docs/speed.md)"""
 LARGE_SUM = 2.0**64
 """sum of a row's e_v from which the row's largest is subtracted: half of float32's exponents are left for products"""
 
