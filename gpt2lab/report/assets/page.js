@@ -83,7 +83,7 @@
     const axis = { stroke: () => css("--soft"), grid: { stroke: () => css("--line"), width: 1 }, ticks: { show: false }, font: "12px system-ui, sans-serif" };
     const seconds = by === "seconds";
     const long = columns[0][columns[0].length - 1] > 5400;
-    const label = (v) => (seconds ? (long ? +(v / 3600).toFixed(2) + " h" : v >= 60 ? +(v / 60).toFixed(1) + " min" : +v.toFixed(0) + " s") : short(v));
+    const label = (v) => (seconds ? (long ? +(v / 3600).toFixed(2) + " h" : v >= 60 ? +(v / 60).toFixed(1) + " min" : +v.toPrecision(3) + " s") : short(v));
     const plot = new uPlot({
       width: place.clientWidth, height: Math.max(280, Math.min(380, Math.round(place.clientWidth * 0.62))),
       padding: [8, 14, 0, 0], legend: { show: false }, scales: { x: { time: false }, y: { range: yRange(columns, owner) } },

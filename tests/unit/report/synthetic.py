@@ -8,6 +8,8 @@ import numpy as np
 import yaml
 
 TOKENS = 819_200
+ROPE, RMSNORM = "positions=rope, norm=layernorm", "positions=learned, norm=rmsnorm"
+BASELINE = "positions=learned, norm=layernorm"
 
 
 def write_run(
@@ -115,3 +117,28 @@ def change_summary(run: Path, **values):
     summary = json.loads((run / "summary.json").read_text())
     summary.update(values)
     (run / "summary.json").write_text(json.dumps({k: v for k, v in summary.items() if v != "remove"}))
+
+
+def conditions_of(report):
+    return {condition.name: condition for condition in report.conditions}
+
+
+def of(folder, positions, seed, norm="layernorm"):
+    return folder / f"positions={positions},norm={norm},seed={seed}"
+
+
+def write_sizes(folder, loss_of, widths=(32, 64, 128, 256, 512), seeds=3):
+    """Runs of several widths with 20 tokens for each of their parameters."""
+    rng, paths = np.random.default_rng(0), []
+    for width, seed in itertools.product(widths, range(seeds)):
+        parameters = 2_000 * width + 48 * width**2
+        path = write_run(
+            folder / f"n_embd={width},seed={seed}", seed, loss_of(parameters) + rng.normal(0, 0.003),
+            tokens=20 * parameters,
+        )  # fmt: skip
+        config = yaml.safe_load((path / "config.yaml").read_text())
+        config["model"]["n_embd"], config["training"]["tokens_per_parameter"] = width, 20
+        (path / "config.yaml").write_text(yaml.safe_dump(config))
+        change_summary(path, parameters=parameters)
+        paths.append(str(path))
+    return paths

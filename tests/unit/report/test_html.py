@@ -105,3 +105,13 @@ def test_switches_and_sorting(page_file, tmp_path):
     assert (runs, points, errors) == (20, 40, [])
     assert lowest.startswith("positions=rope")
     assert highest.startswith("positions=learned")
+
+
+def test_times_below_a_second_have_ticks_of_their_own(page_file, tmp_path):
+    ticks = "reportPlots.find((p) => p.place.closest('figure').dataset.by === 'seconds').plot.axes[0].values(null, %s)"
+
+    async def task(page):
+        await page.open(page_file)
+        return await page.evaluate(ticks % "[0, 0.05, 0.25, 12, 90]"), page.errors
+
+    assert drive(task, tmp_path) == (["0 s", "0.05 s", "0.25 s", "12 s", "1.5 min"], [])

@@ -37,6 +37,10 @@ def test_peak_is_of_the_device(monkeypatch):
         ("NVIDIA H100 PCIe", "H100 PCIe"),
         ("NVIDIA H100 NVL", "H100 NVL"),
         ("NVIDIA H200", "H200"),
+        ("NVIDIA H200 NVL", "H200 NVL"),
+        ("NVIDIA GH200 480GB", "GH200"),
+        ("NVIDIA B200", "B200"),
+        ("NVIDIA GB200", "GB200"),
         ("NVIDIA A100-SXM4-80GB", "A100"),
         ("NVIDIA L4", "L4"),
         ("NVIDIA L40S", "L40S"),
@@ -47,7 +51,7 @@ def test_peak_is_of_the_device(monkeypatch):
         assert peak_flops(gpu, "fp32") is None
     # others, whose names begin alike
     rtx = [f"NVIDIA GeForce RTX {rest}" for rest in ("4090 Laptop GPU", "4090 D", "3090 Ti")]
-    for name in ("NVIDIA L40", "NVIDIA A10", "NVIDIA A10G", "NVIDIA GH200 480GB", *rtx, "something else"):
+    for name in ("NVIDIA L40", "NVIDIA A10", "NVIDIA A10G", *rtx, "something else"):
         monkeypatch.setattr(torch.cuda, "get_device_name", lambda device, name=name: name)
         assert peak_flops(gpu, "bf16") is None
     assert peak_flops(torch.device("cpu"), "bf16") is None
