@@ -66,7 +66,7 @@ class HuggingFaceTokenizer(Tokenizer):
         self.eot_id = _special_id(library, settings, "eos_token", where)
         has_bos = special_token(settings, "bos_token") is not None
         self._bos_id = _special_id(library, settings, "bos_token", where) if has_bos else self.eot_id
-        special = {token: library.id_to_token(token) for token in (self.eot_id, self._bos_id)}
+        special = {token: str(library.id_to_token(token)) for token in (self.eot_id, self._bos_id)}
         as_written, values = values, without_dropout(with_special_tokens(values, special))
         if values != as_written:
             self._files[TOKENIZER_JSON] = as_json(values)
