@@ -44,7 +44,11 @@ class TaskEvaluator:
         return not self.texts and not self.tasks.names
 
     def __call__(self, model: GPT) -> dict[str, float]:
-        """Scores of a model as ``metrics.jsonl`` has them: ``tasks/NAME/METRIC``, ``val/TEXT/loss``, ...; shown too."""
+        """Scores of a model as ``metrics.jsonl`` has them: ``tasks/NAME/METRIC``, ``val/TEXT/loss``, ...; shown too.
+
+        Raises:
+            UserError: a score is NaN or infinite.
+        """
         loaded = replace(self.loaded, model=model)
         metrics: dict[str, float] = {}
         for name, plan in self.texts.items():
