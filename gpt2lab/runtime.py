@@ -81,8 +81,9 @@ def open_runtime(config: RuntimeConfig, local_rank: int = 0, local_size: int = 1
         torch.cuda.set_device(device)
         torch.cuda.reset_peak_memory_stats(device)  # an earlier run in this Python process may have needed more
         torch.set_float32_matmul_precision("high" if config.tf32 else "highest")
-        # sums of bf16 products are kept in float32 across the parts of a split matrix product, as everywhere else
+        # sums of 16-bit products are kept in float32 across the parts of a split matrix product, as everywhere else
         torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
+        torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction = False
     if device.type == "cpu":
         _configure_malloc(_RETURN_FREED if config.parallel == "fsdp" else _KEEP_FREED)
     _use_deterministic_kernels(enabled=config.deterministic)
@@ -150,7 +151,7 @@ def _find_device(name: str) -> torch.device:
 def _multiplies_bf16(device: torch.device) -> bool:
     """Whether the hardware has bf16 products; without them the format is emulated, slower than float32."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.cuda.get_device_capability(device) >= (8, 0)  # since Ampere
     if device.type != "cpu":
         return False
     capabilities = torch.cpu.get_capabilities()

@@ -33,8 +33,8 @@ class TrainJob(CheckedConfig):
     run_dir: str | None = None
     """folder of this run; null: runs/<day>/<time>-<id>"""
     resume: str | None = None
-    """null | auto (newest complete checkpoint of run_dir, or of the run that started or saved last; without one from step
-    0) | a run or checkpoint folder"""
+    """null | auto (newest complete checkpoint of run_dir, or of the run that started or saved last; without one from
+    step 0) | a run or checkpoint folder"""
     init_from: str | None = None
     """run or checkpoint folder to take the weights, and nothing else, from; with resume=auto only where nothing is
     there to resume"""

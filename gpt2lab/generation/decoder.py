@@ -78,26 +78,32 @@ class Decoder:
 
 
 class _StepGraph:
-    """``Decoder.step`` recorded once as a CUDA graph: at batch 1 a GPU computes faster than Python launches."""
+    """``Decoder.step`` recorded once as a CUDA graph: at batch 1 a GPU computes faster than Python launches.
+
+    Recorded and replayed on the model's device: PyTorch records on the current one, which may be another model's.
+    """
 
     def __init__(self, decoder: Decoder, n_keys: int) -> None:
-        slots, device = decoder.slots, decoder.runtime.device
-        self.tokens_B = torch.zeros(slots, dtype=torch.int64, device=device)
-        self.pos_B = torch.zeros(slots, dtype=torch.int64, device=device)
+        slots, self.device = decoder.slots, decoder.runtime.device
+        self.tokens_B = torch.zeros(slots, dtype=torch.int64, device=self.device)
+        self.pos_B = torch.zeros(slots, dtype=torch.int64, device=self.device)
         kept = decoder.cache.k[:, :, :, 0].clone(), decoder.cache.v[:, :, :, 0].clone()
-        stream = torch.cuda.Stream()
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):  # libraries allocate their workspaces in a first run, which a graph must not
-            decoder.step_on_device(self.tokens_B, self.pos_B, n_keys, aligned=False)
-        torch.cuda.current_stream().wait_stream(stream)
-        self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph):
-            self.logits_BV = decoder.step_on_device(self.tokens_B, self.pos_B, n_keys, aligned=False)
+        with torch.cuda.device(self.device):
+            stream = torch.cuda.Stream(self.device)
+            stream.wait_stream(torch.cuda.current_stream(self.device))
+            with torch.cuda.stream(stream):  # libraries allocate workspaces in a first run, which a graph must not
+                decoder.step_on_device(self.tokens_B, self.pos_B, n_keys, aligned=False)
+            torch.cuda.current_stream(self.device).wait_stream(stream)
+            self.graph = torch.cuda.CUDAGraph()
+            # thread_local: the thread that prefetches batches may allocate pinned memory meanwhile
+            with torch.cuda.graph(self.graph, stream=stream, capture_error_mode="thread_local"):
+                self.logits_BV = decoder.step_on_device(self.tokens_B, self.pos_B, n_keys, aligned=False)
         # the first run has written column 0 of every slot
         decoder.cache.k[:, :, :, 0], decoder.cache.v[:, :, :, 0] = kept
 
     def __call__(self, tokens: Sequence[int], positions: Sequence[int]) -> Tensor:
         self.tokens_B.copy_(torch.tensor(tokens))
         self.pos_B.copy_(torch.tensor(positions))
-        self.graph.replay()
+        with torch.cuda.device(self.device):
+            self.graph.replay()
         return self.logits_BV

@@ -5,6 +5,7 @@ on other machines expects the run folders on a disk that they share. Jobs there 
 """
 
 import os
+import re
 import signal
 import subprocess
 import time
@@ -238,7 +239,10 @@ def fresh_stop_file(folder: Path) -> Path:
 
 
 def available_gpus() -> list[str]:
-    """Identifiers of the GPUs that this process may use, found without importing torch."""
+    """Identifiers of the GPUs that this process may use, as in CUDA_VISIBLE_DEVICES, found without importing torch.
+
+    Where GPUs are divided (Multi-Instance GPU), those of the parts: a process can use one part, not the GPU as a whole.
+    """
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
         return [gpu for gpu in visible.split(",") if gpu]
@@ -246,7 +250,12 @@ def available_gpus() -> list[str]:
         listed = subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, text=True, check=False)
     except OSError:
         return []
-    return [str(number) for number, _ in enumerate(listed.stdout.splitlines())] if listed.returncode == 0 else []
+    if listed.returncode != 0:
+        return []
+    # lines: "GPU 0: NVIDIA A100-SXM4-40GB (UUID: GPU-...)"; below it "  MIG 3g.20gb  Device 0: (UUID: MIG-...)"
+    parts = re.findall(r"^\s*MIG .*\(UUID: (\S+)\)", listed.stdout, re.MULTILINE)
+    gpus = [line for line in listed.stdout.splitlines() if line.startswith("GPU ")]
+    return parts or [str(number) for number in range(len(gpus))]
 
 
 def divide(items: Sequence[Item], slots: int) -> list[list[Item]]:

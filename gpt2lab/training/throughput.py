@@ -24,8 +24,9 @@ PEAK_FLOPS = {
 }
 """bf16 matrix products without sparsity, a second, by words of the device's name; the first that fits (data sheets)"""
 
-OTHER_CARDS = {"Laptop", "D", "Ti"}
-"""words that make the name of a card that of another one: RTX 4090 Laptop GPU, RTX 4090 D, RTX 3090 Ti"""
+OTHER_CARDS = {"Laptop", "D", "Ti", "MIG"}
+"""words that make the name of a card that of another one, or of a part: RTX 4090 Laptop GPU, RTX 4090 D, RTX 3090 Ti,
+H100 80GB HBM3 MIG 1g.10gb"""
 
 
 def flops_per_token(model: GPT, sequence_length: int) -> int:

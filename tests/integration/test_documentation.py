@@ -36,5 +36,13 @@ def test_scripts_of_the_pages_train_measure_generate_and_look_inside(tmp_path):
     assert len(parts) == 5
 
 
+def test_tensors_of_the_scripts_are_on_the_device_of_the_model():
+    """Which is a GPU where there is one."""
+    scripts = "".join(script for page in (ROOT / "docs").glob("*.md") for script in SCRIPT.findall(page.read_text()))
+    tensors = re.findall(r"torch\.tensor\(.*", scripts)
+    assert tensors
+    assert all("device=model.runtime.device" in tensor for tensor in tensors)
+
+
 def test_worked_example_is_what_the_code_computes():
     assert worked_example.PAGE.read_text(encoding="utf-8") == worked_example.page()

@@ -51,7 +51,7 @@ def gpus(monkeypatch, count):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: count > 0)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
     monkeypatch.setattr(torch.cuda, "set_device", lambda device: bound.append(torch.device(device).index))
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 0))
     return bound
 
 
@@ -132,11 +132,25 @@ def test_a_run_on_the_cpu_never_touches_cuda(monkeypatch):
         assert open_runtime(RuntimeConfig(device="cpu"), rank, 2).device.type == "cpu"
 
 
-def test_cuda_sums_bf16_products_in_float32(monkeypatch):
+def test_bf16_is_of_the_gpu_that_was_chosen(monkeypatch):
+    """Not of the current one, which is the first until the process is bound to its own."""
+    gpus(monkeypatch, 2)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: ["A100", "V100"][device.index])
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: [(8, 0), (7, 0)][device.index])
+    found = [open_runtime(RuntimeConfig(device=device)).precision for device in ("cuda:0", "cuda:1")]
+    assert found == ["bf16", "fp32"]
+    with pytest.raises(UserError, match=r"^runtime\.precision=bf16: V100 has no bf16"):
+        open_runtime(RuntimeConfig(device="cuda:1", precision="bf16"))
+
+
+def test_cuda_sums_16_bit_products_in_float32(monkeypatch):
     gpus(monkeypatch, 1)
-    torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = True
+    matmul = torch.backends.cuda.matmul
+    matmul.allow_bf16_reduced_precision_reduction = matmul.allow_fp16_reduced_precision_reduction = True
     open_runtime(RuntimeConfig(device="cuda"))
-    assert torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction is False
+    assert matmul.allow_bf16_reduced_precision_reduction is False
+    assert matmul.allow_fp16_reduced_precision_reduction is False
 
 
 def test_deterministic_kernels_are_on_only_when_asked_for():

@@ -1,10 +1,13 @@
 """gpt2lab.generation.decoder and weights: the prepared model against the plain one, and steps that can be recorded."""
 
 import copy
+import dataclasses
+from contextlib import contextmanager
 
 import pytest
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from gpt2lab.config import ModelConfig
@@ -162,3 +165,58 @@ def test_small_products_are_in_float32_on_a_cpu(monkeypatch):
     assert weights.decoding_runtime(on_gpu, narrow) is on_gpu
     copied = weights.decoding_copy(make_tiny_model(), FP32, 1)
     assert not [module for module in copied.modules() if isinstance(module, PackedLinear)]
+
+
+class TensorsOnCPU(TorchFunctionMode):
+    """Tensors for any device are on the CPU."""
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        kwargs = dict(kwargs or {})
+        return function(*args, **(kwargs | {"device": "cpu"} if "device" in kwargs else kwargs))
+
+
+@dataclasses.dataclass
+class FakeStream:
+    device: torch.device
+
+    def wait_stream(self, other):
+        assert other.device == self.device
+
+
+@torch.inference_mode()
+def test_steps_are_recorded_on_the_device_of_the_model(monkeypatch):
+    """The current device may be that of a model that was loaded later. No GPU here: torch.cuda is replaced."""
+    current, events = [torch.device("cuda", 0)], []
+
+    @contextmanager
+    def device(index):
+        current.append(torch.device(index))
+        yield
+        current.pop()
+
+    class Graph:
+        def __init__(self):
+            self.replay = lambda: events.append(("replay", current[-1]))
+
+    @contextmanager
+    def record(graph, stream, capture_error_mode):
+        assert capture_error_mode == "thread_local"  # another thread may pin memory meanwhile
+        with device(stream.device):
+            events.append(("record", current[-1]))
+            yield
+
+    monkeypatch.setattr(torch.cuda, "device", device)
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device=None: FakeStream(device or current[-1]))
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device=None: FakeStream(device or current[-1]))
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: device(stream.device))
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
+    monkeypatch.setattr(torch.cuda, "graph", record)
+    second = torch.device("cuda", 1)
+    with TensorsOnCPU():
+        decoder = Decoder(make_tiny_model(), Runtime(second, "fp32"), slots=2, capacity=12)
+        decoder.read_prompts([0, 1], [[1, 2, 3], [4, 5, 6]])
+        first_keys = decoder.cache.k.clone()
+        decoder.step([7, 8], [3, 3])
+        decoder.step([7, 8], [4, 4])
+    assert events == [("record", second), ("replay", second), ("replay", second)]
+    assert torch.equal(decoder.cache.k, first_keys)  # recording leaves the cache as it was

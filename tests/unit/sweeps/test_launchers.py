@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 from gpt2lab.runs import read_lines
-from gpt2lab.sweeps.launchers import RayLauncher, RemoteJob, divide
+from gpt2lab.sweeps.launchers import RayLauncher, RemoteJob, available_gpus, divide
 from tests.unit.sweeps.conftest import FAKE_JOB, wait_for_first_step
 
 
@@ -20,6 +20,29 @@ def test_divide_gives_disjoint_equal_shares():
     assert divide([0, 1, 2, 3, 4], 2) == [[0, 1], [2, 3]]
     assert divide([0, 1], 3) == [[0], [1], [0]]
     assert divide([], 2) == [[], []]
+
+
+@pytest.mark.parametrize(
+    ("listed", "gpus"),
+    [
+        ("GPU 0: NVIDIA H100 (UUID: GPU-5d5b)\nGPU 1: NVIDIA H100 (UUID: GPU-77aa)\n", ["0", "1"]),
+        (
+            "GPU 0: NVIDIA A100-SXM4-40GB (UUID: GPU-5d5b)\n"
+            "  MIG 3g.20gb     Device  0: (UUID: MIG-c6d4-42e4)\n"
+            "  MIG 3g.20gb     Device  1: (UUID: MIG-cba6-9bed)\n",
+            ["MIG-c6d4-42e4", "MIG-cba6-9bed"],
+        ),
+        ("Unable to determine the device handle for GPU 0000:02:00.0: GPU is lost.\n", []),
+    ],
+    ids=["whole", "divided", "lost"],
+)
+def test_available_gpus_are_what_a_process_can_use(tmp_path, monkeypatch, listed, gpus):
+    program = tmp_path / "nvidia-smi"
+    program.write_text(f"#!/bin/sh\ncat <<END\n{listed}END\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert available_gpus() == gpus
 
 
 def test_local_jobs_run_beside_each_other_on_their_own_cores(sweep, tmp_path, monkeypatch):

@@ -49,9 +49,10 @@ def test_peak_is_of_the_device(monkeypatch):
         monkeypatch.setattr(torch.cuda, "get_device_name", lambda device, name=name: name)
         assert peak_flops(gpu, "bf16") == PEAK_FLOPS[part]
         assert peak_flops(gpu, "fp32") is None
-    # others, whose names begin alike
+    # others, whose names begin alike, and parts
+    parts = ["NVIDIA H100 80GB HBM3 MIG 1g.10gb", "NVIDIA A100-SXM4-40GB MIG 3g.20gb"]
     rtx = [f"NVIDIA GeForce RTX {rest}" for rest in ("4090 Laptop GPU", "4090 D", "3090 Ti")]
-    for name in ("NVIDIA L40", "NVIDIA A10", "NVIDIA A10G", *rtx, "something else"):
+    for name in ("NVIDIA L40", "NVIDIA A10", "NVIDIA A10G", *rtx, *parts, "something else"):
         monkeypatch.setattr(torch.cuda, "get_device_name", lambda device, name=name: name)
         assert peak_flops(gpu, "bf16") is None
     assert peak_flops(torch.device("cpu"), "bf16") is None
