@@ -45,7 +45,11 @@ class TaskEvaluator:
         return not self.texts and not self.questions
 
     def __call__(self, model: GPT) -> dict[str, float]:
-        """Scores of a model as ``metrics.jsonl`` has them: ``tasks/NAME/METRIC``, ``val/TEXT/loss``, ...; shown too."""
+        """Scores of a model as ``metrics.jsonl`` has them: ``tasks/NAME/METRIC``, ``val/TEXT/loss``, ...; shown too.
+
+        Raises:
+            UserError: a score is NaN or infinite.
+        """
         loaded = replace(self.loaded, model=model)
         metrics: dict[str, float] = {}
         for name, plan in self.texts.items():
@@ -107,10 +111,12 @@ def text_names(settings: TrainingConfig) -> dict[str, str]:
     """The file of each further text by the name of its metrics, the file's own without its ending.
 
     Raises:
-        UserError: two files have the same name.
+        UserError: two files have the same name, or one is no file.
     """
     names: dict[str, str] = {}
     for path in settings.eval_texts:
+        if not Path(path).is_file():
+            raise UserError(f"training.eval_texts={path}: no such file; expected files of text")
         name = Path(path).stem
         if name in names:
             raise UserError(
