@@ -14,18 +14,24 @@ from gpt2lab.config import UserError
 from gpt2lab.files import parse_json, write_text
 from gpt2lab.locks import locked_when_free
 from gpt2lab.runs.layout import DOCUMENTS, EVALUATION_LOCK
-from gpt2lab.runs.records import Line
+from gpt2lab.runs.records import Line, finite_or_none, write_json
 
 SCHEMA_VERSION = 1
 UNIMPORTANT = ("batch_size",)
 """settings that change no value"""
+OF_THE_MODEL = ("attention",)
+"""what a protocol takes from the model's training; left out, so that the record of a version without it is replaced"""
 
 Entry = dict[str, Any]
 
 
 def evaluation_id(part: str, origin: dict[str, Any], protocol: dict[str, Any], settings: dict[str, Any]) -> str:
     """``PART-CORPUS-HASH``; the hash is over the model, the text and the settings, so it tells any two apart."""
-    identity = {"origin": origin, "protocol": protocol, "settings": _without(settings, UNIMPORTANT)}
+    identity = {
+        "origin": origin,
+        "protocol": _without(protocol, OF_THE_MODEL),
+        "settings": _without(settings, UNIMPORTANT),
+    }
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()
     corpus = str(protocol.get("corpus", ""))
     return "-".join(name for name in (part, corpus, digest[:8]) if name)
@@ -84,7 +90,7 @@ def _add_evaluations(path: Path, new: Sequence[Entry]) -> None:
     ids = {entry["id"] for entry in new}
     others = [entry for entry in read_evaluations(path) if entry["id"] not in ids]
     content = {"schema_version": SCHEMA_VERSION, "evaluations": [*others, *new]}
-    write_text(path, json.dumps(content, indent=2) + "\n")
+    write_json(path, finite_or_none(content))
 
 
 def _add_documents(path: Path, documents: Mapping[str, Sequence[Line]]) -> None:

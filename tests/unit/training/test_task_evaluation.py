@@ -8,7 +8,9 @@ import torch
 from torch.nn import functional as F
 
 from gpt2lab.checkpoint import newest_complete
-from gpt2lab.config import TrainingConfig, UserError
+from gpt2lab.commands import evaluate
+from gpt2lab.config import EvalConfig, EvalJob, RuntimeConfig, TrainingConfig, UserError
+from gpt2lab.data import TokenStream
 from gpt2lab.runs import read_lines
 from gpt2lab.tokenizers import load_tokenizer
 from gpt2lab.training.resume import resume_training
@@ -81,6 +83,37 @@ def test_training_takes_the_same_steps_and_the_metrics_are_those_of_the_weights(
     assert lines[-1]["val/other/bits_per_byte"] == pytest.approx(text_loss(model) / math.log(2), rel=1e-5)
 
 
+def test_a_run_with_document_masking_is_scored_as_it_was_trained(make_trainer, tmp_path, caplog):
+    """Its validation split as a text and by ``eval.py``; documents are shorter than its context, so none is cut."""
+    runtime = RuntimeConfig(device="cpu", precision="fp32")
+    settings = {"packing": "documents", "model": {"block_size": 64}, "eval_tokens": 10**6, "max_steps": 40}
+    make_trainer("unmasked", **settings).run()
+    trainer = make_trainer("draft", masking=True, **settings)
+    (folder,) = tmp_path.glob("t/*/")
+    stream, tokenizer = TokenStream(folder, trainer.manifest, "val"), load_tokenizer("bytes")
+    texts = tokenizer.decode(stream.read(0, len(stream)).tolist()).split("<|endoftext|>")[1:]
+    (tmp_path / "docs.jsonl").write_text("".join(f"{json.dumps({'text': text})}\n" for text in texts))
+    trainer = make_trainer("masked", masking=True, eval_texts=[str(tmp_path / "docs.jsonl")], **settings)
+    val_loss = trainer.run().validation.loss
+    assert lines_with(trainer, "val/docs/loss")[-1]["val/docs/loss"] == pytest.approx(val_loss, rel=1e-5)
+
+    def score(**changes):
+        job = EvalJob(checkpoint=str(tmp_path / "masked"), runtime=runtime, eval=EvalConfig(**changes))
+        job.baseline = str(tmp_path / "unmasked") if not changes else None
+        (result,) = evaluate(job)
+        return result
+
+    result = score()
+    assert result.parts["perplexity"].metrics.perplexity.loss == pytest.approx(val_loss, rel=1e-5)
+    assert result.comparison.nats_per_token is not None
+    assert result.parts["perplexity"].protocol["attention"] == "within documents"
+    assert "several documents at once" not in caplog.text
+    score(protocol="gpt2_paper")
+    assert "eval.protocol=gpt2_paper: its windows hold several documents at once" in caplog.text
+    with pytest.raises(UserError, match="trained with data.document_masking=true, and long contexts"):
+        score(parts=["context"])
+
+
 def test_a_resumed_run_has_the_same_metrics(make_trainer, scored):
     settings = {"eval_every": 1, "checkpoint_every": 1, "keep_checkpoints": 9, **scored}
     straight, cut = make_trainer("straight", **settings), make_trainer("cut", **settings)
@@ -109,7 +142,7 @@ def test_mistakes_are_found_before_the_first_step(make_trainer, scored, tmp_path
     (tmp_path / "questions" / "lambada_openai.jsonl").write_text(f"{long_word}\n")
     with pytest.raises(UserError, match=r"eval_tasks=lambada_openai: question 1 has an answer of 31 tokens; expected"):
         make_trainer("long", **scored)
-    with pytest.raises(UserError, match="missing.txt: no such file"):
+    with pytest.raises(UserError, match="training.eval_texts=missing.txt: no such file"):
         make_trainer("missing", eval_texts=["missing.txt"])
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "other.txt").write_text("x")
