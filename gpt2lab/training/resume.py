@@ -17,6 +17,7 @@ from gpt2lab.runs import (
     check_unused,
     lock_directory,
     newest_started_run,
+    warn_of_other_code,
 )
 from gpt2lab.runs.layout import CHECKPOINTS
 from gpt2lab.training.plan import resolved_config
@@ -169,6 +170,7 @@ def resume_training(trainer: Trainer, job: TrainJob, checkpoint: Path, manifest:
         log.warning("resumed with another setting: %s", change)
     if (precision := trainer.runtime.precision) != saved["precision"]:
         log.warning("resumed in another precision: %s (was %s)", precision, saved["precision"])
+    warn_of_other_code(checkpoint.resolve().parent.parent, to_dict(job.model))
     own_run_id = trainer.state.run_id
     trainer.checkpoints.load(checkpoint)
     if trainer.plan.run_dir.resolve() != checkpoint.resolve().parent.parent:
