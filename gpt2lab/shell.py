@@ -1,4 +1,4 @@
-"""Commands as a user types them in a shell: for messages that say what to type, and for the records of runs."""
+"""Commands as a user types them in a shell, for messages that say what to type."""
 
 import shlex
 import sys
@@ -9,20 +9,14 @@ SCRIPTS = {f"{name}.py" for name in COMMANDS}
 """the entry points of a checkout; an installed package has the program ``gpt2lab`` instead"""
 
 
-def typed_command(name: str, program: str | None = None) -> list[str]:
-    """What a user types to run the command ``name``, without its arguments.
-
-    Args:
-        name: of the command.
-        program: what the user started; None: this process. ``train.py`` has ``prepare.py`` beside it.
-    """
-    path = Path(sys.argv[0] if program is None else program)
-    return ["python", str(path.with_name(f"{name}.py"))] if path.name in SCRIPTS else ["gpt2lab", name]
-
-
 def command_line(name: str, *arguments: str) -> str:
-    """A whole command with every word quoted for the shell."""
-    return " ".join(map(shell_word, [*typed_command(name), *arguments]))
+    """What a user types to run the command ``name``, with every word quoted for the shell.
+
+    It is named as this process was started: beside ``/folder/eval.py`` there is ``/folder/prepare.py``.
+    """
+    path = Path(sys.argv[0])
+    program = ["python", str(path.with_name(f"{name}.py"))] if path.name in SCRIPTS else ["gpt2lab", name]
+    return " ".join(map(shell_word, [*program, *arguments]))
 
 
 def shell_word(word: str) -> str:

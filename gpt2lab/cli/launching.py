@@ -54,6 +54,11 @@ def python_arguments(name: str, program: str) -> list[str]:
     return [*([] if is_module else ["-P"]), "-m", "gpt2lab.cli", name]
 
 
+def typed_command(name: str, program: str) -> list[str]:
+    """What a user types to run the command ``name``."""
+    return ["python", program] if is_script(program) else ["gpt2lab", name]
+
+
 def launch_processes(num_processes: int, name: str, arguments: Sequence[str]) -> None:
     """Run ``name`` in several processes on this machine and wait for them.
 

@@ -26,7 +26,7 @@ from omegaconf.errors import OmegaConfBaseException
 from gpt2lab.cli.compose import CONFIG_DIR, explain_override, literal_text, refuse_removals, settings_of, to_job
 from gpt2lab.cli.console import open_console, print_error, print_own_error, protect_streams
 from gpt2lab.cli.help import help_page
-from gpt2lab.cli.launching import check_launch_variables, launch_processes
+from gpt2lab.cli.launching import check_launch_variables, launch_processes, typed_command
 from gpt2lab.cli.lazy_help import lazy_help_is_not_checked
 from gpt2lab.cli.override_errors import no_such_option
 from gpt2lab.cli.rerun import is_rerun, read_rerun
@@ -41,7 +41,7 @@ from gpt2lab.config import (
     did_you_mean,
     one_line,
 )
-from gpt2lab.shell import command_line, typed_command
+from gpt2lab.shell import command_line
 
 log = logging.getLogger(__name__)
 

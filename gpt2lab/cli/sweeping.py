@@ -25,14 +25,13 @@ from gpt2lab.cli.compose import (
     literal_text,
     settings_of,
 )
-from gpt2lab.cli.launching import python_arguments
+from gpt2lab.cli.launching import python_arguments, typed_command
 from gpt2lab.cli.override_errors import Settings, unknown_key, wrong_value
 from gpt2lab.cli.rerun import is_rerun, job_from_record
 from gpt2lab.config import SweepConfig, TrainJob, UserError, check, did_you_mean, from_dict, one_line
 from gpt2lab.locks import locked
 from gpt2lab.runs import git
 from gpt2lab.runs.layout import SWEEP
-from gpt2lab.shell import typed_command
 from gpt2lab.sweeps.dry_run import dry_run_page, steps_after_preparing
 from gpt2lab.sweeps.executor import SweepExecutor, closing_lines
 from gpt2lab.sweeps.plan import Job, Plan, plan_sweep, value_text
