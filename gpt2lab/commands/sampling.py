@@ -13,9 +13,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from gpt2lab.config import SampleJob, UserError, choose
+from gpt2lab.config.escapes import unescape
 from gpt2lab.distributed import World, close_world, open_world
 from gpt2lab.generation import generate_shared, generate_stream
-from gpt2lab.generation.text import Continuation, unescape
+from gpt2lab.generation.text import Continuation
 from gpt2lab.runtime import Runtime, open_runtime
 from gpt2lab.tokenizers.base import replace_surrogates
 from gpt2lab.weights import LoadedModel, open_model

@@ -238,5 +238,5 @@ def check_stride(stride: int, context: int) -> None:
 
 
 def bounded_exp(exponent: float) -> float:
-    """exp, and infinity where float64 ends."""
-    return math.exp(exponent) if exponent < LARGEST_EXPONENT else math.inf
+    """exp, and infinity where float64 ends; NaN stays NaN."""
+    return math.inf if exponent >= LARGEST_EXPONENT else math.exp(exponent)

@@ -71,6 +71,7 @@ def test_figures_by_hand():
     assert result.byte_perplexity == pytest.approx(math.sqrt(2))
     assert result.bits_per_byte == pytest.approx(0.5)
     assert Perplexity(nll=1e6, tokens=1, bytes=1).token_perplexity == math.inf
+    assert math.isnan(Perplexity(nll=math.nan, tokens=1, bytes=1).token_perplexity)
     assert Perplexity(nll=1.0, tokens=1, bytes=1).word_perplexity is None
 
 
