@@ -11,6 +11,7 @@ from gpt2lab.evaluation.results import PartResult
 from gpt2lab.evaluation.sample_quality import evaluate_sample_quality
 from gpt2lab.evaluation.tasks.evaluate import evaluate_tasks
 from gpt2lab.evaluation.text_model import TextModel
+from gpt2lab.runtime import explaining_out_of_memory, smaller_batch
 
 
 def _sample_quality(loaded: TextModel, config: EvalConfig) -> PartResult:
@@ -32,7 +33,19 @@ PARTS: dict[str, Callable[[TextModel, EvalConfig], PartResult]] = {
 def evaluate_parts(loaded: TextModel, config: EvalConfig) -> dict[str, PartResult]:
     """Each part of ``config.parts``, in order; all names are checked before the first one runs."""
     parts = {name: choose(PARTS, name, "eval.parts") for name in config.parts}
-    return {name: evaluate(loaded, config) for name, evaluate in parts.items()}
+    results: dict[str, PartResult] = {}
+    for name, evaluate in parts.items():
+        key, size = _batch_size_of(name, config)
+        with explaining_out_of_memory(f"eval.parts={name} with {key}={size}", smaller_batch(key, size)):
+            results[name] = evaluate(loaded, config)
+    return results
+
+
+def _batch_size_of(part: str, config: EvalConfig) -> tuple[str, int]:
+    """The key that sets how much of a part's work is done at once, and its value."""
+    if part == "perplexity":
+        return "eval.batch_size", config.batch_size
+    return f"eval.{part}.batch_size", getattr(config, part).batch_size
 
 
 def part_settings(part: str, config: EvalConfig) -> dict[str, Any]:

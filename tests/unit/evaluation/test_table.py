@@ -1,9 +1,11 @@
 """The table; published metrics; the parts by name."""
 
+import re
 from dataclasses import dataclass
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from gpt2lab.config import EvalConfig, UserError
 from gpt2lab.evaluation.parts import PARTS, evaluate_parts
@@ -116,3 +118,18 @@ def test_parts_are_checked_before_any_runs(monkeypatch):
     assert ran == ["subject"]
     with pytest.raises(UserError, match="eval.parts"):
         EvalConfig(parts=[])
+
+
+@pytest.mark.parametrize(
+    ("part", "key"), [("perplexity", "eval.batch_size"), *((p, f"eval.{p}.batch_size") for p in [*PARTS][1:])]
+)
+def test_a_part_that_does_not_fit_says_what_to_type(monkeypatch, part, key):
+    def full(subject, config):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setitem(PARTS, part, full)
+    line = rf"^out of memory in eval\.parts={part} with {key}=(\d+): type {key}=(\d+)$"
+    with pytest.raises(UserError, match=line) as raised:
+        evaluate_parts(None, EvalConfig(parts=[part]))
+    now, smaller = map(int, re.match(line, str(raised.value)).groups())
+    assert now == 2 * smaller
