@@ -14,7 +14,7 @@ from gpt2lab.evaluation.parts import evaluate_parts, part_settings
 from gpt2lab.evaluation.record import evaluation_id, read_documents, read_evaluations, save_record
 from gpt2lab.evaluation.results import PartResult, numbers_in
 from gpt2lab.evaluation.table import format_number, render_parts, render_table
-from gpt2lab.evaluation.text_model import TextModel, open_text_model
+from gpt2lab.evaluation.text_model import TextModel, in_scoring_precision, open_text_model
 from gpt2lab.files import check_file_writable, file_sha256, write_text
 from gpt2lab.report.evaluation_plots import PLOTS
 from gpt2lab.runs import COMPLETED, Hardware, environment, read_run
@@ -69,16 +69,9 @@ def _evaluate_all(
 
 
 def open_for_evaluation(where: str | None, job: EvalJob, runtime: Runtime, key: str = "checkpoint") -> TextModel:
-    """Open the model with the precision that its scores are taken in.
-
-    ``runtime.precision=auto`` is float32 for pretrained models, whose published values are of float32, and on a CPU:
-    bfloat16 changes the fourth digit of a perplexity. A run of gpt2lab on a GPU is scored as it was trained.
-    """
+    """Open the model with the precision that its scores are taken in."""
     loaded = open_text_model(where, runtime, key)
-    is_float32 = runtime.device.type == "cpu" or loaded.source.trained_on is None
-    if job.runtime.precision == "auto" and is_float32:
-        return dataclasses.replace(loaded, runtime=dataclasses.replace(runtime, precision="fp32"))
-    return loaded
+    return in_scoring_precision(dataclasses.replace(loaded, auto_precision=job.runtime.precision == "auto"))
 
 
 def in_one_precision(loaded: TextModel, baseline: TextModel) -> tuple[TextModel, TextModel]:
