@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gpt2lab.checkpoint import has_checkpoint
 from gpt2lab.config import EvalConfig, EvalJob, UserError, to_dict
 from gpt2lab.distributed import World, close_world, open_world
 from gpt2lab.evaluation.comparison import BaselineComparison, compare, comparison_part
@@ -18,7 +19,7 @@ from gpt2lab.evaluation.text_model import TextModel, in_scoring_precision, open_
 from gpt2lab.files import check_file_writable, file_sha256, write_text
 from gpt2lab.report.evaluation_plots import PLOTS
 from gpt2lab.runs import COMPLETED, Hardware, environment, read_run
-from gpt2lab.runs.layout import CHECKPOINTS, DOCUMENTS, EVALUATION, LAST, SWEEP
+from gpt2lab.runs.layout import CHECKPOINTS, DOCUMENTS, EVALUATION, SWEEP
 from gpt2lab.runtime import Runtime, open_runtime
 from gpt2lab.training.loggers import log_evaluation
 
@@ -88,7 +89,7 @@ def in_one_precision(loaded: TextModel, baseline: TextModel) -> tuple[TextModel,
 def is_sweep(folder: Path) -> bool:
     """Whether a folder holds runs: ``sweep.json``, or run directories with a checkpoint."""
     return (folder / SWEEP).is_file() or (
-        folder.is_dir() and not (folder / CHECKPOINTS).exists() and any(folder.glob(f"*/{CHECKPOINTS}/{LAST}"))
+        folder.is_dir() and not (folder / CHECKPOINTS).exists() and any(map(has_checkpoint, folder.iterdir()))
     )
 
 
@@ -98,7 +99,7 @@ def sweep_runs(folder: Path) -> list[Path]:
     Raises:
         UserError: there is none.
     """
-    runs = sorted(link.parent.parent for link in folder.glob(f"**/{CHECKPOINTS}/{LAST}"))
+    runs = sorted(path.parent for path in folder.glob(f"**/{CHECKPOINTS}") if has_checkpoint(path.parent))
     completed = [run for run in runs if read_run(run).status == COMPLETED]
     for run in runs:
         if run not in completed:

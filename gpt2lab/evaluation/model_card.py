@@ -79,7 +79,7 @@ def _of_run(source: StoredModel) -> list[str]:
     started = [("initial weights", _without_path(settings["init_from"]))] if settings.get("init_from") else []
     recipe = [*started, ("steps", f"{step:,}"), *rate, *((label, _value(settings, key)) for label, key in RECIPE)]
     of_last_step = summary.get("steps") == step  # the summary is of the last step, which may not be this checkpoint's
-    scores = [(key, _short(summary[key])) for key in VALIDATION if of_last_step and key in summary]
+    scores = [(key, _short(summary[key])) for key in VALIDATION if of_last_step and summary.get(key) is not None]
     return [
         "## Data\n", _table(data), "## Recipe\n", _table(recipe),
         "## Evaluation\n", _table([*scores, *_evaluations(source)]) or "Not evaluated.\n",

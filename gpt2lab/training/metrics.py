@@ -47,8 +47,8 @@ class MetricsLog:
             logger.finish(summary, plots)
 
     def write(self, step: int, tokens: int, **metrics: Any) -> None:
-        """Append one line; NaN and infinity become null, since JSON has neither."""
-        line = {"step": step, "tokens": tokens, **_finite_or_none(metrics)}
+        """Append one line; NaN and infinity become null."""
+        line = {"step": step, "tokens": tokens, **finite_or_none(metrics)}
         append_lines(self.path, [line])
         for logger in self.loggers:
             logger.log(line)
@@ -61,7 +61,8 @@ class MetricsLog:
             logger.log_samples(lines)
 
 
-def _finite_or_none(metrics: dict[str, Any]) -> dict[str, Any]:
+def finite_or_none(metrics: dict[str, Any]) -> dict[str, Any]:
+    """The metrics with None for NaN and infinity, since JSON has neither."""
     return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in metrics.items()}
 
 

@@ -48,6 +48,8 @@ class StoredModel:
     """folder for the results of its evaluation"""
     trained_on: TrainedOn | None = None
     """None: unknown"""
+    document_masking: bool = False
+    """whether no token of its training attended to another document"""
 
     def describe(self) -> str:
         """Return its origin in one line."""
@@ -90,7 +92,7 @@ def find_stored_model(where: str | None, key: str) -> StoredModel:
     if path.is_dir():
         if not (path / CONFIG_JSON).is_file():
             raise UserError(
-                f"{path}: expected {MANIFEST} (a checkpoint), checkpoints/last (a run) or {CONFIG_JSON} "
+                f"{path}: expected {MANIFEST} (a checkpoint), checkpoints/step_* (a run) or {CONFIG_JSON} "
                 "(a Hugging Face directory), found none of them"
             )
         return _from_directory(path, find_weights(path), {"checkpoint": str(path.resolve())})
@@ -125,6 +127,7 @@ def _from_checkpoint(folder: Path) -> StoredModel:
         context=job.sequence_length,
         results=folder.parent.parent,
         trained_on=TrainedOn(job.data, manifest["data_fingerprint"]),
+        document_masking=job.data.document_masking,
     )
 
 

@@ -16,9 +16,9 @@ from gpt2lab.weights.stored_model import StoredModel, TrainedOn
 def card_of(tmp_path, monkeypatch):
     """The rows of the card of a run with some settings and evaluations."""
 
-    def make(evaluations=(), **settings):
+    def make(evaluations=(), summary=None, **settings):
         job = TrainJob(**settings)
-        (tmp_path / "summary.json").write_text("{}")
+        (tmp_path / "summary.json").write_text(json.dumps(summary or {}))
         (tmp_path / "eval.json").write_text(json.dumps({"schema_version": 1, "evaluations": list(evaluations)}))
         monkeypatch.setattr(module, "read_manifest", lambda folder: {"config": to_dict(job)})
         source = StoredModel(
@@ -54,3 +54,9 @@ def test_card_labels_numbers_of_one_text_by_protocol_stride_and_precision(card_o
 def test_card_names_the_initial_weights_without_their_path(card_of, init_from, shown):
     assert ("initial weights", shown) in card_of(init_from=init_from)
     assert "initial weights" not in dict(card_of())
+
+
+def test_card_has_no_row_for_a_number_that_is_not_finite(card_of):
+    rows = dict(card_of(summary={"steps": 5, "val_loss": 1000.0, "val_perplexity": None}))
+    assert rows["val_loss"] == "1000"
+    assert "val_perplexity" not in rows
