@@ -192,8 +192,8 @@ class SampleJob(CheckedConfig):
     prompts_file: str | None = None
     """file with several prompts, instead of ``prompt``: one per line, or *.jsonl with a field prompt; -: stdin"""
     stop: list[str] = field(default_factory=list)
-    """strings that end a sample; they are no part of it; \\n in one is a line break, \\t a tab, \\\\ a backslash:
-    'stop=["\\n"]'"""
+    """strings that end a sample; they are no part of it; \\n in one is a line break, \\r a carriage return, \\t a tab,
+    \\\\ a backslash: 'stop=["\\n"]'"""
     format: str = "text"
     """text | jsonl (an object per line: sample, prompt, text, tokens, finish_reason)"""
     stream: bool = True

@@ -26,7 +26,8 @@ _LOCKED: set[Path] = set()
 
 def new_run_dir() -> Path:
     """A path for a new run, runs/<day>/<time>-<id>; not made yet."""
-    return Path(RUNS) / time.strftime("%Y-%m-%d") / f"{time.strftime('%H%M%S')}-{secrets.token_hex(3)}"
+    now = time.localtime()  # read once: at midnight two readings would be of two days
+    return Path(RUNS) / time.strftime("%Y-%m-%d", now) / f"{time.strftime('%H%M%S', now)}-{secrets.token_hex(3)}"
 
 
 def open_run_dir(run_dir: Path, config: dict[str, Any], command: Sequence[str] | None, hardware: Hardware) -> None:

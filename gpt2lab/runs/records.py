@@ -5,6 +5,7 @@ Records of JSON lines survive a kill: a line that was cut off is left out when t
 
 import json
 import logging
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count, takewhile
@@ -186,6 +187,15 @@ def _numbered_names(path: Path) -> Iterator[Path]:
     yield path
     for number in count(2):
         yield path.with_name(f"{path.stem}.{number}{path.suffix}")
+
+
+def finite_or_none(value: Any) -> Any:
+    """Plain values, nested or not, with None for NaN and infinity, since JSON has neither."""
+    if isinstance(value, dict):
+        return {key: finite_or_none(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite_or_none(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def write_json(path: Path, values: dict[str, Any]) -> None:

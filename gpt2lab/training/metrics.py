@@ -4,7 +4,6 @@ A line of ``metrics.jsonl`` holds metrics by name and ``tokens``, the tokens tra
 ``samples.jsonl`` a prompt and the text that the model generated.
 """
 
-import math
 import resource
 import sys
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ import torch
 
 from gpt2lab.runs import append_lines, read_lines, rewind_lines
 from gpt2lab.runs.layout import METRICS, SAMPLES
+from gpt2lab.runs.records import finite_or_none
 from gpt2lab.training.loggers import Logger
 
 
@@ -59,11 +59,6 @@ class MetricsLog:
         append_lines(self.samples_path, lines)
         for logger in self.loggers:
             logger.log_samples(lines)
-
-
-def finite_or_none(metrics: dict[str, Any]) -> dict[str, Any]:
-    """The metrics with None for NaN and infinity, since JSON has neither."""
-    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in metrics.items()}
 
 
 def peak_memory_bytes(device: torch.device) -> int:

@@ -9,7 +9,8 @@ import torch
 from gpt2lab.evaluation.scoring import Perplexity
 from gpt2lab.runs import SCHEMA_VERSION, write_json
 from gpt2lab.runs.layout import SUMMARY
-from gpt2lab.training.metrics import finite_or_none, peak_memory_bytes
+from gpt2lab.runs.records import finite_or_none
+from gpt2lab.training.metrics import peak_memory_bytes
 from gpt2lab.training.plan import RunPlan
 from gpt2lab.training.references import Reference
 from gpt2lab.training.state import TrainState

@@ -18,6 +18,7 @@ from typing import Any
 
 from gpt2lab.config import UserError
 from gpt2lab.config.data import HubConfig
+from gpt2lab.config.escapes import unescape
 from gpt2lab.data.sources.base import HASH_LIMIT_BYTES, Chunk, Problem, Source, are_compared_by_hash, first_difference
 from gpt2lab.data.sources.parquet import RowRanges, row_chunks
 from gpt2lab.files import file_sha256
@@ -45,6 +46,7 @@ class HubDataset(Source):
         self.val_fraction = config.val_fraction
         self.deduplicate = config.deduplicate
         self.skip_unreadable = config.on_error == "skip"
+        self._delimiter = None if config.delimiter is None else unescape(config.delimiter)
         self._rows = RowRanges(config.text_column)
         self._fetched_files: list[dict[str, Any]] = []
         """name, bytes and SHA-256 of the files that ``chunks`` has read; a name in a local folder is relative to it"""
@@ -112,15 +114,16 @@ class HubDataset(Source):
             yield from json.loads(chunk.content)
             return
         for row in self._rows.read(chunk):
-            if isinstance(row, str) and self.config.delimiter is not None:
-                yield from split_text(row, self.config.delimiter, self.config.min_document_bytes)
+            if isinstance(row, str) and self._delimiter is not None:
+                yield from split_text(row, self._delimiter, self.config.min_document_bytes)
             else:
                 yield row
 
     def _settings(self) -> dict[str, Any]:
         keys = ["text_column", "hub_path", "hub_subset", "hub_revision", "hub_split"]
         keys += ["document_start", "delimiter", "min_document_bytes"]
-        return {"source": self.name} | {key: getattr(self.config, key) for key in keys}
+        values = {key: getattr(self.config, key) for key in keys}
+        return {"source": self.name} | values | {"delimiter": self._delimiter}
 
     def _joined(self, chunks: Iterator[Chunk], document_start: str) -> Iterator[Chunk]:
         """Chunks that carry their documents, since a document may continue from one file to the next."""

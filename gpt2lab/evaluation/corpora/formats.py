@@ -19,7 +19,7 @@ from gpt2lab.config import CorpusConfig, EvalConfig, UserError, choose
 from gpt2lab.data import TokenStream, open_dataset, verify
 from gpt2lab.evaluation.corpora.chunks import count_words, text_chunks
 from gpt2lab.evaluation.corpora.detokenize import DETOKENIZERS
-from gpt2lab.evaluation.corpora.reading import HubDatasetRef, fetch_rows, read_json_lines, read_utf8
+from gpt2lab.evaluation.corpora.reading import HubDatasetRef, fetch_rows, has_utf8, read_json_lines, read_utf8
 from gpt2lab.evaluation.text_model import TextModel
 
 
@@ -240,19 +240,10 @@ def _checked_rows(rows: Iterable[object], config: CorpusConfig, description: dic
     """The rows; one that is not Unicode text is a ``UserError``."""
     checked: list[str] = []
     for row in rows:
-        if not (isinstance(row, str) and _has_utf8(row)):
+        if not (isinstance(row, str) and has_utf8(row)):
             raise UserError(f"{description['text']}: field {config.column} is {row!r:.60}, expected text in Unicode")
         checked.append(row)
     return checked
-
-
-def _has_utf8(text: str) -> bool:
-    """Whether a string has a UTF-8 form: JSON can hold half a character."""
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def chosen_corpus(config: EvalConfig) -> CorpusConfig:

@@ -96,6 +96,15 @@ def read_json_lines(path: Path, fields: tuple[str, ...], limit: int | None = Non
         yield row
 
 
+def has_utf8(text: str) -> bool:
+    """Whether a string has a UTF-8 form: JSON can hold half a character."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def fetch_rows(place: HubDatasetRef, fields: tuple[str, ...], instead: str, limit: int | None = None) -> list[Example]:
     """The rows of a dataset on the Hub, with ``fields`` alone; ``limit``: the first ones only.
 

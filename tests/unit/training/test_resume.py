@@ -12,6 +12,7 @@ import pytest
 
 from gpt2lab.checkpoint import newest_complete
 from gpt2lab.config import TrainJob, UserError, to_dict
+from gpt2lab.config.differences import Difference
 from gpt2lab.evaluation.scoring import Perplexity
 from gpt2lab.runtime import open_runtime
 from gpt2lab.training.resume import (
@@ -36,6 +37,7 @@ def test_differences_are_values_with_dotted_keys():
         ("e", None, "new"),
     ]
     assert str(differences[0]) == "a.c=[1, 3] (was [1, 2])"
+    assert str(Difference("data.delimiter", None, "\n\n")) == r"data.delimiter='\n\n' (was None)"
 
 
 def test_keys_with_a_meaning_exist():
