@@ -125,11 +125,13 @@ class TextRows(Format):
             path = Path(config.file)
             description = {"text": str(path)}
             if path.suffix == ".jsonl":
+                _check_whole(config, str(path))
                 rows = (row[config.column] for row in read_json_lines(path, (config.column,)))
                 documents = self.documents(_checked_rows(rows, config, description))
             else:
                 documents = self.documents_of(read_utf8(path, config.first_byte, config.last_byte))
         elif config.hub_path:
+            _check_whole(config, config.hub_path)
             place = HubDatasetRef(config.hub_path, config.hub_subset, config.hub_revision, config.hub_split)
             fetched = fetch_rows(place, (config.column,), f"fetch {config.get} and type eval.corpus.file=FILE")
             description = {"text": config.name, "hub": place.describe()}
@@ -234,6 +236,13 @@ def open_corpus(config: CorpusConfig, loaded: TextModel) -> Corpus:
     """
     choose(DETOKENIZERS, config.detokenizer, "eval.corpus.detokenizer")
     return choose(CORPUS_FORMATS, config.format, "eval.corpus.format")().read(config, loaded)
+
+
+def _check_whole(config: CorpusConfig, where: str) -> None:
+    """Raise ``UserError`` where a range of bytes is set for a corpus that is read as rows."""
+    for key, value, whole in (("first_byte", config.first_byte, "0"), ("last_byte", config.last_byte, "null")):
+        if value:
+            raise UserError(f"eval.corpus.{key}={value}: {where} has rows, of which all are scored; expected {whole}")
 
 
 def _checked_rows(rows: Iterable[object], config: CorpusConfig, description: dict[str, Any]) -> list[str]:
