@@ -10,12 +10,13 @@ from typing import Any
 from gpt2lab.checkpoint import has_checkpoint
 from gpt2lab.config import EvalConfig, EvalJob, UserError, to_dict
 from gpt2lab.distributed import World, close_world, open_world
-from gpt2lab.evaluation.comparison import BaselineComparison, compare, comparison_part
-from gpt2lab.evaluation.parts import evaluate_parts, part_settings
+from gpt2lab.evaluation.comparison import BaselineComparison, compare, comparison_part, require_same_documents
+from gpt2lab.evaluation.parts import PreparedPart, explaining_memory_of, part_settings, prepare_parts
+from gpt2lab.evaluation.perplexity.evaluate import PreparedPerplexity, prepare_perplexity
 from gpt2lab.evaluation.record import evaluation_id, read_documents, read_evaluations, save_record
 from gpt2lab.evaluation.results import PartResult, numbers_in
 from gpt2lab.evaluation.table import format_number, render_parts, render_table
-from gpt2lab.evaluation.text_model import TextModel, open_text_model
+from gpt2lab.evaluation.text_model import TextModel, in_scoring_precision, open_text_model
 from gpt2lab.files import check_file_writable, file_sha256, write_text
 from gpt2lab.report.evaluation_plots import PLOTS
 from gpt2lab.runs import COMPLETED, Hardware, environment, read_run
@@ -70,16 +71,9 @@ def _evaluate_all(
 
 
 def open_for_evaluation(where: str | None, job: EvalJob, runtime: Runtime, key: str = "checkpoint") -> TextModel:
-    """Open the model with the precision that its scores are taken in.
-
-    ``runtime.precision=auto`` is float32 for pretrained models, whose published values are of float32, and on a CPU:
-    bfloat16 changes the fourth digit of a perplexity. A run of gpt2lab on a GPU is scored as it was trained.
-    """
+    """Open the model with the precision that its scores are taken in."""
     loaded = open_text_model(where, runtime, key)
-    is_float32 = runtime.device.type == "cpu" or loaded.source.trained_on is None
-    if job.runtime.precision == "auto" and is_float32:
-        return dataclasses.replace(loaded, runtime=dataclasses.replace(runtime, precision="fp32"))
-    return loaded
+    return in_scoring_precision(dataclasses.replace(loaded, auto_precision=job.runtime.precision == "auto"))
 
 
 def in_one_precision(loaded: TextModel, baseline: TextModel) -> tuple[TextModel, TextModel]:
@@ -128,24 +122,61 @@ def _evaluate_one(job: EvalJob, runtime: Runtime, world: World, command: Sequenc
         loaded, baseline = in_one_precision(loaded, baseline)
     name = loaded.source.describe()
     log.info(name)
-    parts = evaluate_parts(loaded, job.eval)
-    comparison = _compare(job, parts, baseline) if baseline else None
-    shown = parts if comparison is None else {**parts, "comparison": comparison_part(comparison)}
-    log.info("\n%s\n", render_parts(shown))
-    if world.is_main:
-        _write(job, loaded, parts, comparison, out, command)
-        log.info("written to %s", out)
-        log_evaluation(loaded.source.results, dashboard_metrics(parts, job.eval), loaded.source.origin.get("step"))
+    prepared = prepare_parts(loaded, job.eval)
+    prepared_baseline = _prepare_baseline(job, prepared, baseline) if baseline else None
+    parts: dict[str, PartResult] = {}
+    comparison = None
+    try:
+        for part, evaluate_part in prepared.items():
+            with explaining_memory_of(part, job.eval):
+                parts[part] = evaluate_part()
+        if prepared_baseline is not None:
+            with explaining_memory_of("perplexity", job.eval):
+                comparison = _compare(parts["perplexity"], prepared_baseline)
+    finally:  # where a later part fails, those that are complete are shown and saved
+        if parts:
+            _show_and_write(job, loaded, parts, comparison, out, command)
     return EvaluationResult(name, out, parts, comparison)
 
 
-def _compare(job: EvalJob, parts: dict[str, PartResult], baseline: TextModel) -> BaselineComparison:
-    """Score the baseline on the same documents."""
-    ours = parts["perplexity"].documents
-    theirs = evaluate_parts(baseline, dataclasses.replace(job.eval, parts=["perplexity"]))["perplexity"].documents
+def _prepare_baseline(job: EvalJob, prepared: dict[str, PreparedPart], baseline: TextModel) -> PreparedPerplexity:
+    """The perplexity of the baseline on the documents that the model is scored on, ready to be computed.
+
+    Raises:
+        UserError: it cannot be scored on the same documents.
+    """
+    ours = prepared["perplexity"]
+    assert isinstance(ours, PreparedPerplexity)
+    try:
+        theirs = prepare_perplexity(baseline, job.eval)
+    except UserError as error:
+        raise UserError(f"baseline={job.baseline}: {error}") from None
+    require_same_documents(ours.plan.bytes_D, theirs.plan.bytes_D, baseline.source.describe())
+    return theirs
+
+
+def _compare(perplexity: PartResult, baseline: PreparedPerplexity) -> BaselineComparison:
+    """Score the baseline, and compare document by document."""
+    ours, theirs = perplexity.documents, baseline().documents
     assert ours is not None
     assert theirs is not None
-    return compare(ours, theirs, baseline.source.describe())
+    return compare(ours, theirs, baseline.loaded.source.describe())
+
+
+def _show_and_write(
+    job: EvalJob,
+    loaded: TextModel,
+    parts: dict[str, PartResult],
+    comparison: BaselineComparison | None,
+    out: Path,
+    command: Sequence[str] | None,
+) -> None:
+    shown = parts if comparison is None else {**parts, "comparison": comparison_part(comparison)}
+    log.info("\n%s\n", render_parts(shown))
+    if loaded.world.is_main:
+        _write(job, loaded, parts, comparison, out, command)
+        log.info("written to %s", out)
+        log_evaluation(loaded.source.results, dashboard_metrics(parts, job.eval), loaded.source.origin.get("step"))
 
 
 def _write(
