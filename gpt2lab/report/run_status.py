@@ -17,6 +17,7 @@ from gpt2lab.report.comparability import (
     settings_difference,
     settings_warnings,
     starts_warnings,
+    usual_code,
 )
 from gpt2lab.report.factors import condition_name, flatten, settings_of
 from gpt2lab.report.loading import LoadedRun, is_finite
@@ -51,7 +52,7 @@ def build_runs(
     above_unigram = [ends_above_unigram(run.summary) for run in loaded]
     # where most of the runs that ended did so above the unigram entropy, the study is short, not diverged
     rule_holds = not is_short_study([run.summary for run in loaded])
-    rows = []
+    rows, code = [], usual_code(loaded)
     for run, own, above in zip(loaded, levels, above_unigram, strict=True):
         value, problems = run.summary.get(metric), list(run.problems)
         if average > 1 and is_finite(value):
@@ -73,7 +74,7 @@ def build_runs(
                 value=float(value) if completed and not diverged and is_finite(value) and value is not None else None,
                 diverged=diverged,
                 tokens=run.summary.get("tokens"),
-                facts=facts_of(run, average),
+                facts=facts_of(run, average, code),
                 settings=settings_of(run),
                 numbers=_numbers(run),
                 curves=run.curves,

@@ -9,6 +9,7 @@ from gpt2lab.runs.directory import (
     new_run_dir,
     open_run_dir,
 )
+from gpt2lab.runs.own_code import warn_of_other_code
 from gpt2lab.runs.provenance import Hardware, environment, git
 from gpt2lab.runs.records import (
     COMPLETED,
@@ -41,5 +42,6 @@ __all__ = [
     "read_lines",
     "read_run",
     "rewind_lines",
+    "warn_of_other_code",
     "write_json",
 ]

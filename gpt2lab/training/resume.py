@@ -20,7 +20,7 @@ from gpt2lab.config import ModelConfig, TrainJob, UserError, from_dict, to_dict
 from gpt2lab.config.differences import Difference, differences
 from gpt2lab.config.training import LENGTHS
 from gpt2lab.data import Manifest, ValidationBatches
-from gpt2lab.runs import check_can_start_again, check_not_foreign, check_unused, lock_directory
+from gpt2lab.runs import check_can_start_again, check_not_foreign, check_unused, lock_directory, warn_of_other_code
 from gpt2lab.runs.layout import CHECKPOINTS
 from gpt2lab.runtime import Runtime
 from gpt2lab.training.plan import resolved_config
@@ -179,6 +179,7 @@ def resume_training(trainer: Trainer, job: TrainJob, checkpoint: Path, manifest:
         log.warning("resumed with another setting: %s", change)
     if (precision := trainer.runtime.precision) != saved["precision"]:
         log.warning("resumed in another precision: %s (was %s)", precision, saved["precision"])
+    warn_of_other_code(checkpoint.resolve().parent.parent, to_dict(job.model))
     own_run_id = trainer.state.run_id
     trainer.checkpoints.load(checkpoint)
     windows = trainer.validator.windows

@@ -20,7 +20,7 @@ from scipy import stats
 
 from gpt2lab.cli import lm_eval as command
 from gpt2lab.config import CorpusConfig, EvalConfig, ModelConfig, TasksConfig, UserError
-from gpt2lab.evaluation.perplexity.evaluate import evaluate_perplexity
+from gpt2lab.evaluation.perplexity.evaluate import prepare_perplexity
 from gpt2lab.evaluation.tasks.blimp import PARADIGMS
 from gpt2lab.evaluation.tasks.evaluate import evaluate_tasks
 from gpt2lab.evaluation.tasks.lm_eval import as_lm, run_lm_eval
@@ -140,9 +140,8 @@ def pages_of(folder):
 
 def test_perplexity(folder, loaded, expected):
     for batch_size in (1, 4):
-        metrics = evaluate_perplexity(
-            loaded, EvalConfig(protocol="lm_eval", corpus=pages_of(folder), batch_size=batch_size)
-        ).metrics.to_dict()
+        config = EvalConfig(protocol="lm_eval", corpus=pages_of(folder), batch_size=batch_size)
+        metrics = prepare_perplexity(loaded, config)().metrics.to_dict()
         for name in ("word_perplexity", "byte_perplexity", "bits_per_byte"):
             assert metrics[name] == pytest.approx(expected["wikitext"][f"{name},none"], rel=1e-5)
 
@@ -334,7 +333,7 @@ def test_perplexity_where_the_tokenizer_puts_a_begin_token(folder, llama):
     manager = lm_eval.tasks.TaskManager(include_path=folder, include_defaults=False)
     results = lm_eval.simple_evaluate(theirs, tasks=["local_wikitext"], task_manager=manager, bootstrap_iters=0)
     config = EvalConfig(protocol="lm_eval", corpus=pages_of(folder))
-    metrics = evaluate_perplexity(ours, config).metrics.to_dict()
+    metrics = prepare_perplexity(ours, config)().metrics.to_dict()
     for name in ("word_perplexity", "byte_perplexity", "bits_per_byte"):
         assert metrics[name] == pytest.approx(results["results"]["local_wikitext"][f"{name},none"], rel=1e-5)
 

@@ -11,9 +11,11 @@ import sys
 import pytest
 
 from gpt2lab.checkpoint import newest_complete
-from gpt2lab.config import TrainJob, UserError, to_dict
+from gpt2lab.config import NormConfig, TrainJob, UserError, to_dict
 from gpt2lab.config.differences import Difference
 from gpt2lab.evaluation.scoring import Perplexity
+from gpt2lab.runs import write_json
+from gpt2lab.runs.own_code import own_code
 from gpt2lab.runtime import open_runtime
 from gpt2lab.training.resume import (
     DATA_ORDER_KEYS,
@@ -25,6 +27,7 @@ from gpt2lab.training.resume import (
     resume_training,
 )
 from gpt2lab.training.validator import Validator
+from gpt2lab.weights import load_pretrained, load_weights
 
 
 def test_differences_are_values_with_dotted_keys():
@@ -218,3 +221,26 @@ def test_a_run_shorter_than_its_checkpoint_is_refused(make_trainer, length, show
     same = make_trainer("same", max_steps=4)
     resume_training(same, same.job, newest, same.manifest)
     assert same.run().validation.tokens > 0  # a completed run is validated again
+
+
+NORM = "from torch import nn\nclass Norm(nn.Identity):\n    def __init__(self, dim, config): super().__init__()\n"
+
+
+def test_other_code_of_an_own_class_is_named_wherever_the_run_is_opened(make_trainer, tmp_path, monkeypatch, caplog):
+    (tmp_path / "norm_of_mine.py").write_text(NORM)
+    monkeypatch.syspath_prepend(tmp_path)
+    own = {"model": {"norm": NormConfig("norm_of_mine:Norm")}, "max_steps": 1, "checkpoint_every": 1}
+    first = make_trainer("first", **own)
+    first.run()
+    second = make_trainer("second", **own)
+    write_json(tmp_path / "first" / "environment.json", {"own_code": own_code(to_dict(first.job.model))})
+    (tmp_path / "norm_of_mine.py").write_text(f"{NORM}    # changed\n")
+    for opened in (
+        lambda: resume_training(second, second.job, newest_complete(first.checkpoints.folder), second.manifest),
+        lambda: load_pretrained(tmp_path / "first"),
+        lambda: load_weights(second.model, str(tmp_path / "first")),
+    ):
+        caplog.clear()
+        with caplog.at_level(logging.WARNING):
+            opened()
+        assert "first: trained with other code of norm_of_mine" in caplog.text
