@@ -33,6 +33,7 @@ from gpt2lab.config import (
     SweepConfig,
     TrainJob,
     UserError,
+    choose,
     did_you_mean,
     from_dict,
 )
@@ -99,8 +100,9 @@ def compose_config(name: str, overrides: Iterable[str] = ()) -> Any:
     """The validated job of ``python NAME.py OVERRIDES``.
 
     Raises:
-        UserError: an unknown key or group, a value of the wrong type, values that do not fit each other.
+        UserError: an unknown command, key or group, a value of the wrong type, values that do not fit each other.
     """
+    choose(JOBS, name, "name")
     overrides = list(overrides)
     values = compose_values(name, overrides)
     try:

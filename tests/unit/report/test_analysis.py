@@ -188,7 +188,8 @@ def test_bad_input_is_one_line(tmp_path):
     for arguments, message in (
         ({"sweep": tmp_path / "empty"}, "no run directory below it"),
         ({"sweep": tmp_path / "nowhere"}, "no such folder"),
-        ({"runs": [str(tmp_path)]}, "expected run directories"),
+        ({"runs": [str(tmp_path / "empty")]}, "expected run directories"),
+        ({"runs": [str(tmp_path / "x*")]}, "expected run directories, such as .* or a glob of them"),
         ({"sweep": write_sweep(tmp_path / "s"), "baseline": "positions=rop"}, "no such condition"),
     ):
         with pytest.raises(UserError, match=message):

@@ -73,8 +73,13 @@ def test_job_waits_for_its_earlier_process(sweep, tmp_path, caplog, monkeypatch)
     folder = tmp_path / "runs" / "sweeps" / "s"
     (folder / "seed=0").mkdir(parents=True)
     descriptor = try_lock(folder / "seed=0")
-    release = threading.Timer(1, os.close, [descriptor])
-    release.start()
+
+    def free_after_the_other_job():
+        while not (folder / "seed=1" / "starts.jsonl").exists():
+            time.sleep(0.05)
+        os.close(descriptor)
+
+    threading.Thread(target=free_after_the_other_job, daemon=True).start()
     assert sweep("seed=0,1", "sweep.name=s") == 0
     released = time.time()
     (first,), (second,) = (read_lines(folder / f"seed={seed}" / "starts.jsonl") for seed in (0, 1))
