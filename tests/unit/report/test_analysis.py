@@ -215,9 +215,9 @@ def test_text_formats_hold_every_run_and_condition(tmp_path):
 
 
 def test_names_have_no_escapes_of_hydra_and_latex_prints_every_character(tmp_path):
-    folder = write_sweep(tmp_path / "s", positions=("learned",), norms=("layernorm", r"my_own\:Norm"), seeds=2)
+    folder = write_sweep(tmp_path / "s", positions=("learned",), norms=(r"my_own\:Norm", "layernorm"), seeds=2)
     report = analyze(folder)
-    assert [c.name for c in report.conditions] == [BASELINE, "positions=learned, norm=my_own:Norm"]
+    assert [c.name for c in report.conditions] == ["positions=learned, norm=my_own:Norm", BASELINE]
     assert "norm=my_own:Norm" in as_csv(report)
     assert r"norm=my\_own:Norm" in as_latex(report)
     report.conditions[1] = dataclasses.replace(report.conditions[1], name=r"a\b {c} ~^")
