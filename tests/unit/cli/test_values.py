@@ -1,8 +1,8 @@
 """Every setting with values that make no sense: accepted where it does, else one line that names the key, at once."""
 
 import dataclasses
-import time
 import re
+import time
 import typing
 
 import pytest
