@@ -11,6 +11,12 @@ from gpt2lab.report.words import DOCUMENTS_NOTE, EFFECTS_NOTE, FOOTNOTE, PAIRS_N
 
 MANY_RUNS = 60
 """above it report.md lists only the runs that need attention; runs.csv has all"""
+LATEX = str.maketrans(
+    {character: f"\\{character}" for character in "%_&#${}"}
+    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    | {"−": "$-$", "–": "--", "<": "$<$", ">": "$>$", "√": r"$\sqrt{}$"}
+)
+"""characters that LaTeX would not print as they are"""
 
 
 def as_markdown(report: ReportResult, plots: Sequence[str]) -> str:
@@ -105,6 +111,4 @@ def as_latex(report: ReportResult) -> str:
 
 
 def _latex(text: str) -> str:
-    for character in "%_&#$":
-        text = text.replace(character, f"\\{character}")
-    return text.replace("−", "$-$").replace("–", "--").replace("<", "$<$").replace("√", r"$\sqrt{}$")
+    return text.translate(LATEX)
