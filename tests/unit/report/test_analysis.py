@@ -90,7 +90,7 @@ def test_short_study_that_stays_above_unigram_entropy_is_not_diverged_and_says_s
     report = analyze(folder)
     assert [c.diverged for c in report.conditions] == [0, 5 if change == "diverged" else 0]
     assert [len(c.values) for c in report.conditions] == finished
-    assert report.banner.startswith(f"Untrained: All {sum(finished)} runs ended above the loss")
+    assert report.banner.startswith(f"Untrained: all {sum(finished)} runs ended above the loss")
     assert "(1.0000 nats)" in as_markdown(report, [])
     assert "Untrained" not in analyze(folder, metric="tokens_per_second").banner
 
