@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from gpt2lab.config import UserError, from_dict, one_line
+from gpt2lab.config.relevance import MACHINE_KEYS, decides_result
 from gpt2lab.files import parse_json, write_text
 from gpt2lab.runs.layout import SWEEP
 from gpt2lab.sweeps.plan import Job, Plan
@@ -139,7 +140,8 @@ def update_record(
     """Extend the record of an earlier start by the cells and seeds that are new.
 
     Raises:
-        UserError: settings that all jobs share have changed, or what varies has, or what is tuned, and how.
+        UserError: settings that all jobs share and that decide their results have changed, or what varies has, or what
+            is tuned, and how.
     """
     if tuning_key != record.tuning_key and any(job.attempts for job in record.jobs):
         before = f"with sweep.tune={record.tuning_key}" if record.tuning_key else "without sweep.tune"
@@ -149,8 +151,9 @@ def update_record(
         )
     if tuning_key:
         _check_same_tuning(record, plan, tuning_key)
-    if sorted(record.common) != sorted(plan.common):
-        gone, new = set(record.common) - set(plan.common), set(plan.common) - set(record.common)
+    recorded, typed = (sorted(filter(_decides_result, overrides)) for overrides in (record.common, plan.common))
+    if recorded != typed:
+        gone, new = set(recorded) - set(typed), set(typed) - set(recorded)
         difference = ", ".join(
             [*(f"without {text}" for text in sorted(gone)), *(f"with {text}" for text in sorted(new))]
         )
@@ -166,7 +169,13 @@ def update_record(
     for key, values in plan.axes.items():
         record.axes[key] += [value for value in values if value not in record.axes[key]]
     record.seeds = list(record.axes.get("seed", []))
-    record.command, record.commit = command, commit
+    record.common, record.command, record.commit = list(plan.common), command, commit
+
+
+def _decides_result(override: str) -> bool:
+    """Whether runs with and without this override cannot be compared; loggers and folders can be changed."""
+    key = override.lstrip("+").partition("=")[0]
+    return key == "from" or (decides_result(key) and key not in MACHINE_KEYS)  # from=RUN brings every setting
 
 
 def _check_same_tuning(record: SweepRecord, plan: Plan, key: str) -> None:

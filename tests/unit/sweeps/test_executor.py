@@ -73,12 +73,16 @@ def test_job_waits_for_its_earlier_process(sweep, tmp_path, caplog, monkeypatch)
     folder = tmp_path / "runs" / "sweeps" / "s"
     (folder / "seed=0").mkdir(parents=True)
     descriptor = try_lock(folder / "seed=0")
-    release = threading.Timer(1, os.close, [descriptor])
-    release.start()
+
+    def release():
+        while not (folder / "seed=1" / "starts.jsonl").exists():
+            time.sleep(0.01)
+        os.close(descriptor)
+
+    threading.Thread(target=release, daemon=True).start()
     assert sweep("seed=0,1", "sweep.name=s") == 0
-    released = time.time()
     (first,), (second,) = (read_lines(folder / f"seed={seed}" / "starts.jsonl") for seed in (0, 1))
-    assert second["ended"] <= first["began"] <= released
+    assert second["ended"] <= first["began"]
     assert "seed=0: waiting for its earlier process" in caplog.text
 
     monkeypatch.setattr("gpt2lab.sweeps.executor.WAIT_SECONDS", 0.1)
@@ -174,6 +178,27 @@ def test_sweep_of_the_same_name_refuses_other_common_settings_and_axes(sweep, tm
     with pytest.raises(UserError, match=r"sweep.name=s: it varies seed"):
         sweep("seed=0,1", "model/norm=layernorm,rmsnorm", "sweep.name=s")
     assert (tmp_path / "runs/sweeps/s/sweep.json").read_bytes() == before
+
+
+def test_sweep_of_the_same_name_takes_other_loggers_records_and_folders(sweep, tmp_path, statuses):
+    """What decides no result may change, as the report compares such runs; ``from`` brings every setting."""
+    assert sweep("seed=0,1", "samples.every=1", "sweep.name=s") == 0
+    before = (tmp_path / "runs/sweeps/s/sweep.json").read_bytes()
+    for other in ("runtime.precision=bf16", "data.name=other"):
+        with pytest.raises(UserError, match=rf"common settings \(with {other}\)"):
+            sweep("seed=0,1", other, "logger=wandb", "sweep.name=s")
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "config.yaml").write_text(yaml.safe_dump(to_dict(compose_config("train", []))))
+    with pytest.raises(UserError, match=r"common settings \(with from=run\)"):
+        sweep("seed=0,1", "from=run", "sweep.name=s")
+    assert (tmp_path / "runs/sweeps/s/sweep.json").read_bytes() == before
+    free = ["logger=wandb", "training.log_every=1", "training.keep_checkpoints=1", f"data.root={tmp_path}"]
+    assert sweep("seed=0,1,2", *free, "sweep.name=s") == 0
+    assert len(statuses(tmp_path / "runs/sweeps/s")) == 3
+    assert json.loads((tmp_path / "runs/sweeps/s/sweep.json").read_text())["common"] == free
+    (start,) = read_lines(tmp_path / "runs/sweeps/s/seed=2/starts.jsonl")
+    assert "logger=wandb" in start["arguments"]
 
 
 def test_mistake_in_one_cell_is_found_before_anything_is_written(sweep, tmp_path):
