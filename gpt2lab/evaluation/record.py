@@ -19,13 +19,19 @@ from gpt2lab.runs.records import Line
 SCHEMA_VERSION = 1
 UNIMPORTANT = ("batch_size",)
 """settings that change no value"""
+OF_THE_MODEL = ("attention",)
+"""what a protocol takes from the model's training; left out, so that the record of a version without it is replaced"""
 
 Entry = dict[str, Any]
 
 
 def evaluation_id(part: str, origin: dict[str, Any], protocol: dict[str, Any], settings: dict[str, Any]) -> str:
     """``PART-CORPUS-HASH``; the hash is over the model, the text and the settings, so it tells any two apart."""
-    identity = {"origin": origin, "protocol": protocol, "settings": _without(settings, UNIMPORTANT)}
+    identity = {
+        "origin": origin,
+        "protocol": _without(protocol, OF_THE_MODEL),
+        "settings": _without(settings, UNIMPORTANT),
+    }
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()
     corpus = str(protocol.get("corpus", ""))
     return "-".join(name for name in (part, corpus, digest[:8]) if name)

@@ -5,14 +5,16 @@
 Ids are numbered as GPT-2's: 256 bytes, then the merges in order, then end-of-text.
 """
 
+import itertools
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 
 import tokenizers
 from tokenizers import models, pre_tokenizers, trainers
 
 from gpt2lab.config import UserError
-from gpt2lab.config.tokenizer import TOKENIZER_JSON
+from gpt2lab.config.tokenizer import SMALLEST_BPE, TOKENIZER_JSON
 from gpt2lab.tokenizers.base import END_OF_TEXT
 from gpt2lab.tokenizers.byte_level import ByteLevelVocabulary, byte_characters, tokenizer_config_json
 from gpt2lab.tokenizers.hugging_face import TOKENIZER_CONFIG, HuggingFaceTokenizer
@@ -22,6 +24,12 @@ MIN_FREQUENCY = 2
 
 TRAINING_BYTES = 1_000_000_000
 """Text to train on at most, from the beginning of the training split: more changes few merges."""
+
+WORD_CHARACTERS = 2**12
+"""Longer words are cut for the training, which takes a time quadratic in the longest: DNA, or 10,000 hyphens"""
+
+ONE_WORD = re.compile(r"[^\W\d_]+|\d+|(?:[^\w\s]|_)+|\s+")
+"""Characters that GPT-2's pattern leaves in one word: letters, digits, other ones, or white space"""
 
 
 class BPETokenizer(HuggingFaceTokenizer):
@@ -63,12 +71,14 @@ class UntrainedBPE:
             show_progress=False,
             initial_alphabet=list(byte_characters().values()),
         )
-        library.train_from_iterator(_first_bytes(documents), trainer)
+        parts = itertools.chain.from_iterable(map(cut_long_words, _first_bytes(documents)))
+        library.train_from_iterator(parts, trainer)
         ids = dict(sorted(library.get_vocab().items(), key=lambda item: item[1]))
         if len(ids) < self.vocab_size - 1:
+            fewer = f"type tokenizer.vocab_size={len(ids) + 1} or fewer, or " if len(ids) + 1 >= SMALLEST_BPE else ""
             raise UserError(
                 f"tokenizer.vocab_size={self.vocab_size}: the training split has pairs for {len(ids) + 1} ids only: "
-                f"type tokenizer.vocab_size={len(ids) + 1} or fewer, or take more text"
+                f"{fewer}take more text"
             )
         assert list(ids)[:256] == list(byte_characters().values()), "the library numbers bytes in another order"
         vocabulary = ByteLevelVocabulary(ids | {END_OF_TEXT: self.vocab_size - 1}, _merges(library), splits_words=True)
@@ -87,6 +97,17 @@ def bpe_name(vocab_size: int) -> str:
 def bpe_overrides(vocab_size: int) -> tuple[str, ...]:
     """Return what selects a trained BPE on the command line."""
     return ("tokenizer=bpe", f"tokenizer.vocab_size={vocab_size}")
+
+
+def cut_long_words(document: str) -> list[str]:
+    """Return a document in parts; each cut is within a word of more than ``WORD_CHARACTERS``.
+
+    No part of a word is twice as long, since a cut is at each multiple of ``WORD_CHARACTERS`` that so many
+    characters of the word precede. Only the pairs across a cut are lost.
+    """
+    ends = range(WORD_CHARACTERS, len(document), WORD_CHARACTERS)
+    cuts = [end for end in ends if ONE_WORD.fullmatch(document, end - WORD_CHARACTERS, end + 1)]
+    return [document[begin:end] for begin, end in itertools.pairwise([0, *cuts, len(document)])]
 
 
 def _merges(library: tokenizers.Tokenizer) -> list[str]:

@@ -5,10 +5,13 @@
                                            -> tiktoken instead of the library, where it provably gives the same ids
 
 Text is encoded without the special tokens that the file would add, and special tokens' names in a text stay text.
+End-of-text and the begin token are special whether the file marks them or not. BPE dropout is left out: a text has one
+sequence of ids.
 """
 
 import hashlib
 import json
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,9 +32,13 @@ from gpt2lab.tokenizers.tokenizer_json import (
     piece_bytes_by_id,
     same_ids_key,
     special_token,
+    with_special_tokens,
+    without_dropout,
     without_special_pieces,
     without_text_frame,
 )
+
+log = logging.getLogger(__name__)
 
 TOKENIZER_CONFIG = "tokenizer_config.json"
 
@@ -59,6 +66,11 @@ class HuggingFaceTokenizer(Tokenizer):
         self.eot_id = _special_id(library, settings, "eos_token", where)
         has_bos = special_token(settings, "bos_token") is not None
         self._bos_id = _special_id(library, settings, "bos_token", where) if has_bos else self.eot_id
+        special = {token: str(library.id_to_token(token)) for token in (self.eot_id, self._bos_id)}
+        as_written, values = values, without_dropout(with_special_tokens(values, special))
+        if values != as_written:
+            self._files[TOKENIZER_JSON] = as_json(values)
+            library = _load_library_tokenizer(self._files[TOKENIZER_JSON], where)
         self.adds_bos = self._bos_id != self.eot_id and library.encode("").ids[:1] == [self._bos_id]
         self._special_ids = [token["id"] for token in values["added_tokens"] if token["special"]]
         self.lossless = is_lossless(values, self._bytes)
@@ -164,7 +176,8 @@ def read_tokenizer(path: str) -> HuggingFaceTokenizer:
     """Return the tokenizer of a tokenizer.json, or of the directory that holds it.
 
     Its end-of-text is the ``eos_token`` of tokenizer_config.json or special_tokens_map.json beside the file; else the
-    token of ``eos_token_id`` in config.json or generation_config.json. The same goes for ``bos_token``.
+    token of ``eos_token_id`` in config.json or generation_config.json. The same goes for ``bos_token``. A warning says
+    that BPE dropout is left out.
 
     Raises:
         UserError: the file is missing, broken, of a kind that is not read, or there is no end-of-text.
@@ -175,6 +188,8 @@ def read_tokenizer(path: str) -> HuggingFaceTokenizer:
     except UnicodeDecodeError as error:
         raise UserError(f"tokenizer.path={file}: not UTF-8 ({error}); expected a tokenizer.json") from None
     library = _load_library_tokenizer(content, str(file))
+    if dropout := getattr(library.model, "dropout", None):
+        log.warning("%s: its BPE dropout of %g is left out, so that a text always has the same ids", file, dropout)
     settings = {"tokenizer_class": "PreTrainedTokenizerFast"} | _json_beside(file, TOKENIZER_CONFIG)
     found = settings | find_special_tokens(file, library.id_to_token)
     return HuggingFaceTokenizer({TOKENIZER_JSON: content, TOKENIZER_CONFIG: as_json(found)}, where=str(file))

@@ -80,7 +80,7 @@ def mergeable_ranks(
         model.get("type", "BPE") == "BPE"
         and is_lossless(values, by_id)
         and plain.items() <= ({"use_regex": True} | pre_tokenizer).items()
-        and not any(model.get(key) for key in ("dropout", "continuing_subword_prefix", "end_of_word_suffix"))
+        and not any(model.get(key) for key in ("continuing_subword_prefix", "end_of_word_suffix"))
         and all(token["special"] for token in values["added_tokens"])
     )
     if not fits:
@@ -122,6 +122,24 @@ def special_token(settings: Mapping[str, Any], key: str) -> str | None:
     value = settings.get(key)
     content = value.get("content") if isinstance(value, dict) else value
     return content if isinstance(content, str) else None
+
+
+def with_special_tokens(values: Mapping[str, Any], special: Mapping[int, str]) -> dict[str, Any]:
+    """Return a tokenizer.json in which the tokens ``special``, by id, are special ones, as ``transformers`` has them.
+
+    A file may hold end-of-text as an ordinary added token, or as a piece alone: its name in a text would become it.
+    """
+    added = [{**token, "special": token["special"] or token["id"] in special} for token in values["added_tokens"]]
+    missing = special.keys() - {token["id"] for token in added}
+    ordinary = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
+    added += [{"id": token, "content": special[token], **ordinary, "special": True} for token in sorted(missing)]
+    return {**values, "added_tokens": added}
+
+
+def without_dropout(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a tokenizer.json without BPE dropout, with which a text has other ids each time it is encoded."""
+    model = values["model"]
+    return {**values, "model": {**model, "dropout": None} if model.get("dropout") else model}
 
 
 def has_special_pieces(values: Mapping[str, Any]) -> bool:

@@ -12,7 +12,7 @@ from gpt2lab.config import EvalConfig, TasksConfig, TrainingConfig, TrainJob, Us
 from gpt2lab.evaluation.corpora.detokenize import DETOKENIZERS
 from gpt2lab.evaluation.corpora.formats import chosen_corpus, open_corpus
 from gpt2lab.evaluation.perplexity.evaluate import score_plan, summarize_scores
-from gpt2lab.evaluation.perplexity.protocols import ScoringPlan, Stream
+from gpt2lab.evaluation.perplexity.protocols import ScoringPlan, choose_protocol
 from gpt2lab.evaluation.tasks.evaluate import evaluate_tasks, read_questions
 from gpt2lab.evaluation.tasks.likelihoods import encode_request
 from gpt2lab.evaluation.tasks.tasks import TASKS
@@ -79,6 +79,7 @@ def make_task_evaluator(
         vocab_size=job.model.vocab_size,
         context=job.sequence_length,
         results=run_dir,
+        document_masking=job.data.document_masking,
     )
     loaded = TextModel(model, tokenizer, source, runtime)
     tasks = TasksConfig(settings.eval_tasks, folder=settings.eval_tasks_folder, limit=settings.eval_tasks_limit)
@@ -122,4 +123,5 @@ def text_names(settings: TrainingConfig) -> dict[str, str]:
 def _plan(path: str, loaded: TextModel) -> ScoringPlan:
     config = EvalConfig(text_file=path)
     corpus = open_corpus(chosen_corpus(config), loaded)
-    return Stream().plan(corpus, loaded.tokenizer, loaded.source.context, None, DETOKENIZERS["none"])
+    protocol = choose_protocol("stream", loaded.source)
+    return protocol.plan(corpus, loaded.tokenizer, loaded.source.context, None, DETOKENIZERS["none"])

@@ -48,6 +48,8 @@ class StoredModel:
     """folder for the results of its evaluation"""
     trained_on: TrainedOn | None = None
     """None: unknown"""
+    document_masking: bool = False
+    """whether no token of its training attended to another document"""
 
     def describe(self) -> str:
         """Return its origin in one line."""
@@ -125,6 +127,7 @@ def _from_checkpoint(folder: Path) -> StoredModel:
         context=job.sequence_length,
         results=folder.parent.parent,
         trained_on=TrainedOn(job.data, manifest["data_fingerprint"]),
+        document_masking=job.data.document_masking,
     )
 
 

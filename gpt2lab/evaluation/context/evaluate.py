@@ -105,8 +105,15 @@ def evaluate_context(loaded: TextModel, config: ContextConfig, corpus: Tokenized
     """Loss by position, perplexity by context, and perplexity at shifted positions.
 
     Raises:
-        UserError: the text is shorter than the longest context, or a context than the stretch that is scored.
+        UserError: the text is shorter than the longest context, or a context than the stretch that is scored, or its
+            contexts would hold several documents, which a model trained with ``data.document_masking`` never read.
     """
+    if loaded.source.document_masking and len(corpus.documents) > 1:
+        raise UserError(
+            f"eval.parts=[context]: {loaded.source.describe()} was trained with data.document_masking=true, and long "
+            f"contexts would reach into others of the {len(corpus.documents)} documents; expected a text of one "
+            "document; name one, eval.text_file=FILE, or leave context out of eval.parts"
+        )
     trained, limit = loaded.source.context, loaded.model.positions.max_length
     positions = loaded.model.config.positions.name
     asked = sorted({max(1, round(length * trained)) for length in config.lengths} | {trained})

@@ -3,6 +3,7 @@
 Legend: n = tokens of the plan, D = documents.
 """
 
+import logging
 import math
 import time
 from dataclasses import dataclass
@@ -10,12 +11,17 @@ from typing import Any
 
 import numpy as np
 
-from gpt2lab.config import EvalConfig, choose
+from gpt2lab.config import EvalConfig
 from gpt2lab.distributed import ALONE, World
 from gpt2lab.evaluation.corpora.detokenize import DETOKENIZERS
 from gpt2lab.evaluation.corpora.formats import chosen_corpus, open_corpus
 from gpt2lab.evaluation.few_documents import warn_of_few_documents
-from gpt2lab.evaluation.perplexity.protocols import PROTOCOLS, ScoringPlan, line_ends_by_document, words_by_document
+from gpt2lab.evaluation.perplexity.protocols import (
+    ScoringPlan,
+    choose_protocol,
+    line_ends_by_document,
+    words_by_document,
+)
 from gpt2lab.evaluation.published import find_published
 from gpt2lab.evaluation.results import DocumentScores, PartResult, TableRow
 from gpt2lab.evaluation.scoring import Perplexity, bounded_exp, describe_precision, score_documents
@@ -24,6 +30,8 @@ from gpt2lab.evaluation.windows import scored_tokens
 from gpt2lab.model import GPT
 from gpt2lab.runtime import Runtime
 from gpt2lab.statistics.intervals import describe_document_interval, ratio_jackknife_interval
+
+log = logging.getLogger(__name__)
 
 Intervals = dict[str, tuple[float, float]]
 """95 %, by the name of the metric; without those that are undefined for a single document"""
@@ -58,11 +66,17 @@ def evaluate_perplexity(loaded: TextModel, config: EvalConfig) -> PartResult:
         UserError: the corpus is empty or cannot be read or fetched, the stride does not fit protocol or context.
     """
     corpus_config = chosen_corpus(config)
-    protocol = choose(PROTOCOLS, config.protocol, "eval.protocol")()
+    protocol = choose_protocol(config.protocol, loaded.source)
     corpus = open_corpus(corpus_config, loaded)
     context = loaded.source.context  # positions beyond it were never trained
     detokenize = DETOKENIZERS[corpus_config.detokenizer]
     plan = protocol.plan(corpus, loaded.tokenizer, context, config.stride, detokenize)
+    if loaded.source.document_masking and plan.reads_across_documents():
+        log.warning(
+            "eval.protocol=%s: its windows hold several documents at once, which %s never read in training "
+            "(data.document_masking=true), so this is no measure of it; eval.protocol=stream is",
+            config.protocol, loaded.source.describe(),
+        )  # fmt: skip
 
     started = time.perf_counter()
     scores = score_plan(loaded.model, plan, loaded.runtime, config.batch_size, loaded.world)

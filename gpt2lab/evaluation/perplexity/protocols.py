@@ -7,19 +7,20 @@ A new protocol is a class here and an entry of ``PROTOCOLS``. Legend: n = tokens
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gpt2lab.config import UserError
+from gpt2lab.config import UserError, choose
 from gpt2lab.evaluation.corpora.chunks import TokenBuffer, encode_chunks
 from gpt2lab.evaluation.corpora.formats import Corpus
 from gpt2lab.evaluation.scoring import check_stride
-from gpt2lab.evaluation.windows import Windows, page_windows, scored_tokens, sliding_windows
+from gpt2lab.evaluation.windows import Window, Windows, page_windows, scored_tokens, sliding_windows
 from gpt2lab.tokenizers import Tokenizer
+from gpt2lab.weights import StoredModel
 
 Ids = NDArray[np.int64]
 
@@ -42,6 +43,12 @@ class ScoringPlan:
     """None: the protocol has no word perplexity"""
     protocol: dict[str, Any]
     """how it was made, for ``eval.json``"""
+
+    def reads_across_documents(self) -> bool:
+        """Whether some window has inputs of two documents."""
+        begin_W, end_W, _ = self.windows.window_W3.T
+        first_W, last_W = (np.searchsorted(self.starts_D, inputs_W, side="right") for inputs_W in (begin_W, end_W - 2))
+        return bool(np.any(first_W != last_W))
 
 
 class ScoringProtocol(ABC):
@@ -69,7 +76,11 @@ class Stream(ScoringProtocol):
     """All documents in order, an end-of-text before each, which are scored like other tokens but for the first.
 
     This is what gpt2lab's models are trained on, and the protocol of the validation loss, with every token scored.
+    ``StreamWithinDocuments`` is that of models whose training had ``data.document_masking``.
     """
+
+    attention: ClassVar[dict[str, str]] = {}
+    """what the record says of it, where it is not the usual one"""
 
     def plan(
         self, corpus: Corpus, tokenizer: Tokenizer, context: int, stride: int | None, detokenize: Callable[[str], str]
@@ -92,12 +103,38 @@ class Stream(ScoringProtocol):
                 tokens.append(document.tokens)
         return ScoringPlan(
             tokens.tokens_n,
-            Windows(sliding_windows(len(tokens), context, stride)),
+            Windows(self.windows(starts, len(tokens), context, stride)),
             np.array(starts),
             np.array(n_bytes),
             words_by_document(corpus),
-            {"stride": stride, "prefix": "end-of-text", "detokenizer": "none", "words_by": WHITE_SPACE},
+            {
+                "stride": stride,
+                "prefix": "end-of-text",
+                "detokenizer": "none",
+                "words_by": WHITE_SPACE,
+                **self.attention,
+            },
         )
+
+    def windows(self, starts: list[int], n_tokens: int, context: int, stride: int) -> Iterator[Window]:
+        """Windows of a stream of ``n_tokens`` whose documents begin at ``starts``."""
+        return sliding_windows(n_tokens, context, stride)
+
+
+class StreamWithinDocuments(Stream):
+    """``Stream`` for a model trained with ``data.document_masking``: each token is predicted from its own document.
+
+    The same tokens are scored, so that the two compare. As in training, the end-of-text that ends a document is
+    predicted from that document.
+    """
+
+    attention: ClassVar = {"attention": "within documents"}
+
+    def windows(self, starts: list[int], n_tokens: int, context: int, stride: int) -> Iterator[Window]:
+        """See ``Stream.windows``."""
+        ends = [*(start + 1 for start in starts[1:]), n_tokens]
+        for start, end in zip(starts, ends, strict=True):
+            yield from (window.shifted(start) for window in sliding_windows(end - start, context, stride))
 
 
 class HuggingFace(ScoringProtocol):
@@ -212,6 +249,13 @@ PROTOCOLS: dict[str, type[ScoringProtocol]] = {
     "gpt2_paper": GPT2Paper,
     "gpt2_paper_without_line_ends": GPT2PaperWithoutLineEnds,
 }
+WITHIN_DOCUMENTS: dict[str, type[ScoringProtocol]] = {"stream": StreamWithinDocuments}
+"""in place of those of the same name, for models trained with ``data.document_masking``"""
+
+
+def choose_protocol(name: str, source: StoredModel) -> ScoringProtocol:
+    """The protocol ``eval.protocol=name`` for a model; an unknown name is a ``UserError``."""
+    return choose(PROTOCOLS | (WITHIN_DOCUMENTS if source.document_masking else {}), name, "eval.protocol")()
 
 
 def words_by_document(corpus: Corpus) -> Ids:

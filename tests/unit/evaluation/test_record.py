@@ -20,6 +20,8 @@ def test_id_tells_model_text_and_settings_apart_but_not_batches():
     first = id_of(stride=4, batch_size=8)
     assert first.startswith("perplexity-ptb-")
     assert id_of(stride=4, batch_size=1) == first
+    protocol = {"corpus": "ptb", "sha256": "1", "attention": "within documents"}
+    assert evaluation_id("perplexity", ORIGIN, protocol, {"stride": 4}) == first
     others = [
         id_of(stride=5), id_of(stride=4, sha256="2"), id_of(stride=4, corpus="x"), id_of("context", stride=4),
         id_of(stride=4, origin={"checkpoint": "runs/b", "step": 3}),

@@ -15,6 +15,7 @@ from transformers import AutoTokenizer
 
 from gpt2lab.config import TokenizerConfig, UserError
 from gpt2lab.tokenizers import UntrainedBPE, load_tokenizer, open_tokenizer, read_tokenizer
+from gpt2lab.tokenizers.bpe import cut_long_words
 from gpt2lab.tokenizers.byte_level import TiktokenEncoder, byte_characters, piece_bytes
 from gpt2lab.tokenizers.hugging_face import LibraryEncoder
 from gpt2lab.weights.new_folder import write_tokenizer
@@ -109,7 +110,25 @@ def test_a_text_of_few_pairs_is_refused_with_the_number_of_ids_it_has():
     with pytest.raises(UserError, match=r"tokenizer\.vocab_size=400: .* pairs for (\d+) ids only: type") as caught:
         UntrainedBPE(400).train(["ab ab ab"])
     found = int(str(caught.value).split("pairs for ")[1].split(" ")[0])
+    assert f"type tokenizer.vocab_size={found} or fewer, or take more text" in str(caught.value)
     assert UntrainedBPE(found).train(["ab ab ab"]).vocab_size == found
+
+
+def test_a_text_without_a_frequent_pair_is_not_told_a_number_that_is_refused():
+    with pytest.raises(UserError, match=r"has pairs for 257 ids only: take more text$"):
+        UntrainedBPE(400).train(["ab"])
+
+
+def test_long_words_are_cut_and_others_are_not(monkeypatch):
+    """A word of one letter has the pairs of its parts, of 8 letters and fewer."""
+    monkeypatch.setattr("gpt2lab.tokenizers.bpe.WORD_CHARACTERS", 4)
+    assert cut_long_words("abcd efgh, 12ab==日x\n\n\n  ") == ["abcd efgh, 12ab==日x\n\n\n  "]
+    for character in "a日1=_ \n":
+        parts = cut_long_words(character * 50)
+        assert "".join(parts) == character * 50
+        assert max(map(len, parts)) < 8
+    with pytest.raises(UserError, match="has pairs for 259 ids only"):  # aa and aaaa
+        UntrainedBPE(400).train(["a" * 64])
 
 
 @pytest.mark.parametrize("vocab_size", [0, 257])

@@ -81,6 +81,48 @@ def test_special_token_that_a_bpe_can_merge_is_text(folders, tmp_path, ignore_me
     assert ours.encode("the lazy fox \u2603") == unchanged.encode("the lazy fox \u2603", add_special_tokens=False).ids
 
 
+def rewritten(folder, target, change):
+    """The directory ``target`` with the files of ``folder`` after a change of its tokenizer.json."""
+    values = json.loads((folder / "tokenizer.json").read_text())
+    change(values)
+    (target / "tokenizer.json").write_text(json.dumps(values))
+    (target / "tokenizer_config.json").write_text((folder / "tokenizer_config.json").read_text())
+    return target
+
+
+def make_ordinary(values):
+    for token in values["added_tokens"]:
+        token["special"] = False
+
+
+def leave_as_pieces(values):
+    values["added_tokens"] = []
+
+
+@pytest.mark.parametrize("change", [make_ordinary, leave_as_pieces])
+@pytest.mark.parametrize("name", ["smollm", "llama"])
+def test_end_of_text_is_special_whatever_the_file_says(folders, tmp_path, name, change):
+    """Its name in a text stays text, and no byte is counted for it."""
+    ours = read_tokenizer(str(rewritten(folders[name], tmp_path, change)))
+    special = read_tokenizer(str(folders[name]))
+    text = f"the {ours.decode([ours.eot_id])} fox{ours.decode([ours.bos_id])}"
+    ids, lengths = ours.encode_with_lengths(text)
+    assert not {ours.eot_id, ours.bos_id} & set(ids.tolist())
+    assert (ids.tolist(), ours.encode(text)) == (special.encode(text), special.encode(text))
+    assert lengths.sum() == len(text.encode())
+    assert ours.token_lengths()[[ours.eot_id, ours.bos_id]].tolist() == [0, 0]
+    trained_with = ours.with_end_of_text_first()
+    assert (trained_with.fingerprint, trained_with.encode(text)) == (ours.fingerprint, ours.encode(text))
+
+
+def test_dropout_is_left_out_with_a_warning(folders, tmp_path, caplog):
+    ours = read_tokenizer(str(rewritten(folders["smollm"], tmp_path, lambda values: values["model"].update(dropout=1))))
+    plain = read_tokenizer(str(folders["smollm"]))
+    assert "tokenizer.json: its BPE dropout of 1 is left out" in caplog.text
+    assert (ours.encode(TEXTS[4]), ours.fingerprint) == (plain.encode(TEXTS[4]), plain.fingerprint)
+    assert json.loads(ours.files["tokenizer.json"])["model"]["dropout"] is None
+
+
 @pytest.mark.parametrize(
     ("name", "bos", "eos"),
     [("smollm", "<|endoftext|>", "<|endoftext|>"), ("llama", "<s>", "</s>"), ("t5", "</s>", "</s>")],

@@ -35,12 +35,12 @@ def make_trainer(tmp_path):
     tokenizer = load_tokenizer("bytes")
     manifest = prepare(data, PrepareConfig(), tokenizer)
 
-    def make(name, *, model=None, masking=False, samples=None, runtime=None, **training):
+    def make(name, *, model=None, masking=False, packing="windows", samples=None, runtime=None, **training):
         settings = {"max_steps": 4, "batch_tokens": 64, "eval_tokens": 160, "log_every": 1} | training
         job = TrainJob(
             model=ModelConfig(**(TINY | (model or {}))),
             tokenizer=TokenizerConfig("bytes", 257),
-            data=dataclasses.replace(data, document_masking=masking),
+            data=dataclasses.replace(data, document_masking=masking, packing=packing),
             optimizer=OptimizerConfig(lr=1e-2),
             training=TrainingConfig(**settings),
             runtime=RuntimeConfig(**({"device": "cpu", "precision": "fp32"} | (runtime or {}))),

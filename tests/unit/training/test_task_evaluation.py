@@ -8,7 +8,9 @@ import torch
 from torch.nn import functional as F
 
 from gpt2lab.checkpoint import newest_complete
-from gpt2lab.config import TrainingConfig, UserError
+from gpt2lab.commands import evaluate
+from gpt2lab.config import EvalConfig, EvalJob, RuntimeConfig, TrainingConfig, UserError
+from gpt2lab.data import TokenStream
 from gpt2lab.runs import read_lines
 from gpt2lab.tokenizers import load_tokenizer
 from gpt2lab.training.resume import resume_training
@@ -79,6 +81,37 @@ def test_training_takes_the_same_steps_and_the_metrics_are_those_of_the_weights(
     assert lines[-1]["val/other/loss"] == pytest.approx(text_loss(model), rel=1e-5)
     assert lines[-1]["val/other/perplexity"] == pytest.approx(math.exp(text_loss(model)), rel=1e-5)
     assert lines[-1]["val/other/bits_per_byte"] == pytest.approx(text_loss(model) / math.log(2), rel=1e-5)
+
+
+def test_a_run_with_document_masking_is_scored_as_it_was_trained(make_trainer, tmp_path, caplog):
+    """Its validation split as a text and by ``eval.py``; documents are shorter than its context, so none is cut."""
+    runtime = RuntimeConfig(device="cpu", precision="fp32")
+    settings = {"packing": "documents", "model": {"block_size": 64}, "eval_tokens": 10**6, "max_steps": 40}
+    make_trainer("unmasked", **settings).run()
+    trainer = make_trainer("draft", masking=True, **settings)
+    (folder,) = tmp_path.glob("t/*/")
+    stream, tokenizer = TokenStream(folder, trainer.manifest, "val"), load_tokenizer("bytes")
+    texts = tokenizer.decode(stream.read(0, len(stream)).tolist()).split("<|endoftext|>")[1:]
+    (tmp_path / "docs.jsonl").write_text("".join(f"{json.dumps({'text': text})}\n" for text in texts))
+    trainer = make_trainer("masked", masking=True, eval_texts=[str(tmp_path / "docs.jsonl")], **settings)
+    val_loss = trainer.run().validation.loss
+    assert lines_with(trainer, "val/docs/loss")[-1]["val/docs/loss"] == pytest.approx(val_loss, rel=1e-5)
+
+    def score(**changes):
+        job = EvalJob(checkpoint=str(tmp_path / "masked"), runtime=runtime, eval=EvalConfig(**changes))
+        job.baseline = str(tmp_path / "unmasked") if not changes else None
+        (result,) = evaluate(job)
+        return result
+
+    result = score()
+    assert result.parts["perplexity"].metrics.perplexity.loss == pytest.approx(val_loss, rel=1e-5)
+    assert result.comparison.nats_per_token is not None
+    assert result.parts["perplexity"].protocol["attention"] == "within documents"
+    assert "several documents at once" not in caplog.text
+    score(protocol="gpt2_paper")
+    assert "eval.protocol=gpt2_paper: its windows hold several documents at once" in caplog.text
+    with pytest.raises(UserError, match="trained with data.document_masking=true, and long contexts"):
+        score(parts=["context"])
 
 
 def test_a_resumed_run_has_the_same_metrics(make_trainer, scored):

@@ -26,7 +26,7 @@ STREAM = [token for document in TEXT.documents for token in (BYTES.eot_id, *docu
 def make_loaded(tiny_model, cpu):
     def make(positions):
         model = tiny_model(positions=positions, vocab_size=257, block_size=TRAINED)
-        return TextModel(model, BYTES, SimpleNamespace(context=TRAINED), cpu)
+        return TextModel(model, BYTES, SimpleNamespace(context=TRAINED, document_masking=False), cpu)
 
     return make
 
@@ -92,7 +92,7 @@ def test_one_document_has_no_intervals(make_loaded):
 
 
 def test_loss_by_position(make_loaded):
-    loaded = dataclasses.replace(make_loaded("alibi"), source=SimpleNamespace(context=12))
+    loaded = dataclasses.replace(make_loaded("alibi"), source=SimpleNamespace(context=12, document_masking=False))
     metrics = evaluate_context(loaded, config_of(), TEXT).metrics.to_dict()
     bins = metrics["by_position"]
     assert [part["first"] for part in bins[1:]] == [part["last"] + 1 for part in bins[:-1]]

@@ -2,6 +2,7 @@
 
 import math
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from gpt2lab.config import UserError
 from gpt2lab.evaluation.corpora.detokenize import detokenize_ptb
 from gpt2lab.evaluation.corpora.formats import Corpus, Document
 from gpt2lab.evaluation.perplexity.evaluate import score_plan, summarize_scores
-from gpt2lab.evaluation.perplexity.protocols import PROTOCOLS
+from gpt2lab.evaluation.perplexity.protocols import PROTOCOLS, choose_protocol
 from gpt2lab.runtime import Runtime
 from gpt2lab.tokenizers import load_tokenizer, read_tokenizer
 from gpt2lab.weights import load_pretrained
@@ -120,6 +121,30 @@ def test_after_an_end_of_text(reference, model, cpu, name, n, stride):
         assert result.nll == pytest.approx(nll, rel=1e-5)
         assert (result.tokens, result.words, result.bytes) == (len(ids) - 1, words, units)
         assert result.word_perplexity == pytest.approx(math.exp(nll / words), rel=1e-4)
+
+
+@pytest.mark.parametrize("stride", STRIDES)
+def test_stream_of_a_model_with_document_masking_scores_each_document_by_itself(reference, model, cpu, stride):
+    """The tokens of the usual stream, each predicted from its own document, also the end-of-text that ends one."""
+    texts = [text_of(n, seed=n) for n in (1, T - 2, T, 3 * T + 2)]
+    corpus, nll = corpus_of(*texts), 0.0
+    for number, text in enumerate(texts, 1):
+        ids, first = [EOT, *BYTES.encode(text), EOT][: None if number < len(texts) else -1], 1
+        while first < len(ids):
+            end = min(first + (T if first == 1 else stride), len(ids))
+            begin = max(0, end - 1 - T)
+            nll += nll_of(reference, ids[begin : end - 1], [-100] * (first - begin) + ids[first:end])[0]
+            first = end
+    plan, usual = (
+        choose_protocol("stream", SimpleNamespace(document_masking=masking)).plan(corpus, BYTES, T, stride, unchanged)
+        for masking in (True, False)
+    )
+    scores, others = (score_plan(model, either, cpu, 3) for either in (plan, usual))
+    assert summarize_scores(scores)[0].nll == pytest.approx(nll, rel=1e-5)
+    assert summarize_scores(others)[0].nll != pytest.approx(nll, rel=1e-3)
+    assert [scores.tokens_D.tolist(), scores.bytes_D.tolist()] == [others.tokens_D.tolist(), others.bytes_D.tolist()]
+    assert [plan.reads_across_documents(), usual.reads_across_documents()] == [False, True]
+    assert plan.protocol == usual.protocol | {"attention": "within documents"}
 
 
 def test_line_ends_are_words_as_the_literature_counts():
