@@ -6,11 +6,13 @@
 - ``parts.py``: the state of a part as a file.
 - ``manifest.py``: ``checkpoint.json``, and the check of a folder against it.
 - ``folders.py``: names, links, and the newest complete checkpoint of a run.
+- ``newest.py``: the run, and the checkpoint of a run, that is meant where none is named.
 """
 
-from gpt2lab.checkpoint.folders import list_checkpoints, newest_complete, restore_replaced
+from gpt2lab.checkpoint.folders import list_checkpoints, newest_complete, relink_copies, restore_replaced
 from gpt2lab.checkpoint.manager import BackgroundCheckpoints, CheckpointManager, UnwrittenCheckpoints
 from gpt2lab.checkpoint.manifest import MANIFEST, IncompleteCheckpointError, read_manifest, verify_checkpoint
+from gpt2lab.checkpoint.newest import has_checkpoint, last_checkpoint, newest_run, newest_started_run
 
 __all__ = [
     "MANIFEST",
@@ -18,9 +20,14 @@ __all__ = [
     "CheckpointManager",
     "IncompleteCheckpointError",
     "UnwrittenCheckpoints",
+    "has_checkpoint",
+    "last_checkpoint",
     "list_checkpoints",
     "newest_complete",
+    "newest_run",
+    "newest_started_run",
     "read_manifest",
+    "relink_copies",
     "restore_replaced",
     "verify_checkpoint",
 ]

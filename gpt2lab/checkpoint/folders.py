@@ -5,7 +5,9 @@ import shutil
 from pathlib import Path
 
 from gpt2lab.checkpoint.manifest import IncompleteCheckpointError, verify_checkpoint
+from gpt2lab.config import UserError
 from gpt2lab.files import restore_predecessor
+from gpt2lab.runs.layout import BEST, LAST
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +55,32 @@ def restore_replaced(folder: Path) -> None:
             continue
         if not restore_predecessor(replaced.with_suffix(""), replaced):
             shutil.rmtree(replaced)
+
+
+def relink_copies(folder: Path) -> None:
+    """Make links of the folders that a copy has in their place: ``scp -r`` and ``cp -rL`` copy what a link leads to.
+
+    Raises:
+        UserError: such a folder is damaged, or differs from the checkpoint of its step.
+    """
+    for link in (folder / name for name in (LAST, BEST)):
+        if link.is_symlink() or not link.is_dir():
+            continue
+        try:
+            manifest = verify_checkpoint(link)
+            checkpoint = folder / folder_name(manifest["step"])
+            if not checkpoint.exists():
+                link.rename(checkpoint)
+            elif verify_checkpoint(checkpoint) != manifest:
+                raise IncompleteCheckpointError(f"it is another checkpoint than {checkpoint.name}")
+        except IncompleteCheckpointError as error:
+            raise UserError(
+                f"{link}: a folder, as a copy of a run has it that was made without links ({error}); expected a link "
+                f"to a checkpoint beside it; move {link} away"
+            ) from error
+        if link.exists():
+            shutil.rmtree(link)
+        point_link(link, checkpoint)
 
 
 def point_link(link: Path, target: Path) -> None:

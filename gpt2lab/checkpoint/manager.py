@@ -83,13 +83,21 @@ class CheckpointManager:
             shutil.rmtree(temporary, ignore_errors=True)  # it is gone if all went well
         sync_folder(self.folder)
         shutil.rmtree(replaced, ignore_errors=True)
-        self.point_links(final, best=best)
+        for link in (LAST, BEST) if best else (LAST,):
+            point_link(self.folder / link, final)
         self._prune()
 
-    def point_links(self, checkpoint: Path, *, best: bool) -> None:
-        """Let ``last`` (and ``best``) point to a checkpoint; a resumed run does so again, as a kill may prevent it."""
-        for link in (LAST, BEST) if best else (LAST,):
-            point_link(self.folder / link, checkpoint)
+    def point_links(self, last: Path, best_step: int) -> None:
+        """Let ``last`` and ``best`` point to the checkpoints of a resumed run, as a kill or a copy may have lost them.
+
+        Args:
+            last: the checkpoint that is resumed.
+            best_step: step of the best checkpoint; 0: there is none.
+        """
+        best = self._folder_of(best_step)
+        point_link(self.folder / LAST, last)
+        if best_step and best.is_dir():
+            point_link(self.folder / BEST, best)
 
     def load(self, checkpoint: Path) -> None:
         """Restore the state of every part.
@@ -152,7 +160,7 @@ class UnwrittenCheckpoints(CheckpointManager):
         self._states()
         return self._folder_of(step)
 
-    def point_links(self, checkpoint: Path, *, best: bool) -> None:
+    def point_links(self, last: Path, best_step: int) -> None:
         """Nothing: the main process does it."""
 
 

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gpt2lab.checkpoint import has_checkpoint
 from gpt2lab.config import EvalConfig, EvalJob, UserError, to_dict
 from gpt2lab.distributed import World, close_world, open_world
-from gpt2lab.evaluation.comparison import BaselineComparison, compare, comparison_part
-from gpt2lab.evaluation.parts import evaluate_parts, part_settings
+from gpt2lab.evaluation.comparison import BaselineComparison, compare, comparison_part, require_same_documents
+from gpt2lab.evaluation.parts import PreparedPart, part_settings, prepare_parts
+from gpt2lab.evaluation.perplexity.evaluate import PreparedPerplexity, prepare_perplexity
 from gpt2lab.evaluation.record import evaluation_id, read_documents, read_evaluations, save_record
 from gpt2lab.evaluation.results import PartResult, numbers_in
 from gpt2lab.evaluation.table import format_number, render_parts, render_table
@@ -18,7 +20,7 @@ from gpt2lab.evaluation.text_model import TextModel, open_text_model
 from gpt2lab.files import check_file_writable, file_sha256, write_text
 from gpt2lab.report.evaluation_plots import PLOTS
 from gpt2lab.runs import COMPLETED, Hardware, environment, read_run
-from gpt2lab.runs.layout import CHECKPOINTS, DOCUMENTS, EVALUATION, LAST, SWEEP
+from gpt2lab.runs.layout import CHECKPOINTS, DOCUMENTS, EVALUATION, SWEEP
 from gpt2lab.runtime import Runtime, open_runtime
 from gpt2lab.training.loggers import log_evaluation
 
@@ -95,7 +97,7 @@ def in_one_precision(loaded: TextModel, baseline: TextModel) -> tuple[TextModel,
 def is_sweep(folder: Path) -> bool:
     """Whether a folder holds runs: ``sweep.json``, or run directories with a checkpoint."""
     return (folder / SWEEP).is_file() or (
-        folder.is_dir() and not (folder / CHECKPOINTS).exists() and any(folder.glob(f"*/{CHECKPOINTS}/{LAST}"))
+        folder.is_dir() and not (folder / CHECKPOINTS).exists() and any(map(has_checkpoint, folder.iterdir()))
     )
 
 
@@ -105,7 +107,7 @@ def sweep_runs(folder: Path) -> list[Path]:
     Raises:
         UserError: there is none.
     """
-    runs = sorted(link.parent.parent for link in folder.glob(f"**/{CHECKPOINTS}/{LAST}"))
+    runs = sorted(path.parent for path in folder.glob(f"**/{CHECKPOINTS}") if has_checkpoint(path.parent))
     completed = [run for run in runs if read_run(run).status == COMPLETED]
     for run in runs:
         if run not in completed:
@@ -127,24 +129,59 @@ def _evaluate_one(job: EvalJob, runtime: Runtime, world: World, command: Sequenc
         loaded, baseline = in_one_precision(loaded, baseline)
     name = loaded.source.describe()
     log.info(name)
-    parts = evaluate_parts(loaded, job.eval)
-    comparison = _compare(job, parts, baseline) if baseline else None
-    shown = parts if comparison is None else {**parts, "comparison": comparison_part(comparison)}
-    log.info("\n%s\n", render_parts(shown))
-    if world.is_main:
-        _write(job, loaded, parts, comparison, out, command)
-        log.info("written to %s", out)
-        log_evaluation(loaded.source.results, dashboard_metrics(parts, job.eval), loaded.source.origin.get("step"))
+    prepared = prepare_parts(loaded, job.eval)
+    prepared_baseline = _prepare_baseline(job, prepared, baseline) if baseline else None
+    parts: dict[str, PartResult] = {}
+    comparison = None
+    try:
+        for part, evaluate_part in prepared.items():
+            parts[part] = evaluate_part()
+        if prepared_baseline is not None:
+            comparison = _compare(parts["perplexity"], prepared_baseline)
+    finally:  # where a later part fails, those that are complete are shown and saved
+        if parts:
+            _show_and_write(job, loaded, parts, comparison, out, command)
     return EvaluationResult(name, out, parts, comparison)
 
 
-def _compare(job: EvalJob, parts: dict[str, PartResult], baseline: TextModel) -> BaselineComparison:
-    """Score the baseline on the same documents."""
-    ours = parts["perplexity"].documents
-    theirs = evaluate_parts(baseline, dataclasses.replace(job.eval, parts=["perplexity"]))["perplexity"].documents
+def _prepare_baseline(job: EvalJob, prepared: dict[str, PreparedPart], baseline: TextModel) -> PreparedPerplexity:
+    """The perplexity of the baseline on the documents that the model is scored on, ready to be computed.
+
+    Raises:
+        UserError: it cannot be scored on the same documents.
+    """
+    ours = prepared["perplexity"]
+    assert isinstance(ours, PreparedPerplexity)
+    try:
+        theirs = prepare_perplexity(baseline, job.eval)
+    except UserError as error:
+        raise UserError(f"baseline={job.baseline}: {error}") from None
+    require_same_documents(ours.plan.bytes_D, theirs.plan.bytes_D, baseline.source.describe())
+    return theirs
+
+
+def _compare(perplexity: PartResult, baseline: PreparedPerplexity) -> BaselineComparison:
+    """Score the baseline, and compare document by document."""
+    ours, theirs = perplexity.documents, baseline().documents
     assert ours is not None
     assert theirs is not None
-    return compare(ours, theirs, baseline.source.describe())
+    return compare(ours, theirs, baseline.loaded.source.describe())
+
+
+def _show_and_write(
+    job: EvalJob,
+    loaded: TextModel,
+    parts: dict[str, PartResult],
+    comparison: BaselineComparison | None,
+    out: Path,
+    command: Sequence[str] | None,
+) -> None:
+    shown = parts if comparison is None else {**parts, "comparison": comparison_part(comparison)}
+    log.info("\n%s\n", render_parts(shown))
+    if loaded.world.is_main:
+        _write(job, loaded, parts, comparison, out, command)
+        log.info("written to %s", out)
+        log_evaluation(loaded.source.results, dashboard_metrics(parts, job.eval), loaded.source.origin.get("step"))
 
 
 def _write(

@@ -13,9 +13,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from gpt2lab.config import SampleJob, UserError, choose
+from gpt2lab.config.escapes import unescape
 from gpt2lab.distributed import World, close_world, open_world
 from gpt2lab.generation import generate_shared, generate_stream
-from gpt2lab.generation.text import Continuation, unescape
+from gpt2lab.generation.text import Continuation
 from gpt2lab.runtime import Runtime, open_runtime
 from gpt2lab.tokenizers.base import replace_surrogates
 from gpt2lab.weights import LoadedModel, open_model
@@ -135,6 +136,7 @@ def draw_continuations(
         log.warning(
             "the prompt has %d tokens, the context %d: only its last %d are read", longest, block_size, block_size
         )
+    _warn_of_untrained_positions(loaded, min(longest + sampling.max_new_tokens - 1, block_size))
     rows: Iterable[Iterable[int]]
     if job.stream:
         streams = (
@@ -150,6 +152,17 @@ def draw_continuations(
     stop = [unescape(text) for text in job.stop]
     for row in rows:
         yield Continuation(row, tokenizer, sampling.max_new_tokens, stop)
+
+
+def _warn_of_untrained_positions(loaded: LoadedModel, n_read: int) -> None:
+    """Warn where a model with learned positions reads more tokens at once than it was trained on."""
+    trained = loaded.source.context
+    if loaded.model.config.positions.name == "learned" and n_read > trained:
+        log.warning(
+            "prompt and samples have up to %d tokens, training.sequence_length=%d: later learned positions are "
+            "untrained; lower sampling.max_new_tokens or shorten the prompt, together by %d",
+            n_read, trained, n_read - trained,
+        )  # fmt: skip
 
 
 def printable(text: str) -> str:

@@ -43,8 +43,7 @@ def _train(job: TrainJob, world: World, command: Sequence[str] | None) -> Traini
     """Train within the processes of ``world``."""
     runtime = open_runtime(job.runtime, world.local_rank, world.local_size)
     start = world.on_main(lambda: find_start(job, Path(job.run_dir) if job.run_dir else None))
-    init_seed = job.seed if job.training.init_seed is None else job.training.init_seed
-    model = build_model(job.model, init_seed, runtime)
+    model = build_model(job.model, job.init_seed, runtime)
     init_from = None if start.checkpoint else job.init_from
     source = load_weights(model, init_from) if init_from else None  # before a corpus is prepared in vain
     folder, manifest = world.on_main(lambda: open_or_prepare(job.data, open_tokenizer(job.tokenizer)))

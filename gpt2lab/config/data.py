@@ -4,6 +4,7 @@
 """
 
 import dataclasses
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -115,7 +116,8 @@ class TextFilesConfig(FilesConfig):
     name: str = "text_files"
     val_fraction: float = 0.05
     delimiter: str | None = "\n\n"
-    """string that separates documents within a file; null: a file is one document"""
+    """string that separates documents within a file; \\n in it is a line break, \\r a carriage return, \\t a tab, \\\\
+    a backslash; null: a file is one document"""
     min_document_bytes: int = 4096
     """neighbors in a file are joined until they have this length"""
 
@@ -165,7 +167,8 @@ class HubConfig(ForeignTextConfig):
     document_start: str | None = None
     """pattern of the rows that begin a document, which the following rows belong to; null: each row is a document"""
     delimiter: str | None = None
-    """string that separates documents within a row; null: a row is one document, or a part of one"""
+    """string that separates documents within a row, typed as that of text_files; null: a row is one document, or a
+    part of one"""
     min_document_bytes: int = 0
     """neighbors in a row are joined until they have this length"""
 
@@ -177,6 +180,13 @@ class HubConfig(ForeignTextConfig):
             self.document_start is None or self.delimiter is None, "data.delimiter", repr(self.delimiter),
             "null with data.document_start: rows are joined to documents, or cut into documents",
         )  # fmt: skip
+        try:
+            re.compile(self.document_start or "")
+        except re.error as error:
+            raise UserError(
+                f"data.document_start={self.document_start}: no regular expression ({error}); expected one; put a "
+                "backslash before a character that stands for itself"
+            ) from None
 
 
 @dataclass

@@ -13,7 +13,12 @@ class Difference:
     current: Any
 
     def __str__(self) -> str:
-        return f"{self.key}={self.current} (was {self.saved})"
+        return f"{self.key}={_shown(self.current)} (was {_shown(self.saved)})"
+
+
+def _shown(value: Any) -> Any:
+    """A value on one line."""
+    return repr(value) if isinstance(value, str) and not value.isprintable() else value
 
 
 def differences(saved: dict[str, Any], current: dict[str, Any], prefix: str = "") -> list[Difference]:

@@ -30,9 +30,9 @@ class CorpusConfig(CheckedConfig):
     detokenizer: str = "none"
     """what undoes the corpus's own tokenization, in the protocols lm_eval and gpt2_paper: none | wikitext | ptb"""
     first_byte: int = 0
-    """first byte of the text in the file"""
+    """first byte of the text in the file, which is no .jsonl"""
     last_byte: int | None = None
-    """first byte after the text in the file; null: end of the file"""
+    """first byte after the text in the file, which is no .jsonl; null: end of the file"""
     get: str = ""
     """where to get the file; shown when it is missing"""
 

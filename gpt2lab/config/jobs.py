@@ -33,7 +33,8 @@ class TrainJob(CheckedConfig):
     run_dir: str | None = None
     """folder of this run; null: runs/<day>/<time>-<id>"""
     resume: str | None = None
-    """null | auto (newest complete checkpoint of run_dir, or of the newest run) | a run or checkpoint folder"""
+    """null | auto (newest complete checkpoint of run_dir, or of the run that started or saved last; without one from
+    step 0) | a run or checkpoint folder"""
     init_from: str | None = None
     """run or checkpoint folder to take the weights, and nothing else, from; with resume=auto only where nothing is
     there to resume"""
@@ -81,6 +82,16 @@ class TrainJob(CheckedConfig):
     def sequence_length(self) -> int:
         """Tokens per training sequence."""
         return self.training.sequence_length or self.model.block_size
+
+    @property
+    def data_seed(self) -> int:
+        """Seed of the data order."""
+        return self.seed if self.training.data_seed is None else self.training.data_seed
+
+    @property
+    def init_seed(self) -> int:
+        """Seed of the initial weights."""
+        return self.seed if self.training.init_seed is None else self.training.init_seed
 
     @property
     def batch_size(self) -> int:
@@ -181,8 +192,8 @@ class SampleJob(CheckedConfig):
     prompts_file: str | None = None
     """file with several prompts, instead of ``prompt``: one per line, or *.jsonl with a field prompt; -: stdin"""
     stop: list[str] = field(default_factory=list)
-    """strings that end a sample; they are no part of it; \\n in one is a line break, \\t a tab, \\\\ a backslash:
-    'stop=["\\n"]'"""
+    """strings that end a sample; they are no part of it; \\n in one is a line break, \\r a carriage return, \\t a tab,
+    \\\\ a backslash: 'stop=["\\n"]'"""
     format: str = "text"
     """text | jsonl (an object per line: sample, prompt, text, tokens, finish_reason)"""
     stream: bool = True

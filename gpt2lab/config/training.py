@@ -92,9 +92,14 @@ class ScheduleConfig(CheckedConfig):
 
     def warmup_of(self, total_steps: int) -> int:
         """Steps of warm-up in a run of ``total_steps``; a ``UserError`` if nothing would be left of the run."""
-        steps = round(self.warmup_share * total_steps) if self.warmup_steps is None else self.warmup_steps
-        check(steps < total_steps, "schedule.warmup_steps", steps, f"fewer than the run's {total_steps} steps, or null")
-        return steps
+        if self.warmup_steps is None:
+            steps = round(self.warmup_share * total_steps)
+            expected = f"a share that leaves at least one of the run's {total_steps} steps (this is {steps} of them)"
+            check(steps < total_steps, "schedule.warmup_share", self.warmup_share, expected)
+            return steps
+        expected = f"fewer than the run's {total_steps} steps, or null"
+        check(self.warmup_steps < total_steps, "schedule.warmup_steps", self.warmup_steps, expected)
+        return self.warmup_steps
 
 
 LENGTHS = ("max_steps", "max_tokens", "max_epochs", "tokens_per_parameter")

@@ -40,7 +40,7 @@ def describe_dataset(folder: Path, manifest: Manifest, tokenizer: TokenDecoder) 
             f"  tokens per document: {describe_lengths(lengths_D)}",
             f"  most frequent: {frequent_tokens(stream, manifest, tokenizer)}",
         ]
-        for document in np.linspace(0, len(starts_D) - 1, SHOWN_DOCUMENTS).astype(int).tolist():
+        for document in np.unique(np.linspace(0, len(starts_D) - 1, SHOWN_DOCUMENTS).astype(int)).tolist():
             begin = int(starts_D[document]) + 1
             ids = stream.read(begin, begin + min(int(lengths_D[document]), SHOWN_CHARACTERS)).tolist()
             text = repr(tokenizer.decode(ids)[:SHOWN_CHARACTERS])

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gpt2lab.config import UserError
 from gpt2lab.evaluation.results import DocumentScores, PartResult, TableRow
@@ -38,17 +39,22 @@ class BaselineComparison:
         return asdict(self)
 
 
+def require_same_documents(bytes_D: NDArray[np.int64], bytes_of_baseline_D: NDArray[np.int64], name: str) -> None:
+    """Raise ``UserError`` where the scored tokens of two models do not stand for equal bytes of each document."""
+    if not np.array_equal(bytes_D, bytes_of_baseline_D):
+        raise UserError(
+            f"baseline={name}: other bytes were scored; expected the same documents, whole; name one text for both "
+            "with eval.text_file=FILE or eval/corpus=NAME, and leave eval.protocol=huggingface, which leaves tokens out"
+        )
+
+
 def compare(scores: DocumentScores, baseline: DocumentScores, name: str) -> BaselineComparison:
     """The paired difference of two models on the same documents, jackknife over documents with t.
 
     Raises:
         UserError: the documents are not the same.
     """
-    if not np.array_equal(scores.bytes_D, baseline.bytes_D):
-        raise UserError(
-            f"baseline={name}: other bytes were scored; expected the same documents, whole; name one text for both "
-            "with eval.text_file=FILE or eval/corpus=NAME, and leave eval.protocol=huggingface, which leaves tokens out"
-        )
+    require_same_documents(scores.bytes_D, baseline.bytes_D, name)
     in_bits = math.log(2)
     difference_D = scores.nats_D - baseline.nats_D
     by_byte = ratio_difference_interval(scores.nats_D, baseline.nats_D, scores.bytes_D)

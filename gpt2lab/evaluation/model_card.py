@@ -4,6 +4,7 @@ It is made of the run's own files. No path of this machine is in it. What gpt2la
 the user.
 """
 
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -79,7 +80,7 @@ def _of_run(source: StoredModel) -> list[str]:
     started = [("initial weights", _without_path(settings["init_from"]))] if settings.get("init_from") else []
     recipe = [*started, ("steps", f"{step:,}"), *rate, *((label, _value(settings, key)) for label, key in RECIPE)]
     of_last_step = summary.get("steps") == step  # the summary is of the last step, which may not be this checkpoint's
-    scores = [(key, _short(summary[key])) for key in VALIDATION if of_last_step and key in summary]
+    scores = [(key, _short(summary[key])) for key in VALIDATION if of_last_step and summary.get(key) is not None]
     return [
         "## Data\n", _table(data), "## Recipe\n", _table(recipe),
         "## Evaluation\n", _table([*scores, *_evaluations(source)]) or "Not evaluated.\n",
@@ -87,19 +88,41 @@ def _of_run(source: StoredModel) -> list[str]:
 
 
 def _evaluations(source: StoredModel) -> list[tuple[str, str]]:
-    """What ``eval.json`` has of this checkpoint: perplexities by text and protocol, and accuracies of tasks."""
-    rows = []
+    """What ``eval.json`` has of this checkpoint: perplexities by text and protocol, and accuracies of tasks.
+
+    Where labels are equal, of two files of one name for instance, the id of the evaluation follows.
+    """
+    rows: list[tuple[str, str, str]] = []
     for entry in read_evaluations(source.results / EVALUATION):
         if entry.get("step") != source.origin["step"]:
             continue
         protocol = entry.get("protocol", {})
-        text = entry["job"]["eval"]["text_file"] or protocol.get("corpus")
-        label = ", ".join([Path(str(text)).name, *(f"{key} {protocol[key]}" for key in PROTOCOL if key in protocol)])
-        rows += [(f"{key} of {label}", _short(entry[key])) for key in SCORES if isinstance(entry.get(key), float)]
+        made_by = [f"{key} {protocol[key]}" for key in PROTOCOL if key in protocol]
+        label = ", ".join([_text(entry), *made_by])
+        scores = {f"{key} of {label}": entry[key] for key in SCORES if isinstance(entry.get(key), float)}
         if entry["part"] == "tasks":
-            accuracies = {name: task["acc"] for name, task in entry.items() if isinstance(task, dict) and "acc" in task}
-            rows += [(f"acc of {name}", _short(value)) for name, value in accuracies.items()]
-    return rows
+            tasks = {name: task for name, task in entry.items() if isinstance(task, dict) and "acc" in task}
+            scores |= {", ".join([f"acc of {name}", *_questions(t), *made_by]): t["acc"] for name, t in tasks.items()}
+        rows += [(label, _short(value), entry["id"]) for label, value in scores.items()]
+    times = Counter(label for label, *_ in rows)
+    return [(label if times[label] == 1 else f"{label}, {identity}", value) for label, value, identity in rows]
+
+
+def _text(entry: dict[str, Any]) -> str:
+    """The text that was scored, without a path of this machine."""
+    settings = entry["job"]["eval"]
+    if settings["text_file"]:
+        return Path(settings["text_file"]).name
+    file = settings["corpus"]["file"]
+    return f"{settings['corpus']['name']} ({Path(file).name})" if file else settings["corpus"]["name"]
+
+
+def _questions(task: dict[str, Any]) -> list[str]:
+    """How many questions a task's scores are of, and if they were the user's own; of lm_eval's tasks only the limit."""
+    if "questions" not in task:
+        return [f"limit {task['limit']}"] if task.get("limit") else []
+    own = " of a local file" if isinstance(task["source"], str) else ""
+    return [f"questions: {task['questions']:,}{own}"]
 
 
 def _without_path(where: str) -> str:

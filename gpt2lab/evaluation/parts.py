@@ -1,38 +1,58 @@
-"""The parts of an evaluation, by the names of ``eval.parts``. A new part is a function and an entry here."""
+"""The parts of an evaluation, by the names of ``eval.parts``. A new part is a function and an entry here.
+
+    model, settings -> text read, settings checked -> the part, ready to be computed -> its result
+
+All parts are prepared before the first is computed, so that a mistake in the last one costs no work.
+"""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from gpt2lab.config import EvalConfig, choose, to_dict
-from gpt2lab.evaluation.context.evaluate import evaluate_context
+from gpt2lab.evaluation.context.evaluate import check_context, evaluate_context
 from gpt2lab.evaluation.corpora.tokenized import tokenized_corpus
-from gpt2lab.evaluation.perplexity.evaluate import evaluate_perplexity
+from gpt2lab.evaluation.perplexity.evaluate import prepare_perplexity
 from gpt2lab.evaluation.results import PartResult
-from gpt2lab.evaluation.sample_quality import evaluate_sample_quality
+from gpt2lab.evaluation.sample_quality import check_sample_quality, evaluate_sample_quality
 from gpt2lab.evaluation.tasks.evaluate import evaluate_tasks
 from gpt2lab.evaluation.text_model import TextModel
 
-
-def _sample_quality(loaded: TextModel, config: EvalConfig) -> PartResult:
-    return evaluate_sample_quality(loaded, config.sample_quality, tokenized_corpus(loaded, config))
+PreparedPart = Callable[[], PartResult]
 
 
-def _context(loaded: TextModel, config: EvalConfig) -> PartResult:
-    return evaluate_context(loaded, config.context, tokenized_corpus(loaded, config))
+def _tasks(loaded: TextModel, config: EvalConfig) -> PreparedPart:
+    return partial(evaluate_tasks, loaded, config)
 
 
-PARTS: dict[str, Callable[[TextModel, EvalConfig], PartResult]] = {
-    "perplexity": evaluate_perplexity,
-    "tasks": evaluate_tasks,
+def _sample_quality(loaded: TextModel, config: EvalConfig) -> PreparedPart:
+    corpus = tokenized_corpus(loaded, config)
+    check_sample_quality(loaded, config.sample_quality, corpus)
+    return partial(evaluate_sample_quality, loaded, config.sample_quality, corpus)
+
+
+def _context(loaded: TextModel, config: EvalConfig) -> PreparedPart:
+    corpus = tokenized_corpus(loaded, config)
+    check_context(loaded, config.context, corpus)
+    return partial(evaluate_context, loaded, config.context, corpus)
+
+
+PARTS: dict[str, Callable[[TextModel, EvalConfig], PreparedPart]] = {
+    "perplexity": prepare_perplexity,
+    "tasks": _tasks,
     "sample_quality": _sample_quality,
     "context": _context,
 }
 
 
-def evaluate_parts(loaded: TextModel, config: EvalConfig) -> dict[str, PartResult]:
-    """Each part of ``config.parts``, in order; all names are checked before the first one runs."""
+def prepare_parts(loaded: TextModel, config: EvalConfig) -> dict[str, PreparedPart]:
+    """Each part of ``config.parts``, in order, ready to be computed.
+
+    Raises:
+        UserError: an unknown part, a text that cannot be read or fetched, or settings that do not fit model and text.
+    """
     parts = {name: choose(PARTS, name, "eval.parts") for name in config.parts}
-    return {name: evaluate(loaded, config) for name, evaluate in parts.items()}
+    return {name: prepare(loaded, config) for name, prepare in parts.items()}
 
 
 def part_settings(part: str, config: EvalConfig) -> dict[str, Any]:

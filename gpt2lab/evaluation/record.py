@@ -14,7 +14,7 @@ from gpt2lab.config import UserError
 from gpt2lab.files import parse_json, write_text
 from gpt2lab.locks import locked_when_free
 from gpt2lab.runs.layout import DOCUMENTS, EVALUATION_LOCK
-from gpt2lab.runs.records import Line
+from gpt2lab.runs.records import Line, finite_or_none, write_json
 
 SCHEMA_VERSION = 1
 UNIMPORTANT = ("batch_size",)
@@ -90,7 +90,7 @@ def _add_evaluations(path: Path, new: Sequence[Entry]) -> None:
     ids = {entry["id"] for entry in new}
     others = [entry for entry in read_evaluations(path) if entry["id"] not in ids]
     content = {"schema_version": SCHEMA_VERSION, "evaluations": [*others, *new]}
-    write_text(path, json.dumps(content, indent=2) + "\n")
+    write_json(path, finite_or_none(content))
 
 
 def _add_documents(path: Path, documents: Mapping[str, Sequence[Line]]) -> None:

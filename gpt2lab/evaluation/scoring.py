@@ -25,6 +25,7 @@ from gpt2lab.distributed import ALONE, World
 from gpt2lab.evaluation.device_batches import as_tensors
 from gpt2lab.evaluation.scoring_batches import ScoringBatch, hidden_states, window_batches
 from gpt2lab.evaluation.windows import Window
+from gpt2lab.generation.filters import NOT_FINITE_ERROR
 from gpt2lab.model import GPT, IGNORE_INDEX, evaluation_mode
 from gpt2lab.runtime import Runtime
 
@@ -100,6 +101,9 @@ def score_tokens(
     """Nats of each token of a text, float32 [n]; 0 where no window scores it. Arguments as in ``window_batches``.
 
     The processes of ``world`` share the batches. A batch is the same whatever their number, so each score is, too.
+
+    Raises:
+        UserError: a score is NaN or infinite.
     """
     nll_n = np.zeros(len(tokens), np.float32)
     batches = own_share(window_batches(tokens, windows, batch_size, first_position), world)
@@ -107,6 +111,7 @@ def score_tokens(
         with full_precision(hidden_NC):
             nll_n[where_N] = model.nll(hidden_NC.float(), targets_N).cpu().numpy()
     world.sum(torch.from_numpy(nll_n))  # in place; a score is 0 in all processes but one
+    _require_finite(nll_n)
     return nll_n
 
 
@@ -124,6 +129,9 @@ def score_documents(
 
     ``starts_D`` is the first token of each document; the other arguments are those of ``window_batches``. The
     processes of ``world`` share the batches; the sums are in the order of one process, and so equal to the last bit.
+
+    Raises:
+        UserError: a score is NaN or infinite.
     """
     nats_D = np.zeros(len(starts_D))
     for where_N, nll_N in _shared_nll(model, window_batches(tokens, windows, batch_size), runtime, world):
@@ -138,6 +146,9 @@ def score_greedy(
     """Nats of each target, and whether it is the most likely token at its place, [n_targets] each.
 
     The processes of ``world`` share the batches.
+
+    Raises:
+        UserError: a score is NaN or infinite.
     """
     nll_n, greedy_n = np.zeros(n_targets, np.float32), np.zeros(n_targets, np.bool_)
     rows = max(1, GREEDY_LOGITS // model.config.padded_vocab_size)
@@ -149,6 +160,7 @@ def score_greedy(
         greedy_n[where_N] = torch.cat([greedy_G for _, greedy_G in scores]).cpu().numpy()
     for scores_n in (nll_n, greedy_n.view(np.uint8)):
         world.sum(torch.from_numpy(scores_n))
+    _require_finite(nll_n)
     return nll_n, greedy_n
 
 
@@ -164,8 +176,15 @@ def _shared_nll(
                 parts[world.rank][:] = model.nll(hidden_NC.float(), targets_N).cpu().numpy()
         joined = np.concatenate(parts)
         world.sum(torch.from_numpy(joined))  # in place; a score is 0 in all processes but one
+        _require_finite(joined)
         ends = np.cumsum([len(part) for part in parts])[:-1]
         yield from zip((batch.where_N for batch in together), np.split(joined, ends), strict=True)
+
+
+def _require_finite(nll_n: NDArray[np.float32]) -> None:
+    """Raise ``UserError`` for scores that are no numbers: the likeliest of them would be the first."""
+    if not np.isfinite(nll_n).all():
+        raise UserError(NOT_FINITE_ERROR)
 
 
 def own_share(batches: Iterable[ScoringBatch], world: World) -> Iterator[ScoringBatch]:
@@ -219,5 +238,5 @@ def check_stride(stride: int, context: int) -> None:
 
 
 def bounded_exp(exponent: float) -> float:
-    """exp, and infinity where float64 ends."""
-    return math.exp(exponent) if exponent < LARGEST_EXPONENT else math.inf
+    """exp, and infinity where float64 ends; NaN stays NaN."""
+    return math.inf if exponent >= LARGEST_EXPONENT else math.exp(exponent)

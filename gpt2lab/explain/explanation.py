@@ -13,7 +13,7 @@ from gpt2lab.config import DecodingConfig, UserError
 from gpt2lab.explain.contributions import Contributions, contributions, norm_gain
 from gpt2lab.explain.lens import Lens, logit_lens
 from gpt2lab.explain.trace import Trace, trace
-from gpt2lab.generation.filters import NOT_FINITE, next_tokens
+from gpt2lab.generation.filters import NOT_FINITE, NOT_FINITE_ERROR, next_tokens
 from gpt2lab.model import GPT
 from gpt2lab.runtime import stream_seed
 from gpt2lab.tokenizers import Tokenizer
@@ -108,9 +108,7 @@ def _draw_tokens(
             logits_V = model.logits(model.hidden(window_BT)[0, -1]).float().cpu()
         token = int(next_tokens(logits_V[None], decoding, uniform[None])[0])
         if token == NOT_FINITE:
-            raise UserError(
-                "the model's logits are NaN or infinite: the checkpoint is damaged or its training diverged"
-            )
+            raise UserError(NOT_FINITE_ERROR)
         drawn.append(NextToken(logits_V, token))
         text.append(token)
         if token == eot_id:

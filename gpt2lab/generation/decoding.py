@@ -20,7 +20,7 @@ from torch import Generator, Tensor
 
 from gpt2lab.config import SamplingConfig, UserError
 from gpt2lab.generation.decoder import Decoder
-from gpt2lab.generation.filters import NOT_FINITE, next_tokens
+from gpt2lab.generation.filters import NOT_FINITE, NOT_FINITE_ERROR, next_tokens
 from gpt2lab.model import GPT
 from gpt2lab.runtime import Runtime, stream_seed
 
@@ -155,5 +155,5 @@ def _choose(logits_RV: Tensor, rows: Iterable[_Row], sampling: SamplingConfig) -
     uniform_R = torch.tensor(numbers, dtype=torch.float64, device=logits_RV.device)
     ids: list[int] = next_tokens(logits_RV, sampling, uniform_R).tolist()
     if NOT_FINITE in ids:
-        raise UserError("the model's logits are NaN or infinite: the checkpoint is damaged or its training diverged")
+        raise UserError(NOT_FINITE_ERROR)
     return ids

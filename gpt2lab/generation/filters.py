@@ -10,6 +10,7 @@ from gpt2lab.config import DecodingConfig
 
 NOT_FINITE = -1
 """the "token" of a row whose logits are NaN or infinite"""
+NOT_FINITE_ERROR = "the model's logits are NaN or infinite: the checkpoint is damaged or its training diverged"
 
 
 def next_tokens(logits_BV: Tensor, decoding: DecodingConfig, uniform_B: Tensor) -> Tensor:

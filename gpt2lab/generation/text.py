@@ -1,17 +1,12 @@
 """From a prompt to text: token ids decoded as they are drawn, and cut at a stop string."""
 
 import codecs
-import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from gpt2lab.tokenizers import Tokenizer
 
 END_OF_TEXT, STOP, LENGTH = "end_of_text", "stop", "length"
 """why a continuation ends: the model ended it, it came to a stop string, or it has ``max_new_tokens`` tokens"""
-
-
-ESCAPES = {"n": "\n", "t": "\t", "\\": "\\"}
-"""what stands for a character after a backslash in the setting ``stop``, as a shell's quotes hold no line break"""
 
 
 class Continuation:
@@ -56,11 +51,6 @@ class Continuation:
         if part:
             self.text += part
             yield part
-
-
-def unescape(text: str) -> str:
-    """Return ``text`` with the characters that ``ESCAPES`` stand for; any other backslash stays."""
-    return re.sub(r"\\([nt\\])", lambda escape: ESCAPES[escape[1]], text)
 
 
 def find_stop(text: str, stop: Sequence[str]) -> int | None:

@@ -20,6 +20,7 @@ from gpt2lab.report.comparability import EXEMPT
 from gpt2lab.report.compare import Outcomes, compare_all
 from gpt2lab.report.factors import condition_name, find_factors
 from gpt2lab.report.loading import find_runs, load_run
+from gpt2lab.report.metric import check_metric, short_study_banner
 from gpt2lab.report.power import banner
 from gpt2lab.report.results import Condition, ReportResult, Run
 from gpt2lab.report.run_status import build_runs, run_warnings, set_apart
@@ -60,10 +61,11 @@ def analyze(
         allow: facts in which compared runs may differ, such as ``commit``.
 
     Raises:
-        UserError: no runs, no such condition, or no run with the metric and none that could get it.
+        UserError: no runs, no such condition, or no completed run has the metric or so many validations.
     """
     found, record = find_runs(sweep, list(runs))
     loaded = [load_run(folder, job.get("name") or folder.name, job) for folder, job in found]
+    check_metric(loaded, metric, average)
     factors, levels = find_factors(loaded, record)
     all_runs = build_runs(loaded, levels, metric, average)
     ignored = set(allow) | {fact for fact, names in EXEMPT.items() if any(name in factors for name in names)}
@@ -91,6 +93,7 @@ def analyze(
     rows_by_run = zip(loaded, all_runs, strict=True)
     names = {run.job["condition"]: row.condition for run, row in rows_by_run if "condition" in run.job}
     effects = design.effects(ordered, factors)
+    untrained = short_study_banner([run.summary for run in loaded], metric)
     result = ReportResult(
         title=(sweep.name if sweep else f"{plural(len(all_runs), 'run')} compared"),
         metric=metric,
@@ -98,7 +101,7 @@ def analyze(
         lower_is_better=lower,
         baseline=chosen.name,
         verdict=overall_verdict(ordered, chosen.name, metric, margin),
-        banner=banner(ordered, test, margin, metric),
+        banner=" ".join(filter(None, [untrained, banner(ordered, test, margin, metric)])),
         method=design.method(ordered, chosen, test, margin, metric, average),
         noise=design.noise(ordered, chosen, test, margin, metric),
         warnings=[*warnings, *design.warnings(ordered, test, margin), *design.interaction_warnings(effects, margin)],

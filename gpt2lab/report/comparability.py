@@ -6,11 +6,13 @@ Runs that differ are shown apart with the reason; they are never pooled silently
 import hashlib
 import re
 from collections import Counter, defaultdict
-from collections.abc import Collection, Hashable, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from gpt2lab.report.factors import THEN, flatten, in_turn
 from gpt2lab.report.loading import LoadedRun, is_finite
+from gpt2lab.runs.own_code import OWN_CODE
 from gpt2lab.runs.records import COMPLETED
 
 UNKNOWN = "unknown"
@@ -42,12 +44,22 @@ MOST_KEYS = 4
 """settings that are named where several differ"""
 
 
-def facts_of(run: LoadedRun, average: int = 1) -> dict[str, str]:
+def usual_code(runs: Sequence[LoadedRun]) -> dict[str, str]:
+    """The SHA-256 of each module of the user's that most runs with a class of it (MODULE:CLASS) were trained with."""
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    for run in runs:
+        for module, code in _own_code(run.environment).items():
+            counts[module][code] += 1
+    return {module: found.most_common(1)[0][0] for module, found in sorted(counts.items())}
+
+
+def facts_of(run: LoadedRun, average: int = 1, usual: Mapping[str, str] = MappingProxyType({})) -> dict[str, str]:
     """The facts of one run; a missing one is ``unknown``. A run that did not end has the tokens it was to train on.
 
     Of a run that was resumed they are those of its last start; a fact that the starts differ in has all values in turn.
 
-    ``average`` validations at the end of the run are compared; above 1, their moments of training are a fact.
+    ``average`` validations at the end of the run are compared; above 1, their moments of training are a fact. ``usual``
+    code is that of modules which the run has no class of, so that it can be compared with runs that have one.
     """
     config, summary = flatten(run.config), run.summary
     environments = [*run.earlier_environments, run.environment]
@@ -71,7 +83,7 @@ def facts_of(run: LoadedRun, average: int = 1) -> dict[str, str]:
         "validation": UNKNOWN if targets is None else windows,
         "precision": precisions if THEN in precisions else str(summary.get("precision") or precisions),
         "device": devices if THEN in devices else str(summary.get("device") or config.get("runtime.device", UNKNOWN)),
-        "commit": in_turn(map(_commit, environments)),
+        "commit": in_turn(_commit(environment, usual) for environment in environments),
         "versions": in_turn(map(_versions, environments)),
     }
     return facts | ({"averaged": _averaged(run, average)} if average > 1 else {})
@@ -133,8 +145,16 @@ def starts_warnings(runs: Sequence[tuple[str, dict[str, str]]]) -> list[str]:
     ]
 
 
-def _commit(environment: dict[str, Any]) -> str:
-    return str(environment.get("git_commit") or UNKNOWN)[:12] + _changes(environment)
+def _commit(environment: dict[str, Any], usual: Mapping[str, str]) -> str:
+    """The state of the code: commit, changes since, and the modules of the user's own."""
+    modules = {**usual, **_own_code(environment)} if environment else {}
+    own = "".join(f" + {module} {code[:7]}" for module, code in modules.items())
+    return str(environment.get("git_commit") or UNKNOWN)[:12] + _changes(environment) + own
+
+
+def _own_code(environment: dict[str, Any]) -> dict[str, str]:
+    code = environment.get(OWN_CODE)
+    return {str(module): str(value or UNKNOWN) for module, value in code.items()} if isinstance(code, dict) else {}
 
 
 def _changes(environment: dict[str, Any]) -> str:

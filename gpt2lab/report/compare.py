@@ -178,6 +178,8 @@ def _sentence(
     if not draft.seeds and not draft.independent:
         return f"{name} and {baseline} have no seed in common, so nothing is said about their difference."
     if p is None:
+        if mean is None:
+            return f"{name} and {baseline} share one seed, in which not both finished, so this is undecided."
         seeds = plural(len(draft.finished), "paired seed")
         return (
             f"{name} differs from {baseline} by {signed(mean)} {unit} with {seeds}; "
@@ -185,9 +187,10 @@ def _sentence(
         )
     if test == SIGNED_RANKS:
         outcome = {"better": "is better than", "worse": "is worse than"}.get(verdict, "is undecided against")
+        finished = f"where both finished the difference is {signed(mean)} {unit}"
         return (
             f"{name} {outcome} {baseline}, counting a diverged run as the worst (signed ranks, {p_equals(p)}); "
-            f"where both finished the difference is {signed(mean)} {unit}."
+            f"{finished if mean is not None else 'in no seed did both finish'}."
         )
     runs = plural(len(draft.seeds), "paired seed")
     if draft.independent:

@@ -17,9 +17,11 @@ from gpt2lab.report.comparability import (
     settings_difference,
     settings_warnings,
     starts_warnings,
+    usual_code,
 )
 from gpt2lab.report.factors import condition_name, flatten, settings_of
 from gpt2lab.report.loading import LoadedRun, is_finite
+from gpt2lab.report.metric import ends_above_unigram, is_short_study
 from gpt2lab.report.results import Run
 from gpt2lab.report.words import plural
 from gpt2lab.runs.records import COMPLETED, stopped_as_diverged
@@ -47,13 +49,10 @@ def build_runs(
         metric: the compared number of ``summary.json``.
         average: validations at the end of a run whose mean stands for ``val_loss``.
     """
-    above_unigram = [
-        is_finite(run.summary.get("val_loss")) and run.summary["val_loss"] > run.summary.get("unigram_loss", math.inf)
-        for run in loaded
-    ]
-    # where most runs end above the unigram entropy the study is short, not diverged
-    rule_holds = sum(above_unigram) <= len(loaded) / 2
-    rows = []
+    above_unigram = [ends_above_unigram(run.summary) for run in loaded]
+    # where most of the runs that ended did so above the unigram entropy, the study is short, not diverged
+    rule_holds = not is_short_study([run.summary for run in loaded])
+    rows, code = [], usual_code(loaded)
     for run, own, above in zip(loaded, levels, above_unigram, strict=True):
         value, problems = run.summary.get(metric), list(run.problems)
         if average > 1 and is_finite(value):
@@ -75,7 +74,7 @@ def build_runs(
                 value=float(value) if completed and not diverged and is_finite(value) and value is not None else None,
                 diverged=diverged,
                 tokens=run.summary.get("tokens"),
-                facts=facts_of(run, average),
+                facts=facts_of(run, average, code),
                 settings=settings_of(run),
                 numbers=_numbers(run),
                 curves=run.curves,
@@ -194,14 +193,11 @@ def run_warnings(
             warnings.append(f"{files.name}: {lines} of metrics.jsonl cannot be parsed, left out.")
         warnings += [f"{files.name}: {problem}." for problem in files.problems]
     groups: dict[str, list[str]] = defaultdict(list)
-    for run in runs:
+    for files, run in zip(loaded, runs, strict=True):
         if run.apart:
             groups[run.apart].append(run.name)
         elif not run.is_counted:
-            reason = f"status {run.status}" if run.status != COMPLETED else f"no {metric}"
-            if run.error:
-                reason = f"failed: {run.error}"
-            groups[f"{reason}; rerun with the same seed"].append(run.name)
+            groups[_missing_outcome(run, metric, "sweep" if files.job else "run")].append(run.name)
     for reason, names in groups.items():
         shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
         warnings.append(f"Not compared: {shown} ({reason}).")
@@ -218,6 +214,17 @@ def run_warnings(
     if diverged:
         warnings.append(f"Diverged: {', '.join(diverged)}. A diverged run counts as the worst, it is not dropped.")
     return warnings
+
+
+def _missing_outcome(run: Run, metric: str, continued: str) -> str:
+    """Why a run has no outcome, and what gives it one; ``continued``: what a run that has not ended is part of."""
+    if run.error:
+        return f"failed: {run.error}; rerun with the same seed"
+    if run.status == COMPLETED:
+        return f"no {metric}; rerun with the same seed"
+    if run.status.startswith("failed"):
+        return f"status {run.status}; rerun with the same seed"
+    return f"status {run.status}; continue the {continued}"
 
 
 def _tokenizers(runs: Sequence[Run]) -> int:

@@ -95,6 +95,11 @@ def overall_verdict(conditions: list[Condition], baseline: str, metric: str, mar
     compared = [c for c in conditions if c.comparison is not None]
     if not compared:
         return f"There is nothing to compare: all runs belong to one condition, {baseline}."
+    with_outcome = [c.name for c in conditions if c.values or c.diverged]
+    if len(with_outcome) < 2:
+        return f"Nothing to compare yet: {f'only {with_outcome[0]}' if with_outcome else 'no condition'} has a result."
+    if baseline not in with_outcome:
+        return f"Nothing to compare yet: the baseline, {baseline}, has no result."
     groups: dict[str, list[str]] = {}
     for condition in compared:
         assert condition.comparison is not None

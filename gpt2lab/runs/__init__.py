@@ -9,6 +9,7 @@ from gpt2lab.runs.directory import (
     new_run_dir,
     open_run_dir,
 )
+from gpt2lab.runs.own_code import warn_of_other_code
 from gpt2lab.runs.provenance import Hardware, environment, git
 from gpt2lab.runs.records import (
     COMPLETED,
@@ -16,8 +17,6 @@ from gpt2lab.runs.records import (
     RunRecord,
     append_lines,
     newest_config,
-    newest_run,
-    newest_started_run,
     read_lines,
     read_run,
     rewind_lines,
@@ -39,11 +38,10 @@ __all__ = [
     "log_into",
     "new_run_dir",
     "newest_config",
-    "newest_run",
-    "newest_started_run",
     "open_run_dir",
     "read_lines",
     "read_run",
     "rewind_lines",
+    "warn_of_other_code",
     "write_json",
 ]

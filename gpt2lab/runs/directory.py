@@ -14,6 +14,7 @@ from gpt2lab.config import UserError
 from gpt2lab.files import write_text
 from gpt2lab.locks import try_lock
 from gpt2lab.runs.layout import CONFIG, CONSOLE, ENVIRONMENT, LOG, METRICS, RECORDS, RUNS
+from gpt2lab.runs.own_code import OWN_CODE, own_code
 from gpt2lab.runs.provenance import Hardware, environment
 from gpt2lab.runs.records import COMPLETED, STOPPED, free_name, read_summary, write_json
 
@@ -26,7 +27,8 @@ _LOCKED: set[Path] = set()
 
 def new_run_dir() -> Path:
     """A path for a new run, runs/<day>/<time>-<id>; not made yet."""
-    return Path(RUNS) / time.strftime("%Y-%m-%d") / f"{time.strftime('%H%M%S')}-{secrets.token_hex(3)}"
+    now = time.localtime()  # read once: at midnight two readings would be of two days
+    return Path(RUNS) / time.strftime("%Y-%m-%d", now) / f"{time.strftime('%H%M%S', now)}-{secrets.token_hex(3)}"
 
 
 def open_run_dir(run_dir: Path, config: dict[str, Any], command: Sequence[str] | None, hardware: Hardware) -> None:
@@ -36,7 +38,7 @@ def open_run_dir(run_dir: Path, config: dict[str, Any], command: Sequence[str] |
 
     Args:
         run_dir: the directory, made if it is not there.
-        config: the job, resolved.
+        config: the job, resolved; its model is built.
         command: program and arguments of this job; None: it was started from Python.
         hardware: what it runs on.
 
@@ -48,7 +50,8 @@ def open_run_dir(run_dir: Path, config: dict[str, Any], command: Sequence[str] |
     for path in (run_dir / name for name in RECORDS):
         if path.exists() and not path.is_file():
             raise UserError(f"{path}: is not a file; expected the record of a run; move it away")
-    write_json(free_name(run_dir / ENVIRONMENT), environment(command, hardware))
+    code = own_code(config.get("model", {}))
+    write_json(free_name(run_dir / ENVIRONMENT), environment(command, hardware) | {OWN_CODE: code})
     write_text(free_name(run_dir / CONFIG), yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
     log_into(run_dir / LOG)
 

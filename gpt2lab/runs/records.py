@@ -5,6 +5,7 @@ Records of JSON lines survive a kill: a line that was cut off is left out when t
 
 import json
 import logging
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count, takewhile
@@ -16,7 +17,7 @@ import yaml
 
 from gpt2lab.config import UserError, one_line
 from gpt2lab.files import append_text, parse_json, write_text
-from gpt2lab.runs.layout import CHECKPOINTS, CONFIG, LAST, METRICS, RUNS, SAMPLES, SUMMARY, SWEEP
+from gpt2lab.runs.layout import CONFIG, METRICS, SAMPLES, SUMMARY
 
 log = logging.getLogger(__name__)
 
@@ -188,9 +189,18 @@ def _numbered_names(path: Path) -> Iterator[Path]:
         yield path.with_name(f"{path.stem}.{number}{path.suffix}")
 
 
+def finite_or_none(value: Any) -> Any:
+    """Plain values, nested or not, with None for NaN and infinity, since JSON has neither."""
+    if isinstance(value, dict):
+        return {key: finite_or_none(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite_or_none(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def write_json(path: Path, values: dict[str, Any]) -> None:
-    """Replace a JSON file at once, so that a reader never sees half of it."""
-    write_text(path, json.dumps(values, indent=2) + "\n")
+    """Replace a JSON file at once, so that a reader never sees half of it; NaN and infinity are a ``ValueError``."""
+    write_text(path, json.dumps(values, indent=2, allow_nan=False) + "\n")
 
 
 def read_summary(run_dir: Path) -> dict[str, Any]:
@@ -223,43 +233,6 @@ def has_outcome(run_dir: Path | None, status: str, error: str | None) -> bool:
     summary = read_summary(run_dir) if run_dir else {}
     status = str(summary.get("status") or status)
     return status == COMPLETED or stopped_as_diverged(status, error)
-
-
-def newest_run(runs: Path = Path(RUNS)) -> Path | None:
-    """The completed run whose last checkpoint is the newest; runs of a sweep are never taken.
-
-    A newer run that was passed over is named in a warning. Without a completed run it is the newest interrupted one,
-    with a warning.
-    """
-    every = _runs_by_age(runs)
-    folders = [folder for folder in every if not _is_in_sweep(folder, runs)]
-    completed = [folder for folder in folders if read_summary(folder).get("status") == COMPLETED]
-    chosen = next(iter(completed or folders), None)
-    if chosen is None:
-        if every:
-            log.warning("all runs are part of sweeps; name one, such as checkpoint=%s", every[0])
-    elif not completed:
-        log.warning("no run is completed; taking %s, the newest of the others", chosen)
-    elif every[0] != chosen:
-        reason = "part of a sweep" if _is_in_sweep(every[0], runs) else "not completed"
-        log.warning("taking %s; %s is newer, but %s; checkpoint=%s takes it", chosen, every[0], reason, every[0])
-    return chosen
-
-
-def newest_started_run(runs: Path = Path(RUNS)) -> Path | None:
-    """The run whose last checkpoint is the newest, completed or not; runs of a sweep are never taken."""
-    return next((folder for folder in _runs_by_age(runs) if not _is_in_sweep(folder, runs)), None)
-
-
-def _runs_by_age(runs: Path) -> list[Path]:
-    """The runs that have a checkpoint, the newest first."""
-    links = [link for link in runs.glob(f"**/{CHECKPOINTS}/{LAST}") if link.is_dir()]
-    return [link.parent.parent for link in sorted(links, key=lambda link: link.lstat().st_mtime, reverse=True)]
-
-
-def _is_in_sweep(folder: Path, runs: Path) -> bool:
-    parents = folder.relative_to(runs).parents
-    return any((runs / parent / SWEEP).is_file() for parent in parents)
 
 
 def parse_lines(path: Path) -> tuple[list[Line], int]:

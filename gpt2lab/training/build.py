@@ -97,8 +97,7 @@ def build_trainer(
         UserError: parts that do not fit each other (a split too short, a warm-up too long).
     """
     micro_batch_size = job.micro_batch_of(world.size)
-    data_seed = job.seed if job.training.data_seed is None else job.training.data_seed
-    settings = (job.data, folder, manifest, job.batch_size, job.sequence_length, data_seed)
+    settings = (job.data, folder, manifest, job.batch_size, job.sequence_length, job.data_seed)
     batches = train_batches(*settings, rank=world.rank, world_size=world.size)
     windows = validation_batches(job.data, folder, manifest, job.sequence_length, job.training.eval_tokens)
     plan = make_plan(job, model, batches, manifest, run_dir, runtime, world)

@@ -10,7 +10,7 @@ from tqdm import tqdm
 from gpt2lab.evaluation.scoring import Perplexity
 from gpt2lab.training.estimates import Estimate
 from gpt2lab.training.plan import RunPlan
-from gpt2lab.training.references import Reference
+from gpt2lab.training.references import UNIGRAM, Reference
 
 log = logging.getLogger(__name__)
 
@@ -93,6 +93,8 @@ def closing_table(validation: Perplexity, references: Sequence[Reference], plan:
     ]
     vocabulary = plan.model.vocab_size
     lines.append(f"{'uniform':<14}  {math.log(vocabulary):>8.4f}  {vocabulary:>11,.2f}")
+    if any(reference.name == UNIGRAM and validation.loss > reference.score.loss for reference in references):
+        lines.append("above unigram   the model has learned less than how frequent each token is; train it longer")
     return "\n".join([*lines, f"run directory   {plan.run_dir}"])
 
 

@@ -4,7 +4,6 @@ A line of ``metrics.jsonl`` holds metrics by name and ``tokens``, the tokens tra
 ``samples.jsonl`` a prompt and the text that the model generated.
 """
 
-import math
 import resource
 import sys
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ import torch
 
 from gpt2lab.runs import append_lines, read_lines, rewind_lines
 from gpt2lab.runs.layout import METRICS, SAMPLES
+from gpt2lab.runs.records import finite_or_none
 from gpt2lab.training.loggers import Logger
 
 
@@ -47,8 +47,8 @@ class MetricsLog:
             logger.finish(summary, plots)
 
     def write(self, step: int, tokens: int, **metrics: Any) -> None:
-        """Append one line; NaN and infinity become null, since JSON has neither."""
-        line = {"step": step, "tokens": tokens, **_finite_or_none(metrics)}
+        """Append one line; NaN and infinity become null."""
+        line = {"step": step, "tokens": tokens, **finite_or_none(metrics)}
         append_lines(self.path, [line])
         for logger in self.loggers:
             logger.log(line)
@@ -59,10 +59,6 @@ class MetricsLog:
         append_lines(self.samples_path, lines)
         for logger in self.loggers:
             logger.log_samples(lines)
-
-
-def _finite_or_none(metrics: dict[str, Any]) -> dict[str, Any]:
-    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in metrics.items()}
 
 
 def peak_memory_bytes(device: torch.device) -> int:

@@ -21,6 +21,8 @@ MAX_TRAIN_TOKENS = 10_000_000
 """tokens that are counted at most; counting that many takes about two seconds"""
 MAX_VAL_TOKENS = 2_000_000
 
+UNIGRAM = "unigram"
+
 
 @dataclass(frozen=True)
 class Reference:
@@ -32,7 +34,7 @@ class Reference:
 
 def unigram(manifest: Manifest, scored: Perplexity) -> Reference:
     """The entropy of the validation split's token frequencies; ``scored`` is the trained model's validation."""
-    return _reference("unigram", manifest.splits["val"].unigram_entropy, scored)
+    return _reference(UNIGRAM, manifest.splits["val"].unigram_entropy, scored)
 
 
 def bigram(

@@ -1,24 +1,28 @@
 """Where a run starts: fresh, from a checkpoint (``resume``), or from another run's weights (``init_from``)."""
 
+import dataclasses
 import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gpt2lab.checkpoint import list_checkpoints, newest_complete, read_manifest, restore_replaced, verify_checkpoint
+from gpt2lab.checkpoint import (
+    list_checkpoints,
+    newest_complete,
+    newest_started_run,
+    read_manifest,
+    relink_copies,
+    restore_replaced,
+    verify_checkpoint,
+)
 from gpt2lab.config import ModelConfig, TrainJob, UserError, from_dict, to_dict
 from gpt2lab.config.differences import Difference, differences
 from gpt2lab.config.training import LENGTHS
-from gpt2lab.data import Manifest
-from gpt2lab.runs import (
-    check_can_start_again,
-    check_not_foreign,
-    check_unused,
-    lock_directory,
-    newest_started_run,
-)
+from gpt2lab.data import Manifest, ValidationBatches
+from gpt2lab.runs import check_can_start_again, check_not_foreign, check_unused, lock_directory, warn_of_other_code
 from gpt2lab.runs.layout import CHECKPOINTS
+from gpt2lab.runtime import Runtime
 from gpt2lab.training.plan import resolved_config
 from gpt2lab.training.trainer import Trainer
 from gpt2lab.weights import find_checkpoint
@@ -94,7 +98,8 @@ def find_start(job: TrainJob, run_dir: Path | None) -> Start:
     _lock_if_there(run_dir)
     if run_dir.resolve() != own:
         check_not_foreign(run_dir)
-    restore_replaced(run_dir / CHECKPOINTS)
+    _restore_names(run_dir / CHECKPOINTS)
+    checkpoint = checkpoint.resolve()  # what was a folder may be a link now
     newest = next(iter(list_checkpoints(run_dir / CHECKPOINTS)), checkpoint)
     if newest.resolve() != checkpoint and (run_dir.resolve() != own or newest.name > checkpoint.name):
         raise UserError(
@@ -110,9 +115,15 @@ def _lock_if_there(run_dir: Path | None) -> None:
         lock_directory(run_dir)
 
 
+def _restore_names(folder: Path) -> None:
+    """Give checkpoints and links the names that a kill, or a copy without links, took from them."""
+    restore_replaced(folder)
+    relink_copies(folder)
+
+
 def _newest_start(run_dir: Path) -> Start:
     _lock_if_there(run_dir)
-    restore_replaced(run_dir / CHECKPOINTS)
+    _restore_names(run_dir / CHECKPOINTS)
     complete = newest_complete(run_dir / CHECKPOINTS)
     checkpoints = list_checkpoints(run_dir / CHECKPOINTS)
     if complete is None and checkpoints:
@@ -144,7 +155,8 @@ def resume_training(trainer: Trainer, job: TrainJob, checkpoint: Path, manifest:
             f"training.{key}={getattr(job.training, key)}: a run of {trainer.total_steps} steps, but {checkpoint} is "
             f"at step {saved['step']}; expected at least {saved['step']} steps; try a larger training.{key}"
         )
-    if saved["data_fingerprint"] != manifest.fingerprint:
+    has_other_data = saved["data_fingerprint"] != manifest.fingerprint
+    if has_other_data:
         difference = (
             f"{checkpoint} was trained on data {saved['data_fingerprint'][:12]}, this dataset is "
             f"{manifest.fingerprint[:12]}"
@@ -155,10 +167,8 @@ def resume_training(trainer: Trainer, job: TrainJob, checkpoint: Path, manifest:
                 "ignore_data_fingerprint=true"
             )
         log.warning("%s: continuing; text of the earlier validation split may now be trained on", difference)
-    saved_job, current = from_dict(TrainJob, saved["config"]), to_dict(job)  # settings added since have their defaults
-    # a value that an automatic one came to is no change: config.yaml, which from=RUN reads, has these
-    changed = {change.key for change in config_differences(resolved_config(saved_job, trainer.runtime), current)}
-    changes = [change for change in config_differences(to_dict(saved_job), current) if change.key in changed]
+    saved_job = from_dict(TrainJob, saved["config"])  # settings added since have their defaults
+    changes = effective_changes(saved_job, job, trainer.runtime)
     for change in changes:
         if change.key in DATA_ORDER_KEYS:
             raise UserError(
@@ -169,15 +179,37 @@ def resume_training(trainer: Trainer, job: TrainJob, checkpoint: Path, manifest:
         log.warning("resumed with another setting: %s", change)
     if (precision := trainer.runtime.precision) != saved["precision"]:
         log.warning("resumed in another precision: %s (was %s)", precision, saved["precision"])
+    warn_of_other_code(checkpoint.resolve().parent.parent, to_dict(job.model))
     own_run_id = trainer.state.run_id
     trainer.checkpoints.load(checkpoint)
+    windows = trainer.validator.windows
+    saved_windows = ValidationBatches(windows.sequences, saved_job.training.eval_tokens)
+    if has_other_data or len(saved_windows) != len(windows):
+        trainer.state.forget_best()
     if trainer.plan.run_dir.resolve() != checkpoint.resolve().parent.parent:
         trainer.state.run_id = own_run_id  # a branch is a run of its own
     else:
         trainer.saved_step = -1 if trainer.state.validation_pending else trainer.state.step
-        best = trainer.state.step == trainer.state.best_step
-        trainer.checkpoints.point_links(checkpoint.resolve(), best=best)
+        trainer.checkpoints.point_links(checkpoint.resolve(), trainer.state.best_step)
     log.info("resumed from %s at step %d", checkpoint, trainer.state.step)
+
+
+def effective_changes(saved: TrainJob, current: TrainJob, runtime: Runtime) -> list[Difference]:
+    """The settings of a run that differ between two jobs, as they were given.
+
+    A value that ``null`` or ``auto`` came to is no change: ``from=RUN`` reads such values in config.yaml.
+    """
+    effective = [_effective_config(job, runtime) for job in (saved, current)]
+    changed = {change.key for change in config_differences(*effective)}
+    return [change for change in config_differences(to_dict(saved), to_dict(current)) if change.key in changed]
+
+
+def _effective_config(job: TrainJob, runtime: Runtime) -> dict[str, Any]:
+    """``resolved_config`` with the sequence length and the seeds, which config.yaml has as they were given."""
+    training = dataclasses.replace(
+        job.training, sequence_length=job.sequence_length, data_seed=job.data_seed, init_seed=job.init_seed
+    )
+    return resolved_config(dataclasses.replace(job, training=training), runtime)
 
 
 def config_differences(saved: dict[str, Any], current: dict[str, Any]) -> list[Difference]:

@@ -5,6 +5,7 @@ needs to take the steps of a run that was never stopped.
 """
 
 import dataclasses
+import logging
 import math
 import secrets
 from dataclasses import dataclass, field
@@ -12,6 +13,8 @@ from typing import Any
 
 from gpt2lab.training.loss_scale import LossScale
 from gpt2lab.training.monitoring import LossWindow, SpikeDetector
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -40,6 +43,15 @@ class TrainState:
     spikes: SpikeDetector = field(default_factory=SpikeDetector)
     losses: LossWindow = field(default_factory=LossWindow)
     """losses since the last line of ``metrics.jsonl``"""
+
+    def forget_best(self) -> None:
+        """Drop the lowest validation loss, where those to come are of other text and so cannot be compared with it."""
+        if self.best_step:
+            log.warning(
+                "the validation text is another one: best_val_loss %.4f of step %d is not compared with its losses",
+                self.best_val_loss, self.best_step,
+            )  # fmt: skip
+        self.best_val_loss, self.best_step = math.inf, 0
 
     def state_dict(self) -> dict[str, Any]:
         """Every field as a plain value; those of the parts that have a state of their own as a dict."""

@@ -9,6 +9,7 @@ import torch
 from gpt2lab.evaluation.scoring import Perplexity
 from gpt2lab.runs import SCHEMA_VERSION, write_json
 from gpt2lab.runs.layout import SUMMARY
+from gpt2lab.runs.records import finite_or_none
 from gpt2lab.training.metrics import peak_memory_bytes
 from gpt2lab.training.plan import RunPlan
 from gpt2lab.training.references import Reference
@@ -24,7 +25,7 @@ def summarize(
     validation: Perplexity | None = None,
     references: Sequence[Reference] = (),
 ) -> dict[str, Any]:
-    """The content of ``summary.json``. Seconds are summed over all processes that worked on the run in turn.
+    """The content of ``summary.json``; NaN and infinity are None. Seconds are summed over all starts of the run.
 
     Args:
         plan: the run's fixed facts.
@@ -35,7 +36,6 @@ def summarize(
         references: scores of models that only count tokens.
     """
     tokens = state.step * plan.batch_tokens
-    best = state.best_val_loss
     summary: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
         "status": status,
@@ -54,9 +54,9 @@ def summarize(
         "learning_rate": plan.peak_lr,
         "skipped_steps": state.skipped_steps,
         "loss_spikes": state.spikes.count,
-        "loss": loss if loss is not None and math.isfinite(loss) else None,
-        "best_val_loss": best if math.isfinite(best) else None,
-        "best_step": state.best_step if math.isfinite(best) else None,
+        "loss": loss,
+        "best_val_loss": state.best_val_loss,
+        "best_step": state.best_step if math.isfinite(state.best_val_loss) else None,
         "data_fingerprint": plan.data_fingerprint,
     }
     if validation:
@@ -69,7 +69,7 @@ def summarize(
     for reference in references:
         summary[f"{reference.name}_loss"] = reference.score.loss
         summary[f"{reference.name}_bits_per_byte"] = reference.score.bits_per_byte
-    return summary
+    return finite_or_none(summary)
 
 
 def write_summary(plan: RunPlan, summary: dict[str, Any]) -> None:

@@ -13,9 +13,8 @@ from gpt2lab.evaluation.corpora.detokenize import DETOKENIZERS
 from gpt2lab.evaluation.corpora.formats import chosen_corpus, open_corpus
 from gpt2lab.evaluation.perplexity.evaluate import score_plan, summarize_scores
 from gpt2lab.evaluation.perplexity.protocols import ScoringPlan, choose_protocol
-from gpt2lab.evaluation.tasks.evaluate import evaluate_tasks, read_questions
+from gpt2lab.evaluation.tasks.evaluate import Question, read_tasks, score_tasks
 from gpt2lab.evaluation.tasks.likelihoods import encode_request
-from gpt2lab.evaluation.tasks.tasks import TASKS
 from gpt2lab.evaluation.text_model import TextModel
 from gpt2lab.model import GPT
 from gpt2lab.runtime import Runtime
@@ -32,6 +31,8 @@ class TaskEvaluator:
 
     loaded: TextModel
     tasks: TasksConfig
+    questions: dict[str, list[Question]] = field(default_factory=dict)
+    """of each task"""
     texts: dict[str, ScoringPlan] = field(default_factory=dict)
     """by the name that their metrics get"""
     batch_size: int = 8
@@ -41,10 +42,14 @@ class TaskEvaluator:
     @property
     def is_off(self) -> bool:
         """Whether there is nothing to score."""
-        return not self.texts and not self.tasks.names
+        return not self.texts and not self.questions
 
     def __call__(self, model: GPT) -> dict[str, float]:
-        """Scores of a model as ``metrics.jsonl`` has them: ``tasks/NAME/METRIC``, ``val/TEXT/loss``, ...; shown too."""
+        """Scores of a model as ``metrics.jsonl`` has them: ``tasks/NAME/METRIC``, ``val/TEXT/loss``, ...; shown too.
+
+        Raises:
+            UserError: a score is NaN or infinite.
+        """
         loaded = replace(self.loaded, model=model)
         metrics: dict[str, float] = {}
         for name, plan in self.texts.items():
@@ -52,9 +57,8 @@ class TaskEvaluator:
             metrics[f"val/{name}/loss"] = score.loss
             metrics[f"val/{name}/perplexity"] = score.token_perplexity
             metrics[f"val/{name}/bits_per_byte"] = score.bits_per_byte
-        if self.tasks.names:
-            rows = evaluate_tasks(loaded, EvalConfig(tasks=self.tasks)).rows
-            metrics |= {f"tasks/{row.label.replace(' ', '/')}": row.value for row in rows}
+        for task in score_tasks(loaded, self.questions, self.tasks).values():
+            metrics |= {f"tasks/{row.label.replace(' ', '/')}": row.value for row in task.rows}
         shown = (f"{name} {value:.4f}" for name, value in metrics.items() if not name.endswith("/perplexity"))
         log.info("             %s", "  ".join(shown))
         return metrics
@@ -63,7 +67,7 @@ class TaskEvaluator:
 def make_task_evaluator(
     job: TrainJob, model: GPT, tokenizer: Tokenizer, run_dir: Path, runtime: Runtime
 ) -> TaskEvaluator:
-    """Read the texts and check the questions, so that a missing one is an error before the first step.
+    """Read the texts and the questions, so that a missing one is an error before the first step.
 
     Raises:
         UserError: a text or questions cannot be read or fetched, or are malformed.
@@ -83,17 +87,18 @@ def make_task_evaluator(
     )
     loaded = TextModel(model, tokenizer, source, runtime)
     tasks = TasksConfig(settings.eval_tasks, folder=settings.eval_tasks_folder, limit=settings.eval_tasks_limit)
-    for name in tasks.names:
-        _check_questions(name, tasks, loaded)
+    questions = read_tasks(tasks, "training.eval_tasks_folder")
+    for name, of_task in questions.items():
+        _check_lengths(name, of_task, loaded)
     texts = {name: _plan(path, loaded) for name, path in text_names(settings).items()}
-    return TaskEvaluator(loaded, tasks, texts, every=settings.eval_tasks_every)
+    return TaskEvaluator(loaded, tasks, questions, texts, every=settings.eval_tasks_every)
 
 
-def _check_questions(name: str, settings: TasksConfig, loaded: TextModel) -> None:
-    """Raise ``UserError`` for questions that cannot be read or fetched, or that do not fit the model's context."""
-    task, context = TASKS[name](), loaded.source.context
-    for number, row in enumerate(read_questions(name, task, settings), 1):
-        for request in task.requests(row):
+def _check_lengths(name: str, questions: list[Question], loaded: TextModel) -> None:
+    """Raise ``UserError`` for answers that do not fit the model's context."""
+    context = loaded.source.context
+    for number, question in enumerate(questions, 1):
+        for request in question.requests:
             length = len(encode_request(request, loaded.tokenizer).continuation)
             if not 1 <= length <= context:
                 raise UserError(
@@ -106,10 +111,12 @@ def text_names(settings: TrainingConfig) -> dict[str, str]:
     """The file of each further text by the name of its metrics, the file's own without its ending.
 
     Raises:
-        UserError: two files have the same name.
+        UserError: two files have the same name, or one is no file.
     """
     names: dict[str, str] = {}
     for path in settings.eval_texts:
+        if not Path(path).is_file():
+            raise UserError(f"training.eval_texts={path}: no such file; expected files of text")
         name = Path(path).stem
         if name in names:
             raise UserError(

@@ -152,6 +152,11 @@ class Trainer:
         if validation is None:
             with self.parallel.whole_model(self.model) as model:
                 validation = self._score(model)
+        if not math.isfinite(validation.loss):
+            raise UserError(
+                f"the validation loss after the last step is {validation.loss}, non-finite: training diverged; try a "
+                "lower optimizer.lr"
+            )
         return validation
 
     def _advance(self, bar: "tqdm[Any]") -> None:

@@ -3,11 +3,10 @@
 from pathlib import Path
 from typing import ClassVar
 
-from gpt2lab.checkpoint import MANIFEST
+from gpt2lab.checkpoint import MANIFEST, has_checkpoint, last_checkpoint, newest_run
 from gpt2lab.config import UserError
 from gpt2lab.model import GPT
-from gpt2lab.runs import newest_run
-from gpt2lab.runs.layout import CHECKPOINTS, LAST, RUNS
+from gpt2lab.runs.layout import RUNS
 from gpt2lab.weights.parameter_map import MappedTensor, TensorFormat, as_it_is, vocabulary_rows
 
 WEIGHTS = "model.safetensors"
@@ -31,7 +30,7 @@ class CheckpointFormat(TensorFormat):
 
 def is_run_or_checkpoint(folder: Path) -> bool:
     """Return whether a folder is a checkpoint, or a run that has one."""
-    return (folder / MANIFEST).is_file() or (folder / CHECKPOINTS / LAST).is_dir()
+    return (folder / MANIFEST).is_file() or has_checkpoint(folder)
 
 
 def find_checkpoint(where: str | None, key: str) -> Path:
@@ -47,6 +46,6 @@ def find_checkpoint(where: str | None, key: str) -> Path:
         raise UserError(f"{key}={where}: no such folder; expected a run or checkpoint folder")
     if (folder / MANIFEST).is_file():
         return folder.resolve()
-    if (folder / CHECKPOINTS / LAST).is_dir():
-        return (folder / CHECKPOINTS / LAST).resolve()
-    raise UserError(f"{folder}: expected {MANIFEST} (a checkpoint) or checkpoints/last (a run), found neither")
+    if (checkpoint := last_checkpoint(folder)) is not None:
+        return checkpoint.resolve()
+    raise UserError(f"{folder}: expected {MANIFEST} (a checkpoint) or checkpoints/step_* (a run), found neither")

@@ -15,6 +15,7 @@ import torch
 from gpt2lab.config import ModelConfig, UserError, to_dict
 from gpt2lab.model import GPT, shapes_only
 from gpt2lab.model.init import allocate
+from gpt2lab.runs import warn_of_other_code
 from gpt2lab.tokenizers import Tokenizer
 from gpt2lab.weights.safetensors_files import StoredTensor, check_tensors, copy_tensors, open_tensors
 from gpt2lab.weights.stored_model import StoredModel, find_stored_model
@@ -88,6 +89,7 @@ def load_weights(model: GPT, where: str) -> StoredModel:
         stored = dataclasses.replace(stored, block_size=wanted.block_size)
     require_same_model(stored, wanted, source.folder, free=("dropout", "vocab_multiple_of"))
     copy_tensors(_checked_tensors(source), model, source.format.parameter_map(model))
+    warn_of_other_code(source.results, to_dict(wanted))
     return source
 
 
@@ -119,6 +121,7 @@ def _read_model(source: StoredModel, config: ModelConfig, device: torch.device) 
         model = GPT(config)
     allocate(model, device)
     copy_tensors(tensors, model, source.format.parameter_map(model))
+    warn_of_other_code(source.results, to_dict(config))
     return model.eval()
 
 

@@ -92,7 +92,7 @@ def find_stored_model(where: str | None, key: str) -> StoredModel:
     if path.is_dir():
         if not (path / CONFIG_JSON).is_file():
             raise UserError(
-                f"{path}: expected {MANIFEST} (a checkpoint), checkpoints/last (a run) or {CONFIG_JSON} "
+                f"{path}: expected {MANIFEST} (a checkpoint), checkpoints/step_* (a run) or {CONFIG_JSON} "
                 "(a Hugging Face directory), found none of them"
             )
         return _from_directory(path, find_weights(path), {"checkpoint": str(path.resolve())})

@@ -20,7 +20,7 @@ from scipy import stats
 
 from gpt2lab.cli import lm_eval as command
 from gpt2lab.config import CorpusConfig, EvalConfig, ModelConfig, TasksConfig, UserError
-from gpt2lab.evaluation.perplexity.evaluate import evaluate_perplexity
+from gpt2lab.evaluation.perplexity.evaluate import prepare_perplexity
 from gpt2lab.evaluation.tasks.blimp import PARADIGMS
 from gpt2lab.evaluation.tasks.evaluate import evaluate_tasks
 from gpt2lab.evaluation.tasks.lm_eval import as_lm, run_lm_eval
@@ -140,9 +140,8 @@ def pages_of(folder):
 
 def test_perplexity(folder, loaded, expected):
     for batch_size in (1, 4):
-        metrics = evaluate_perplexity(
-            loaded, EvalConfig(protocol="lm_eval", corpus=pages_of(folder), batch_size=batch_size)
-        ).metrics.to_dict()
+        config = EvalConfig(protocol="lm_eval", corpus=pages_of(folder), batch_size=batch_size)
+        metrics = prepare_perplexity(loaded, config)().metrics.to_dict()
         for name in ("word_perplexity", "byte_perplexity", "bits_per_byte"):
             assert metrics[name] == pytest.approx(expected["wikitext"][f"{name},none"], rel=1e-5)
 
@@ -247,6 +246,25 @@ def test_our_model_under_lm_eval(folder, loaded, expected, monkeypatch):
         run_lm_eval(loaded, dataclasses.replace(settings, lm_eval=["broken"]))
 
 
+def test_a_task_of_both_has_both_results(folder, loaded, monkeypatch):
+    monkeypatch.setattr(lm_eval.tasks, "TaskManager", partial(lm_eval.tasks.TaskManager, include_defaults=False))
+    ours = folder / "both"
+    ours.mkdir()
+    shutil.copy(folder / "lambada_openai.jsonl", ours)
+    (ours / "it.yaml").write_text((folder / "lambada_openai.yaml").read_text().replace("local_", ""))
+    names = ["lambada_openai"]
+    result = evaluate_tasks(loaded, EvalConfig(tasks=TasksConfig(names, lm_eval=names, folder=str(ours), limit=4)))
+    metrics = result.metrics.to_dict()
+    own, theirs = metrics["lambada_openai"], metrics["lm_eval/lambada_openai"]
+    assert own["questions"] == 4
+    assert own["perplexity"] == pytest.approx(theirs["perplexity"], rel=1e-4)
+    labels = [row.label for row in result.rows]
+    assert "lambada_openai perplexity" in labels
+    assert "lm_eval/lambada_openai perplexity" in labels
+    tasks = [json.loads(line)["task"] for line in result.files["questions.jsonl"].splitlines()]
+    assert [tasks.count(name) for name in ("lambada_openai", "lm_eval/lambada_openai")] == [4, 4]
+
+
 CONTEXTS = [
     ("", " a b"),
     ("Hello", " world"),
@@ -315,7 +333,7 @@ def test_perplexity_where_the_tokenizer_puts_a_begin_token(folder, llama):
     manager = lm_eval.tasks.TaskManager(include_path=folder, include_defaults=False)
     results = lm_eval.simple_evaluate(theirs, tasks=["local_wikitext"], task_manager=manager, bootstrap_iters=0)
     config = EvalConfig(protocol="lm_eval", corpus=pages_of(folder))
-    metrics = evaluate_perplexity(ours, config).metrics.to_dict()
+    metrics = prepare_perplexity(ours, config)().metrics.to_dict()
     for name in ("word_perplexity", "byte_perplexity", "bits_per_byte"):
         assert metrics[name] == pytest.approx(results["results"]["local_wikitext"][f"{name},none"], rel=1e-5)
 
@@ -352,12 +370,14 @@ def test_generation_ends_at_the_stop_string(loaded, monkeypatch):
     assert len(steps) <= 2
 
 
-def test_the_harness_command_opens_our_model(folder, expected, monkeypatch, capsys):
+def test_the_harness_command_opens_our_model(folder, expected, monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(
         lm_eval.tasks, "TaskManager", partial(lm_eval.tasks.TaskManager, include_defaults=False)
     )  # its 14,683 own tasks take nine seconds to list
     arguments = f"--model gpt2lab --model_args checkpoint={folder}/model,device=cpu --tasks local_hellaswag "
-    monkeypatch.setattr("sys.argv", ["lm_eval", *arguments.split(), "--include_path", str(folder), "--batch_size", "3"])
+    cache = ["--use_cache", str(tmp_path / "answers")]
+    typed = ["lm_eval", *arguments.split(), "--include_path", str(folder), "--batch_size", "3", *cache]
+    monkeypatch.setattr("sys.argv", typed)
     command.main()
     lines = [line.split("|") for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
     found = {cells[5].strip(): float(cells[7]) for cells in lines[2:]}

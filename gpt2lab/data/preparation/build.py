@@ -69,6 +69,8 @@ def build_dataset(
     """
     new, old = hidden_folders(folder)
     shutil.rmtree(old, ignore_errors=True)
+    if warning := source.warning():
+        log.warning("%s", warning)
     trained: TrainedTokenizer | None = None
     encoder: TextTokenizer
     if isinstance(tokenizer, TrainableTokenizer):
@@ -222,8 +224,7 @@ class Preparation:
         if documents == 1:
             raise UserError(
                 f"{self.source.label()}: the text is a single document, expected at least two, one of them for "
-                "validation: cut it with data.delimiter='\\n\\n' data.min_document_bytes=4096 (data=text_files), or "
-                "add text"
+                f"validation: {self.source.how_to_divide()}"
             )
         if not all(writer.documents for writer in self._writers.values()):
             raise UserError(

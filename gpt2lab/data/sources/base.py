@@ -4,16 +4,14 @@ A source divides its text into chunks of about a megabyte, in a fixed order. The
 alone, so that any number of workers can read chunks at once and the result, in the order of the chunks, is the same.
 """
 
-import glob
-import os
-import stat
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 from gpt2lab.config import DataConfig, UserError
 from gpt2lab.config.data import FilesConfig
+from gpt2lab.data.sources.paths import distinct, find_moved, locate, matches
 from gpt2lab.files import file_sha256
 
 CHUNK_BYTES = 1024**2
@@ -109,6 +107,14 @@ class Source(ABC):
         """How the user names the source, for the beginning of an error line."""
         return f"data={self.name}"
 
+    def warning(self) -> str | None:
+        """One line about text that is likely to be divided in another way than meant; None if there is none."""
+        return None
+
+    def how_to_divide(self) -> str:
+        """What to do if all of the text is a single document, for the end of an error line."""
+        return "cut it with 'data.delimiter=\"\\n\\n\"' data.min_document_bytes=4096 (data=text_files), or add text"
+
 
 def first_difference(settings: Mapping[str, Any], recorded: Mapping[str, Any]) -> str | None:
     """The first of ``settings`` that is recorded with another value; None if all agree."""
@@ -165,15 +171,16 @@ class FileSource(Source):
         matched = [name for pattern in self.patterns for name in matches(pattern)]
         found = locate([*matched, *(file["path"] for file in recorded["files"])])
         files = {found[file["path"]].real: file for file in recorded["files"]}
+        hashing = are_compared_by_hash(files.values())
         if self.patterns:
             named = {found[name].real for name in matched}
+            files = find_moved(files, dict(found[name] for name in matched), hashing)
             if added := sorted(path for path in named - set(files) if not Path(path).is_dir()):
                 return f"it lacks {added[0]}"
             same_patterns = recorded["patterns"] == self.patterns
             left_out = (path for path in files if path not in named)
             if path := next((path for path in left_out if not same_patterns or Path(path).is_file()), None):
                 return f"it holds {path} too"
-        hashing = are_compared_by_hash(files.values())
         for file in files.values():
             real, size = found[file["path"]]
             if size is not None and (size != file["bytes"] or (hashing and file_sha256(Path(real)) != file["sha256"])):
@@ -226,55 +233,3 @@ def group(spans: Iterable[tuple[Span, int]]) -> Iterator[Chunk]:
             chosen, size = [], 0
     if chosen:
         yield Chunk(tuple(chosen), size)
-
-
-def matches(pattern: str) -> list[str]:
-    """The names that match a pattern; one without wildcards matches itself, whether it exists or not."""
-    path = Path(pattern).expanduser()
-    if path.exists() or not glob.has_magic(pattern):
-        return [str(path)]
-    return glob.glob(str(path), recursive=True)  # noqa: PTH207 (leaves hidden files out)
-
-
-class ResolvedPath(NamedTuple):
-    """Where a name leads."""
-
-    real: str
-    """the path without links"""
-    size: int | None
-    """bytes; None if there is no file"""
-
-
-def locate(names: Iterable[str]) -> dict[str, ResolvedPath]:
-    """Where each name leads; each folder and file is looked up once, as there may be hundreds of thousands."""
-    folders: dict[str, str] = {}
-    places: dict[str, ResolvedPath] = {}
-    for name in names:
-        if name in places:
-            continue
-        last = name.rpartition("/")[2]
-        folder = name.removesuffix(last)
-        real = None
-        try:
-            status = os.lstat(name)
-            if stat.S_ISLNK(status.st_mode) or last in ("", ".", ".."):
-                real = os.path.realpath(name)
-                status = os.stat(name)  # noqa: PTH116 (fast)
-            size = status.st_size if stat.S_ISREG(status.st_mode) else None
-        except (FileNotFoundError, NotADirectoryError):
-            size = None
-        if real is None:
-            if folder not in folders:
-                folders[folder] = os.path.realpath(folder or ".").rstrip("/")
-            real = f"{folders[folder]}/{last}"
-        places[name] = ResolvedPath(real, size)
-    return places
-
-
-def distinct(paths: Sequence[Path]) -> list[Path]:
-    """``paths`` in order, without those that lead to the same file as an earlier one."""
-    places = locate(map(str, paths))
-    first: dict[str, Path] = {}
-    for path in paths:
-        first.setdefault(places[str(path)].real, path)
-    return list(first.values())

@@ -1,4 +1,4 @@
-"""Datasets of the Hugging Face Hub, which are Parquet files after the download.
+"""Datasets of the Hugging Face Hub, which are files of Parquet or of JSON lines after the download.
 
 1. ``datasets`` names the files of the split at the pinned revision.
 2. The files are fetched one after the other into the Hub's cache, ahead of the workers.
@@ -18,7 +18,9 @@ from typing import Any
 
 from gpt2lab.config import UserError
 from gpt2lab.config.data import HubConfig
+from gpt2lab.config.escapes import unescape
 from gpt2lab.data.sources.base import HASH_LIMIT_BYTES, Chunk, Problem, Source, are_compared_by_hash, first_difference
+from gpt2lab.data.sources.jsonl import COMPRESSED, line_chunks, read_lines
 from gpt2lab.data.sources.parquet import RowRanges, row_chunks
 from gpt2lab.files import file_sha256
 from gpt2lab.hub import fetch_or_explain
@@ -45,6 +47,7 @@ class HubDataset(Source):
         self.val_fraction = config.val_fraction
         self.deduplicate = config.deduplicate
         self.skip_unreadable = config.on_error == "skip"
+        self._delimiter = None if config.delimiter is None else unescape(config.delimiter)
         self._rows = RowRanges(config.text_column)
         self._fetched_files: list[dict[str, Any]] = []
         """name, bytes and SHA-256 of the files that ``chunks`` has read; a name in a local folder is relative to it"""
@@ -103,24 +106,34 @@ class HubDataset(Source):
 
     def chunks(self) -> Iterator[Chunk]:
         """See ``Source.chunks``."""
-        chunks = (chunk for path in self._fetch_files() for chunk in row_chunks(path, self.config.text_column))
+        chunks = (chunk for path in self._fetch_files() for chunk in self._file_chunks(path))
         return chunks if self.config.document_start is None else self._joined(chunks, self.config.document_start)
 
     def read(self, chunk: Chunk) -> Iterator[str | Problem]:
         """See ``Source.read``."""
-        if chunk.content is not None:
+        if chunk.content is not None and self.config.document_start is not None:
             yield from json.loads(chunk.content)
             return
-        for row in self._rows.read(chunk):
-            if isinstance(row, str) and self.config.delimiter is not None:
-                yield from split_text(row, self.config.delimiter, self.config.min_document_bytes)
+        for row in self._read_rows(chunk):
+            if isinstance(row, str) and self._delimiter is not None:
+                yield from split_text(row, self._delimiter, self.config.min_document_bytes)
             else:
                 yield row
+
+    def _file_chunks(self, path: Path) -> Iterator[Chunk]:
+        return line_chunks(path) if holds_lines(path) else row_chunks(path, self.config.text_column)
+
+    def _read_rows(self, chunk: Chunk) -> Iterator[str | Problem]:
+        """The rows of a chunk that ``_file_chunks`` made."""
+        if holds_lines(Path(chunk.spans[0].path)):
+            return read_lines(chunk, self.config.text_column)
+        return self._rows.read(chunk)
 
     def _settings(self) -> dict[str, Any]:
         keys = ["text_column", "hub_path", "hub_subset", "hub_revision", "hub_split"]
         keys += ["document_start", "delimiter", "min_document_bytes"]
-        return {"source": self.name} | {key: getattr(self.config, key) for key in keys}
+        values = {key: getattr(self.config, key) for key in keys}
+        return {"source": self.name} | values | {"delimiter": self._delimiter}
 
     def _joined(self, chunks: Iterator[Chunk], document_start: str) -> Iterator[Chunk]:
         """Chunks that carry their documents, since a document may continue from one file to the next."""
@@ -129,7 +142,7 @@ class HubDataset(Source):
         size = 0
         for chunk in chunks:
             size += chunk.size
-            for row in self._rows.read(chunk):
+            for row in self._read_rows(chunk):
                 if isinstance(row, Problem):
                     yield Chunk(chunk.spans, 0, problem=row)
                     continue
@@ -168,14 +181,26 @@ class HubDataset(Source):
         files = builder.config.data_files or {}
         if self.config.hub_split not in files:
             raise UserError(f"data.hub_split={self.config.hub_split}: expected one of {', '.join(files) or 'none'}")
-        return list(files[self.config.hub_split])
+        names = list(files[self.config.hub_split])
+        for name in names:
+            if not holds_lines(Path(name)) and Path(name).suffix != ".parquet":
+                raise UserError(
+                    f"data.hub_path={self.config.hub_path}: {name} is of a kind that is not read; expected .parquet, "
+                    ".jsonl, .jsonl.gz or .jsonl.zst; convert it, and type data=text_files or data=jsonl_files"
+                )
+        return names
 
     def _or_explain(self, fetch: Any) -> Any:
         instead = (
-            "check the network and the name, or fetch its Parquet files yourself and type data=parquet_files "
-            "data.files=[...]"
+            "check the network and the name, or fetch its files yourself and type data=parquet_files data.files=[...], "
+            "or data=jsonl_files"
         )
         return fetch_or_explain(f"data.hub_path={self.config.hub_path}", fetch, instead)
+
+
+def holds_lines(path: Path) -> bool:
+    """Whether a file has one JSON object per line, by its name."""
+    return (path.with_suffix("") if path.suffix in COMPRESSED else path).suffix in (".jsonl", ".json", ".ndjson")
 
 
 def fetch_file(name: str) -> Path:

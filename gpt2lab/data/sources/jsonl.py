@@ -16,6 +16,7 @@ from gpt2lab.config import not_installed
 from gpt2lab.config.data import JsonlFilesConfig
 from gpt2lab.data.sources.base import CHUNK_BYTES, Chunk, FileSource, Problem, Span
 
+COMPRESSED = (".gz", ".zst")
 BLOCK_BYTES = 1024**2
 LINE_LIMIT_BYTES = 64 * 1024**2
 """A line is one document, which is held in memory in several forms"""
@@ -38,31 +39,41 @@ class JsonlFiles(FileSource):
     def chunks(self) -> Iterator[Chunk]:
         """See ``Source.chunks``."""
         for path in self.files():
-            if path.suffix in (".gz", ".zst"):
-                yield from compressed_chunks(path)
-            else:
-                size = path.stat().st_size
-                for begin in range(0, size, CHUNK_BYTES):
-                    end = min(begin + CHUNK_BYTES, size)
-                    yield Chunk((Span(str(path), begin, end),), end - begin)
+            yield from line_chunks(path)
 
     def read(self, chunk: Chunk) -> Iterator[str | Problem]:
-        """See ``Source.read``; blank lines are ignored."""
-        if chunk.problem:
-            yield chunk.problem
-            return
-        for position, line in chunk_lines(chunk):
-            if line.isspace():
-                continue
-            try:
-                if len(line) > LINE_LIMIT_BYTES:
-                    raise LineError("line too long", TOO_LONG)
-                yield text_of(line, self.text_column)
-            except LineError as error:
-                reason, detail = error.args
-                span = chunk.spans[0]
-                number = position if chunk.content is not None else line_number(span.path, position)
-                yield Problem(reason, f"{span.path}:{number}: {detail}")
+        """See ``Source.read``."""
+        return read_lines(chunk, self.text_column)
+
+
+def line_chunks(path: Path) -> Iterator[Chunk]:
+    """The chunks of a file: ranges of bytes, or the lines themselves of a compressed one."""
+    if path.suffix in COMPRESSED:
+        yield from compressed_chunks(path)
+        return
+    size = path.stat().st_size
+    for begin in range(0, size, CHUNK_BYTES):
+        end = min(begin + CHUNK_BYTES, size)
+        yield Chunk((Span(str(path), begin, end),), end - begin)
+
+
+def read_lines(chunk: Chunk, column: str) -> Iterator[str | Problem]:
+    """The texts of the lines of a chunk, or a ``Problem`` in place of one; blank lines are ignored."""
+    if chunk.problem:
+        yield chunk.problem
+        return
+    for position, line in chunk_lines(chunk):
+        if line.isspace():
+            continue
+        try:
+            if len(line) > LINE_LIMIT_BYTES:
+                raise LineError("line too long", TOO_LONG)
+            yield text_of(line, column)
+        except LineError as error:
+            reason, detail = error.args
+            span = chunk.spans[0]
+            number = position if chunk.content is not None else line_number(span.path, position)
+            yield Problem(reason, f"{span.path}:{number}: {detail}")
 
 
 TOO_LONG = (

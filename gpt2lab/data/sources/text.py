@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from gpt2lab.config.data import PythonStdlibConfig, TextFilesConfig
-from gpt2lab.data.sources.base import Chunk, FileSource, Problem, Source, Span, distinct, group
+from gpt2lab.config.escapes import escape, unescape
+from gpt2lab.data.sources.base import Chunk, FileSource, Problem, Source, Span, group
+from gpt2lab.data.sources.paths import distinct
 
 BOM = b"\xef\xbb\xbf"
 SCAN_BYTES = 1024**2
@@ -70,7 +72,7 @@ class TextFiles(FileSource):
 
     def __init__(self, config: TextFilesConfig) -> None:
         super().__init__(config)
-        self.delimiter = config.delimiter
+        self.delimiter = None if config.delimiter is None else unescape(config.delimiter)
         self.min_document_bytes = config.min_document_bytes
 
     def settings(self) -> dict[str, Any]:
@@ -96,6 +98,32 @@ class TextFiles(FileSource):
                             f"for example iconv -f latin1 -t utf-8 {Path(path).name} > new.txt",
                         )
 
+    def warning(self) -> str | None:
+        """See ``Source.warning``: the lines of a file end with \\r\\n, and ``data.delimiter`` has \\n alone."""
+        if not (files := self._files_with_crlf()):
+            return None
+        which = f"{files[0]} and {len(files) - 1} more: each" if len(files) > 1 else f"{files[0]}: it"
+        return f"{which} is one document, as data.delimiter={self.delimiter!r} is not in it; {self.how_to_divide()}"
+
+    def how_to_divide(self) -> str:
+        """See ``Source.how_to_divide``."""
+        if self.delimiter is None:
+            return super().how_to_divide()
+        if self._files_with_crlf():
+            return f"lines end with \\r\\n: try 'data.delimiter=\"{escape(with_crlf(self.delimiter))}\"'"
+        return (
+            f"try another delimiter than data.delimiter={self.delimiter!r}, or fewer than "
+            f"data.min_document_bytes={self.min_document_bytes}, or add text"
+        )
+
+    def _files_with_crlf(self) -> list[Path]:
+        """Files that the delimiter would cut if its line breaks were \\r\\n, and that it does not cut as it is."""
+        if self.delimiter is None or with_crlf(self.delimiter) == self.delimiter:
+            return []
+        delimiter, other = self.delimiter.encode(), with_crlf(self.delimiter).encode()
+        long = (path for path in self.files() if path.stat().st_size > self.min_document_bytes)
+        return [path for path in long if not holds(path, delimiter) and holds(path, other)]
+
     def _documents(self, path: Path) -> Iterator[Span]:
         """The documents of one file, without a byte-order mark.
 
@@ -112,6 +140,16 @@ class TextFiles(FileSource):
                     yield Span(str(path), begin, end)
                     begin = end + len(delimiter)
         yield Span(str(path), begin, size)
+
+
+def with_crlf(delimiter: str) -> str:
+    """A delimiter whose line breaks are \\r\\n; one that has a \\r stays as it is."""
+    return delimiter if "\r" in delimiter else delimiter.replace("\n", "\r\n")
+
+
+def holds(path: Path, delimiter: bytes) -> bool:
+    """Whether ``delimiter`` is in a file."""
+    return next(occurrences(path, delimiter, 0), None) is not None
 
 
 def occurrences(path: Path, delimiter: bytes, begin: int) -> Iterator[int]:

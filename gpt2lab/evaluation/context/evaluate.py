@@ -102,29 +102,17 @@ class ContextMetrics:
 
 
 def evaluate_context(loaded: TextModel, config: ContextConfig, corpus: TokenizedCorpus) -> PartResult:
-    """Loss by position, perplexity by context, and perplexity at shifted positions.
-
-    Raises:
-        UserError: the text is shorter than the longest context, or a context than the stretch that is scored, or its
-            contexts would hold several documents, which a model trained with ``data.document_masking`` never read.
-    """
-    if loaded.source.document_masking and len(corpus.documents) > 1:
-        raise UserError(
-            f"eval.parts=[context]: {loaded.source.describe()} was trained with data.document_masking=true, and long "
-            f"contexts would reach into others of the {len(corpus.documents)} documents; expected a text of one "
-            "document; name one, eval.text_file=FILE, or leave context out of eval.parts"
-        )
+    """Loss by position, perplexity by context, and perplexity at shifted positions; errors as in ``check_context``."""
     trained, limit = loaded.source.context, loaded.model.positions.max_length
     positions = loaded.model.config.positions.name
-    asked = sorted({max(1, round(length * trained)) for length in config.lengths} | {trained})
-    contexts = [length for length in asked if config.block_tokens <= length <= min(config.max_tokens, limit or length)]
-    longest = max(contexts, default=0)
-    tokens_n = corpus.stream(loaded.tokenizer)
-    _check_room(config, contexts, min(trained, longest), len(tokens_n))
+    check_context(loaded, config, corpus)
+    asked, contexts = _contexts(loaded, config)
+    longest = max(contexts)
     if longest < asked[-1]:
         reason = f"model.positions={positions} ends at {limit}" if longest == limit else "eval.context.max_tokens"
         log.info("contexts above %d tokens are left out: %s", longest, reason)
 
+    tokens_n = corpus.stream(loaded.tokenizer)
     ends_W = _block_ends(len(tokens_n), longest, config)
     document_n = corpus.document_numbers()
     blocks_WS = _targets(document_n, ends_W, config.block_tokens)
@@ -182,8 +170,31 @@ def evaluate_context(loaded: TextModel, config: ContextConfig, corpus: Tokenized
     return PartResult(title, metrics, _rows(metrics), protocol)
 
 
-def _check_room(config: ContextConfig, contexts: list[int], reference: int, n_tokens: int) -> None:
-    if reference not in contexts:
+def _contexts(loaded: TextModel, config: ContextConfig) -> tuple[list[int], list[int]]:
+    """Lengths that are asked for, and those of them that the model and the settings allow."""
+    trained, limit = loaded.source.context, loaded.model.positions.max_length
+    asked = sorted({max(1, round(length * trained)) for length in config.lengths} | {trained})
+    return asked, [
+        length for length in asked if config.block_tokens <= length <= min(config.max_tokens, limit or length)
+    ]
+
+
+def check_context(loaded: TextModel, config: ContextConfig, corpus: TokenizedCorpus) -> None:
+    """Check the settings against model and text.
+
+    Raises:
+        UserError: the text is shorter than the longest context, or a context than the stretch that is scored, or its
+            contexts would hold several documents, which a model trained with ``data.document_masking`` never read.
+    """
+    if loaded.source.document_masking and len(corpus.documents) > 1:
+        raise UserError(
+            f"eval.parts=[context]: {loaded.source.describe()} was trained with data.document_masking=true, and long "
+            f"contexts would reach into others of the {len(corpus.documents)} documents; expected a text of one "
+            "document; name one, eval.text_file=FILE, or leave context out of eval.parts"
+        )
+    _, contexts = _contexts(loaded, config)
+    n_tokens = len(corpus.document_numbers())
+    if min(loaded.source.context, max(contexts, default=0)) not in contexts:
         raise UserError(
             f"eval.context.block_tokens={config.block_tokens}: expected no more tokens than the trained context has; "
             f"lower it, or raise eval.context.max_tokens={config.max_tokens}"

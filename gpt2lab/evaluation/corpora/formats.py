@@ -19,7 +19,7 @@ from gpt2lab.config import CorpusConfig, EvalConfig, UserError, choose
 from gpt2lab.data import TokenStream, open_dataset, verify
 from gpt2lab.evaluation.corpora.chunks import count_words, text_chunks
 from gpt2lab.evaluation.corpora.detokenize import DETOKENIZERS
-from gpt2lab.evaluation.corpora.reading import HubDatasetRef, fetch_rows, read_json_lines, read_utf8
+from gpt2lab.evaluation.corpora.reading import HubDatasetRef, fetch_rows, has_utf8, read_json_lines, read_utf8
 from gpt2lab.evaluation.text_model import TextModel
 
 
@@ -125,11 +125,13 @@ class TextRows(Format):
             path = Path(config.file)
             description = {"text": str(path)}
             if path.suffix == ".jsonl":
+                _check_whole(config, str(path))
                 rows = (row[config.column] for row in read_json_lines(path, (config.column,)))
                 documents = self.documents(_checked_rows(rows, config, description))
             else:
                 documents = self.documents_of(read_utf8(path, config.first_byte, config.last_byte))
         elif config.hub_path:
+            _check_whole(config, config.hub_path)
             place = HubDatasetRef(config.hub_path, config.hub_subset, config.hub_revision, config.hub_split)
             fetched = fetch_rows(place, (config.column,), f"fetch {config.get} and type eval.corpus.file=FILE")
             description = {"text": config.name, "hub": place.describe()}
@@ -236,23 +238,21 @@ def open_corpus(config: CorpusConfig, loaded: TextModel) -> Corpus:
     return choose(CORPUS_FORMATS, config.format, "eval.corpus.format")().read(config, loaded)
 
 
+def _check_whole(config: CorpusConfig, where: str) -> None:
+    """Raise ``UserError`` where a range of bytes is set for a corpus that is read as rows."""
+    for key, value, whole in (("first_byte", config.first_byte, "0"), ("last_byte", config.last_byte, "null")):
+        if value:
+            raise UserError(f"eval.corpus.{key}={value}: {where} has rows, of which all are scored; expected {whole}")
+
+
 def _checked_rows(rows: Iterable[object], config: CorpusConfig, description: dict[str, Any]) -> list[str]:
     """The rows; one that is not Unicode text is a ``UserError``."""
     checked: list[str] = []
     for row in rows:
-        if not (isinstance(row, str) and _has_utf8(row)):
+        if not (isinstance(row, str) and has_utf8(row)):
             raise UserError(f"{description['text']}: field {config.column} is {row!r:.60}, expected text in Unicode")
         checked.append(row)
     return checked
-
-
-def _has_utf8(text: str) -> bool:
-    """Whether a string has a UTF-8 form: JSON can hold half a character."""
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def chosen_corpus(config: EvalConfig) -> CorpusConfig:

@@ -40,15 +40,20 @@ def read_utf8(path: Path, first_byte: int = 0, last_byte: int | None = None) -> 
     A character that a cut would divide is left out.
 
     Raises:
-        UserError: the file is missing, shorter than ``first_byte``, empty there, or not UTF-8.
+        UserError: the file is missing, ends before ``first_byte`` or ``last_byte``, is blank there, or not UTF-8.
     """
     if not path.is_file():
-        raise UserError(f"{path}: no such file; expected a UTF-8 text")
+        raise UserError(f"{path}: {'a folder' if path.is_dir() else 'no such file'}; expected a UTF-8 text")
     size = path.stat().st_size
     if first_byte and first_byte >= size:
         raise UserError(
             f"{path} has {size} bytes, eval.corpus.first_byte={first_byte} is beyond them: give the whole "
             "file, or type eval.corpus.first_byte=0 if it is the part to score"
+        )
+    if last_byte is not None and last_byte > size:
+        raise UserError(
+            f"{path} has {size} bytes, eval.corpus.last_byte={last_byte} is beyond them: give the whole file, or type "
+            "eval.corpus.last_byte=null for all to its end"
         )
     with path.open("rb") as file:
         file.seek(first_byte)
@@ -67,7 +72,7 @@ def read_utf8(path: Path, first_byte: int = 0, last_byte: int | None = None) -> 
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: expected UTF-8, byte {first_byte + checked + error.start} is not") from None
     if blank:
-        raise UserError(f"{path}: expected text, the file is empty")
+        raise UserError(f"{path}: expected text, {'there is none but white space' if size else 'the file is empty'}")
     return part
 
 
@@ -94,6 +99,15 @@ def read_json_lines(path: Path, fields: tuple[str, ...], limit: int | None = Non
             raise UserError(f"{path}: line {number} has no field {missing[0]}; expected an object with {_list(fields)}")
         rows += 1
         yield row
+
+
+def has_utf8(text: str) -> bool:
+    """Whether a string has a UTF-8 form: JSON can hold half a character."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def fetch_rows(place: HubDatasetRef, fields: tuple[str, ...], instead: str, limit: int | None = None) -> list[Example]:

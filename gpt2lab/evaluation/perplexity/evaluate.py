@@ -59,8 +59,39 @@ class PerplexityMetrics:
         }
 
 
-def evaluate_perplexity(loaded: TextModel, config: EvalConfig) -> PartResult:
-    """The part ``perplexity`` of an evaluation.
+@dataclass(frozen=True)
+class PreparedPerplexity:
+    """The part ``perplexity`` of an evaluation, ready to be computed."""
+
+    loaded: TextModel
+    config: EvalConfig
+    plan: ScoringPlan
+    described: dict[str, Any]
+    """how it is made, for ``eval.json``"""
+
+    def __call__(self) -> PartResult:
+        """Score the corpus; a score that is NaN or infinite is a ``UserError``."""
+        loaded, config, plan = self.loaded, self.config, self.plan
+        started = time.perf_counter()
+        scores = score_plan(loaded.model, plan, loaded.runtime, config.batch_size, loaded.world)
+        seconds = time.perf_counter() - started
+
+        result, intervals = summarize_scores(scores)
+        metrics = PerplexityMetrics(result, len(plan.bytes_D), intervals, seconds)
+        warn_of_few_documents(len(plan.bytes_D), "perplexity")
+        published = find_published(loaded.source, self.described)
+        rows = [
+            TableRow(name, value, intervals.get(name), *published.get(name, ()))
+            for name in TABLE
+            if (value := getattr(result, name)) is not None
+        ]
+        corpus = self.described["corpus"]
+        title = f"Perplexity of {corpus}, protocol {config.protocol}: {result.tokens:,} tokens"
+        return PartResult(title, metrics, rows, self.described, scores)
+
+
+def prepare_perplexity(loaded: TextModel, config: EvalConfig) -> PreparedPerplexity:
+    """Read the corpus and lay it out for the model.
 
     Raises:
         UserError: the corpus is empty or cannot be read or fetched, the stride does not fit protocol or context.
@@ -77,13 +108,6 @@ def evaluate_perplexity(loaded: TextModel, config: EvalConfig) -> PartResult:
             "(data.document_masking=true), so this is no measure of it; eval.protocol=stream is",
             config.protocol, loaded.source.describe(),
         )  # fmt: skip
-
-    started = time.perf_counter()
-    scores = score_plan(loaded.model, plan, loaded.runtime, config.batch_size, loaded.world)
-    seconds = time.perf_counter() - started
-
-    result, intervals = summarize_scores(scores)
-    metrics = PerplexityMetrics(result, len(plan.bytes_D), intervals, seconds)
     described = {
         **corpus.description,
         "protocol": config.protocol,
@@ -97,15 +121,7 @@ def evaluate_perplexity(loaded: TextModel, config: EvalConfig) -> PartResult:
         "text_line_ends": int(line_ends_by_document(corpus).sum()),
         "interval": describe_document_interval(len(plan.bytes_D)),
     }
-    warn_of_few_documents(len(plan.bytes_D), "perplexity")
-    published = find_published(loaded.source, described)
-    rows = [
-        TableRow(name, value, intervals.get(name), *published.get(name, ()))
-        for name in TABLE
-        if (value := getattr(result, name)) is not None
-    ]
-    title = f"Perplexity of {corpus_config.name}, protocol {config.protocol}: {result.tokens:,} tokens"
-    return PartResult(title, metrics, rows, described, scores)
+    return PreparedPerplexity(loaded, config, plan, described)
 
 
 def score_plan(

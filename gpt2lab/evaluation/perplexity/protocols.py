@@ -140,21 +140,34 @@ class StreamWithinDocuments(Stream):
 class HuggingFace(ScoringProtocol):
     """The page "Perplexity of fixed-length models" of transformers' documentation: rows joined by blank lines.
 
-    Nothing stands before the text, so its first token is not scored; with a stride as long as the context neither is
-    the first token of each window. The page weights each window's mean by one token less than it scores, here it is the
-    plain mean over scored tokens: the same at a stride as long as the context, within 0.01 at half of it.
+    Nothing stands before the text but what transformers' tokenizer puts there (Llama's <s>), so its first token is not
+    scored; with a stride as long as the context neither is the first token of each window. The page weights each
+    window's mean by one token less than it scores, here it is the plain mean over scored tokens: the same at a stride
+    as long as the context, within 0.01 at half of it.
     """
 
     def plan(
         self, corpus: Corpus, tokenizer: Tokenizer, context: int, stride: int | None, detokenize: Callable[[str], str]
     ) -> ScoringPlan:
-        """See ``ScoringProtocol.plan``; the text is taken as it is. Stride: half the context, as in the page's code."""
+        """See ``ScoringProtocol.plan``; the text is taken as it is. Stride: half the context, as in the page's code.
+
+        Raises:
+            UserError: also for a text or a context of one token, which is not scored.
+        """
         stride = max(1, context // 2) if stride is None else stride
         check_stride(stride, context)
         rows = ["\n\n".join(document.rows) for document in corpus.documents]
-        tokens_n, lengths_n = tokenizer.encode_with_lengths("\n\n".join(rows))
+        prefix = [tokenizer.bos_id] if tokenizer.adds_bos else []
+        ids_n, lengths_n = tokenizer.encode_with_lengths("\n\n".join(rows))
+        tokens_n = np.concatenate([np.array(prefix, np.int64), ids_n])
+        lengths_n = np.concatenate([np.zeros(len(prefix), np.int64), lengths_n])
         starts_D = _document_starts(lengths_n, rows, "\n\n")
         windows = Windows(page_windows(len(tokens_n), context, stride))
+        if not windows:
+            raise UserError(
+                f"eval.protocol=huggingface: the first token of a window is not scored; the text has {len(tokens_n)}, "
+                f"the context {context}; expected two or more; try eval.protocol=stream"
+            )
         scored_bytes_n = np.append(0, np.cumsum(lengths_n * scored_tokens(len(tokens_n), windows)))
         return ScoringPlan(
             tokens_n,
@@ -162,7 +175,12 @@ class HuggingFace(ScoringProtocol):
             starts_D,
             np.diff(scored_bytes_n[starts_D], append=scored_bytes_n[-1]),
             None,  # tokens are left out, so the sum is not over whole words
-            {"stride": stride, "prefix": "none", "join": "blank line", "detokenizer": "none"},
+            {
+                "stride": stride,
+                "prefix": "begin token" if prefix else "none",
+                "join": "blank line",
+                "detokenizer": "none",
+            },
         )
 
 

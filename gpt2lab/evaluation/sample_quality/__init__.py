@@ -1,5 +1,5 @@
 """Samples of a model beside what humans wrote: how likely, how repetitive, how diverse."""
 
-from gpt2lab.evaluation.sample_quality.evaluate import evaluate_sample_quality
+from gpt2lab.evaluation.sample_quality.evaluate import check_sample_quality, evaluate_sample_quality
 
-__all__ = ["evaluate_sample_quality"]
+__all__ = ["check_sample_quality", "evaluate_sample_quality"]

@@ -75,6 +75,20 @@ class SampleQualityMetrics:
         return {"settings": settings, "human": self.human.to_dict()}
 
 
+def check_sample_quality(loaded: TextModel, config: SampleQualityConfig, corpus: TokenizedCorpus) -> None:
+    """Check the settings against model and text; a scorer of its own is opened and checked when it is needed.
+
+    Raises:
+        UserError: too little text, too short a context, no mauve-text.
+    """
+    if config.mauve_seeds:
+        require_mauve()
+    if config.scorer is None:
+        own = open_scorer(None, loaded, config.batch_size)
+        own.require_room(config.prompt_tokens + config.new_tokens)
+    choose_prompts(corpus.documents, config)
+
+
 def evaluate_sample_quality(loaded: TextModel, config: SampleQualityConfig, corpus: TokenizedCorpus) -> PartResult:
     """Metrics of samples, and of human text, for each of ``config.decoding``.
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,15 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpt2lab.config import EvalConfig, TasksConfig, UserError, choose
-from gpt2lab.evaluation.corpora.reading import Example, read_json_lines
+from gpt2lab.evaluation.corpora.reading import Example, has_utf8, read_json_lines
 from gpt2lab.evaluation.published import find_published_task
 from gpt2lab.evaluation.results import PartResult, TableRow, as_json_lines
 from gpt2lab.evaluation.scoring import bounded_exp, describe_precision
-from gpt2lab.evaluation.tasks.likelihoods import score_requests
+from gpt2lab.evaluation.tasks.likelihoods import Request, score_requests
 from gpt2lab.evaluation.tasks.lm_eval import HarnessMetrics, HarnessResult, run_lm_eval
 from gpt2lab.evaluation.tasks.tasks import TASKS, Task
 from gpt2lab.evaluation.text_model import TextModel
 from gpt2lab.statistics.intervals import mean_error, mean_interval, proportion_interval
+
+log = logging.getLogger(__name__)
 
 QUESTIONS_FILE = "questions.jsonl"
 """scores of each question, beside eval.json"""
@@ -58,6 +61,13 @@ class TasksMetrics:
         return own | self.lm_eval.to_dict() if self.lm_eval else own
 
 
+class Question(NamedTuple):
+    """A row of a task, and the texts to score for it."""
+
+    row: Example
+    requests: list[Request]
+
+
 class ScoredTask(NamedTuple):
     """Metrics of a task, its rows of the table, and a line for each question."""
 
@@ -75,9 +85,7 @@ def evaluate_tasks(loaded: TextModel, config: EvalConfig) -> PartResult:
     settings = config.tasks
     if not settings.names and not settings.lm_eval:
         raise UserError(f"eval.tasks.names=[]: expected some of {', '.join(TASKS)}, or eval.tasks.lm_eval=[...]")
-    tasks = {name: choose(TASKS, name, "eval.tasks.names")() for name in settings.names}
-    records = {name: read_questions(name, task, settings) for name, task in tasks.items()}
-    scored = {name: _score(loaded, name, task, records[name], settings) for name, task in tasks.items()}
+    scored = score_tasks(loaded, read_tasks(settings, "eval.tasks.folder"), settings)
     harness = run_lm_eval(loaded, settings) if settings.lm_eval else None
     metrics = TasksMetrics({name: task.metrics for name, task in scored.items()}, harness and harness.metrics)
     parts: list[ScoredTask | HarnessResult] = [*scored.values(), *([harness] if harness else [])]
@@ -87,54 +95,85 @@ def evaluate_tasks(loaded: TextModel, config: EvalConfig) -> PartResult:
     return PartResult("Zero-shot tasks", metrics, rows, protocol, files={QUESTIONS_FILE: questions})
 
 
-def read_questions(name: str, task: Task, settings: TasksConfig) -> list[Example]:
-    """The rows of a task: those of its files in ``eval.tasks.folder`` if there are any, else the Hub's.
+def read_tasks(settings: TasksConfig, folder_key: str) -> dict[str, list[Question]]:
+    """The questions of each task: those of its files in the folder if there are any, else the Hub's.
+
+    Args:
+        settings: which tasks, how many questions of each, and the folder.
+        folder_key: the setting that names the folder, for messages.
 
     Raises:
-        UserError: they cannot be read or fetched, or one lacks a field or has one of another kind.
+        UserError: a task is unknown, there is no such folder, or questions cannot be read or fetched, or are malformed.
     """
+    if settings.folder and not Path(settings.folder).is_dir():
+        raise UserError(
+            f"{folder_key}={settings.folder}: no such folder; expected one with TASK.jsonl, or null: the Hub"
+        )
+    tasks = {name: choose(TASKS, name, "eval.tasks.names")() for name in settings.names}
+    return {name: _read_questions(name, task, settings) for name, task in tasks.items()}
+
+
+def score_tasks(
+    loaded: TextModel, questions: dict[str, list[Question]], settings: TasksConfig
+) -> dict[str, ScoredTask]:
+    """Score the questions of each task, as ``read_tasks`` returns them."""
+    return {name: _score(loaded, name, TASKS[name](), of_task, settings) for name, of_task in questions.items()}
+
+
+def _read_questions(name: str, task: Task, settings: TasksConfig) -> list[Question]:
     fields = tuple(task.fields)
     if files := _files(name, task, settings):
         parts = {str(file): list(read_json_lines(file, fields, settings.limit)) for file in files}
     else:
+        if settings.folder:
+            log.info("%s: %s has no questions of it, so they are the Hub's", name, settings.folder)
         instead = (
             f'put its questions into {task.files_in_words(name)}, a line {{"{fields[0]}": ...}} each '
             f"({', '.join(fields)}), and type eval.tasks.folder=FOLDER"
         )
         parts = task.fetch(instead, settings.limit)
-    for where, rows in parts.items():
-        for number, row in enumerate(rows, 1):
-            _check_kinds(row, task, f"{where}: question {number}")
-    return [row for rows in parts.values() for row in rows]
+    return [
+        _question(task, row, f"{where}: question {number}")
+        for where, rows in parts.items()
+        for number, row in enumerate(rows, 1)
+    ]
 
 
-def _check_kinds(row: Example, task: Task, where: str) -> None:
-    """Raise ``UserError`` for a field that holds a value of another kind than the task reads."""
+def _question(task: Task, row: Example, where: str) -> Question:
+    """The question that a row holds; a ``UserError`` that says where it is, if it is none."""
     for field, kind in task.fields.items():
-        if not isinstance(row[field], kind):
-            raise UserError(f"{where}: {field} is {row[field]!r:.40}, expected {kind.__name__}")
+        if not _is_of(kind, row[field]):
+            expected = "a list of texts" if kind is list else "a text"
+            raise UserError(f"{where}: {field} is {row[field]!r:.40}, expected {expected} in Unicode")
+    try:
+        return Question(row, task.requests(row))
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
 
 
-def _score(loaded: TextModel, name: str, task: Task, rows: list[Example], settings: TasksConfig) -> ScoredTask:
-    requests = []
-    for number, row in enumerate(rows, 1):
-        try:
-            requests.append(task.requests(row))
-        except UserError as error:
-            raise UserError(f"{name}: question {number}: {error}") from None
-    likelihoods = iter(score_requests(loaded, [r for of_row in requests for r in of_row], settings.batch_size))
-    scores = [task.scores(row, [next(likelihoods) for _ in of_row]) for row, of_row in zip(rows, requests, strict=True)]
-    sha256 = hashlib.sha256(json.dumps([[row[f] for f in task.fields] for row in rows]).encode()).hexdigest()
+def _is_of(kind: type, value: object) -> bool:
+    """Whether a field's value is of the kind that the task reads; the items of a list are texts."""
+    if kind is list:
+        return isinstance(value, list) and all(_is_of(str, item) for item in value)
+    return isinstance(value, kind) and (not isinstance(value, str) or has_utf8(value))
+
+
+def _score(loaded: TextModel, name: str, task: Task, questions: list[Question], settings: TasksConfig) -> ScoredTask:
+    requests = [request for question in questions for request in question.requests]
+    likelihoods = iter(score_requests(loaded, requests, settings.batch_size))
+    scores = [task.scores(row, [next(likelihoods) for _ in of_row]) for row, of_row in questions]
+    used = [[row[field] for field in task.fields] for row, _ in questions]
+    sha256 = hashlib.sha256(json.dumps(used).encode()).hexdigest()
     by_name: dict[str, float | None] = {}
     table = []
-    published = find_published_task(loaded.source, name, len(rows))
+    published = find_published_task(loaded.source, name, len(questions))
     for metric in dict.fromkeys(metric for score in scores for metric in score):
         values = np.array([score[metric] for score in scores if metric in score])
         label, value, stderr, interval = _summarize(metric, values)
         by_name |= {label: value, f"{label}_stderr": stderr}
         table.append(TableRow(f"{name} {label}", value, interval, *published.get(label, ())))
     lines = [{"task": name, "question": number, **score} for number, score in enumerate(scores)]
-    metrics = TaskMetrics(len(rows), settings.limit, _source(name, task, settings), sha256, by_name)
+    metrics = TaskMetrics(len(questions), settings.limit, _source(name, task, settings), sha256, by_name)
     return ScoredTask(metrics, table, as_json_lines(lines))
 
 

@@ -40,7 +40,7 @@ class HarnessMetrics:
     version: str
     """of lm_eval"""
     tasks: dict[str, dict[str, Any]]
-    """metrics by task, as lm_eval names both"""
+    """metrics by task, as lm_eval names both; ``lm_eval/TASK`` where gpt2lab's own task has the name too"""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the metrics by the names of ``eval.json``."""
@@ -66,6 +66,9 @@ class HarnessModel:
     def __init__(self, loaded: TextModel, batch_size: int) -> None:
         self.loaded = loaded
         self.batch_size = batch_size
+
+    def set_cache_hook(self, cache_hook: Any) -> None:
+        """Take the hook that stores answers one by one (``--use_cache``); lm_eval stores those of each call itself."""
 
     def loglikelihood(self, requests: Sequence[Any]) -> list[tuple[float, bool]]:
         """Nats of each continuation after its context, and whether greedy decoding would write it."""
@@ -154,6 +157,8 @@ def as_lm(loaded: TextModel, batch_size: int) -> HarnessModel:
 def run_lm_eval(loaded: TextModel, settings: TasksConfig) -> HarnessResult:
     """Run tasks of lm-evaluation-harness; its metrics by task, as it names them, without the name of the filter.
 
+    A task that gpt2lab has too, and that is evaluated beside it, is called ``lm_eval/TASK``.
+
     Raises:
         UserError: it is not installed, has no such task, or cannot have the task's data.
     """
@@ -180,17 +185,18 @@ def run_lm_eval(loaded: TextModel, settings: TasksConfig) -> HarnessResult:
     )
     metrics: dict[str, dict[str, Any]] = {}
     rows: list[TableRow] = []
+    labels = {task: f"lm_eval/{task}" if task in settings.names else task for task in results["results"]}
     for task, raw in results["results"].items():
         values = {key: value for key, value in raw.items() if "," in key and isinstance(value, int | float)}
         named = {_plain(key): value for key, value in values.items()}
-        metrics[task] = {**named, "limit": settings.limit, "version": results["versions"].get(task)}
+        metrics[labels[task]] = {**named, "limit": settings.limit, "version": results["versions"].get(task)}
         for key, value in values.items():
             metric = _plain(key)
             if not metric.endswith("_stderr"):
                 interval = _interval(value, named.get(f"{metric}_stderr"), key, results["samples"].get(task, []))
-                rows.append(TableRow(f"{task} {metric}", value, interval))
+                rows.append(TableRow(f"{labels[task]} {metric}", value, interval))
     lines = [
-        {"task": task, "question": sample["doc_id"], **{name: sample[name] for name in sample["metrics"]}}
+        {"task": labels[task], "question": sample["doc_id"], **{name: sample[name] for name in sample["metrics"]}}
         for task, samples in results["samples"].items()
         for sample in samples
     ]

@@ -136,9 +136,11 @@ class ChildrensBookTest(Task):
             raise UserError(f"question {row['question']!r:.60}: expected {self.blank} in it")
         passage = " ".join([*row["sentences"], row["question"]])
         texts = [detokenize_cbt(passage.replace(self.blank, option)) for option in row["options"]]
+        if len(set(texts)) == 1:
+            raise UserError(f"options {row['options']!r:.60}: expected words that differ")
         # what goes before the word is the same for all of them, and so is what that adds to their likelihoods
-        shared = next(i for i, characters in enumerate(zip(*texts, strict=False)) if len(set(characters)) > 1)
-        before = texts[0][:shared].rpartition(" ")[0]
+        shared = next((i for i, letters in enumerate(zip(*texts, strict=False)) if len(set(letters)) > 1), None)
+        before = texts[0][: min(map(len, texts)) if shared is None else shared].rpartition(" ")[0]
         return [Request(before, text[len(before) :]) for text in texts]
 
     def scores(self, row: Example, likelihoods: list[Likelihood]) -> Scores:

@@ -27,6 +27,23 @@ def test_device_and_batch_size_are_the_harnesss_only_if_typed(tmp_path, monkeypa
     assert (arguments.device, getattr(arguments, "batch_size", None)) == (device, batch_size)
 
 
+@pytest.mark.parametrize(
+    ("typed", "given"),
+    [
+        (["checkpoint=s/lr=3e-4,seed=1,device=cpu"], {"checkpoint": "s/lr=3e-4,seed=1", "device": "cpu"}),
+        (["precision=fp32", "checkpoint=s/a=1,b=2"], {"precision": "fp32", "checkpoint": "s/a=1,b=2"}),
+        (['{"checkpoint": "s/precision=bf16,seed=1"}'], {"checkpoint": "s/precision=bf16,seed=1"}),
+        (["pretrained=gpt2,dtype=float32"], {"pretrained": "gpt2", "dtype": "float32"}),
+    ],
+)  # fmt: skip
+def test_a_checkpoints_name_may_hold_commas_and_equals_signs(typed, given):
+    lines = [["--model_args", *typed], ["-a", *typed]] + ([[f"--model_args={typed[0]}"]] if len(typed) == 1 else [])
+    for line in lines:
+        words = lm_eval.with_model_args_as_json(["run", *line, "--tasks", "hellaswag"])
+        arguments = HarnessCLI()._parser.parse_args(words)
+        assert (arguments.model_args, arguments.tasks) == (given, ["hellaswag"])
+
+
 def test_a_mistake_of_the_users_is_one_line(monkeypatch, capsys):
     def execute(harness, arguments):
         raise UserError("checkpoint=nowhere: no such folder;\nexpected a run")

@@ -5,15 +5,18 @@ import json
 import re
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
 from gpt2lab.cli.compose import compose_config
 from gpt2lab.commands import sampling
-from gpt2lab.commands.sampling import sample
+from gpt2lab.commands.sampling import draw_continuations, sample
 from gpt2lab.config import RuntimeConfig, SampleJob, SamplingConfig, UserError
 from gpt2lab.distributed import World
 from gpt2lab.generation.text import Continuation
+from gpt2lab.tokenizers import load_tokenizer
+from gpt2lab.weights import LoadedModel
 
 
 @pytest.fixture
@@ -42,6 +45,18 @@ def test_several_processes_cannot_print_while_they_draw(make_job, monkeypatch):
     monkeypatch.setattr(sampling, "open_world", lambda: World(size=2))
     with pytest.raises(UserError, match=r"^stream=true: 2 processes draw all samples .* try stream=false$"):
         sample(make_job())
+
+
+@pytest.mark.parametrize(("positions", "prompt", "warned"), [("learned", 6, 1), ("learned", 5, 0), ("rope", 6, 0)])
+def test_learned_positions_that_were_never_trained_are_a_warning(
+    make_job, tiny_model, cpu, caplog, positions, prompt, warned
+):
+    """The last token drawn is never read, so 6 + 12 tokens take position 17 of a model that was trained on 16."""
+    model = tiny_model(positions=positions, vocab_size=257, block_size=64)
+    loaded = LoadedModel(model, load_tokenizer("bytes"), SimpleNamespace(context=16))
+    list(draw_continuations(make_job(), ["a", "b" * prompt], loaded, cpu, World()))
+    expected = "prompt and samples have up to 17 tokens, training.sequence_length=16: later learned positions are"
+    assert sum(expected in message and message.endswith("by 1") for message in caplog.messages) == warned
 
 
 def test_json_lines_hold_everything(make_job, capsys):

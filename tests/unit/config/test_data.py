@@ -72,6 +72,10 @@ def test_options_of_a_source_are_composed():
         (["data=text_files", "data.on_error=x"], r"data\.on_error=x: expected stop or skip"),
         (["data=hub"], r"data\.hub_path='': expected a dataset of the Hub"),
         (["data=wikitext2", "data.delimiter=x"], "data.delimiter='x': expected null with data.document_start"),
+        (
+            ["data=hub", "data.hub_path=a", "data.document_start='['"],
+            r"data\.document_start=\[: no regular expression \(.*\); expected one; put a backslash before a character",
+        ),
         (["data=mixture"], r"data\.mixture=\{\}: expected prepared datasets and their weights: type"),
         (["data=mixture", "data.mixture={a: x}"], r"data\.mixture=\{a: x\}: .*could not be converted to Float"),
         (["data=mixture", "data.mixture={a: -1}"], "data.mixture=.*: expected weights above 0"),

@@ -143,14 +143,14 @@ def test_model_and_baseline_are_scored_in_one_precision(monkeypatch, tmp_path, b
         trained_on = "data" if where == "run" else None
         return TextModel(None, None, SimpleNamespace(trained_on=trained_on, describe=lambda: where), runtime)
 
-    def score(loaded, config):
+    def prepare(loaded, config):
         scored.append(loaded.runtime.precision)
-        return {"perplexity": SimpleNamespace(documents=())}
 
-    def stop(*scores):
+    def stop(job, prepared, baseline):
+        scored.append(baseline.runtime.precision)
         raise KeyboardInterrupt
 
-    for name, stand_in in (("open_text_model", open_it), ("evaluate_parts", score), ("compare", stop)):
+    for name, stand_in in (("open_text_model", open_it), ("prepare_parts", prepare), ("_prepare_baseline", stop)):
         monkeypatch.setattr(evaluation, name, stand_in)
     runtime = RuntimeConfig(device="cpu", precision=precision)
     job = EvalJob(checkpoint="run", baseline=baseline, out=str(tmp_path / "eval.json"), runtime=runtime)

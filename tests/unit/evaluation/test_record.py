@@ -1,6 +1,7 @@
 """``eval.json`` and ``documents.jsonl`` keep evaluations beside each other."""
 
 import json
+import math
 import subprocess
 import sys
 
@@ -36,6 +37,13 @@ def test_evaluations_are_kept_and_repeated_ones_replaced(tmp_path):
     assert read_evaluations(path) == [{"id": "b", "value": 2}, {"id": "a", "value": 3}]
     assert json.loads(path.read_text())["schema_version"] == 1
     assert [file.name for file in path.parent.iterdir()] == ["eval.json"]  # no temporary file is left
+
+
+def test_numbers_that_are_not_finite_are_null_as_json_has_neither(tmp_path):
+    intervals = {"token_perplexity": (2.5, math.inf)}
+    save_record(tmp_path / "eval.json", [{"id": "a", "token_perplexity": math.nan, "intervals": intervals}], {})
+    (entry,) = json.loads((tmp_path / "eval.json").read_text(), parse_constant=pytest.fail)["evaluations"]
+    assert entry == {"id": "a", "token_perplexity": None, "intervals": {"token_perplexity": [2.5, None]}}
 
 
 def test_documents_of_other_evaluations_stay(tmp_path):

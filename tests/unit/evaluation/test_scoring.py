@@ -7,7 +7,14 @@ import pytest
 import torch
 
 from gpt2lab.config import ModelConfig, RuntimeConfig, UserError
-from gpt2lab.evaluation.scoring import Perplexity, check_stride, score_tokens
+from gpt2lab.evaluation.scoring import (
+    Perplexity,
+    check_stride,
+    score_documents,
+    score_greedy,
+    score_tokens,
+)
+from gpt2lab.evaluation.scoring_batches import window_batches
 from gpt2lab.evaluation.windows import sliding_windows
 from gpt2lab.model import GPT
 from gpt2lab.runtime import open_runtime
@@ -64,6 +71,7 @@ def test_figures_by_hand():
     assert result.byte_perplexity == pytest.approx(math.sqrt(2))
     assert result.bits_per_byte == pytest.approx(0.5)
     assert Perplexity(nll=1e6, tokens=1, bytes=1).token_perplexity == math.inf
+    assert math.isnan(Perplexity(nll=math.nan, tokens=1, bytes=1).token_perplexity)
     assert Perplexity(nll=1.0, tokens=1, bytes=1).word_perplexity is None
 
 
@@ -71,3 +79,18 @@ def test_figures_by_hand():
 def test_stride_that_would_leave_tokens_unscored(stride):
     with pytest.raises(UserError, match=f"eval.stride={stride}"):
         check_stride(stride, T)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_scores_that_are_no_numbers_are_an_error(model, value):
+    """The likeliest of NaN scores would be the first, which is right for a quarter of the questions."""
+    tokens, windows = np.arange(20), list(sliding_windows(20, T, T))
+    with torch.no_grad():
+        model.norm_f.weight[3] = value
+    message = "^the model's logits are NaN or infinite: the checkpoint is damaged or its training diverged$"
+    with pytest.raises(UserError, match=message):
+        score_tokens(model, tokens, windows, CPU, 2)
+    with pytest.raises(UserError, match=message):
+        score_documents(model, tokens, windows, np.array([0, 9]), CPU, 2)
+    with pytest.raises(UserError, match=message):
+        score_greedy(model, window_batches(tokens, windows, 2), 20, CPU)

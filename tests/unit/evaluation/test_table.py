@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from gpt2lab.config import EvalConfig, UserError
-from gpt2lab.evaluation.parts import PARTS, evaluate_parts
+from gpt2lab.evaluation.parts import PARTS, prepare_parts
 from gpt2lab.evaluation.published import PUBLISHED_TASKS, QUESTIONS, find_published, find_published_task
 from gpt2lab.evaluation.results import PartResult, TableRow
 from gpt2lab.evaluation.table import render_parts
@@ -106,13 +106,13 @@ def test_published_values_of_tasks_are_of_whole_sets():
     assert {task for _, task in PUBLISHED_TASKS} <= set(QUESTIONS) <= set(TASKS)
 
 
-def test_parts_are_checked_before_any_runs(monkeypatch):
+def test_parts_are_checked_before_any_is_prepared(monkeypatch):
     ran = []
     monkeypatch.setitem(PARTS, "perplexity", lambda subject, config: ran.append(subject))
     with pytest.raises(UserError, match="eval.parts=taks: expected one of perplexity, tasks.*did you mean tasks"):
-        evaluate_parts(None, EvalConfig(parts=["perplexity", "taks"]))
+        prepare_parts(None, EvalConfig(parts=["perplexity", "taks"]))
     assert ran == []
-    assert evaluate_parts("subject", EvalConfig(parts=["perplexity"])) == {"perplexity": None}
+    assert prepare_parts("subject", EvalConfig(parts=["perplexity"])) == {"perplexity": None}
     assert ran == ["subject"]
     with pytest.raises(UserError, match="eval.parts"):
         EvalConfig(parts=[])

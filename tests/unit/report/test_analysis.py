@@ -1,9 +1,11 @@
 """Reports of synthetic sweeps whose effects are known; bad input."""
 
 import json
+import shutil
 
 import pytest
 
+from gpt2lab.commands import reporting
 from gpt2lab.config import ModelConfig, PositionsConfig, ReportJob, UserError
 from gpt2lab.model import GPT
 from gpt2lab.report.analysis import analyze
@@ -17,6 +19,8 @@ from tests.unit.report.synthetic import (
     change_summary,
     conditions_of,
     of,
+    read_record,
+    write_record,
     write_run,
     write_sweep,
 )
@@ -46,6 +50,8 @@ def test_average_takes_the_last_validations(tmp_path):
     last = [line["val_loss"] for line in lines if "val_loss" in line][-3:]
     assert conditions_of(report)[ROPE].values[2] == pytest.approx(sum(last) / 3)
     assert any("as the mean of each run's last 3 validations" in line for line in report.method)
+    with (of(folder, "rope", 2) / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 800, "tokens": 819200, "val_loss": 3.0}\n')
     report = analyze(folder, average=11)
     assert any("fewer than average=11 finite validations" in warning for warning in report.warnings)
     with pytest.raises(UserError, match="average=3 and metric=val_perplexity: only val_loss"):
@@ -66,11 +72,26 @@ def test_loss_above_unigram_entropy_is_diverged(tmp_path):
     assert analyze(folder).conditions[1].diverged == 1
 
 
-def test_short_study_that_stays_above_unigram_entropy_is_not_diverged(tmp_path):
-    folder = write_sweep(tmp_path / "s", norms=("layernorm",))
-    for run in folder.glob("positions=*"):
+@pytest.mark.parametrize(("change", "finished"), [("none", [5, 5]), ("pending", [2, 2]), ("diverged", [5, 0])])
+def test_short_study_that_stays_above_unigram_entropy_is_not_diverged_and_says_so(tmp_path, change, finished):
+    """Also while most of its jobs are pending, and where the other half did diverge."""
+    folder = write_sweep(tmp_path / "s", norms=("layernorm",), effects={"rope": 0.0}, noise=0.001)
+    record = read_record(folder)
+    for job in record["jobs"]:
+        run = folder / job["run_dir"]
         change_summary(run, unigram_loss=1.0)
-    assert not any(run.diverged for run in analyze(folder).runs)
+        if change == "pending" and run.name[-1] in "234":
+            shutil.rmtree(run)
+            job["status"] = "pending"
+        elif change == "diverged" and "rope" in run.name:
+            change_summary(run, val_loss=None)
+    write_record(folder, record)
+    report = analyze(folder)
+    assert [c.diverged for c in report.conditions] == [0, 5 if change == "diverged" else 0]
+    assert [len(c.values) for c in report.conditions] == finished
+    assert report.banner.startswith(f"Untrained: All {sum(finished)} runs ended above the loss")
+    assert "(1.0000 nats)" in as_markdown(report, [])
+    assert "Untrained" not in analyze(folder, metric="tokens_per_second").banner
 
 
 def test_chaotic_training_is_named(tmp_path):
@@ -126,13 +147,40 @@ def test_damaged_sweep_record_is_an_error(tmp_path, content):
         analyze(folder)
 
 
-def test_sweep_that_has_no_result_yet(tmp_path):
-    folder = write_sweep(tmp_path / "s", norms=("layernorm",))
-    for run in folder.glob("positions=*"):
-        change_summary(run, status="running", val_loss="remove")
+def test_sweep_that_has_no_result_yet_compares_nothing(tmp_path):
+    folder = write_sweep(tmp_path / "s", norms=("layernorm",), positions=("learned", "rope", "alibi"))
+    values = {run: json.loads((run / "summary.json").read_text())["val_loss"] for run in folder.glob("positions=*")}
+    for run in values:
+        change_summary(run, status="pending", val_loss="remove")
     report = analyze(folder)
     assert report.warnings[0] == "No run has val_loss yet."
+    assert report.verdict == "Nothing to compare yet: no condition has a result."
+    assert any("(status pending; continue the sweep)" in warning for warning in report.warnings)
+    assert "undecided" not in report.verdict
     as_markdown(report, [])
+    of_runs = analyze(runs=list(map(str, values)))
+    assert any("(status pending; continue the run)" in warning for warning in of_runs.warnings)
+    for position, verdict in (("rope", "only positions=rope"), ("alibi", "the baseline, positions=learned")):
+        for seed in range(5):
+            run = of(folder, position, seed)
+            change_summary(run, status="completed", val_loss=values[run])
+        assert analyze(folder).verdict.startswith(f"Nothing to compare yet: {verdict}")
+
+
+def test_metric_that_no_completed_run_has_is_an_error_and_writes_nothing(tmp_path):
+    folder = write_sweep(tmp_path / "s", norms=("layernorm",), seeds=2)
+    change_summary(of(folder, "rope", 1), status="running", val_loss="remove")
+    for settings, message in (
+        (
+            {"metric": "val_los"},
+            "metric=val_los: no completed run has it; expected one of val_.*; did you mean val_loss",
+        ),
+        ({"metric": "device"}, "metric=device: no completed run has it"),
+        ({"average": 11}, "average=11: the runs have 10 validations; expected 1 to 10"),
+    ):
+        with pytest.raises(UserError, match=message):
+            reporting.report(ReportJob(sweep=str(folder), **settings))
+    assert not (folder / "report.md").exists()
 
 
 def test_bad_input_is_one_line(tmp_path):

@@ -285,3 +285,18 @@ def test_same_seed_run_twice_is_shown_apart(tmp_path):
     report = analyze(runs=[str(run) for run in runs])
     assert [bool(run.apart) for run in report.runs] == [False, True]
     assert "with the same result" in report.runs[1].apart
+
+
+def test_other_code_of_an_own_class_is_shown_apart(tmp_path):
+    """Runs without such a class have no code of its module, and are compared with those of most runs that have."""
+    folder = write_sweep(tmp_path / "s", positions=("learned",), norms=("layernorm", "own:Norm"), seeds=4)
+    assert not any(run.apart for run in analyze(folder).runs)
+    for path in folder.glob("*own:Norm*/environment.json"):
+        code = ("b" if path.parent.name.endswith("3") else "a") * 64
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"own_code": {"own": code}}))
+    (apart,) = [run for run in analyze(folder).runs if run.apart]
+    assert apart.apart == f"the commit differs: {'1' * 12} + own bbbbbbb, not {'1' * 12} + own aaaaaaa"
+    assert (apart.seed, "own:Norm" in apart.condition) == (3, True)
+    report = analyze(folder, allow=["commit"])
+    assert report.conditions[1].comparison.seeds == [0, 1, 2, 3]
+    assert any("Compared although the commit differs" in warning for warning in report.warnings)

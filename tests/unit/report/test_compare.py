@@ -127,6 +127,16 @@ def test_diverged_run_counts_as_the_worst(tmp_path):
     assert any("6 of 7 runs diverged" in warning for warning in report.warnings)
 
 
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_where_no_pair_finished_there_is_no_difference(seeds):
+    baseline, variant = (dict.fromkeys(range(seeds), value) for value in (3.0, math.nan))
+    (comparison,), _ = compare_all(
+        [Outcomes("v", variant)], Outcomes("b", baseline), "val_loss", 0.01, lower_is_better=True
+    )
+    assert "–" not in comparison.sentence
+    assert ("in which not both finished" if seeds == 1 else "in no seed did both finish.") in comparison.sentence
+
+
 @pytest.mark.parametrize(("seeds", "enough"), [(5, False), (7, True)])
 def test_power_with_a_diverged_run_is_that_of_signed_ranks(tmp_path, seeds, enough):
     """With two comparisons 2 x 2/2^6 = 0.0625 and 2 x 2/2^7 = 0.031, so it takes seven seeds."""

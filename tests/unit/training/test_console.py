@@ -36,6 +36,8 @@ def test_closing_table_has_the_references(plan):
     assert lines[1].split() == ["this", "model", "2.0000", "7.39", "0.9618"]
     assert lines[2].split() == ["bigram", "4.0000", "54.60", "1.9236"]
     assert lines[3].split() == ["uniform", "5.5491", "257.00"]
+    assert "above unigram" not in closing_table(own, [Reference("unigram", own)], plan)
+    assert "learned less than how frequent each token is" in closing_table(other, [Reference("unigram", own)], plan)
 
 
 def test_a_corpus_that_is_far_too_small_is_a_warning_with_numbers(plan, caplog):

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import logging
+import math
 import shutil
 import subprocess
 import sys
@@ -10,8 +11,23 @@ import sys
 import pytest
 
 from gpt2lab.checkpoint import newest_complete
-from gpt2lab.config import TrainJob, UserError, to_dict
-from gpt2lab.training.resume import DATA_ORDER_KEYS, PROCESS_KEYS, config_differences, find_start, resume_training
+from gpt2lab.config import NormConfig, TrainJob, UserError, to_dict
+from gpt2lab.config.differences import Difference
+from gpt2lab.evaluation.scoring import Perplexity
+from gpt2lab.runs import write_json
+from gpt2lab.runs.own_code import own_code
+from gpt2lab.runtime import open_runtime
+from gpt2lab.training.resume import (
+    DATA_ORDER_KEYS,
+    PROCESS_KEYS,
+    Start,
+    config_differences,
+    effective_changes,
+    find_start,
+    resume_training,
+)
+from gpt2lab.training.validator import Validator
+from gpt2lab.weights import load_pretrained, load_weights
 
 
 def test_differences_are_values_with_dotted_keys():
@@ -24,6 +40,7 @@ def test_differences_are_values_with_dotted_keys():
         ("e", None, "new"),
     ]
     assert str(differences[0]) == "a.c=[1, 3] (was [1, 2])"
+    assert str(Difference("data.delimiter", None, "\n\n")) == r"data.delimiter='\n\n' (was None)"
 
 
 def test_keys_with_a_meaning_exist():
@@ -33,6 +50,20 @@ def test_keys_with_a_meaning_exist():
         for name in key.split("."):
             assert name in values, key
             values = values[name]
+
+
+def test_equal_values_are_no_change(make_trainer):
+    """``null`` stands for a value that can be typed; another one is refused."""
+    job = make_trainer("run").job
+    typed = {"sequence_length": job.model.block_size, "data_seed": job.seed, "init_seed": job.seed}
+    same = dataclasses.replace(job, training=dataclasses.replace(job.training, **typed))
+    runtime = open_runtime(job.runtime)
+    assert effective_changes(job, same, runtime) == effective_changes(same, job, runtime) == []
+    reseeded = dataclasses.replace(same, seed=job.seed + 1)
+    assert [change.key for change in effective_changes(job, reseeded, runtime)] == ["seed"]
+    reseeded = dataclasses.replace(job, seed=job.seed + 1)
+    changes = {change.key for change in effective_changes(same, reseeded, runtime)}
+    assert changes == {"seed", "training.data_seed", "training.init_seed"}
 
 
 @pytest.mark.parametrize(("change", "refused"), [({"data_seed": 5}, True), ({"eval_tokens": 320}, False)])
@@ -63,6 +94,47 @@ def test_links_that_a_kill_prevented_are_made_on_resuming(make_trainer):
     resume_training(trainer, trainer.job, newest_complete(folder), trainer.manifest)
     assert {(folder / link).resolve().name for link in ("last", "best")} == {"step_00000004"}
     assert trainer.saved_step == 4  # a stop before the next step writes nothing
+
+
+def test_a_run_that_was_copied_without_links_is_continued(make_trainer, tmp_path, monkeypatch):
+    """``scp -r`` makes folders of them, ``rsync -r`` leaves them out."""
+    trainer = make_trainer("run", max_steps=4, checkpoint_every=1, eval_every=2)
+    losses = iter([2.0, 3.0])
+    monkeypatch.setattr(Validator, "__call__", lambda *_, **__: Perplexity(next(losses), tokens=1, bytes=1))
+    trainer.run()
+    folders = shutil.copytree(tmp_path / "run", tmp_path / "folders") / "checkpoints"
+    shutil.copytree(tmp_path / "run", tmp_path / "missing", symlinks=True)
+    for link in ("last", "best"):
+        (tmp_path / "missing" / "checkpoints" / link).unlink()
+        assert not (folders / link).is_symlink()
+    for name in ("folders", "missing"):
+        copy = tmp_path / name
+        start = find_start(dataclasses.replace(trainer.job, resume=str(copy)), None)
+        assert start == Start(copy, copy / "checkpoints" / "step_00000004")
+        trainer.plan = dataclasses.replace(trainer.plan, run_dir=copy)
+        trainer.checkpoints.folder = copy / "checkpoints"
+        resume_training(trainer, trainer.job, start.checkpoint, trainer.manifest)
+        for link, step in (("last", "step_00000004"), ("best", "step_00000002")):
+            assert str((copy / "checkpoints" / link).readlink()) == step
+        assert find_start(dataclasses.replace(trainer.job, resume="auto"), copy) == start
+
+
+def test_the_best_loss_is_not_compared_with_losses_of_another_text(make_trainer, caplog):
+    first = make_trainer("first", max_steps=2, checkpoint_every=1)
+    first.run()
+    best, data = first.state.best_val_loss, first.manifest.fingerprint
+
+    def resumed(name, fingerprint, eval_tokens):
+        trainer = make_trainer(name, max_steps=4, eval_tokens=eval_tokens)
+        job = dataclasses.replace(trainer.job, ignore_data_fingerprint=True)
+        manifest = dataclasses.replace(trainer.manifest, fingerprint=fingerprint)
+        resume_training(trainer, job, newest_complete(first.checkpoints.folder), manifest)
+        return trainer.state.best_val_loss, trainer.state.best_step
+
+    assert resumed("alike", data, 160) == resumed("as_many_windows", data, 170) == (best, 2)
+    assert "not compared" not in caplog.text
+    assert resumed("other_data", "another", 160) == resumed("other_windows", data, 320) == (math.inf, 0)
+    assert f"best_val_loss {best:.4f} of step 2 is not compared with its losses" in caplog.text
 
 
 def test_a_run_resumed_at_its_last_step_keeps_its_loss(make_trainer, tmp_path):
@@ -149,3 +221,26 @@ def test_a_run_shorter_than_its_checkpoint_is_refused(make_trainer, length, show
     same = make_trainer("same", max_steps=4)
     resume_training(same, same.job, newest, same.manifest)
     assert same.run().validation.tokens > 0  # a completed run is validated again
+
+
+NORM = "from torch import nn\nclass Norm(nn.Identity):\n    def __init__(self, dim, config): super().__init__()\n"
+
+
+def test_other_code_of_an_own_class_is_named_wherever_the_run_is_opened(make_trainer, tmp_path, monkeypatch, caplog):
+    (tmp_path / "norm_of_mine.py").write_text(NORM)
+    monkeypatch.syspath_prepend(tmp_path)
+    own = {"model": {"norm": NormConfig("norm_of_mine:Norm")}, "max_steps": 1, "checkpoint_every": 1}
+    first = make_trainer("first", **own)
+    first.run()
+    second = make_trainer("second", **own)
+    write_json(tmp_path / "first" / "environment.json", {"own_code": own_code(to_dict(first.job.model))})
+    (tmp_path / "norm_of_mine.py").write_text(f"{NORM}    # changed\n")
+    for opened in (
+        lambda: resume_training(second, second.job, newest_complete(first.checkpoints.folder), second.manifest),
+        lambda: load_pretrained(tmp_path / "first"),
+        lambda: load_weights(second.model, str(tmp_path / "first")),
+    ):
+        caplog.clear()
+        with caplog.at_level(logging.WARNING):
+            opened()
+        assert "first: trained with other code of norm_of_mine" in caplog.text

@@ -38,6 +38,8 @@ def test_warm_up():
     assert shares(100)[4:6] == pytest.approx([5 / 6, 1.0])  # 5 % of 100 steps
     with pytest.raises(UserError, match="schedule.warmup_steps=7: expected fewer than the run's 7"):
         shares(7, warmup_steps=7)
+    with pytest.raises(UserError, match="schedule.warmup_share=0.96: expected a share that leaves at least one of"):
+        shares(10, warmup_share=0.96)
 
 
 @pytest.mark.parametrize("ratio", [0.0, 0.1])

@@ -142,7 +142,7 @@ def test_mistakes_are_found_before_the_first_step(make_trainer, scored, tmp_path
     (tmp_path / "questions" / "lambada_openai.jsonl").write_text(f"{long_word}\n")
     with pytest.raises(UserError, match=r"eval_tasks=lambada_openai: question 1 has an answer of 31 tokens; expected"):
         make_trainer("long", **scored)
-    with pytest.raises(UserError, match="missing.txt: no such file"):
+    with pytest.raises(UserError, match="training.eval_texts=missing.txt: no such file"):
         make_trainer("missing", eval_texts=["missing.txt"])
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "other.txt").write_text("x")

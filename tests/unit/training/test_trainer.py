@@ -12,6 +12,7 @@ from gpt2lab.config import UserError
 from gpt2lab.evaluation.scoring import Perplexity
 from gpt2lab.report.run_plots import plot_loss
 from gpt2lab.runs import read_lines
+from gpt2lab.runs.records import stopped_as_diverged
 from gpt2lab.training.metrics import MetricsLog
 from tests.training_steps import take_step
 
@@ -171,6 +172,23 @@ def test_best_is_the_lowest_validation_loss_that_is_a_number(make_trainer):
     best.append((trainer.checkpoints.folder / "best").resolve().name)
     assert best == ["best", "step_00000001", "step_00000001", "step_00000003", "step_00000003"]
     assert trainer.state.best_val_loss == 2.0
+
+
+@pytest.mark.parametrize("loss", [math.nan, math.inf, 1000.0])
+def test_a_run_whose_last_validation_is_no_number_has_failed(make_trainer, loss):
+    trainer = make_trainer("run")
+    trainer.validator = lambda model, before_batch: Perplexity(nll=loss, tokens=1, bytes=0)
+    if math.isfinite(loss):
+        trainer.run()
+    else:
+        with pytest.raises(UserError, match=rf"loss after the last step is {loss}, non-finite.*lower optimizer.lr$"):
+            trainer.run()
+    text = (trainer.plan.run_dir / "summary.json").read_text()
+    summary = json.loads(text, parse_constant=pytest.fail)
+    assert stopped_as_diverged(summary["status"], None) != math.isfinite(loss)
+    assert summary["best_val_loss"] == summary.get("val_loss") == (loss if math.isfinite(loss) else None)
+    assert summary.get("val_perplexity") is summary.get("val_bits_per_byte") is None
+    assert (trainer.checkpoints.folder / "last").is_dir()
 
 
 def test_validation_leaves_training_as_it_was(make_trainer):

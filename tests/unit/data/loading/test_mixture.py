@@ -144,9 +144,10 @@ def test_inspect_shows_counts_lengths_and_documents(tmp_path):
     texts = ["a" * 10, "b" * 20, "c" * 30, "d" * 40]
     (tmp_path / "a.txt").write_text("|".join([*texts, "", *(f"{i:05}" for i in range(400))]))
     data = TextFilesConfig(
-        min_document_bytes=0, root=str(tmp_path), files=[f"{tmp_path}/a.txt"], delimiter="|", val_fraction=0.01
+        min_document_bytes=0, root=str(tmp_path), files=[f"{tmp_path}/a.txt"], delimiter="|", val_fraction=0.005
     )
     manifest = prepare(data, PrepareConfig(), BYTES)
+    assert manifest.splits["val"].documents == 2
     shown = describe_dataset(dataset_folder(data, BYTES), manifest, BYTES)
     train = manifest.splits["train"]
     assert f"train: {train.tokens:,} tokens, {train.documents:,} documents, {train.bytes:,} bytes in 1 shards" in shown
@@ -154,5 +155,7 @@ def test_inspect_shows_counts_lengths_and_documents(tmp_path):
     assert "left out: 1 documents (empty)" in shown
     assert "tokens per document: 5 to 40, quartiles 5 / 5 / 5" in shown
     assert "(10 tokens): 'aaaaaaaaaa'" in shown
+    described = [line for line in shown.splitlines() if line.startswith("  document ")]
+    assert len(described) == 3 + 2
     zeros = sum(text.count("0") for text in (f"{i:05}" for i in range(400)))
     assert abs(float(shown.split("most frequent: '0' ")[1].split("%")[0]) / 100 - zeros / 2504) < 0.01

@@ -149,6 +149,7 @@ class Failing(BytesTokenizer):
 @pytest.mark.parametrize(("error", "raised"), BREAKS)
 def test_an_interrupted_prepare_leaves_nothing(tmp_path, monkeypatch, error, raised):
     monkeypatch.setattr(base, "CHUNK_BYTES", 50)
+    monkeypatch.setattr(build_module, "SAVE_SECONDS", 1000)  # a busy disk takes more than the usual 2
     data = text_set(tmp_path, corpus(50))
     with pytest.raises(raised):
         prepare(data, PrepareConfig(shard_tokens=20), Failing(error))
@@ -301,7 +302,8 @@ def test_a_set_that_is_there_is_replaced_only_when_asked(tmp_path):
     [
         ([""], {}, "expected text, found none"),
         (["", ""], {}, "expected text, found none"),
-        (["only one"], {}, r"corpus\.txt\]: the text is a single document, expected at least two.*data\.delimiter="),
+        (["only one"], {}, r"corpus\.txt\]: the text is a single document, expected at least two.*: try another delim"),
+        (["one\r\n\r\ntwo"], {}, r"single document.*: lines end with \\r\\n: try 'data\.delimiter=\"\\r\\n\\r\\n\"'"),
         (corpus(50), {"val_fraction": 1e-9}, "all 50 documents fell into train"),
         (corpus(50), {"val_fraction": 1 - 1e-9}, "all 50 documents fell into val"),
         (corpus(50), {"min_document_bytes": 10**6}, "a single document, .*min_document_bytes"),
@@ -310,11 +312,12 @@ def test_a_set_that_is_there_is_replaced_only_when_asked(tmp_path):
 @pytest.mark.parametrize(
     "function", [lambda data: prepare(data, PrepareConfig(), BYTES), lambda data: open_or_prepare(data, BYTES)]
 )
-def test_an_empty_split_is_an_error_that_leaves_nothing(tmp_path, texts, settings, message, function):
+def test_an_empty_split_is_an_error_that_leaves_nothing(tmp_path, texts, settings, message, function, caplog):
     data = text_set(tmp_path, texts, **settings)
     with pytest.raises(UserError, match=message) as error:
         function(data)
     assert "\n" not in str(error.value)
+    assert ("it is one document, as data.delimiter" in caplog.text) == ("\r\n" in texts[0])
     assert not dataset_folder(data, BYTES).parent.exists()
 
 
@@ -483,6 +486,22 @@ def test_a_set_outlives_its_source_files(tmp_path):
         open_or_prepare(dataclasses.replace(data, files=[str(tmp_path / "other.txt")]), BYTES)
     with pytest.raises(UserError, match=r"it holds .*corpus"):
         open_or_prepare(dataclasses.replace(data, files=[str(tmp_path / "other*.txt")]), BYTES)
+
+
+def test_source_files_may_be_named_from_another_folder_or_moved(tmp_path, monkeypatch):
+    folder = tmp_path / "project"
+    data = dataclasses.replace(text_set(folder, corpus(50)), files=["corpus.txt"])
+    monkeypatch.chdir(folder)
+    open_or_prepare(data, BYTES)
+    monkeypatch.chdir(tmp_path)
+    for files in (["project/corpus.txt"], [str(folder / "*.txt")]):
+        open_or_prepare(dataclasses.replace(data, files=files), BYTES)
+    moved = (folder / "corpus.txt").rename(tmp_path / "moved.txt")
+    open_or_prepare(dataclasses.replace(data, files=["moved.txt"]), BYTES)
+    moved.write_bytes(b"1" + moved.read_bytes()[1:])
+    for files in (["moved.txt"], ["moved.txt", "project/corpus.txt"]):
+        with pytest.raises(UserError, match=r"it lacks .*/moved\.txt"):
+            open_or_prepare(dataclasses.replace(data, files=files), BYTES)
 
 
 def test_the_standard_library_of_another_python_is_refused(tmp_path, monkeypatch):

@@ -1,8 +1,5 @@
 """What all sources have in common: the split by hash, where files are, and the packages that some of them need."""
 
-import os
-from pathlib import Path
-
 import pytest
 
 from gpt2lab.config import (
@@ -13,7 +10,6 @@ from gpt2lab.config import (
     UserError,
 )
 from gpt2lab.data import dataset_folder, prepare
-from gpt2lab.data.sources.base import locate
 from tests.unit.data.sources.table_files import BYTES, TEXTS, read, rows, source, write_jsonl, write_parquet
 
 
@@ -68,23 +64,6 @@ def test_train_and_validation_share_no_document_of_the_standard_library(tmp_path
     assert train
     assert val
     assert not train & val
-
-
-def test_names_lead_where_the_operating_system_says(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    Path("a/b").mkdir(parents=True)
-    Path("a/b/file").write_bytes(b"12345")
-    Path("top").write_bytes(b"1")
-    Path("link").symlink_to("a/b/file")
-    Path("folder").symlink_to("a/b")
-    Path("dangling").symlink_to("a/gone")
-    names = [
-        "top", "./top", "a/b/file", "a//b/file", "a/b/../b/file", "folder/file", "link", "dangling", "folder", "a/b/",
-        "a/b/..", ".", "..", "gone", "folder/gone", "gone/gone", "top/file", "/", "/top", str(tmp_path / "top"),
-    ]  # fmt: skip
-    for name, (real, size) in locate([*names, *names]).items():
-        assert real == os.path.realpath(name), name
-        assert size == (Path(name).stat().st_size if Path(name).is_file() else None), name
 
 
 def documents(data, manifest, split):

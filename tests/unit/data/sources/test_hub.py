@@ -12,7 +12,7 @@ from gpt2lab.config import (
 )
 from gpt2lab.data import open_or_prepare, prepare
 from gpt2lab.data.sources.hub import cached_sha256
-from tests.unit.data.sources.table_files import BYTES, TEXTS, read, source, write_parquet
+from tests.unit.data.sources.table_files import BYTES, TEXTS, read, rows, source, write_jsonl, write_parquet
 
 
 def test_a_hub_set_is_the_files_of_its_subset_and_split(hub):
@@ -122,3 +122,28 @@ def test_hash_of_a_cached_file_is_the_name_that_the_hub_gave_it(tmp_path, monkey
     assert cached_sha256(tmp_path / "plain.parquet") == hashlib.sha256(b"content").hexdigest()
     monkeypatch.setattr("gpt2lab.data.sources.hub.HASH_LIMIT_BYTES", 5)
     assert cached_sha256(tmp_path / "plain.parquet") is None
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".jsonl.gz", ".jsonl.zst", ".json"])
+def test_a_repository_of_json_lines_is_read_as_the_files_are(hub, tmp_path, suffix):
+    folder = tmp_path / "lines"
+    folder.mkdir()
+    path = write_jsonl(folder / f"train{suffix}", rows(TEXTS))
+    assert read(source("hub", hub_path=str(folder))) == TEXTS
+    joined = read(source("hub", hub_path=str(folder), document_start="[0-9]*7 "))
+    assert joined == read(source("hub", **hub, document_start="[0-9]*7 "))
+    data = HubConfig(root=str(tmp_path / "data"), val_fraction=0.3, hub_path=str(folder))
+    manifest = prepare(data, PrepareConfig(), BYTES)
+    assert [file["name"] for file in manifest.source["files"]] == [path.name]
+    assert open_or_prepare(data, BYTES)[1] == manifest
+    write_jsonl(path, [*rows(TEXTS[:3]), b"no object\n"])
+    *texts, problem = read(source("hub", hub_path=str(folder)))
+    assert (texts, problem.reason) == (TEXTS[:3], "broken JSON")
+    assert problem.message.startswith(f"{path}:4: expected a JSON object")
+
+
+def test_a_repository_of_other_files_is_refused_with_their_name(hub, tmp_path):
+    (tmp_path / "table").mkdir()
+    (tmp_path / "table" / "train.csv").write_text("text\na\n")
+    with pytest.raises(UserError, match=r"data\.hub_path=.*train\.csv is of a kind that is not read; expected"):
+        read(source("hub", hub_path=str(tmp_path / "table")))

@@ -2,9 +2,11 @@
 
 import os
 import platform
+import shlex
 
 import pytest
 
+from gpt2lab import compose_config
 from gpt2lab.config import DataConfig, PythonStdlibConfig, TextFilesConfig, UserError, from_dict
 from gpt2lab.data import open_source
 from gpt2lab.data.sources import Problem, base
@@ -91,6 +93,32 @@ def test_delimiters_split_as_str_split_does(tmp_path, monkeypatch, text, delimit
     monkeypatch.setattr(text_module, "SCAN_BYTES", scan_bytes)
     source = text_files(write(tmp_path / "a.txt", text), delimiter=delimiter)
     assert read(source) == text.split(delimiter)
+
+
+@pytest.mark.parametrize(
+    ("typed", "delimiter"), [(r"\n", "\n"), (r"\r\n\t", "\r\n\t"), (r"\\n", r"\n"), (r"\c", r"\c"), (r"\n\c", "\n\\c")]
+)
+def test_delimiters_are_typed_with_backslashes(tmp_path, typed, delimiter):
+    text = "a\nb\r\n\tc\\nd\n\\c"
+    source = text_files(write(tmp_path / "a.txt", text), delimiter=typed)
+    assert read(source) == text.split(delimiter)
+    assert source.describe()["delimiter"] == delimiter
+
+
+def test_lines_that_end_otherwise_than_the_delimiter_get_a_warning_with_what_to_type(tmp_path):
+    names = "abc"
+    files = [write(tmp_path / name, f"{name}\r\n\r\nx\r\n\r\ny") for name in names]
+    warning = text_files(*files, delimiter=r"\n\n").warning()
+    assert warning.startswith(f"{files[0]} and 2 more: each is one document, as data.delimiter='\\n\\n' is not in it; ")
+    command, found = shlex.split(warning.partition(": try ")[2]), ",".join(map(str, files))
+    data = compose_config(
+        "prepare", ["data=text_files", f"data.files=[{found}]", "data.min_document_bytes=0", *command]
+    )
+    assert read(open_source(data.data)) == [text for name in names for text in (name, "x", "y")]
+    assert open_source(data.data).warning() is None
+    assert text_files(*files, delimiter="\n\n", min_document_bytes=100).warning() is None
+    assert text_files(write(tmp_path / "d", "a\n\nb\r\n\r\nc"), delimiter="\n\n").warning() is None
+    assert text_files(*files).warning() is None
 
 
 def test_short_neighbors_are_joined_until_long_enough(tmp_path):

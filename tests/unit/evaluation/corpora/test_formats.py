@@ -49,13 +49,21 @@ def test_a_byte_order_mark_is_no_text(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "message"), [(None, "no such file"), (b" \n", "empty"), (b"ab\xff", "byte 2 is not")]
+    ("content", "message"),
+    [
+        (None, "no such file"),
+        (b"", "the file is empty"),
+        (b" \n", "but white space"),
+        (b"ab\xff", "byte 2 is not"),
+    ],
 )
 def test_a_file_that_is_no_text(tmp_path, content, message):
     if content is not None:
         (tmp_path / "t.txt").write_bytes(content)
     with pytest.raises(UserError, match=message):
         open_corpus(CorpusConfig(format="text", file=str(tmp_path / "t.txt")), ANYONE)
+    with pytest.raises(UserError, match=r": a folder; expected a UTF-8 text"):
+        open_corpus(CorpusConfig(format="text", file=str(tmp_path)), ANYONE)
 
 
 @pytest.mark.parametrize("name", ["gpt2", "bytes"])
@@ -124,6 +132,16 @@ def test_a_part_of_a_file_has_whole_characters(tmp_path):
                 assert read_utf8(tmp_path / "t", first, last) == inside.encode()
     with pytest.raises(UserError, match="first_byte=0"):
         read_utf8(tmp_path / "t", len(content))
+    with pytest.raises(UserError, match=f"last_byte={len(content) + 1} is beyond them"):
+        read_utf8(tmp_path / "t", 0, len(content) + 1)
+
+
+@pytest.mark.parametrize(("key", "value"), [("first_byte", 5), ("last_byte", 5)])
+def test_no_part_of_rows(tmp_path, key, value):
+    (tmp_path / "t.jsonl").write_text('{"text": "good"}\n')
+    for source in ({"file": str(tmp_path / "t.jsonl")}, {"hub_path": "ORG/NAME"}):
+        with pytest.raises(UserError, match=rf"eval.corpus.{key}=5: .* has rows, of which all are scored; expected"):
+            open_corpus(CorpusConfig("it", "documents", **source, **{key: value}), ANYONE)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import torch
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
+from tokenizers import Tokenizer, processors
+from transformers import AutoTokenizer
 
 from gpt2lab.config import UserError
 from gpt2lab.evaluation.corpora.detokenize import detokenize_ptb
@@ -87,6 +89,27 @@ def test_huggingface(reference, model, cpu, n, stride):
         assert result.word_perplexity is None
     if stride < T:
         assert count == len(ids) - 1
+
+
+def test_huggingface_reads_the_begin_token_that_transformers_puts_first(tmp_path):
+    MAKERS["llama"](tmp_path)
+    library = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    library.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+    library.save(str(tmp_path / "tokenizer.json"))
+    tokenizer = read_tokenizer(str(tmp_path / "tokenizer.json"))
+    texts = ["the fox", "a naïve café"]
+    plan = PROTOCOLS["huggingface"]().plan(corpus_of(*texts), tokenizer, 200, 200, unchanged)
+    ids = AutoTokenizer.from_pretrained(tmp_path)("\n\n".join(texts))["input_ids"]
+    assert plan.tokens_n.tolist() == ids
+    assert ids[0] == 1
+    assert plan.bytes_D.tolist() == [len((texts[0] + "\n\n").encode()), len(texts[1].encode())]
+    assert plan.protocol["prefix"] == "begin token"
+
+
+@pytest.mark.parametrize(("text", "context"), [("a", T), ("ab", 1)])
+def test_huggingface_without_a_token_to_score(text, context):
+    with pytest.raises(UserError, match=rf"the text has {len(text)}, the context {context}; expected two or more"):
+        PROTOCOLS["huggingface"]().plan(corpus_of(text), BYTES, context, None, unchanged)
 
 
 @pytest.mark.parametrize("stride", STRIDES)

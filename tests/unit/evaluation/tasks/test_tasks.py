@@ -1,20 +1,18 @@
-"""Zero-shot tasks against brute force, hand-made questions, and what is said of malformed ones."""
+"""Zero-shot tasks against brute force and hand-made questions."""
 
 import dataclasses
 import json
 import math
 from contextlib import contextmanager
-from types import SimpleNamespace
 
-import datasets
 import numpy as np
 import pytest
 import torch
 from scipy import stats
 
-from gpt2lab.config import EvalConfig, ModelConfig, TasksConfig, UserError
+from gpt2lab.config import UserError
 from gpt2lab.evaluation import published
-from gpt2lab.evaluation.tasks.evaluate import evaluate_tasks, read_questions
+from gpt2lab.evaluation.tasks.evaluate import evaluate_tasks
 from gpt2lab.evaluation.tasks.likelihoods import (
     EncodedRequest,
     Likelihood,
@@ -25,24 +23,10 @@ from gpt2lab.evaluation.tasks.likelihoods import (
 )
 from gpt2lab.evaluation.tasks.lm_eval import _interval, _plain
 from gpt2lab.evaluation.tasks.tasks import TASKS, HellaSwag
-from gpt2lab.evaluation.text_model import TextModel
-from gpt2lab.model import GPT
 from gpt2lab.model.positions import POSITIONS
 from gpt2lab.tokenizers import load_tokenizer
 from tests.conftest import make_tiny_model
-
-CONTEXT = 20
-BYTES = load_tokenizer("bytes")
-
-
-@pytest.fixture
-def loaded(cpu):
-    torch.manual_seed(0)
-    model = GPT(ModelConfig(n_layer=2, n_head=2, n_embd=16, block_size=CONTEXT, vocab_size=257, dropout=0.3))
-    for parameter in model.parameters():
-        torch.nn.init.normal_(parameter, std=0.3)
-    source = SimpleNamespace(context=CONTEXT, origin={"checkpoint": "openai-community/gpt2"})
-    return TextModel(model, BYTES, source, cpu)
+from tests.unit.evaluation.tasks.conftest import BYTES, CONTEXT, settings_of
 
 
 def brute_force(model, context, continuation):
@@ -187,10 +171,6 @@ def test_blanks_of_the_childrens_book_test():
             task.requests(CBT | wrong)
 
 
-def settings_of(folder, **settings):
-    return EvalConfig(parts=["tasks"], tasks=TasksConfig(folder=str(folder), **settings))
-
-
 def test_figures_of_a_task(loaded, tmp_path, monkeypatch):
     monkeypatch.setitem(published.QUESTIONS, "lambada_openai", 9)
     rows = [{"text": f"a text {i} and word{i}"} for i in range(9)]
@@ -222,36 +202,6 @@ def test_figures_of_a_task(loaded, tmp_path, monkeypatch):
         else:
             assert metrics["perplexity_stderr"] is None
             assert row.interval is None
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ({"activity_label": "a", "ctx_a": "b", "ctx_b": "c", "label": 0}, "line 1 has no field endings"),
-        ({"activity_label": "a", "ctx_a": 1, "ctx_b": "c", "label": 0, "endings": []}, "ctx_a is 1, expected str"),
-        ({"activity_label": "a", "ctx_a": "b", "ctx_b": "c", "label": "x", "endings": ["d"]}, "question 1: answer 'x'"),
-        (None, "the file is empty"),
-    ],
-)
-def test_malformed_questions(loaded, tmp_path, content, message):
-    (tmp_path / "hellaswag.jsonl").write_text(json.dumps(content) if content else "")
-    with pytest.raises(UserError, match=message) as error:
-        evaluate_tasks(loaded, settings_of(tmp_path, names=["hellaswag"]))
-    assert "\n" not in str(error.value)
-
-
-def test_tasks_that_are_not_there(loaded, tmp_path, monkeypatch):
-    with pytest.raises(UserError, match=r"expected some of lambada_openai.*eval.tasks.lm_eval="):
-        evaluate_tasks(loaded, settings_of(tmp_path))
-    with pytest.raises(UserError, match="eval.tasks.names=helaswag: expected.*did you mean hellaswag"):
-        evaluate_tasks(loaded, settings_of(tmp_path, names=["helaswag"]))
-
-    def offline(*_, **__):
-        raise ConnectionError("offline")
-
-    monkeypatch.setattr(datasets, "load_dataset", offline)
-    with pytest.raises(UserError, match=r"put its questions into FOLDER/cbt_cn.jsonl.*eval.tasks.folder=FOLDER"):
-        read_questions("cbt_cn", TASKS["cbt_cn"](), TasksConfig(names=["cbt_cn"], folder=str(tmp_path)))
 
 
 def test_a_sentence_that_is_longer_than_the_context(loaded, tmp_path):

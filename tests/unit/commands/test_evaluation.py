@@ -1,0 +1,76 @@
+"""Which runs of a folder are evaluated; mistakes are found before the work; what is complete is saved."""
+
+import json
+import shutil
+
+import pytest
+
+from gpt2lab.commands import evaluate
+from gpt2lab.commands.evaluation import is_sweep, sweep_runs
+from gpt2lab.config import EvalConfig, EvalJob, RuntimeConfig, UserError
+from gpt2lab.evaluation.parts import PARTS
+from gpt2lab.evaluation.perplexity import evaluate as perplexity
+
+
+@pytest.fixture
+def make_job(folder, tmp_path):
+    (tmp_path / "text.txt").write_text("the fox and the dog " * 20)
+
+    def make(baseline=None, **settings):
+        config = EvalConfig(text_file=str(tmp_path / "text.txt"), **settings)
+        runtime = RuntimeConfig(device="cpu", precision="fp32")
+        return EvalJob(str(folder), baseline=baseline, eval=config, out=str(tmp_path / "eval.json"), runtime=runtime)
+
+    return make
+
+
+@pytest.fixture
+def shorter(folder, tmp_path):
+    """The same model with a context of 32 tokens instead of 64."""
+    copy = shutil.copytree(folder, tmp_path / "shorter")
+    settings = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps(settings | {"max_position_embeddings": 32}))
+    return str(copy)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"baseline": True, "stride": 48}, "^baseline=.*/shorter: eval.stride=48: expected 1 to 32 tokens"),
+        ({"baseline": True, "stride": 32, "protocol": "huggingface"}, "^baseline=.*/shorter: other bytes were scored"),
+        ({"parts": ["perplexity", "context"]}, "tokens, the longest context needs 257"),
+        ({"parts": ["perplexity", "sample_quality"]}, "prompt_tokens [+] new_tokens = 96: .* on 64 tokens at once"),
+    ],
+)
+def test_mistakes_are_found_before_the_work(make_job, shorter, tmp_path, monkeypatch, settings, message):
+    monkeypatch.setattr(perplexity, "score_plan", None)
+    baseline = shorter if settings.get("baseline") else None
+    with pytest.raises(UserError, match=message):
+        evaluate(make_job(**settings | {"baseline": baseline}))
+    assert not (tmp_path / "eval.json").exists()
+
+
+def test_parts_that_are_complete_are_saved_when_a_later_one_fails(make_job, tmp_path, monkeypatch, caplog):
+    def fail():
+        raise UserError("no network")
+
+    monkeypatch.setitem(PARTS, "tasks", lambda loaded, config: fail)
+    with caplog.at_level("INFO"), pytest.raises(UserError, match="^no network$"):
+        evaluate(make_job(parts=["perplexity", "tasks"]))
+    (entry,) = json.loads((tmp_path / "eval.json").read_text())["evaluations"]
+    assert entry["part"] == "perplexity"
+    assert "token_perplexity" in caplog.text
+    assert (tmp_path / "documents.jsonl").is_file()
+
+
+def test_runs_of_a_sweep_are_found_without_links(tmp_path):
+    """As they are in a copy by ``rsync -r``, which leaves links out."""
+    for name, status in (("a", "completed"), ("b", "stopped"), ("c", "completed"), ("without_checkpoint", "completed")):
+        (tmp_path / name / "checkpoints" / "step_00000001").mkdir(parents=True)
+        (tmp_path / name / "summary.json").write_text(json.dumps({"status": status}))
+        (tmp_path / name / "config.yaml").write_text("seed: 1")
+    (tmp_path / "without_checkpoint" / "checkpoints" / "step_00000001").rmdir()
+    (tmp_path / "a" / "checkpoints" / "last").symlink_to("step_00000001")
+    assert is_sweep(tmp_path)
+    assert not is_sweep(tmp_path / "c")
+    assert [run.name for run in sweep_runs(tmp_path)] == ["a", "c"]
