@@ -1,6 +1,7 @@
 """The short way for notebooks: a model, its text, and how well it predicts a text."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from gpt2lab.config import RuntimeConfig, SamplingConfig, UserError, check
@@ -8,10 +9,10 @@ from gpt2lab.evaluation.corpora.formats import Corpus, Document
 from gpt2lab.evaluation.perplexity.evaluate import score_plan, summarize_scores
 from gpt2lab.evaluation.perplexity.protocols import Stream
 from gpt2lab.evaluation.scoring import Perplexity
-from gpt2lab.evaluation.text_model import TextModel, open_text_model
+from gpt2lab.evaluation.text_model import TextModel, in_scoring_precision, open_text_model
 from gpt2lab.generation import generate_stream
 from gpt2lab.generation.text import Continuation
-from gpt2lab.runtime import open_runtime
+from gpt2lab.runtime import explaining_out_of_memory, open_runtime, smaller_batch
 from gpt2lab.tokenizers import Tokenizer, read_tokenizer
 from gpt2lab.tokenizers import load_tokenizer as load_built_in
 from gpt2lab.tokenizers.registry import BUILT_IN
@@ -27,13 +28,15 @@ def load_model(where: str | Path | None = None, *, device: str = "auto", precisi
         where: a run, a checkpoint, a Hugging Face directory, or a name on the Hub (gpt2, ORG/NAME); None: the newest
             run below runs/.
         device: auto | cpu | cuda | mps
-        precision: auto | fp32 | bf16 | fp16
+        precision: auto | fp32 | bf16 | fp16; auto: bf16 where the device multiplies it, and for ``perplexity`` what
+            eval.py takes, which is fp32 on a CPU and for pretrained models
 
     Raises:
         UserError: there is no such model, or gpt2lab does not have its architecture or tokenizer.
     """
     runtime = open_runtime(RuntimeConfig(device=device, precision=precision))
-    return open_text_model(None if where is None else str(where), runtime)
+    loaded = open_text_model(None if where is None else str(where), runtime)
+    return replace(loaded, auto_precision=precision == "auto")
 
 
 def load_tokenizer(where: str | Path) -> Tokenizer:
@@ -102,7 +105,7 @@ def perplexity(model: TextModel, text: str, *, stride: int | None = None, batch_
         batch_size: windows that are scored together.
 
     Raises:
-        UserError: the text is empty or not Unicode, or the stride does not fit the context.
+        UserError: the text is empty or not Unicode, the stride does not fit the context, or the memory is not enough.
     """
     if not text:
         raise UserError("text='': expected text to score, found none")
@@ -113,7 +116,8 @@ def perplexity(model: TextModel, text: str, *, stride: int | None = None, batch_
             f"text={text[error.start]!r} at character {error.start}: half of a surrogate pair has no UTF-8 form; "
             "expected whole characters; try text.encode('utf-8', 'replace').decode()"
         ) from None
-    corpus = Corpus([document], "", {})
+    corpus, model = Corpus([document], "", {}), in_scoring_precision(model)
     plan = Stream().plan(corpus, model.tokenizer, model.source.context, stride, str)
-    result, _ = summarize_scores(score_plan(model.model, plan, model.runtime, batch_size))
+    with explaining_out_of_memory(f"scoring {batch_size} windows at once", smaller_batch("batch_size", batch_size)):
+        result, _ = summarize_scores(score_plan(model.model, plan, model.runtime, batch_size))
     return result

@@ -1,10 +1,11 @@
-"""Device, precision and memory of this process, and seeds for its random streams."""
+"""Device, precision and memory of this process, what to type where memory runs out, and seeds of random streams."""
 
 import contextlib
 import ctypes
 import hashlib
 import os
 import platform
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -26,6 +27,8 @@ class Runtime:
     device: torch.device
     precision: str
     """fp32 | bf16 | fp16"""
+    tf32: bool = False
+    """factors of float32 products are rounded to 10 bits of mantissa"""
 
     @property
     def dtype(self) -> torch.dtype:
@@ -87,7 +90,7 @@ def open_runtime(config: RuntimeConfig, local_rank: int = 0, local_size: int = 1
     if device.type == "cpu":
         _configure_malloc(_RETURN_FREED if config.parallel == "fsdp" else _KEEP_FREED)
     _use_deterministic_kernels(enabled=config.deterministic)
-    return Runtime(device, precision)
+    return Runtime(device, precision, tf32=config.tf32 and device.type == "cuda")
 
 
 def _own_gpu(config: RuntimeConfig, device: torch.device, local_rank: int, local_size: int) -> torch.device:
@@ -156,6 +159,36 @@ def _multiplies_bf16(device: torch.device) -> bool:
         return False
     capabilities = torch.cpu.get_capabilities()
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
+class NotEnoughMemoryError(UserError):
+    """A tensor did not fit into the memory of the device or of the host."""
+
+
+_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
+"""in messages of CUDA and MPS, of the host, and of cuBLAS, which allocates for itself"""
+
+
+@contextlib.contextmanager
+def explaining_out_of_memory(what: str, advice: str) -> Iterator[None]:
+    """Turn an out-of-memory error of the block, of a GPU or of the host, into a ``NotEnoughMemoryError``.
+
+    Args:
+        what: the work that needed the memory, as in "out of memory in <what>".
+        advice: what to type.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not any(words in str(error) for words in _OUT_OF_MEMORY):
+            raise
+        raise NotEnoughMemoryError(f"out of memory in {what}: {advice}") from error
+
+
+def smaller_batch(key: str, size: int) -> str:
+    """What to type when a batch of ``size``, the value of ``key``, does not fit: the next smaller one, a divisor."""
+    smaller = next((n for n in range(size // 2, 0, -1) if size % n == 0), None)
+    return f"type {key}={smaller}" if smaller else "expected a device with more memory; try runtime.device=cpu"
 
 
 class _MallocThresholds(NamedTuple):

@@ -11,12 +11,12 @@ from gpt2lab.checkpoint import has_checkpoint
 from gpt2lab.config import EvalConfig, EvalJob, UserError, to_dict
 from gpt2lab.distributed import World, close_world, open_world
 from gpt2lab.evaluation.comparison import BaselineComparison, compare, comparison_part, require_same_documents
-from gpt2lab.evaluation.parts import PreparedPart, part_settings, prepare_parts
+from gpt2lab.evaluation.parts import PreparedPart, explaining_memory_of, part_settings, prepare_parts
 from gpt2lab.evaluation.perplexity.evaluate import PreparedPerplexity, prepare_perplexity
 from gpt2lab.evaluation.record import evaluation_id, read_documents, read_evaluations, save_record
 from gpt2lab.evaluation.results import PartResult, numbers_in
 from gpt2lab.evaluation.table import format_number, render_parts, render_table
-from gpt2lab.evaluation.text_model import TextModel, open_text_model
+from gpt2lab.evaluation.text_model import TextModel, in_scoring_precision, open_text_model
 from gpt2lab.files import check_file_writable, file_sha256, write_text
 from gpt2lab.report.evaluation_plots import PLOTS
 from gpt2lab.runs import COMPLETED, Hardware, environment, read_run
@@ -71,16 +71,9 @@ def _evaluate_all(
 
 
 def open_for_evaluation(where: str | None, job: EvalJob, runtime: Runtime, key: str = "checkpoint") -> TextModel:
-    """Open the model with the precision that its scores are taken in.
-
-    ``runtime.precision=auto`` is float32 for pretrained models, whose published values are of float32, and on a CPU:
-    bfloat16 changes the fourth digit of a perplexity. A run of gpt2lab on a GPU is scored as it was trained.
-    """
+    """Open the model with the precision that its scores are taken in."""
     loaded = open_text_model(where, runtime, key)
-    is_float32 = runtime.device.type == "cpu" or loaded.source.trained_on is None
-    if job.runtime.precision == "auto" and is_float32:
-        return dataclasses.replace(loaded, runtime=dataclasses.replace(runtime, precision="fp32"))
-    return loaded
+    return in_scoring_precision(dataclasses.replace(loaded, auto_precision=job.runtime.precision == "auto"))
 
 
 def in_one_precision(loaded: TextModel, baseline: TextModel) -> tuple[TextModel, TextModel]:
@@ -135,9 +128,11 @@ def _evaluate_one(job: EvalJob, runtime: Runtime, world: World, command: Sequenc
     comparison = None
     try:
         for part, evaluate_part in prepared.items():
-            parts[part] = evaluate_part()
+            with explaining_memory_of(part, job.eval):
+                parts[part] = evaluate_part()
         if prepared_baseline is not None:
-            comparison = _compare(parts["perplexity"], prepared_baseline)
+            with explaining_memory_of("perplexity", job.eval):
+                comparison = _compare(parts["perplexity"], prepared_baseline)
     finally:  # where a later part fails, those that are complete are shown and saved
         if parts:
             _show_and_write(job, loaded, parts, comparison, out, command)

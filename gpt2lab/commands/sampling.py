@@ -17,7 +17,7 @@ from gpt2lab.config.escapes import unescape
 from gpt2lab.distributed import World, close_world, open_world
 from gpt2lab.generation import generate_shared, generate_stream
 from gpt2lab.generation.text import Continuation
-from gpt2lab.runtime import Runtime, open_runtime
+from gpt2lab.runtime import Runtime, explaining_out_of_memory, open_runtime, smaller_batch
 from gpt2lab.tokenizers.base import replace_surrogates
 from gpt2lab.weights import LoadedModel, open_model
 
@@ -46,7 +46,9 @@ def sample(job: SampleJob, *, command: Sequence[str] | None = None) -> list[Cont
     loaded = open_model(job.checkpoint, runtime.device)
     log.info(loaded.source.describe())
     drawn = draw_continuations(job, prompts, loaded, runtime, world)
-    continuations = _print(prompts, drawn, show) if world.is_main else [one.finish() for one in drawn]
+    rows = 1 if job.stream else min(job.sampling.batch_size, math.ceil(len(prompts) / world.size))
+    with explaining_out_of_memory(f"decoding {rows} samples at once", smaller_batch("sampling.batch_size", rows)):
+        continuations = _print(prompts, drawn, show) if world.is_main else [one.finish() for one in drawn]
     close_world()
     return continuations
 

@@ -6,6 +6,7 @@ All parts are prepared before the first is computed, so that a mistake in the la
 """
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
 
@@ -17,6 +18,7 @@ from gpt2lab.evaluation.results import PartResult
 from gpt2lab.evaluation.sample_quality import check_sample_quality, evaluate_sample_quality
 from gpt2lab.evaluation.tasks.evaluate import evaluate_tasks
 from gpt2lab.evaluation.text_model import TextModel
+from gpt2lab.runtime import explaining_out_of_memory, smaller_batch
 
 PreparedPart = Callable[[], PartResult]
 
@@ -53,6 +55,14 @@ def prepare_parts(loaded: TextModel, config: EvalConfig) -> dict[str, PreparedPa
     """
     parts = {name: choose(PARTS, name, "eval.parts") for name in config.parts}
     return {name: prepare(loaded, config) for name, prepare in parts.items()}
+
+
+def explaining_memory_of(part: str, config: EvalConfig) -> AbstractContextManager[None]:
+    """Within it, an out-of-memory error of the part becomes a ``UserError`` that names its batch size."""
+    key, size = "eval.batch_size", config.batch_size
+    if part != "perplexity":
+        key, size = f"eval.{part}.batch_size", getattr(config, part).batch_size
+    return explaining_out_of_memory(f"eval.parts={part} with {key}={size}", smaller_batch(key, size))
 
 
 def part_settings(part: str, config: EvalConfig) -> dict[str, Any]:

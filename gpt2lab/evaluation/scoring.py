@@ -9,7 +9,7 @@ Legend: B = windows of a batch, T = tokens of a window, N = scored targets of a 
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 
@@ -192,17 +192,25 @@ def own_share(batches: Iterable[ScoringBatch], world: World) -> Iterator[Scoring
     return islice(batches, world.rank, None, world.size)
 
 
-def full_precision(hidden: Tensor) -> AbstractContextManager[object]:
+@contextmanager
+def full_precision(hidden: Tensor) -> Iterator[None]:
     """Computes logits and log-softmax in float32, whatever the precision of the forward pass.
 
-    GPT-2's logits reach about -100, where neighboring bfloat16 numbers are 0.5 apart.
+    GPT-2's logits reach about -100, where neighboring bfloat16 numbers are 0.5 apart and TF32 is off by up to 0.08.
     """
-    return torch.autocast(hidden.device.type, enabled=False)
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        with torch.autocast(hidden.device.type, enabled=False):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def describe_precision(runtime: Runtime) -> str:
     """For tables and records: precision of the forward pass and of the scores."""
-    return f"{runtime.precision}, logits and sums fp32" if runtime.precision != "fp32" else "fp32"
+    forward = "tf32" if runtime.tf32 and runtime.precision == "fp32" else runtime.precision
+    return f"{forward}, logits and sums fp32" if forward != "fp32" else "fp32"
 
 
 def _nll_and_greedy(logits_GV: Tensor, targets_G: Tensor) -> tuple[Tensor, Tensor]:

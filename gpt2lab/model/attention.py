@@ -13,8 +13,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gpt2lab.config import ModelConfig
+from gpt2lab.model.head import matmul_dtype
 from gpt2lab.model.norms import NORMS
 from gpt2lab.model.variants import find_variant
+
+FLASH_DTYPES = (torch.float16, torch.bfloat16)
+"""that flash attention takes on a GPU"""
 
 
 class LayerCache(Protocol):
@@ -62,7 +66,7 @@ class CausalAttention(nn.Module):
         """
         causal = _is_causal_square(q_BHTD, k_BKSD, mask_BHTS)
         grouped = q_BHTD.shape[1] != k_BKSD.shape[1]
-        if grouped and mask_BHTS is not None and q_BHTD.is_cuda:
+        if grouped and q_BHTD.is_cuda and (mask_BHTS is not None or matmul_dtype(q_BHTD) not in FLASH_DTYPES):
             # on a GPU only flash attention shares heads, and it takes no masks; the fallback would hold all scores
             k_BKSD, v_BKSD = (_repeat_heads(x_BKSD, q_BHTD.shape[1]) for x_BKSD in (k_BKSD, v_BKSD))
             grouped = False

@@ -17,11 +17,11 @@ from gpt2lab.evaluation.scoring import Perplexity
 from gpt2lab.model import GPT, shapes_only
 from gpt2lab.model.init import allocate, init_weights
 from gpt2lab.runs.layout import CHECKPOINTS, PROFILE
-from gpt2lab.runtime import Runtime, stream_seed
+from gpt2lab.runtime import Runtime, explaining_out_of_memory, stream_seed
 from gpt2lab.tokenizers import Tokenizer
 from gpt2lab.training.loggers import LOGGERS, Guarded, RunIdentity
 from gpt2lab.training.loss_scale import LossScale
-from gpt2lab.training.memory import MODEL_ADVICE, explaining_out_of_memory
+from gpt2lab.training.memory import MODEL_ADVICE
 from gpt2lab.training.metrics import MetricsLog
 from gpt2lab.training.optimizer import OPTIMIZERS, Optimizers
 from gpt2lab.training.parallel import parallel_strategy

@@ -1,27 +1,4 @@
-"""Running out of memory: one line that says what to type, instead of a traceback."""
-
-from collections.abc import Iterator
-from contextlib import contextmanager
-
-import torch
-
-from gpt2lab.config import UserError
-
-
-@contextmanager
-def explaining_out_of_memory(what: str, advice: str) -> Iterator[None]:
-    """Turn an out-of-memory error of the block, of a GPU or of the host, into a ``UserError``.
-
-    Args:
-        what: the work that needed the memory, as in "out of memory in <what>".
-        advice: what to type.
-    """
-    try:
-        yield
-    except RuntimeError as error:
-        if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
-            raise
-        raise UserError(f"out of memory in {what}: {advice}") from error
+"""What to type when training runs out of memory."""
 
 
 def smaller_micro_batch(micro_batch_size: int, sequences: int) -> str:

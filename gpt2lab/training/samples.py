@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from gpt2lab.config import SamplesConfig
 from gpt2lab.generation import generate
 from gpt2lab.model import GPT
-from gpt2lab.runtime import Runtime
+from gpt2lab.runtime import Runtime, explaining_out_of_memory, smaller_batch
 from gpt2lab.tokenizers import Tokenizer
 
 log = logging.getLogger(__name__)
@@ -26,7 +26,10 @@ class Sampler:
         prompts = [prompt for prompt in self.config.prompts for _ in range(self.config.sampling.num_samples)]
         eot_id = self.tokenizer.eot_id
         ids = [self.tokenizer.encode(prompt) or [eot_id] for prompt in prompts]
-        drawn = generate(model, ids, self.config.sampling, eot_id=eot_id, runtime=self.runtime)
+        rows = min(self.config.sampling.batch_size, len(ids))
+        advice = f"{smaller_batch('samples.sampling.batch_size', rows)}, or samples.every=0 for none"
+        with explaining_out_of_memory(f"drawing {rows} samples at once", advice):
+            drawn = generate(model, ids, self.config.sampling, eot_id=eot_id, runtime=self.runtime)
         samples = [
             {"prompt": prompt, "text": self.tokenizer.decode(new)} for prompt, new in zip(prompts, drawn, strict=True)
         ]

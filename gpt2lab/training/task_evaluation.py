@@ -17,7 +17,7 @@ from gpt2lab.evaluation.tasks.evaluate import Question, read_tasks, score_tasks
 from gpt2lab.evaluation.tasks.likelihoods import encode_request
 from gpt2lab.evaluation.text_model import TextModel
 from gpt2lab.model import GPT
-from gpt2lab.runtime import Runtime
+from gpt2lab.runtime import Runtime, explaining_out_of_memory
 from gpt2lab.tokenizers import Tokenizer
 from gpt2lab.weights import StoredModel
 from gpt2lab.weights.checkpoint_format import CheckpointFormat
@@ -48,19 +48,24 @@ class TaskEvaluator:
         """Scores of a model as ``metrics.jsonl`` has them: ``tasks/NAME/METRIC``, ``val/TEXT/loss``, ...; shown too.
 
         Raises:
-            UserError: a score is NaN or infinite.
+            UserError: a score is NaN or infinite, or the memory is not enough.
         """
-        loaded = replace(self.loaded, model=model)
+        advice = "type training.eval_tasks=[] training.eval_texts=[], and score them with eval.py"
+        with explaining_out_of_memory("training.eval_tasks and training.eval_texts", advice):
+            metrics = self._score(replace(self.loaded, model=model))
+        shown = (f"{name} {value:.4f}" for name, value in metrics.items() if not name.endswith("/perplexity"))
+        log.info("             %s", "  ".join(shown))
+        return metrics
+
+    def _score(self, loaded: TextModel) -> dict[str, float]:
         metrics: dict[str, float] = {}
         for name, plan in self.texts.items():
-            score, _ = summarize_scores(score_plan(model, plan, loaded.runtime, self.batch_size))
+            score, _ = summarize_scores(score_plan(loaded.model, plan, loaded.runtime, self.batch_size))
             metrics[f"val/{name}/loss"] = score.loss
             metrics[f"val/{name}/perplexity"] = score.token_perplexity
             metrics[f"val/{name}/bits_per_byte"] = score.bits_per_byte
         for task in score_tasks(loaded, self.questions, self.tasks).values():
             metrics |= {f"tasks/{row.label.replace(' ', '/')}": row.value for row in task.rows}
-        shown = (f"{name} {value:.4f}" for name, value in metrics.items() if not name.endswith("/perplexity"))
-        log.info("             %s", "  ".join(shown))
         return metrics
 
 

@@ -25,7 +25,7 @@ from gpt2lab.evaluation.device_batches import TensorBatch
 from gpt2lab.evaluation.scoring import Perplexity
 from gpt2lab.model import GPT
 from gpt2lab.runs.records import COMPLETED, STOPPED
-from gpt2lab.runtime import Runtime
+from gpt2lab.runtime import NotEnoughMemoryError, Runtime
 from gpt2lab.training.console import progress_bar, show_step
 from gpt2lab.training.metrics import MetricsLog, peak_memory_bytes
 from gpt2lab.training.parallel import ParallelStrategy
@@ -225,7 +225,14 @@ class Trainer:
 
     def _validate(self, model: GPT) -> Perplexity:
         started = time.perf_counter()
-        result = self._score(model, before_batch=self.signals.check)
+        try:
+            result = self._score(model, before_batch=self.signals.check)
+        except NotEnoughMemoryError:
+            if self.world.size == 1:  # others may have had enough, and all save together
+                self._save(best=False)
+                self.checkpoints.wait()
+                log.info("step %d is saved", self.state.step)
+            raise
         self.state.wall_seconds += time.perf_counter() - started
         self._log(val_loss=result.loss, val_perplexity=result.token_perplexity, val_bits_per_byte=result.bits_per_byte)
         log.info(

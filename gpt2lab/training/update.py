@@ -22,9 +22,9 @@ from torch import Tensor, nn
 from gpt2lab.config import TrainingConfig, UserError
 from gpt2lab.evaluation.device_batches import TensorBatch
 from gpt2lab.model import GPT, Layout
-from gpt2lab.runtime import Runtime, stream_seed
+from gpt2lab.runtime import Runtime, explaining_out_of_memory, stream_seed
 from gpt2lab.training.gradients import GradientNorms, clip_gradients, gradient_norms
-from gpt2lab.training.memory import MODEL_ADVICE, explaining_out_of_memory, smaller_micro_batch
+from gpt2lab.training.memory import MODEL_ADVICE, smaller_micro_batch
 from gpt2lab.training.optimizer import Optimizers
 from gpt2lab.training.parallel import ParallelStrategy
 from gpt2lab.training.sharding import own_part

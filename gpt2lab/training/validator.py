@@ -11,7 +11,7 @@ from gpt2lab.data import Batch, ValidationBatches
 from gpt2lab.distributed import World
 from gpt2lab.evaluation.scoring import Perplexity, score_batches
 from gpt2lab.model import GPT
-from gpt2lab.runtime import Runtime
+from gpt2lab.runtime import Runtime, explaining_out_of_memory, smaller_batch
 
 
 @dataclass
@@ -31,7 +31,9 @@ class Validator:
             model: its training mode is restored afterwards.
             before_batch: called before each batch, equally often in all processes.
         """
-        part = score_batches(model, self._own_batches(before_batch), self.token_lengths, self.runtime)
+        what = f"validation of {self.batch_size} sequences at once"
+        with explaining_out_of_memory(what, smaller_batch("training.micro_batch_size", self.batch_size)):
+            part = score_batches(model, self._own_batches(before_batch), self.token_lengths, self.runtime)
         nll, tokens, n_bytes = self.world.sum(torch.tensor([part.nll, part.tokens, part.bytes], dtype=torch.float64))
         return Perplexity(nll.item(), int(tokens), int(n_bytes))
 

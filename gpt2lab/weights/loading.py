@@ -16,6 +16,7 @@ from gpt2lab.config import ModelConfig, UserError, to_dict
 from gpt2lab.model import GPT, shapes_only
 from gpt2lab.model.init import allocate
 from gpt2lab.runs import warn_of_other_code
+from gpt2lab.runtime import explaining_out_of_memory
 from gpt2lab.tokenizers import Tokenizer
 from gpt2lab.weights.safetensors_files import StoredTensor, check_tensors, copy_tensors, open_tensors
 from gpt2lab.weights.stored_model import StoredModel, find_stored_model
@@ -119,7 +120,9 @@ def _read_model(source: StoredModel, config: ModelConfig, device: torch.device) 
     tensors = _checked_tensors(source)
     with shapes_only():
         model = GPT(config)
-    allocate(model, device)
+    advice = "expected a smaller model or a device with more memory; try runtime.device=cpu"
+    with explaining_out_of_memory(f"the weights of {model.num_parameters():,} parameters", advice):
+        allocate(model, device)
     copy_tensors(tensors, model, source.format.parameter_map(model))
     warn_of_other_code(source.results, to_dict(config))
     return model.eval()

@@ -19,8 +19,9 @@ from gpt2lab.cli.launching import rank_environments
 
 ROOT = Path(__file__).parents[2]
 FILES = ("argparse.py", "typing.py", "tarfile.py", "doctest.py", "inspect.py", "zipfile.py")
-ONE_THREAD = os.environ | {"OMP_NUM_THREADS": "1"}
-"""tiny models gain nothing from more, and runs beside each other would wait for the same cores"""
+ONE_THREAD = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+"""of the CPU, also where there is a GPU, whose results are not equal to the last bit; tiny models gain nothing from
+more threads, and runs beside each other would wait for the same cores"""
 TINY = [
     "data=text_files",
     "data.name=library",
@@ -60,9 +61,9 @@ PROCESSES.set_forkserver_preload(
 )
 
 
-def run_in(folder, script, *overrides):
+def run_in(folder, script, *overrides, environment=None):
     """Run ``python SCRIPT OVERRIDES`` in a process and a folder of its own; it must end well."""
-    (result,) = run_processes(folder, ROOT / script, *overrides)
+    (result,) = run_processes(folder, ROOT / script, *overrides, environment=environment)
     assert result.returncode == 0, result.stdout + result.stderr
     return result
 

@@ -43,7 +43,7 @@ def fail(workplace, monkeypatch, capsys):
         (["training.batch_tokens=1000"], ["training.batch_tokens=1000", "960"]),
         (["training.micro_batch_size=5"], ["training.batch_tokens=1024", "5 x 64 = 320", "960 or 1280"]),
         (["training.max_tokens=100"], ["exactly one", "training.max_steps=null"]),
-        (["runtime.device=cuda:7"], ["runtime.device=cuda:7", "cpu"]),
+        (["runtime.device=cuda:99"], ["runtime.device=cuda:99", "cpu"]),
         (["runtime.device=tpu"], ["runtime.device=tpu", "expected"]),
         (["data.files=[missing.txt]"], ["missing.txt"]),
         (["data.files=[]"], ["data.files"]),

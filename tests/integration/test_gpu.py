@@ -1,21 +1,33 @@
 """What needs a CUDA GPU: skipped where there is none."""
 
+import functools
 import json
+import os
 
 import pytest
 import torch
 
 from gpt2lab.config import ModelConfig, PositionsConfig, RuntimeConfig, SamplingConfig
-from gpt2lab.generation import generate
+from gpt2lab.generation import decoder, generate
+from gpt2lab.generation.decoder import KEYS_MULTIPLE, Decoder
 from gpt2lab.model import GPT
 from gpt2lab.model.loss import objective_sum, target_nll
 from gpt2lab.runs import read_lines
 from gpt2lab.runtime import open_runtime
 from gpt2lab.training.throughput import peak_flops
-from tests.integration.conftest import TINY
+from tests.integration.conftest import TINY, run_in
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU here")]
 ON_GPU = [*TINY, "runtime.device=cuda", "training.log_every=1", "training.max_steps=12", "training.checkpoint_every=4"]
+TWO_GPUS = pytest.mark.skipif(torch.cuda.device_count() < 2, reason="fewer than two GPUs here")
+
+
+@pytest.fixture
+def run(workplace):
+    """``run_in`` the workplace, with the GPUs that other tests do not see."""
+    all_gpus = ",".join(map(str, range(torch.cuda.device_count())))
+    gpus = {"CUDA_VISIBLE_DEVICES": os.environ.get("CUDA_VISIBLE_DEVICES", all_gpus)}
+    return functools.partial(run_in, workplace, environment=gpus)
 
 
 def losses(run_dir):
@@ -32,8 +44,9 @@ def test_logits_are_those_of_the_cpu():
 
 
 @pytest.mark.parametrize("positions", ["learned", "rope", "alibi"])
-def test_tokens_of_recorded_steps_are_those_of_the_cpu(positions):
-    """CUDA graphs on the GPU, slots that are refilled, and rows that outgrow the context."""
+def test_tokens_of_recorded_steps_are_those_of_the_cpu(positions, monkeypatch):
+    """Several CUDA graphs on the GPU, slots that are refilled, and rows that outgrow the context."""
+    monkeypatch.setattr(decoder, "KEYS_MULTIPLE", 16)
     positions = PositionsConfig(positions)
     config = ModelConfig(n_layer=4, n_head=4, n_embd=128, block_size=64, vocab_size=1000, positions=positions)
     model = GPT(config).eval()
@@ -47,6 +60,42 @@ def test_tokens_of_recorded_steps_are_those_of_the_cpu(positions):
             generate(model.to(runtime.device), prompts, sampling, eot_id=0, runtime=runtime) for runtime in runtimes
         ]
         assert outputs[0] == outputs[1]
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-4), ("bf16", 0.03), ("fp16", 0.01)])
+def test_recorded_steps_compute_what_others_do(precision, tolerance):
+    """In each precision, over two bounds of the columns that a graph attends to, for slots of different lengths."""
+    runtime = open_runtime(RuntimeConfig(device="cuda", precision=precision))
+    model = GPT(ModelConfig(n_layer=4, n_head=4, n_embd=128, block_size=3 * KEYS_MULTIPLE, vocab_size=1000))
+    model = model.eval().to(runtime.device)
+    texts = [torch.randint(1000, (length,)).tolist() for length in (2 * KEYS_MULTIPLE - 4, 5)]
+    recorded, plain = (Decoder(model, runtime, slots=2, capacity=3 * KEYS_MULTIPLE) for _ in range(2))
+    for each in (recorded, plain):
+        each.read_prompts([0, 1], texts)
+    for token in range(8):
+        tokens, positions = [token, token + 1], [len(text) + token for text in texts]
+        logits = recorded.step(tokens, positions).clone()
+        tensors = (torch.tensor(numbers, device=runtime.device) for numbers in (tokens, positions))
+        expected = plain.step_on_device(*tensors, max(positions) + 1, aligned=False)
+        assert (logits - expected).norm() < tolerance * expected.norm()
+    assert len(recorded.graphs) == 2
+
+
+@TWO_GPUS
+def test_models_on_two_gpus_decode_beside_each_other():
+    """Neither the current device nor the one that was recorded on first matters."""
+    model = GPT(ModelConfig(n_layer=2, n_head=2, n_embd=64, block_size=64, vocab_size=1000)).eval()
+    sampling = SamplingConfig(temperature=0, max_new_tokens=30)
+    with torch.cuda.device(0):  # which is the current one again afterwards
+        outputs = []
+        for order in (["cpu", "cuda:0", "cuda:1"], ["cuda:1", "cuda:0"]):
+            runtimes = [open_runtime(RuntimeConfig(device=device, precision="fp32")) for device in order]
+            outputs += [
+                generate(model.to(runtime.device), [[1, 2, 3]], sampling, eot_id=0, runtime=runtime)
+                for runtime in runtimes
+            ]
+    assert outputs == outputs[:1] * 5
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
@@ -120,7 +169,7 @@ def test_deterministic_runs_are_equal_to_the_bit(run, workplace):
     assert losses(workplace / "one") == losses(workplace / "two")
 
 
-@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="fewer than two GPUs here")
+@TWO_GPUS
 def test_two_gpus_are_one(run, workplace):
     settings = [*ON_GPU, "runtime.precision=fp32", "training.micro_batch_size=4", "optimizer.eps=1e-3"]
     run("train.py", *settings, "run_dir=one")
@@ -131,7 +180,13 @@ def test_two_gpus_are_one(run, workplace):
 def test_more_processes_than_gpus_are_a_user_error(run):
     processes = torch.cuda.device_count() + 1
     with pytest.raises(AssertionError, match="each process needs one"):
-        run("train.py", *ON_GPU, f"runtime.num_processes={processes}", "training.micro_batch_size=1")
+        run(
+            "train.py",
+            *ON_GPU,
+            f"runtime.num_processes={processes}",
+            f"training.batch_tokens={64 * processes}",
+            "training.micro_batch_size=1",
+        )
 
 
 def test_utilization_is_in_the_record(run, workplace):
@@ -144,6 +199,8 @@ def test_utilization_is_in_the_record(run, workplace):
 
 
 def test_out_of_memory_says_what_to_type(run):
-    huge = ["model.n_embd=4096", "model.n_layer=48", "model.block_size=8192", "training.batch_tokens=4194304"]
-    with pytest.raises(AssertionError, match=r"out of memory .*training.micro_batch_size="):
-        run("train.py", *ON_GPU, *huge, "training.micro_batch_size=512")
+    """Weights and optimizer take 4 GB. The block's input is 2^36 bytes, and what it keeps about 600 GB."""
+    model = ["model.n_embd=4096", "model.n_head=32", "model.n_layer=1", "model.block_size=8192"]
+    batch = ["training.batch_tokens=4194304", "training.micro_batch_size=512", "training.eval_tokens=8192"]
+    with pytest.raises(AssertionError, match=r"out of memory in a forward pass .*training.micro_batch_size=256,"):
+        run("train.py", *ON_GPU, *model, *batch)

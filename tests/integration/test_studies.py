@@ -48,6 +48,6 @@ def test_last_condition_of_a_study_runs_for_two_steps(study, tmp_path_factory, t
     job = compose_config(
         "train",
         [f"+experiment={study}", *conditions_of(study)[-1], *TWO_STEPS, "training.eval_tokens=4096",
-         f"data.root={root}", f"run_dir={tmp_path}"],
+         f"data.root={root}", f"run_dir={tmp_path}", "runtime.device=cpu"],
     )  # fmt: skip
     assert 0 < train(job).validation.loss < 12

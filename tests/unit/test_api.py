@@ -63,6 +63,23 @@ def test_generate_gives_the_continuation_and_stops(model):
         generate(model, "the", top_p=2)
 
 
+def test_perplexity_by_auto_is_in_float32_as_that_of_the_command(folder, monkeypatch):
+    """On a CPU with bf16 products, where text is generated in bf16."""
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True})
+    auto, exact, rounded = (load_model(folder, device="cpu", precision=name) for name in ("auto", "fp32", "bf16"))
+    assert auto.runtime.precision == "bf16"
+    assert perplexity(auto, TEXT) == perplexity(exact, TEXT) != perplexity(rounded, TEXT)
+
+
+def test_perplexity_without_memory_says_what_to_type(model, monkeypatch):
+    def full(*arguments, **keywords):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(model.model, "hidden", full)
+    with pytest.raises(UserError, match=r"^out of memory in scoring 8 windows at once: type batch_size=4$"):
+        perplexity(model, TEXT)
+
+
 def test_empty_text_is_an_error(model):
     with pytest.raises(UserError, match="expected text"):
         perplexity(model, "")

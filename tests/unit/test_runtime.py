@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from gpt2lab.config import RuntimeConfig, UserError
-from gpt2lab.runtime import open_runtime
+from gpt2lab.runtime import NotEnoughMemoryError, explaining_out_of_memory, open_runtime, smaller_batch
 
 
 @pytest.mark.parametrize("device", ["tpu", "cuda:x", "cuda:99", "meta"])
@@ -153,6 +153,15 @@ def test_cuda_sums_16_bit_products_in_float32(monkeypatch):
     assert matmul.allow_fp16_reduced_precision_reduction is False
 
 
+def test_tf32_is_of_a_gpu_that_was_asked_for_it(monkeypatch):
+    gpus(monkeypatch, 1)
+    try:
+        settings = [("cuda", True), ("cuda", False), ("cpu", True)]
+        assert [open_runtime(RuntimeConfig(device=name, tf32=tf32)).tf32 for name, tf32 in settings] == [1, 0, 0]
+    finally:
+        torch.set_float32_matmul_precision("highest")
+
+
 def test_deterministic_kernels_are_on_only_when_asked_for():
     try:
         for asked in (True, False):
@@ -160,3 +169,26 @@ def test_deterministic_kernels_are_on_only_when_asked_for():
             assert torch.are_deterministic_algorithms_enabled() is asked
     finally:
         torch.use_deterministic_algorithms(False)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB."),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("MPS backend out of memory (MPS allocated: 4.00 GB)"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory"),
+        RuntimeError("expected all tensors to be on the same device"),
+    ],
+)
+def test_out_of_memory_is_explained(error):
+    expected = RuntimeError if "same device" in str(error) else NotEnoughMemoryError
+    line = str(error) if expected is RuntimeError else "^out of memory in the work: type less$"
+    with pytest.raises(expected, match=line), explaining_out_of_memory("the work", "type less"):
+        raise error
+
+
+def test_smaller_batches_divide_the_batch():
+    advice = [smaller_batch("key", size) for size in (8, 12, 9, 1)]
+    assert advice[:3] == ["type key=4", "type key=6", "type key=3"]
+    assert advice[3] == "expected a device with more memory; try runtime.device=cpu"

@@ -8,6 +8,7 @@ import sys
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from gpt2lab.cli.compose import compose_config
 from gpt2lab.commands import sampling
@@ -15,6 +16,7 @@ from gpt2lab.commands.sampling import draw_continuations, sample
 from gpt2lab.config import RuntimeConfig, SampleJob, SamplingConfig, UserError
 from gpt2lab.distributed import World
 from gpt2lab.generation.text import Continuation
+from gpt2lab.model import GPT
 from gpt2lab.tokenizers import load_tokenizer
 from gpt2lab.weights import LoadedModel
 
@@ -175,3 +177,19 @@ def test_a_closed_pipe_ends_without_a_traceback_and_notices_are_on_standard_erro
     assert process.returncode == 0
     assert "Traceback" not in errors
     assert "--- sample 1 of 50" in errors
+
+
+@pytest.mark.parametrize(
+    ("settings", "line"),
+    [
+        ({"stream": False, "num_samples": 4}, "decoding 4 samples at once: type sampling.batch_size=2$"),
+        ({"num_samples": 4}, "decoding 1 samples at once: expected a device with more memory; try runtime.device=cpu$"),
+    ],
+)
+def test_out_of_memory_says_what_to_type(make_job, monkeypatch, settings, line):
+    def full(*arguments, **keywords):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(GPT, "hidden", full)
+    with pytest.raises(UserError, match=f"^out of memory in {line}"):
+        sample(make_job(prompt="the", **settings))

@@ -12,7 +12,7 @@ import torch
 from gpt2lab.commands import evaluation
 from gpt2lab.config import EvalJob, ModelConfig, RuntimeConfig
 from gpt2lab.distributed import ALONE
-from gpt2lab.evaluation.scoring import score_greedy, score_tokens
+from gpt2lab.evaluation.scoring import describe_precision, score_greedy, score_tokens
 from gpt2lab.evaluation.scoring_batches import hidden_states, window_batches
 from gpt2lab.evaluation.text_model import TextModel
 from gpt2lab.evaluation.windows import sliding_windows
@@ -109,6 +109,29 @@ def test_next_token_is_that_of_float32_logits_in_a_bf16_decoder(model, tokens):
         logits_V = Decoder(model, BF16, 1, 32).read_prompts([0], [prompt])[0]
     assert logits_V.dtype == torch.float32
     assert len(set(logits_V.tolist())) > VOCABULARY / 2  # rounded to bf16 near -100, some 50 values would be left
+
+
+def test_logits_are_float32_where_products_of_the_forward_pass_may_be_tf32(model, tokens, monkeypatch):
+    """Under ``runtime.tf32=true``, of which a CPU has only the switch."""
+    seen = []
+    for name in ("hidden", "nll"):
+        method = getattr(model, name)
+
+        def watched(*arguments, name=name, method=method, **keywords):
+            seen.append((name, torch.get_float32_matmul_precision()))
+            return method(*arguments, **keywords)
+
+        monkeypatch.setattr(model, name, watched)
+    before = torch.get_float32_matmul_precision()
+    try:
+        torch.set_float32_matmul_precision("high")
+        score_tokens(model, tokens[:32], list(sliding_windows(32, 32, 32)), FP32, 8)
+        assert torch.get_float32_matmul_precision() == "high"
+    finally:
+        torch.set_float32_matmul_precision(before)
+    assert seen == [("hidden", "high"), ("nll", "highest")]
+    described = [describe_precision(Runtime(torch.device("cuda"), name, tf32=True)) for name in ("fp32", "bf16")]
+    assert described == ["tf32, logits and sums fp32", "bf16, logits and sums fp32"]
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,14 @@
 """The table; published metrics; the parts by name."""
 
+import re
 from dataclasses import dataclass
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from gpt2lab.config import EvalConfig, UserError
-from gpt2lab.evaluation.parts import PARTS, prepare_parts
+from gpt2lab.evaluation.parts import PARTS, explaining_memory_of, prepare_parts
 from gpt2lab.evaluation.published import PUBLISHED_TASKS, QUESTIONS, find_published, find_published_task
 from gpt2lab.evaluation.results import PartResult, TableRow
 from gpt2lab.evaluation.table import render_parts
@@ -116,3 +118,13 @@ def test_parts_are_checked_before_any_is_prepared(monkeypatch):
     assert ran == ["subject"]
     with pytest.raises(UserError, match="eval.parts"):
         EvalConfig(parts=[])
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_part_that_does_not_fit_says_what_to_type(part):
+    key = "eval.batch_size" if part == "perplexity" else f"eval.{part}.batch_size"
+    line = rf"^out of memory in eval\.parts={part} with {key}=(\d+): type {key}=(\d+)$"
+    with pytest.raises(UserError, match=line) as raised, explaining_memory_of(part, EvalConfig()):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+    now, smaller = map(int, re.match(line, str(raised.value)).groups())
+    assert now == 2 * smaller

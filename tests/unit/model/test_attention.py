@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
 
 from gpt2lab.model.attention import CausalAttention, attention_weights
 from tests.caches import KVCache, left_padded
@@ -26,6 +27,36 @@ def test_attention_weights_are_those_of_torch(n_kv_head, T, S, mask):
     torch.testing.assert_close(weights.sum(-1), torch.ones(2, 6, T))
     torch.testing.assert_close(weights @ v.repeat_interleave(6 // n_kv_head, dim=1), expected, **CLOSE)
     torch.testing.assert_close(CausalAttention(0.0)(q, k, v, masks[mask]), expected, **CLOSE)
+
+
+class LikeOnCUDA(TorchFunctionMode):
+    """Tensors say that they are on a GPU; whether attention is asked to share heads is recorded."""
+
+    def __init__(self):
+        super().__init__()
+        self.shares_heads = []
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        if function == torch.Tensor.is_cuda.__get__:
+            return True
+        if function is F.scaled_dot_product_attention:
+            self.shares_heads.append(kwargs["enable_gqa"])
+        return function(*args, **(kwargs or {}))
+
+
+def test_heads_are_shared_on_a_gpu_only_where_flash_attention_does_it():
+    """In other cases PyTorch would fall back to a product that holds all scores."""
+    mask, shared = torch.ones(5, 5, dtype=torch.bool).tril(), []
+    for dtype in (torch.float32, torch.bfloat16, torch.float16):
+        q, k, v = (torch.randn(2, heads, 5, 4, dtype=dtype) for heads in (6, 2, 2))
+        expected = CausalAttention(0.0)(q, k, v, None)
+        with LikeOnCUDA() as mode:
+            for each in (None, mask):
+                torch.testing.assert_close(CausalAttention(0.0)(q, k, v, each), expected)
+        shared.append(mode.shares_heads)
+    with LikeOnCUDA() as mode, torch.autocast("cpu", dtype=torch.bfloat16):  # which casts queries in float32
+        CausalAttention(0.0)(q.float(), k, v, None)
+    assert [*shared, mode.shares_heads] == [[False, False], [True, False], [True, False], [True]]
 
 
 def test_attention_weights_are_float32_from_bfloat16():

@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from gpt2lab.config import UserError
+from gpt2lab.config import SamplesConfig, UserError
 from gpt2lab.evaluation.scoring import Perplexity
+from gpt2lab.model import GPT
 from gpt2lab.report.run_plots import plot_loss
 from gpt2lab.runs import read_lines
 from gpt2lab.runs.records import stopped_as_diverged
 from gpt2lab.training.metrics import MetricsLog
+from gpt2lab.training.trainer import Trainer
 from tests.training_steps import take_step
 
 
@@ -211,6 +213,57 @@ def test_a_finished_run_is_only_validated(make_trainer):
     lines = trainer.metrics.path.read_text()
     assert trainer.run().validation == result.validation
     assert trainer.metrics.path.read_text() == lines
+
+
+def values(trainer, name):
+    return [line[name] for line in read_lines(trainer.metrics.path) if name in line]
+
+
+def fill_memory_in(monkeypatch, method):
+    """Make the model's forward passes within a method of the trainer ask for more memory than there is."""
+    whole = getattr(Trainer, method)
+
+    def full(*arguments, **keywords):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    def without_memory(trainer, model):
+        monkeypatch.setattr(GPT, "hidden", full)
+        return whole(trainer, model)
+
+    monkeypatch.setattr(Trainer, method, without_memory)
+
+
+@pytest.mark.parametrize(
+    ("method", "line"),
+    [
+        ("_validate", "validation of 4 sequences at once: type training.micro_batch_size=2$"),
+        (
+            "_draw_samples",
+            "drawing 2 samples at once: type samples.sampling.batch_size=1, or samples.every=0 ",
+        ),
+        ("_evaluate_tasks", r"training.eval_tasks and training.eval_texts: type training.eval_tasks=\[\] "),
+    ],
+)
+def test_out_of_memory_outside_a_step_says_what_to_type(make_trainer, tmp_path, monkeypatch, method, line):
+    samples = SamplesConfig(every=1, prompts=["a", "b"])
+    trainer = make_trainer("run", samples=samples, eval_every=2, eval_texts=[str(tmp_path / "text.txt")])
+    fill_memory_in(monkeypatch, method)
+    with pytest.raises(UserError, match=f"^out of memory in {line}"):
+        trainer.run()
+
+
+def test_a_run_that_cannot_validate_is_saved_and_resumes_with_the_validation(make_trainer, monkeypatch):
+    straight, full, resumed = (make_trainer(name, eval_every=2, checkpoint_every=9) for name in ("a", "b", "c"))
+    straight.run()
+    with monkeypatch.context() as patch:
+        fill_memory_in(patch, "_validate")
+        with pytest.raises(UserError, match="out of memory"):
+            full.run()
+    resumed.checkpoints.load(full.checkpoints.folder / "step_00000002")
+    resumed.metrics = full.metrics
+    resumed.run()
+    assert values(resumed, "val_loss") == values(straight, "val_loss")
+    assert values(resumed, "loss") == values(straight, "loss")
 
 
 def test_a_run_whose_plot_fails_is_complete(make_trainer, caplog):
