@@ -120,8 +120,10 @@ def write_sweep(folder: Path, record: SweepRecord) -> None:
 
 
 def status_of(job: JobRecord, folder: Path) -> str:
-    """How a job stands: completed if the summary of its run says so, else as recorded."""
-    return COMPLETED if read_summary(folder / job.run_dir).get("status") == COMPLETED else job.status
+    """How a job stands: completed if, and only if, the summary of its run says so; else as recorded."""
+    if read_summary(folder / job.run_dir).get("status") == COMPLETED:
+        return COMPLETED
+    return PENDING if job.status == COMPLETED else job.status
 
 
 def continued_text(record: SweepRecord, folder: Path) -> str:

@@ -5,6 +5,7 @@ import math
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -305,17 +306,22 @@ def test_dry_run_of_a_sweep_that_has_begun_counts_what_is_left_and_refuses_what_
     run.mkdir()
     (run / "config.yaml").write_text(yaml.safe_dump(to_dict(compose_config("train", settings))))
     (run / "summary.json").write_text(json.dumps({"status": "completed", "tokens": 10_240, "wall_seconds": 600.0}))
-    before = (tmp_path / "runs/sweeps/s/sweep.json").read_bytes()
     capsys.readouterr()
 
     def shown(*arguments):
         assert sweep(*settings, *arguments, "sweep.name=s", "sweep.dry_run=true") == 0
         return capsys.readouterr().out
 
+    shutil.rmtree(tmp_path / "runs/sweeps/s/seed=0")
+    assert re.search(r"seed=0 +pending .*\nseed=1 +completed ", shown("seed=0,1"))
     page = shown("seed=1,2,3", "sweep.parallel=2")
     assert re.search(r"seed=1 +completed +10 +10,240 +10.0\n", page)
     assert re.search(r"seed=3 +pending +10 +10,240 +10.0\n", page)
     assert "3 jobs, 1 completed, 20,480 tokens left\ntime: about 10 minutes with sweep.parallel=2" in page
+    assert sweep("seed=0,1", *settings, "sweep.name=s") == 0
+    before = (tmp_path / "runs/sweeps/s/sweep.json").read_bytes()
+    assert (tmp_path / "runs/sweeps/s/seed=0/summary.json").exists()
+    capsys.readouterr()
     assert shown("seed=0,1").endswith("2 jobs, 2 completed, 0 tokens left\n")
     assert "about 1 minute with" in shown("seed=1,2", "sweep.parallel=10")
     assert "less than a minute with" in shown("seed=1,2", "sweep.parallel=30")
