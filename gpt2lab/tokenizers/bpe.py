@@ -75,10 +75,13 @@ class UntrainedBPE:
         library.train_from_iterator(parts, trainer)
         ids = dict(sorted(library.get_vocab().items(), key=lambda item: item[1]))
         if len(ids) < self.vocab_size - 1:
-            fewer = f"type tokenizer.vocab_size={len(ids) + 1} or fewer, or " if len(ids) + 1 >= SMALLEST_BPE else ""
+            found = len(ids) + 1
+            enough = (
+                f"type tokenizer.vocab_size={found} or fewer" if found >= SMALLEST_BPE else "lower data.val_fraction"
+            )
             raise UserError(
-                f"tokenizer.vocab_size={self.vocab_size}: the training split has pairs for {len(ids) + 1} ids only: "
-                f"{fewer}take more text"
+                f"tokenizer.vocab_size={self.vocab_size}: the training split has pairs for {found} ids only: {enough}, "
+                "or take more text"
             )
         assert list(ids)[:256] == list(byte_characters().values()), "the library numbers bytes in another order"
         vocabulary = ByteLevelVocabulary(ids | {END_OF_TEXT: self.vocab_size - 1}, _merges(library), splits_words=True)

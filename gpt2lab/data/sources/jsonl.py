@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from gpt2lab.config import not_installed
+from gpt2lab.config import UserError, not_installed
 from gpt2lab.config.data import JsonlFilesConfig
 from gpt2lab.data.sources.base import CHUNK_BYTES, Chunk, FileSource, Problem, Span
 
@@ -47,7 +47,13 @@ class JsonlFiles(FileSource):
 
 
 def line_chunks(path: Path) -> Iterator[Chunk]:
-    """The chunks of a file: ranges of bytes, or the lines themselves of a compressed one."""
+    """The chunks of a file: ranges of bytes, or the lines themselves of a compressed one.
+
+    Raises:
+        UserError: the file is packed in a way that is not read.
+    """
+    if path.suffix in (".bz2", ".xz", ".zip"):
+        raise UserError(f"{path}: expected JSON lines, plain, .gz or .zst; found {path.suffix}: unpack the file first")
     if path.suffix in COMPRESSED:
         yield from compressed_chunks(path)
         return

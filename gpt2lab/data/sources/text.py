@@ -14,6 +14,7 @@ from gpt2lab.data.sources.base import Chunk, FileSource, Problem, Source, Span, 
 from gpt2lab.data.sources.paths import distinct
 
 BOM = b"\xef\xbb\xbf"
+PACKED = (".gz", ".zst", ".bz2", ".xz", ".zip")
 SCAN_BYTES = 1024**2
 """Read at a time in search of delimiters"""
 
@@ -92,11 +93,8 @@ class TextFiles(FileSource):
                     try:
                         yield file.read(end - begin).decode("utf-8")
                     except UnicodeDecodeError as error:
-                        yield Problem(
-                            "not UTF-8",
-                            f"{path}: byte {begin + error.start} is not valid UTF-8: convert the file first, "
-                            f"for example iconv -f latin1 -t utf-8 {Path(path).name} > new.txt",
-                        )
+                        where = f"{path}: byte {begin + error.start} is not valid UTF-8"
+                        yield Problem("not UTF-8", f"{where}: {as_text(Path(path))}")
 
     def warning(self) -> str | None:
         """See ``Source.warning``: the lines of a file end with \\r\\n, and ``data.delimiter`` has \\n alone."""
@@ -140,6 +138,13 @@ class TextFiles(FileSource):
                     yield Span(str(path), begin, end)
                     begin = end + len(delimiter)
         yield Span(str(path), begin, size)
+
+
+def as_text(path: Path) -> str:
+    """What makes UTF-8 of a file."""
+    if path.suffix in PACKED:
+        return "unpack the file first"
+    return f"convert the file first, for example iconv -f latin1 -t utf-8 {path.name} > new.txt"
 
 
 def with_crlf(delimiter: str) -> str:

@@ -115,7 +115,7 @@ def test_a_text_of_few_pairs_is_refused_with_the_number_of_ids_it_has():
 
 
 def test_a_text_without_a_frequent_pair_is_not_told_a_number_that_is_refused():
-    with pytest.raises(UserError, match=r"has pairs for 257 ids only: take more text$"):
+    with pytest.raises(UserError, match=r"has pairs for 257 ids only: lower data.val_fraction, or take more text$"):
         UntrainedBPE(400).train(["ab"])
 
 

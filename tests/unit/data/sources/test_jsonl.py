@@ -58,6 +58,14 @@ def test_a_bad_line_is_named_by_file_and_number(tmp_path, monkeypatch, suffix, l
     assert [document for document in documents if document is not problem] == TEXTS
 
 
+def test_a_file_packed_in_another_way_is_refused(tmp_path):
+    (tmp_path / "a.jsonl.xz").write_bytes(b"\xfd7zXZ\0")
+    with pytest.raises(
+        UserError, match=r"a\.jsonl\.xz: expected JSON lines, plain, \.gz or \.zst; .*: unpack the file"
+    ):
+        read(source("jsonl_files", tmp_path / "a.jsonl.xz"))
+
+
 def test_another_column(tmp_path):
     path = write_jsonl(tmp_path / "a.jsonl", rows(["x"], key="content"))
     assert read(source("jsonl_files", path, text_column="content")) == ["x"]

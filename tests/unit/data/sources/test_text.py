@@ -177,6 +177,9 @@ def test_invalid_utf8_names_file_and_byte(tmp_path, delimiter):
     assert problem.reason == "not UTF-8"
     assert "bad.txt: byte 13 is not valid UTF-8" in problem.message
     assert path.read_bytes()[13] == 0xFF
+    assert "iconv -f latin1 -t utf-8 bad.txt" in problem.message
+    packed = text_files(path.rename(tmp_path / "bad.txt.gz"), delimiter=delimiter)
+    assert read(packed)[0 if delimiter is None else 1].message.endswith(": unpack the file first")
 
 
 @pytest.mark.parametrize("method", ["size_bytes", "describe"])
