@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from numbers import Integral
 from pathlib import Path
 
 from gpt2lab.config import RuntimeConfig, SamplingConfig, UserError, check
@@ -63,7 +64,7 @@ def generate(
     temperature: float = 1.0,
     top_k: int | None = None,
     top_p: float | None = None,
-    stop: str | Sequence[str] = (),
+    stop: str | Sequence[str] | None = None,
     seed: int = 0,
 ) -> str:
     """Return a continuation of ``prompt``, without the prompt.
@@ -75,7 +76,7 @@ def generate(
         temperature: divides the logits; 0: the most likely token.
         top_k: draw from the k most likely tokens; None: from all.
         top_p: draw from the smallest set of tokens whose probabilities reach p; None: from all.
-        stop: the text ends before this string, or the first of these strings.
+        stop: the text ends before this string, or the first of these strings; None: at no string.
         seed: the same seed draws the same text.
 
     Raises:
@@ -84,8 +85,8 @@ def generate(
     sampling = SamplingConfig(
         temperature=temperature, top_k=top_k, top_p=top_p, max_new_tokens=max_new_tokens, seed=seed
     )
-    stops = [stop] if isinstance(stop, str) else list(stop)
-    check("" not in stops, "stop", stops, "strings that are not empty")
+    stops = [stop] if isinstance(stop, str) else list(stop or ())
+    check(all(isinstance(one, str) and one for one in stops), "stop", stops, "strings that are not empty")
     tokenizer = model.tokenizer
     prompts = [tokenizer.encode_prompt(prompt)]
     drawn = generate_stream(model.model, prompts, sampling, eot_id=tokenizer.eot_id, runtime=model.runtime)
@@ -105,10 +106,14 @@ def perplexity(model: TextModel, text: str, *, stride: int | None = None, batch_
         batch_size: windows that are scored together.
 
     Raises:
-        UserError: the text is empty or not Unicode, the stride does not fit the context, or the memory is not enough.
+        UserError: the text is empty or not Unicode, the stride does not fit the context, ``batch_size`` is below 1, or
+            the memory is not enough.
     """
-    if not text:
-        raise UserError("text='': expected text to score, found none")
+    context = model.source.context
+    check(isinstance(text, str) and text != "", "text", repr(text), "a text to score")
+    fits = stride is None or (_is_count(stride) and stride <= context)
+    check(fits, "stride", stride, f"1 to {context} tokens, the model's context, or None")
+    check(_is_count(batch_size), "batch_size", batch_size, "a whole number of at least 1")
     try:
         document = Document.of(text)
     except UnicodeEncodeError as error:
@@ -117,7 +122,12 @@ def perplexity(model: TextModel, text: str, *, stride: int | None = None, batch_
             "expected whole characters; try text.encode('utf-8', 'replace').decode()"
         ) from None
     corpus, model = Corpus([document], "", {}), in_scoring_precision(model)
-    plan = Stream().plan(corpus, model.tokenizer, model.source.context, stride, str)
+    plan = Stream().plan(corpus, model.tokenizer, context, stride, str)
     with explaining_out_of_memory(f"scoring {batch_size} windows at once", smaller_batch("batch_size", batch_size)):
         result, _ = summarize_scores(score_plan(model.model, plan, model.runtime, batch_size))
     return result
+
+
+def _is_count(value: object) -> bool:
+    """Whether it is a whole number of at least 1."""
+    return isinstance(value, Integral) and int(value) >= 1

@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import os
+import shlex
 import shutil
 import tempfile
 from contextlib import suppress
@@ -148,7 +149,9 @@ def check_file_writable(path: Path, key: str, name: str) -> None:
     """``check_writable`` of a file that may be there already; ``name`` is what the file would be called in a folder."""
     check_writable(path, key)
     if path.exists() and not path.is_file():
-        raise UserError(f"{key}={path}: is not a file; expected the name of a file; try {key}={path / name}")
+        raise UserError(
+            f"{key}={path}: is not a file; expected the name of a file; try {shlex.quote(f'{key}={path / name}')}"
+        )
 
 
 def apply_umask(path: Path) -> None:

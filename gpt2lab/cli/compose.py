@@ -4,10 +4,12 @@ compose_config("train", ["model=gpt2_small"])       the job of ``python train.py
 """
 
 import dataclasses
+import functools
 import importlib.resources
 import re
 import typing
 from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from gpt2lab.cli.override_errors import of_other_commands, override_message
+from gpt2lab.cli.override_errors import Settings, of_other_commands, override_message
 from gpt2lab.config import (
     DATA_SOURCES,
     DataConfig,
@@ -28,11 +30,15 @@ from gpt2lab.config import (
     PrepareJob,
     ReportJob,
     SampleJob,
+    SweepConfig,
     TrainJob,
     UserError,
+    choose,
     did_you_mean,
     from_dict,
 )
+from gpt2lab.config.errors import check_name
+from gpt2lab.config.plain import LARGEST_INT
 from gpt2lab.config.tokenizer import vocab_size_of
 
 JOBS: dict[str, type] = {
@@ -94,8 +100,9 @@ def compose_config(name: str, overrides: Iterable[str] = ()) -> Any:
     """The validated job of ``python NAME.py OVERRIDES``.
 
     Raises:
-        UserError: an unknown key or group, a value of the wrong type, values that do not fit each other.
+        UserError: an unknown command, key or group, a value of the wrong type, values that do not fit each other.
     """
+    choose(JOBS, name, "name")
     overrides = list(overrides)
     values = compose_values(name, overrides)
     try:
@@ -110,6 +117,7 @@ def compose_values(name: str, overrides: Iterable[str] = (), *, with_hydra: bool
     Raises:
         UserError: an unknown key or group, or a value of the wrong type.
     """
+    check_name(name, JOBS, "command")
     overrides = list(overrides)
     refuse_removals(overrides)
     try:
@@ -191,25 +199,34 @@ def refuse_removals(overrides: Iterable[str]) -> None:
 
 def explain_override(error: BaseException, name: str, overrides: Sequence[str]) -> UserError:
     """An error of Hydra's or OmegaConf's as a ``UserError`` about the command ``name``."""
-    keys_of = {command: known_keys(job) for command, job in JOBS.items()}
-    commands_of: dict[str, list[str]] = {}
-    for command, keys in keys_of.items():
-        for key in {*keys, *groups_of(keys)}:
-            commands_of.setdefault(key, []).append(command)
-    others = {key: commands for key, commands in commands_of.items() if name not in commands}
+    settings = settings_of(name)
     for override in overrides:
         key, _, value = override.lstrip("+").partition("=")
         if key in config_groups() and re.fullmatch(NO_NAME, value, re.IGNORECASE):
-            if key in others:
-                return UserError(of_other_commands(key, others[key]))
+            if key in settings.others:
+                return UserError(of_other_commands(key, settings.others[key]))
             files = sorted(path.stem for path in (CONFIG_DIR / key).glob("*.yaml"))
             return UserError(f"{override}: expected the name of a file of configs/{key}: {', '.join(files)}")
-    return UserError(override_message(error, keys_of[name], groups_of(keys_of[name]), others))
+    return UserError(override_message(error, overrides, settings))
+
+
+@functools.cache
+def settings_of(name: str) -> Settings:
+    """What the command ``name`` takes on its command line."""
+    commands_of: dict[str, list[str]] = {f"sweep.{key}": ["train"] for key in known_keys(SweepConfig)}
+    for command, job in JOBS.items():
+        for key in {*(keys := known_keys(job)), *groups_of(keys)}:
+            commands_of.setdefault(key, []).append(command)
+    others = {key: commands for key, commands in commands_of.items() if name not in commands}
+    kinds = key_kinds(JOBS[name])
+    return Settings(name, kinds, data_kinds() if "data" in kinds else {}, groups_of(kinds), others)
 
 
 def literal_text(override: str) -> str:
-    """Quote free text and names, so that Hydra and OmegaConf give them back; leave others alone."""
+    """Quote free text and names, so that Hydra and OmegaConf give them back, and write out 1e3; leave others alone."""
     key, equals, text = override.partition("=")
+    if key in whole_number_keys() and (number := whole_number(text)) is not None:
+        return f"{key}={number}"
     is_interpolated = "${" in text and not re.search("[=,]", text)
     is_name = key in NAMES and text.lower() != "null" and not text.startswith(("'", '"')) and not is_interpolated
     if not equals or (key not in FREE_TEXT and not is_name):
@@ -225,14 +242,41 @@ def uninterpolated(text: str) -> str:
     return re.sub(r"(\\*)\$\{", r"\1\1\\${", text)
 
 
+@functools.cache
+def whole_number_keys() -> frozenset[str]:
+    """Keys of all commands that take a whole number."""
+    kinds = [key_kinds(job) for job in JOBS.values()] + [data_kinds(), key_kinds(SweepConfig, "sweep.")]
+    return frozenset(key for one in kinds for key, kind in one.items() if int in (kind, *typing.get_args(kind)))
+
+
+def whole_number(text: str) -> int | None:
+    """The value of ``1e3`` or ``1000.0``, which Hydra reads as a float; None: not such a text, or not whole."""
+    exponent = r"e\+?\d{1,2}"
+    if not re.fullmatch(rf"[+-]?\d[\d_]*(\.\d*({exponent})?|{exponent})", text, re.IGNORECASE):
+        return None
+    number = Decimal(text)
+    is_whole = number == number.to_integral_value() and abs(number) < LARGEST_INT
+    return int(number) if is_whole else None
+
+
 def known_keys(job: Any, prefix: str = "") -> list[str]:
     """Every dotted key of a job's dataclass and of those nested in it."""
-    keys = []
+    return list(key_kinds(job, prefix))
+
+
+def key_kinds(job: Any, prefix: str = "") -> dict[str, Any]:
+    """The type hint of every dotted key of a job's dataclass and of those nested in it."""
+    kinds = {}
     for key, kind in typing.get_type_hints(job).items():
-        keys.append(prefix + key)
+        kinds[prefix + key] = kind
         if dataclasses.is_dataclass(kind):
-            keys += known_keys(kind, f"{prefix}{key}.")
-    return keys
+            kinds |= key_kinds(kind, f"{prefix}{key}.")
+    return kinds
+
+
+def data_kinds() -> dict[str, Any]:
+    """The type hint of every key of every source of data."""
+    return {key: kind for source in DATA_SOURCES.values() for key, kind in key_kinds(source, "data.").items()}
 
 
 def groups_of(keys: Iterable[str]) -> list[str]:

@@ -18,16 +18,19 @@ from contextlib import ExitStack
 from typing import Any, NoReturn
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from gpt2lab.cli.compose import CONFIG_DIR, explain_override, literal_text, refuse_removals, to_job
+from gpt2lab.cli.compose import CONFIG_DIR, explain_override, literal_text, refuse_removals, settings_of, to_job
 from gpt2lab.cli.console import open_console, print_error, print_own_error, protect_streams
 from gpt2lab.cli.help import help_page
 from gpt2lab.cli.launching import check_launch_variables, launch_processes, typed_command
 from gpt2lab.cli.lazy_help import lazy_help_is_not_checked
+from gpt2lab.cli.override_errors import no_such_option
 from gpt2lab.cli.rerun import is_rerun, read_rerun
+from gpt2lab.cli.single_run import refuse_study, refuse_sweep_settings
 from gpt2lab.config import (
     EvalJob,
     RankFailedError,
@@ -38,6 +41,7 @@ from gpt2lab.config import (
     did_you_mean,
     one_line,
 )
+from gpt2lab.shell import command_line
 
 log = logging.getLogger(__name__)
 
@@ -124,13 +128,16 @@ def run_sweep(name: str) -> int:
     """``-m``: many jobs, each a process of its own; returns the exit status."""
     options = [argument for argument in sys.argv[1:] if argument.startswith("-") and argument not in MULTIRUN]
     if options:
+        if options[0].partition("=")[0] not in HYDRA_OPTIONS:
+            raise UserError(no_such_option(options[0], settings_of(name)))
         raise UserError(f"{options[0]}: no option of a sweep (-m); expected KEY=VALUE; try sweep.dry_run=true")
     if name != "train":
         raise UserError(f"-m: only train.py runs sweeps; {name}.py takes one job")
     if "RANK" in os.environ:
         raise UserError(
             "-m under torchrun: expected one job; a sweep starts the processes of each job itself: type "
-            f"python train.py -m runtime.num_processes={os.environ['WORLD_SIZE']} and your other arguments"
+            + command_line("train", "-m", f"runtime.num_processes={os.environ['WORLD_SIZE']}")
+            + " and your other arguments"
         )
     status: int = importlib.import_module("gpt2lab.cli.sweeping").run(sys.argv)
     return status
@@ -140,6 +147,8 @@ def run_job(name: str) -> int:
     """Compose the job and run it, or do what ``--cfg`` or ``--info`` ask of Hydra; returns the exit status."""
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors reach us, not Hydra's own printer
     typed = sys.argv[1:]
+    if name == "train":
+        refuse_sweep_settings(typed)
     if name == "train" and is_rerun(typed):
         rerun = read_rerun(typed)
         if rerun.followed:
@@ -147,7 +156,7 @@ def run_job(name: str) -> int:
         run_composed(name, rerun.job, typed)
         return 0
     refuse_removals(typed)
-    sys.argv[1:] = [literal_text(argument) for argument in options_first(typed)]
+    sys.argv[1:] = [literal_text(argument) for argument in options_first(name, typed)]
 
     errors: list[BaseException] = []
     parsing = ExitStack()
@@ -155,6 +164,7 @@ def run_job(name: str) -> int:
     def task(values: DictConfig) -> None:
         parsing.close()
         try:
+            refuse_study(HydraConfig.get().sweeper.get("params") or {}, typed)
             run_composed(name, to_job(values), typed)
         except Exception as error:
             errors.append(error)  # raised below: Hydra would add lines of its own
@@ -172,15 +182,15 @@ def run_job(name: str) -> int:
     return 0
 
 
-def options_first(arguments: Sequence[str]) -> list[str]:
-    """Hydra's options before the overrides: its parser of arguments takes no option after an override.
+def options_first(name: str, arguments: Sequence[str]) -> list[str]:
+    """Hydra's options before the overrides of the command ``name``: its parser takes no option after an override.
 
     Raises:
         UserError: an option that Hydra does not have.
     """
     for argument in arguments:
         if argument.startswith("-") and argument.partition("=")[0] not in HYDRA_OPTIONS:
-            raise UserError(f"{argument}: no such option; expected KEY=VALUE; --help lists the main keys")
+            raise UserError(no_such_option(argument, settings_of(name)))
     overrides = [argument for argument in arguments if "=" in argument and not argument.startswith("-")]
     return [*(argument for argument in arguments if argument not in overrides), *overrides]
 

@@ -23,9 +23,11 @@ from gpt2lab.cli.compose import (
     groups_of,
     known_keys,
     literal_text,
+    settings_of,
     uninterpolated,
 )
-from gpt2lab.config import DataConfig, TrainJob, UserError, did_you_mean, from_dict, one_line, to_dict
+from gpt2lab.cli.override_errors import several_values, unknown_key, wrong_value
+from gpt2lab.config import DataConfig, TrainJob, UserError, from_dict, one_line, to_dict
 from gpt2lab.config.differences import Difference, differences
 from gpt2lab.runs import newest_config
 from gpt2lab.runs.layout import CONFIG
@@ -132,13 +134,15 @@ def _with_groups(recorded: dict[str, Any], groups: Mapping[str, str]) -> DictCon
 
 def _apply(values: DictConfig, given: Mapping[str, str]) -> None:
     """Set keys with dots, by Hydra's grammar and with the types of their keys."""
+    settings = settings_of("train")
     for key, value in given.items():
         (override,) = OverridesParser.create().parse_overrides([literal_text(f"{key}={value}")])
         if override.is_sweep_override():
-            raise UserError(f"{key}={value}: expected one value; -m takes several; try '{key}=\"{value}\"'")
+            raise UserError(several_values(f"{key}={value}", settings))
         try:
             OmegaConf.update(values, key, override.value(), merge=True)
         except OmegaConfBaseException as error:
             reason = one_line(error).partition(" full_key")[0]
-            hint = did_you_mean(key, known_keys(TrainJob)) if "not in" in reason else ""
-            raise UserError(f"{key}={value}: {reason}{hint}") from None
+            if "not in" in reason:
+                raise UserError(unknown_key(key, value, reason, settings)) from None
+            raise UserError(wrong_value(key, value, reason, settings)) from None

@@ -19,8 +19,16 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from gpt2lab.cli.compose import compose_config, compose_values, explain_override, literal_text
+from gpt2lab.cli.compose import (
+    compose_config,
+    compose_values,
+    explain_override,
+    key_kinds,
+    literal_text,
+    settings_of,
+)
 from gpt2lab.cli.launching import python_arguments, typed_command
+from gpt2lab.cli.override_errors import Settings, unknown_key, wrong_value
 from gpt2lab.cli.rerun import is_rerun, job_from_record
 from gpt2lab.config import SweepConfig, TrainJob, UserError, check, did_you_mean, from_dict, one_line
 from gpt2lab.locks import locked
@@ -180,14 +188,23 @@ def sweep_settings(arguments: Sequence[str]) -> SweepConfig:
         if key not in known:
             raise UserError(f"sweep.{key}: unknown key; expected one of {', '.join(known)}{did_you_mean(key, known)}")
     settings = OmegaConf.structured(SweepConfig)
+    own = Settings("train", key_kinds(SweepConfig, "sweep."), {}, [], {})
     for argument in arguments:
         try:
-            override = OverridesParser.create().parse_override(literal_text(argument).removeprefix("sweep."))
-            OmegaConf.update(settings, override.key_or_group, override.value(), merge=True, force_add=True)
-        except (HydraException, OmegaConfBaseException) as error:
-            raise UserError(f"{argument}: {one_line(error).partition(' full_key')[0]}") from None
+            override = OverridesParser.create().parse_override(literal_text(argument))
+            name = override.key_or_group.removeprefix("sweep.")
+            OmegaConf.update(settings, name, override.value(), merge=True, force_add=True)
+        except OmegaConfBaseException as error:
+            key, _, value = argument.partition("=")
+            reason = one_line(error).partition(" full_key")[0]
+            raise UserError(wrong_value(key, value, reason, own)) from None
+        except HydraException as error:
+            raise explain_override(error, "train", [argument]) from None
     merged: Any = OmegaConf.to_container(settings)
-    return from_dict(SweepConfig, merged)
+    sweep = from_dict(SweepConfig, merged)
+    if sweep.tune is not None and settings_of("train").kind_of(sweep.tune) is None:
+        raise UserError(f"sweep.tune={unknown_key(sweep.tune, '', '', settings_of('train'))}")
+    return sweep
 
 
 def experiment_name(overrides: Sequence[str]) -> str | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gpt2lab.checkpoint import has_checkpoint
-from gpt2lab.config import EvalConfig, EvalJob, UserError, to_dict
+from gpt2lab.config import EvalConfig, EvalJob, UserError, one_line, to_dict
 from gpt2lab.distributed import World, close_world, open_world
 from gpt2lab.evaluation.comparison import BaselineComparison, compare, comparison_part, require_same_documents
 from gpt2lab.evaluation.parts import PreparedPart, explaining_memory_of, part_settings, prepare_parts
@@ -23,6 +23,7 @@ from gpt2lab.runs import COMPLETED, Hardware, environment, read_run
 from gpt2lab.runs.layout import CHECKPOINTS, DOCUMENTS, EVALUATION, SWEEP
 from gpt2lab.runtime import Runtime, open_runtime
 from gpt2lab.training.loggers import log_evaluation
+from gpt2lab.weights import find_stored_model
 
 log = logging.getLogger(__name__)
 
@@ -58,13 +59,13 @@ def _evaluate_all(
     job: EvalJob, runtime: Runtime, world: World, command: Sequence[str] | None
 ) -> list[EvaluationResult]:
     """Evaluate one model or the runs of a sweep; the processes of ``world`` share each of them."""
-    runs = sweep_runs(Path(job.checkpoint)) if job.checkpoint and is_sweep(Path(job.checkpoint)) else []
-    if not runs:
+    if not job.checkpoint or not is_sweep(folder := Path(job.checkpoint)):
         return [_evaluate_one(job, runtime, world, command)]
     if job.out is not None:
         raise UserError(
             f"out={job.out}: the runs of a sweep keep their evaluations in their own folders; leave out away"
         )
+    runs = world.on_main(lambda: undamaged_runs(sweep_runs(folder)))  # all processes evaluate the same ones
     results = [_evaluate_one(dataclasses.replace(job, checkpoint=str(run)), runtime, world, command) for run in runs]
     log.info("\n%s\n", _sweep_table(runs, results))
     return results
@@ -108,6 +109,25 @@ def sweep_runs(folder: Path) -> list[Path]:
     if not completed:
         raise UserError(f"checkpoint={folder}: no completed run in it; expected a run, or a sweep with completed runs")
     return completed
+
+
+def undamaged_runs(runs: Sequence[Path]) -> list[Path]:
+    """Those whose checkpoint is whole; others are named in a warning.
+
+    Raises:
+        UserError: none is.
+    """
+    undamaged = []
+    for run in runs:
+        try:
+            find_stored_model(str(run), "checkpoint")
+        except UserError as error:
+            log.warning("%s is left out: %s", run, one_line(error))
+        else:
+            undamaged.append(run)
+    if not undamaged:
+        raise UserError(f"checkpoint={runs[0].parent}: every checkpoint of its completed runs is damaged")
+    return undamaged
 
 
 def _evaluate_one(job: EvalJob, runtime: Runtime, world: World, command: Sequence[str] | None) -> EvaluationResult:

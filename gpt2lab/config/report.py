@@ -16,7 +16,7 @@ class ReportJob(CheckedConfig):
     sweep: str | None = None
     """folder of a sweep, such as runs/sweeps/NAME"""
     runs: list[str] = field(default_factory=list)
-    """run directories to compare, in place of a sweep"""
+    """in place of a sweep: run directories, sweeps and globs of both, such as [runs/sweeps/a,runs/sweeps/b]"""
     baseline: str | None = None
     """condition that the others are compared with; null: the first value of every axis"""
     metric: str = "val_loss"

@@ -82,7 +82,7 @@ def open_or_prepare(data: DataConfig, tokenizer: TextTokenizer | TrainableTokeni
     restore_if_interrupted(folder)
     if not folder.exists():
         if not source.local or source.size_bytes() >= AUTOMATIC_LIMIT_BYTES:
-            raise UserError(f"{folder}: this dataset is not prepared yet: type {prepare_command(data, tokenizer)}")
+            raise _not_prepared(folder, data, tokenizer)
         with preparing_lock(folder):
             if not folder.exists():  # another process may have prepared it meanwhile
                 build_dataset(folder, source, PrepareConfig(), tokenizer)
@@ -115,7 +115,13 @@ def open_dataset(data: DataConfig, tokenizer: TextTokenizer | TrainableTokenizer
         return open_mixture(data, tokenizer)
     folder = dataset_folder(data, tokenizer)
     restore_if_interrupted(folder)
+    if not folder.exists():
+        raise _not_prepared(folder, data, tokenizer)
     return folder, load_manifest(folder, tokenizer)
+
+
+def _not_prepared(folder: Path, data: DataConfig, tokenizer: TextTokenizer | TrainableTokenizer) -> UserError:
+    return UserError(f"{folder}: this dataset is not prepared yet: type {prepare_command(data, tokenizer)}")
 
 
 def difference_from(source: Source, manifest: Manifest) -> str | None:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from gpt2lab.config import UserError
 from gpt2lab.files import file_sha256, parse_json, write_synced
+from gpt2lab.shell import command_line
 
 FORMAT = "gpt2lab token shards"
 VERSION = 3
@@ -164,7 +165,8 @@ def load_manifest(folder: Path, tokenizer: TextTokenizer | TrainableTokenizer | 
     path = folder / "manifest.json"
     if not path.is_file():
         raise UserError(
-            f"{folder}: expected a prepared dataset, found no manifest.json: run python prepare.py for it first"
+            f"{folder}: expected a prepared dataset, found no manifest.json: type {command_line('prepare')} with its "
+            f"data= and {' '.join(tokenizer.overrides) if tokenizer else 'tokenizer='} first"
         )
     try:
         values = parse_json(path.read_bytes(), path)

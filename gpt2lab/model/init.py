@@ -43,7 +43,7 @@ def init_weights(model: nn.Module, n_layer: int, generator_of: Callable[[str], G
             models that differ in one part start from equal weights in all others. None: torch's own generator.
 
     Raises:
-        TypeError: a parameter of a kind this function does not know, which would stay unset.
+        UserError: a parameter of a kind this function does not know, which would stay unset.
     """
     for path, module in model.named_modules():
         initial_values: Mapping[str, float] = getattr(module, "initial_values", {})
@@ -59,7 +59,11 @@ def init_weights(model: nn.Module, n_layer: int, generator_of: Callable[[str], G
                 generator = generator_of(name) if generator_of else None
                 parameter.normal_(0.0, initial_std(name, n_layer), generator=generator)
             else:
-                raise TypeError(f"no initialization for parameter {name} of shape {tuple(parameter.shape)}")
+                raise UserError(
+                    f"{name}: no initial value for a parameter of shape {list(parameter.shape)}; expected a vector "
+                    "called weight (starts at 1), one called bias (0), a matrix (drawn), or a number of its own; type "
+                    f'initial_values = {{"{kind}": 1.0}} in the class {type(module).__name__}'
+                )
 
 
 @contextmanager

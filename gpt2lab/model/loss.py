@@ -76,6 +76,18 @@ def target_nll(hidden_NC: Tensor, weight_PC: Tensor, targets_N: Tensor, vocab_si
     return nll_N.where(scored_N, 0)
 
 
+def loss_memory_bytes(n_tokens: int, head_rows: int, n_embd: int, dtype: torch.dtype, device_type: str) -> int:
+    """Memory that ``objective_sum`` takes beside its inputs.
+
+    Logits of a group, the head's copy in ``dtype``, and the float32 gradients of the head and the hidden states.
+    """
+    rows = head_rows if dtype == torch.float32 else _round_up(head_rows)
+    logits = _group_size(n_tokens, rows, device_type) * _round_up(rows)
+    copied = 0 if dtype == torch.float32 else rows * n_embd
+    gradients = (rows + n_tokens) * n_embd
+    return dtype.itemsize * (logits + copied) + torch.float32.itemsize * gradients
+
+
 class _Exponentials(NamedTuple):
     exp_GP: Tensor
     """e_v; 0 for the target and for padding"""
@@ -220,10 +232,16 @@ def _padded(weight_PC: Tensor, dtype: torch.dtype) -> Tensor:
 
 def _groups(hidden_NC: Tensor, weight_PC: Tensor) -> list[slice]:
     """Groups of equal size, but for the last one."""
-    n_tokens, limit = len(hidden_NC), GROUP_LOGITS["cuda" if hidden_NC.device.type == "cuda" else "cpu"]
-    n_groups = max(1, math.ceil(n_tokens * len(weight_PC) / limit))
-    size = max(1, math.ceil(n_tokens / n_groups))
+    n_tokens = len(hidden_NC)
+    size = _group_size(n_tokens, len(weight_PC), hidden_NC.device.type)
     return [slice(first, first + size) for first in range(0, n_tokens, size)]
+
+
+def _group_size(n_tokens: int, head_rows: int, device_type: str) -> int:
+    """Tokens of a group."""
+    limit = GROUP_LOGITS["cuda" if device_type == "cuda" else "cpu"]
+    n_groups = max(1, math.ceil(n_tokens * head_rows / limit))
+    return max(1, math.ceil(n_tokens / n_groups))
 
 
 def _buffer(groups: list[slice], hidden_NC: Tensor, weight_PC: Tensor) -> Tensor:

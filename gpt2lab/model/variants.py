@@ -5,6 +5,7 @@ model's folder: a model from elsewhere names code, but cannot bring it. A module
 """
 
 import importlib
+import inspect
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -29,7 +30,7 @@ def find_variant(registry: Mapping[str, Variant], name: str, key: str, base: typ
         base: what the class must be derived from.
 
     Raises:
-        UserError: there is no such variant, module or class.
+        UserError: there is no such variant, module or class, or the class is constructed in another way.
     """
     if SEPARATOR not in name:
         return choose(registry, name, key)
@@ -50,6 +51,14 @@ def find_variant(registry: Mapping[str, Variant], name: str, key: str, base: typ
         raise UserError(f"{key}={name}: expected MODULE:CLASS with a class in it ({one_line(error)})") from error
     if not (isinstance(found, type) and issubclass(found, base)):
         raise UserError(f"{key}={name}: expected a class derived from {base.__module__}.{base.__name__}")
+    parameters = list(inspect.signature(next(iter(registry.values()))).parameters)  # of any: all take the same
+    try:
+        inspect.signature(found).bind(*parameters)
+    except TypeError:
+        raise UserError(
+            f"{key}={name}: its constructor takes {inspect.signature(found)}; expected one that can be called with "
+            f"({', '.join(parameters)}), as those of {', '.join(registry)} are (docs/add_a_variant.md)"
+        ) from None
     return found  # type: ignore[return-value]
 
 

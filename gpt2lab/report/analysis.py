@@ -1,6 +1,6 @@
 """Run directories -> ``ReportResult``.
 
-1. Read the runs and find the factors that differ between them (``loading``, ``factors``).
+1. Read the runs and find the factors that differ between them (``finding``, ``loading``, ``factors``).
 2. Mark diverged and unfinished runs, and runs that cannot be compared (``run_status``, ``comparability``).
 3. Group the rest by condition, compare each with the baseline (``compare``), and put the answer into words.
 """
@@ -19,7 +19,8 @@ from gpt2lab.report.all_pairs import compare_pairs
 from gpt2lab.report.comparability import EXEMPT
 from gpt2lab.report.compare import Outcomes, compare_all
 from gpt2lab.report.factors import condition_name, find_factors
-from gpt2lab.report.loading import find_runs, load_run
+from gpt2lab.report.finding import find_runs
+from gpt2lab.report.loading import load_run
 from gpt2lab.report.metric import check_metric, short_study_banner
 from gpt2lab.report.power import banner
 from gpt2lab.report.results import Condition, ReportResult, Run
@@ -53,7 +54,7 @@ def analyze(
 
     Args:
         sweep: folder of a sweep.
-        runs: run directories, where they are no sweep.
+        runs: in place of a sweep: run directories, sweeps, and globs of both.
         baseline: a condition's name; None: the first value of every axis.
         metric: a number in ``summary.json``.
         average: validations at the end of a run whose mean is compared, of ``val_loss``.
@@ -63,14 +64,15 @@ def analyze(
     Raises:
         UserError: no runs, no such condition, or no completed run has the metric or so many validations.
     """
-    found, record = find_runs(sweep, list(runs))
-    loaded = [load_run(folder, job.get("name") or folder.name, job) for folder, job in found]
+    found = find_runs(sweep, runs)
+    record = found.record
+    loaded = [load_run(run.path, run.name, run.job) for run in found.runs]
     check_metric(loaded, metric, average)
     factors, levels = find_factors(loaded, record)
     all_runs = build_runs(loaded, levels, metric, average)
     ignored = set(allow) | {fact for fact, names in EXEMPT.items() if any(name in factors for name in names)}
     all_runs, of_any_length = set_apart(all_runs, ignored)
-    warnings = run_warnings(loaded, all_runs, metric, allow)
+    warnings = found.warnings + run_warnings(loaded, all_runs, metric, allow)
     conditions = sorted(_conditions(all_runs, levels), key=lambda condition: _grid_position(condition, factors))
     if not any(condition.values or condition.diverged for condition in conditions):
         warnings.insert(0, f"No run has {metric} yet.")

@@ -1,6 +1,7 @@
 """Which settings differ between runs, and so which condition each run belongs to."""
 
 import itertools
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -41,7 +42,7 @@ def find_factors(
         named = [_from_overrides(run.job["overrides"]) for run in runs]
         keys = [k for k in record["axes"] if k not in SEED_KEYS and k not in LENGTH_KEYS]
         levels = [{k: text for k in keys if (text := overrides.get(k)) is not None} for overrides in named]
-        order = {k: [str(value) for value in record["axes"][k]] for k in keys}
+        order = {k: [_without_escapes(str(value)) for value in record["axes"][k]] for k in keys}
     else:
         levels, order = _from_configs(runs)
     short = _short_names(list(order))
@@ -86,7 +87,12 @@ def condition_name(levels: dict[str, str]) -> str:
 
 def _from_overrides(overrides: Sequence[str]) -> dict[str, str]:
     pairs = (override.lstrip("+").partition("=") for override in overrides)
-    return {key: value for key, _, value in pairs}
+    return {key: _without_escapes(value) for key, _, value in pairs}
+
+
+def _without_escapes(value: str) -> str:
+    """A value as it is meant: Hydra's grammar has ``MODULE\\:CLASS`` for ``MODULE:CLASS``."""
+    return re.sub(r"\\([\\()\[\]{}:=,\s])", r"\1", value)
 
 
 def _from_configs(runs: Sequence[LoadedRun]) -> tuple[list[dict[str, str]], dict[str, list[str]]]:

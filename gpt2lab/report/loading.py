@@ -10,7 +10,7 @@ import numpy as np
 
 from gpt2lab.config import UserError
 from gpt2lab.report.results import Curves
-from gpt2lab.runs.layout import CONFIG, ENVIRONMENT, METRICS, SUMMARY, SWEEP
+from gpt2lab.runs.layout import CONFIG, ENVIRONMENT, METRICS, SUMMARY
 from gpt2lab.runs.records import Line, parse_lines, read_config, read_object, written_at_each_start
 from gpt2lab.statistics.intervals import Array
 
@@ -39,40 +39,6 @@ class LoadedRun:
     earlier_configs: list[dict[str, Any]] = field(default_factory=list)
     """of the starts before the last, where the run was resumed"""
     earlier_environments: list[dict[str, Any]] = field(default_factory=list)
-
-
-def find_runs(sweep: Path | None, runs: list[str]) -> tuple[list[tuple[Path, dict[str, Any]]], dict[str, Any]]:
-    """Return run folders, each with its job in ``sweep.json``, and ``sweep.json`` itself.
-
-    Raises:
-        UserError: no such folder, or none with a run.
-    """
-    if sweep is None:
-        folders = [Path(run) for run in runs]
-        for folder in folders:
-            if not (folder / CONFIG).is_file():
-                raise UserError(f"runs={folder}: no {CONFIG} there; expected run directories, such as runs/DAY/TIME")
-        return [(folder, {}) for folder in folders], {}
-    if not sweep.is_dir():
-        raise UserError(f"sweep={sweep}: no such folder; expected a sweep, such as runs/sweeps/NAME")
-    record = _sweep_record(sweep / SWEEP)
-    jobs = {(sweep / job["run_dir"]).resolve(): job for job in record.get("jobs", []) if job.get("run_dir")}
-    folders = sorted(config.parent for config in sweep.glob(f"**/{CONFIG}") if not _is_inside_run(config, sweep))
-    found = [(folder, jobs.get(folder.resolve(), {})) for folder in folders]
-    present = {folder.resolve() for folder in folders}
-    found += [(path, job) for path, job in jobs.items() if path not in present]  # jobs that left nothing
-    found = [(folder, job) for folder, job in found if not job.get("tuning")]
-    if not folders:
-        raise UserError(
-            f"sweep={sweep}: no run directory below it; expected folders with {CONFIG}: run the sweep first"
-        )
-    return found, record
-
-
-def _is_inside_run(config: Path, sweep: Path) -> bool:
-    """Whether a ``config.yaml`` belongs to a run's own subfolder: a checkpoint's, W&B's, an earlier process's."""
-    above = config.parent.parents
-    return any((folder / CONFIG).is_file() for folder in above if folder != sweep and sweep in folder.parents)
 
 
 def load_run(folder: Path, name: str, job: dict[str, Any]) -> LoadedRun:
@@ -110,15 +76,6 @@ def _object_or_problem(path: Path, problems: list[str]) -> dict[str, Any]:
     except UserError as error:
         problems.append(str(error))
         return {}
-
-
-def _sweep_record(path: Path) -> dict[str, Any]:
-    """The content of ``sweep.json``, empty without one; without it, the runs of a tuning would be compared."""
-    record = read_object(path)
-    jobs = record.get("jobs", [])
-    if not (isinstance(jobs, list) and all(isinstance(job, dict) for job in jobs)):
-        raise UserError(f"{path}: damaged: expected a list of jobs; restore it")
-    return record
 
 
 def curves_of(lines: list[Line]) -> Curves:

@@ -20,6 +20,12 @@ SUMMARY_COLUMNS = (
 """what runs.csv has of ``summary.json`` whatever is compared"""
 MANY_RUNS = 60
 """above it report.md lists only the runs that need attention; runs.csv has all"""
+LATEX = str.maketrans(
+    {character: f"\\{character}" for character in "%_&#${}"}
+    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    | {"−": "$-$", "–": "--", "<": "$<$", ">": "$>$", "√": r"$\sqrt{}$"}
+)
+"""characters that LaTeX would not print as they are"""
 
 
 def as_markdown(report: ReportResult, plots: Sequence[str]) -> str:
@@ -123,6 +129,4 @@ def as_latex(report: ReportResult) -> str:
 
 
 def _latex(text: str) -> str:
-    for character in "%_&#$":
-        text = text.replace(character, f"\\{character}")
-    return text.replace("−", "$-$").replace("–", "--").replace("<", "$<$").replace("√", r"$\sqrt{}$")
+    return text.translate(LATEX)

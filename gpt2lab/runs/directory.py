@@ -17,6 +17,7 @@ from gpt2lab.runs.layout import CONFIG, CONSOLE, ENVIRONMENT, LOG, METRICS, RECO
 from gpt2lab.runs.own_code import OWN_CODE, own_code
 from gpt2lab.runs.provenance import Hardware, environment
 from gpt2lab.runs.records import COMPLETED, STOPPED, free_name, read_summary, write_json
+from gpt2lab.shell import shell_word
 
 LOST_AND_FOUND = "lost+found"
 """a folder that a new disk has"""
@@ -77,14 +78,14 @@ def check_not_foreign(run_dir: Path) -> None:
     if foreign and ENVIRONMENT not in names:
         raise UserError(
             f"run_dir={run_dir}: holds {', '.join(foreign[:3])}, which no run has written; expected a new or empty "
-            f"folder; try run_dir={run_dir / 'run'}"
+            f"folder; try {shell_word(f'run_dir={run_dir}/run')}"
         )
 
 
 def _has_record(run_dir: Path) -> UserError:
     return UserError(
         f"run_dir={run_dir}: holds the record of a run ({METRICS}), but no checkpoint to continue from; expected a new "
-        f"folder; try run_dir={run_dir}_2"
+        f"folder; try {shell_word(f'run_dir={run_dir}_2')}"
     )
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from gpt2lab.config import TokenizerConfig, UserError, choose
 from gpt2lab.config.tokenizer import TOKENIZER_JSON
+from gpt2lab.shell import command_line
 from gpt2lab.tokenizers.base import Tokenizer
 from gpt2lab.tokenizers.bpe import BPETokenizer, UntrainedBPE
 from gpt2lab.tokenizers.bytes import BytesTokenizer
@@ -29,7 +30,7 @@ def load_trained(config: TokenizerConfig, folder: Path | None) -> Tokenizer:
     if folder is None or not (folder / TOKENIZER_JSON).is_file():
         raise UserError(
             f"tokenizer=bpe: {folder}/{TOKENIZER_JSON} is missing; the tokenizer is trained when its dataset is "
-            "prepared: type python prepare.py with this data= and tokenizer="
+            f"prepared: type {command_line('prepare')} with this data= and tokenizer="
         )
     return BPETokenizer(read_tokenizer(str(folder)).files, where=str(folder / TOKENIZER_JSON))
 

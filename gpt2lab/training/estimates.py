@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import torch
 
 from gpt2lab.config import RuntimeConfig
-from gpt2lab.runtime import Runtime
+from gpt2lab.model.loss import loss_memory_bytes
+from gpt2lab.runtime import DTYPES, Runtime
 from gpt2lab.training.plan import RunPlan
 
 TRIAL_SIZE, TRIAL_SECONDS = 768, 0.1
@@ -30,7 +31,7 @@ def estimate(plan: RunPlan, config: RuntimeConfig, runtime: Runtime) -> Estimate
 
 
 def memory_bytes(plan: RunPlan, config: RuntimeConfig) -> int:
-    """Memory of one process for training, in bytes: weights, gradients, AdamW's moments, and kept activations.
+    """Memory of one process for training, in bytes: weights, gradients, AdamW's moments, activations and the loss.
 
     A block keeps about 34 bytes per token and channel in 16 bits (Korthikanti et al. 2022, section 4.1, without the
     scores, which fused attention does not keep), twice as much in float32; with activation checkpointing only its
@@ -44,7 +45,10 @@ def memory_bytes(plan: RunPlan, config: RuntimeConfig) -> int:
     shares = plan.processes if config.parallel == "fsdp" else 1
     state = 16 * plan.parameters // shares
     validating = (12 * plan.parameters) // shares + 4 * plan.parameters if shares > 1 else 0
-    return max(state + activations, validating)
+    tokens, dtype = plan.sequence_length * plan.micro_batch_size, DTYPES[plan.precision]
+    head = (plan.model.padded_vocab_size, plan.model.n_embd)
+    loss = loss_memory_bytes(tokens, *head, dtype, torch.device(plan.device).type)
+    return max(state + activations + loss, validating)
 
 
 def seconds(plan: RunPlan, runtime: Runtime) -> float:

@@ -23,6 +23,7 @@ from gpt2lab.data import Manifest, ValidationBatches
 from gpt2lab.runs import check_can_start_again, check_not_foreign, check_unused, lock_directory, warn_of_other_code
 from gpt2lab.runs.layout import CHECKPOINTS
 from gpt2lab.runtime import Runtime
+from gpt2lab.shell import command_line, shell_word
 from gpt2lab.training.plan import resolved_config
 from gpt2lab.training.trainer import Trainer
 from gpt2lab.weights import find_checkpoint
@@ -93,7 +94,7 @@ def find_start(job: TrainJob, run_dir: Path | None) -> Start:
     if run_dir is None:
         raise UserError(
             f"resume={job.resume}: a checkpoint outside a run directory; expected run_dir= with the folder to continue "
-            f"in; try run_dir={checkpoint.parent / 'run'}"
+            f"in; try {shell_word(f'run_dir={checkpoint.parent}/run')}"
         )
     _lock_if_there(run_dir)
     if run_dir.resolve() != own:
@@ -148,7 +149,17 @@ def resume_training(trainer: Trainer, job: TrainJob, checkpoint: Path, manifest:
             of the run.
     """
     saved = read_manifest(checkpoint)
-    require_same_model(from_dict(ModelConfig, saved["config"]["model"]), job.model, checkpoint, free=("dropout",))
+    hint = ""
+    if checkpoint.parent.name == CHECKPOINTS:  # of a run directory, which has a record
+        recorded = command_line("train", f"from={checkpoint.parent.parent}", "resume=auto")
+        hint = f"; to continue with the recorded settings, type {recorded}"
+    require_same_model(
+        from_dict(ModelConfig, saved["config"]["model"]),
+        job.model,
+        checkpoint,
+        free=("dropout",),
+        hint=hint,
+    )
     if saved["step"] > trainer.total_steps:
         key = next(key for key in LENGTHS if getattr(job.training, key) is not None)
         raise UserError(

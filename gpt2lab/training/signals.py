@@ -9,13 +9,14 @@ import torch
 
 from gpt2lab.config import StoppedError, stop_signals
 from gpt2lab.distributed import World
+from gpt2lab.shell import command_line
 
 
 def stopped_error(number: int, step: int, run_dir: Path) -> StoppedError:
     """The error that ends a run after signal ``number``."""
     return StoppedError(
         f"stopped by {signal.Signals(number).name} at step {step}, which is saved; to continue, type "
-        f"python train.py from={run_dir} resume=auto",
+        + command_line("train", f"from={run_dir}", "resume=auto"),
         number,
     )
 

@@ -1,7 +1,8 @@
 """How fast a run is: tokens per second, the share of time spent waiting for data, and model FLOPs utilization."""
 
 import re
-from dataclasses import dataclass
+from collections import deque
+from dataclasses import dataclass, field
 
 import torch
 
@@ -51,6 +52,10 @@ def peak_flops(device: torch.device, precision: str) -> float | None:
     return next((flops for part, flops in PEAK_FLOPS.items() if f" {part} " in f" {words} "), None)
 
 
+RECENT_STEPS = 20
+"""that the rate on the progress bar is of"""
+
+
 @dataclass
 class Throughput:
     """Sums since the last line of ``metrics.jsonl``."""
@@ -62,6 +67,23 @@ class Throughput:
     seconds: float = 0.0
     waiting: float = 0.0
     """seconds of it before the batch was there"""
+    recent: deque[tuple[int, float]] = field(default_factory=lambda: deque(maxlen=RECENT_STEPS))
+    """tokens and seconds of the last steps"""
+
+    def add(self, tokens: int, seconds: float) -> None:
+        """Count a step."""
+        self.tokens += tokens
+        self.seconds += seconds
+        self.recent.append((tokens, seconds))
+
+    def recent_rate(self) -> float:
+        """Tokens per second of the last steps.
+
+        Not of one alone: on a GPU the host waits for a step while the next one is queued, and for both where a line is
+        logged, so that the step after a logged one takes it no time.
+        """
+        tokens, seconds = map(sum, zip(*self.recent, strict=True))
+        return tokens / seconds
 
     def take(self) -> dict[str, float]:
         """The metrics since the last call; ``mfu`` where the device's peak is known."""

@@ -173,10 +173,9 @@ class Trainer:
         seconds = time.perf_counter() - started
         self.state.train_seconds += seconds
         self.state.wall_seconds += seconds
-        self.throughput.tokens += self.settings.batch_tokens
-        self.throughput.seconds += seconds
+        self.throughput.add(self.settings.batch_tokens, seconds)
         self.profiler.step()
-        show_step(bar, self.last.loss if self.last else None, self.settings.batch_tokens / seconds)
+        show_step(bar, self.last.loss if self.last else None, self.throughput.recent_rate())
         if scheduled:
             self._log(
                 **self._read_pending().to_dict(),

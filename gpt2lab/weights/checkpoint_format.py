@@ -7,6 +7,7 @@ from gpt2lab.checkpoint import MANIFEST, has_checkpoint, last_checkpoint, newest
 from gpt2lab.config import UserError
 from gpt2lab.model import GPT
 from gpt2lab.runs.layout import RUNS
+from gpt2lab.shell import command_line
 from gpt2lab.weights.parameter_map import MappedTensor, TensorFormat, as_it_is, vocabulary_rows
 
 WEIGHTS = "model.safetensors"
@@ -41,7 +42,7 @@ def find_checkpoint(where: str | None, key: str) -> Path:
     """
     folder = Path(where) if where else newest_run()
     if folder is None:
-        raise UserError(f"{key}=null: no run with a checkpoint below {RUNS}/; run python train.py first")
+        raise UserError(f"{key}=null: no run with a checkpoint below {RUNS}/; type {command_line('train')} first")
     if not folder.is_dir():
         raise UserError(f"{key}={where}: no such folder; expected a run or checkpoint folder")
     if (folder / MANIFEST).is_file():

@@ -94,8 +94,11 @@ def load_weights(model: GPT, where: str) -> StoredModel:
     return source
 
 
-def require_same_model(stored: ModelConfig, wanted: ModelConfig, where: Path, free: tuple[str, ...]) -> None:
-    """Raise ``UserError`` naming the keys, but the ``free`` ones, in which two architectures differ."""
+def require_same_model(
+    stored: ModelConfig, wanted: ModelConfig, where: Path, free: tuple[str, ...], hint: str = ""
+) -> None:
+    """Raise ``UserError`` naming the keys, but the ``free`` ones, in which two architectures differ; ``hint`` ends
+    it."""
     theirs, ours = (_flat(config) for config in (stored, wanted))
     differing = [
         f"model.{key}={ours[key]} (the checkpoint has {theirs[key]})"
@@ -103,7 +106,7 @@ def require_same_model(stored: ModelConfig, wanted: ModelConfig, where: Path, fr
         if key not in free and ours[key] != theirs[key]
     ]
     if differing:
-        raise UserError(f"{where} is of another architecture: {', '.join(differing)}")
+        raise UserError(f"{where} is of another architecture: {', '.join(differing)}{hint}")
 
 
 def _read_model(source: StoredModel, config: ModelConfig, device: torch.device) -> GPT:

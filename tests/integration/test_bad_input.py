@@ -154,7 +154,7 @@ def test_eval(fail, trained, workplace, overrides, fragment):
 
 
 def test_nothing_to_evaluate(fail):
-    assert "python train.py" in fail("eval.py")
+    assert "train.py first" in fail("eval.py")
 
 
 def test_prepare_twice(fail, trained):

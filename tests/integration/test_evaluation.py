@@ -138,9 +138,13 @@ def test_two_models_on_the_same_documents(run, trained, workplace):
 
 
 def test_every_run_of_a_sweep(run, trained, workplace):
-    for name in ("positions=rope", "positions=none"):
+    for name in ("positions=rope", "positions=none", "damaged"):
         shutil.copytree(workplace / "runs" / "trained", workplace / "sweep" / name, symlinks=True)
-    shown = run("eval.py", "checkpoint=sweep").stdout
+    weights = workplace / "sweep" / "damaged" / "checkpoints" / "last" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"?")
+    ended = run("eval.py", "checkpoint=sweep")
+    shown = ended.stdout
+    assert "damaged is left out: " in shown + ended.stderr
     table = shown[shown.rindex("run  ") :].splitlines()
     assert [line.split()[0] for line in table[1:3]] == ["positions=none", "positions=rope"]
     for name in ("positions=rope", "positions=none"):

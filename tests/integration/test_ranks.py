@@ -91,7 +91,7 @@ def test_torchrun_makes_one_run(workplace):
 def test_a_sweep_under_torchrun_is_refused(workplace):
     result = torchrun(workplace, ROOT / "train.py", "-m", *SETTINGS, "seed=1,2")
     assert result.returncode != 0
-    assert "type python train.py -m runtime.num_processes=2" in result.stderr
+    assert "train.py -m runtime.num_processes=2 and your other arguments" in result.stderr
     assert not (workplace / "runs").exists()
 
 

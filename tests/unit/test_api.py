@@ -59,6 +59,9 @@ def test_generate_gives_the_continuation_and_stops(model):
     with pytest.raises(UserError, match=r"^stop=\[''\]: expected strings that are not empty$"):
         generate(model, "the fox", stop=[""])
     assert isinstance(generate(model, "", max_new_tokens=2, temperature=0), str)
+    with pytest.raises(UserError, match=r"^stop=\[1\]: expected strings that are not empty$"):
+        generate(model, "the fox", stop=[1])
+    assert generate(model, "the fox", max_new_tokens=20, seed=3, stop=None) == text
     with pytest.raises(UserError, match=r"sampling\.top_p=2"):
         generate(model, "the", top_p=2)
 
@@ -80,9 +83,21 @@ def test_perplexity_without_memory_says_what_to_type(model, monkeypatch):
         perplexity(model, TEXT)
 
 
-def test_empty_text_is_an_error(model):
-    with pytest.raises(UserError, match="expected text"):
-        perplexity(model, "")
+@pytest.mark.parametrize(
+    ("text", "options", "message"),
+    [
+        ("", {}, "text='': expected a text to score"),
+        (None, {}, "text=None: expected a text to score"),
+        ("a", {"stride": 17}, "stride=17: expected 1 to 16 tokens, the model's context, or None"),
+        ("a", {"stride": 0}, "stride=0: expected 1 to 16 tokens, the model's context, or None"),
+        ("a", {"stride": 2.5}, "stride=2.5: expected 1 to 16 tokens, the model's context, or None"),
+        ("a", {"batch_size": 0}, "batch_size=0: expected a whole number of at least 1"),
+    ],
+)
+def test_what_cannot_be_scored_is_an_error_by_the_names_of_the_arguments(model, text, options, message):
+    with pytest.raises(UserError) as error:
+        perplexity(model, text, **options)
+    assert str(error.value) == message
 
 
 def test_load_tokenizer_takes_names_files_and_models(folder, model):
@@ -94,6 +109,8 @@ def test_load_tokenizer_takes_names_files_and_models(folder, model):
 
 def test_compose_config_gives_a_job():
     assert compose_config("train", ["model/positions=rope"]).model.positions.name == "rope"
+    with pytest.raises(UserError, match=r"^name=evl: expected one of train, .*; did you mean eval\?"):
+        compose_config("evl", [])
 
 
 def test_unknown_names_are_attribute_errors():

@@ -1,10 +1,10 @@
 """The command line that prepares a dataset, quoted for Hydra and for the shell."""
 
 import re
-import shlex
 
 from gpt2lab.config import DataConfig
 from gpt2lab.data.manifest import TextTokenizer, TrainableTokenizer
+from gpt2lab.shell import command_line
 
 PLAIN_WORD = re.compile(r"[A-Za-z/_][\w./*-]*")
 """A value that needs no quotes in an override"""
@@ -15,7 +15,7 @@ def prepare_command(data: DataConfig, tokenizer: TextTokenizer | TrainableTokeni
     settings = {key: value for key, value in vars(data).items() if key != "source"}
     overrides = [f"data={data.source}", *tokenizer.overrides]
     overrides += [f"data.{key}={hydra_value(value)}" for key, value in settings.items()]
-    return " ".join(["python", "prepare.py", *map(shell_word, overrides)])
+    return command_line("prepare", *overrides)
 
 
 def hydra_value(value: object) -> str:
@@ -28,12 +28,3 @@ def hydra_value(value: object) -> str:
         return str(value)
     # Hydra expects an escape only before a quote, and before backslashes that precede a quote.
     return '"' + re.sub(r'(\\*)("|$)', lambda found: found[1] * 2 + '\\"' * bool(found[2]), value) + '"'
-
-
-def shell_word(word: str) -> str:
-    """A word quoted for bash or zsh, without a line break in it."""
-    if word.isprintable():
-        return shlex.quote(word)
-    escapes = {"\\": r"\\", "'": r"\'", "\n": r"\n", "\t": r"\t"}
-    escapes |= {c: f"\\U{ord(c):08x}" for c in word if not c.isprintable() and c not in escapes}
-    return f"$'{''.join(escapes.get(c, c) for c in word)}'"

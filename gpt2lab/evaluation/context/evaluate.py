@@ -126,8 +126,12 @@ def evaluate_context(loaded: TextModel, config: ContextConfig, corpus: Tokenized
     by_context = {length: score_blocks(length) for length in contexts}
     reference = min(trained, longest)
     width = max(config.block_tokens, reference // 2)
-    offsets = sorted({round(offset * trained) for offset in config.offsets} | {0})
-    by_offset = {offset: score_blocks(width, offset) for offset in offsets if limit is None or offset + width <= limit}
+    asked_offsets = sorted({round(offset * trained) for offset in config.offsets} | {0})
+    offsets = [offset for offset in asked_offsets if limit is None or offset + width <= limit]
+    if offsets != asked_offsets:
+        reason = f"model.positions={positions} ends at {limit}"
+        log.info("windows of %d tokens that begin above position %d are left out: %s", width, offsets[-1], reason)
+    by_offset = {offset: score_blocks(width, offset) for offset in offsets}
     n_windows = min(config.position_windows, (len(tokens_n) - 1) // longest)
     window_ends_W = np.linspace(longest + 1, len(tokens_n), n_windows).astype(np.int64)
     by_position = BlockScores(
@@ -160,6 +164,7 @@ def evaluate_context(loaded: TextModel, config: ContextConfig, corpus: Tokenized
         "shifted_window": width,
         "position_windows": n_windows,
         "left_out": [length for length in asked if length not in contexts],
+        "left_out_offsets": [offset for offset in asked_offsets if offset not in offsets],
         "documents": documents,
         "interval": describe_document_interval(documents),
         "ratio_interval": f"of paired documents; those of {len(by_context) - 1} contexts hold together (Bonferroni), "

@@ -163,14 +163,14 @@ def test_overrides_reach_the_job():
         (["recipe=3"], ["recipe=3: expected the name of a file of configs/recipe: "]),
         (["eval/corpus=3"], ["eval/corpus: not a setting of this command, only of eval.py"]),
         (["model=[nano,b]"], ["model: b is not a file of configs/model; expected one name"]),
-        (["training.max_steps=1.5"], ["training.max_steps=1.5", "Integer"]),
-        (["optimizer.lr=fast"], ["optimizer.lr=fast", "Float"]),
-        (["model.n_layer=null"], ["model.n_layer=null", "not Optional"]),
+        (["training.max_steps=1.5"], ["training.max_steps=1.5: expected a whole number"]),
+        (["optimizer.lr=fast"], ["optimizer.lr=fast: expected a finite number"]),
+        (["model.n_layer=null"], ["model.n_layer=null: expected a whole number"]),
         (["model.n_head=5"], ["model.n_head=5"]),
         (["model.n_kv_head=5", "model=gpt2_small"], ["model.n_kv_head=5", "4 or 6"]),
         (["model/positions=rope", "model.positions.rope_fraction=2"], ["model.positions.rope_fraction=2"]),
         (["model/positions=learned", "model.positions.rope_fractoin=1"], ["rope_fractoin"]),
-        (["model.mlp.hidden_dim=wide"], ["model.mlp.hidden_dim=wide", "Integer"]),
+        (["model.mlp.hidden_dim=wide"], ["model.mlp.hidden_dim=wide: expected a whole number"]),
         (["nonsense"], ["nonsense"]),
         (["experiment=study_nano"], ["experiment=study_nano: the default run has none", "+experiment=study_nano"]),
         (["optimizer.name=adam"], ["optimizer.name=adam: expected one of adamw, muon; did you mean adamw?"]),
@@ -181,6 +181,16 @@ def test_overrides_reach_the_job():
         (["logger.names=[wandbb]"], ["logger.names=wandbb", "did you mean wandb?"]),
         (["~model"], ["~model: nothing can be left out", "try model=VALUE"]),
         (["~optimizer"], ["~optimizer"]),
+        (["seed=1,2"], ["seed=1,2: expected one value; try ", "train -m seed=1,2 for a sweep"]),
+        (["optimizer.lr=0,001"], ["try optimizer.lr=0.001 with a decimal point"]),
+        (["logger=wandb,tensorboard"], ["try 'logger.names=[wandb,tensorboard]' for several loggers"]),
+        (["logger.tags=a,b"], ["logger.tags=a,b: expected a list; try 'logger.tags=[a,b]'"]),
+        (["logger.project=a,b"], ["""try 'logger.project="a,b"' for a text with a comma"""]),
+        (["norm=rmsnorm"], ["norm: unknown key; did you mean model/norm=rmsnorm?"]),
+        (["model=gpt2"], ["no such model", "did you mean model=gpt2_small?"]),
+        (["optimizer=adam"], ["did you mean adamw?"]),
+        (["training=[1]"], ["training=[1]: training holds several settings"]),
+        (["data=mixture", "data.mixture=5"], ["data.mixture=5: expected names with values"]),
     ],
 )
 def test_mistakes_are_one_line(overrides, fragments):
@@ -199,6 +209,7 @@ def test_mistakes_are_one_line(overrides, fragments):
         ("train", "eval=full", "eval.py"),
         ("prepare", "training.max_steps=3", "train.py"),
         ("sample", "+model/norm=rmsnorm", "train.py"),
+        ("report", "sweep.name=x", "train.py"),
     ],
 )
 def test_setting_of_another_command_names_that_command(command, override, owners):
@@ -217,6 +228,38 @@ def test_setting_of_another_command_names_that_command(command, override, owners
 )  # fmt: skip
 def test_a_prompt_is_what_was_typed(text):
     assert compose_config("sample", [f"prompt={text}"]).prompt == text
+
+
+def test_a_whole_number_may_be_written_with_an_exponent():
+    job = compose_config(
+        "train", ["training.max_steps=null", "training.max_tokens=2.5e9", "seed=1_000", "model.n_layer=3.0"]
+    )
+    assert (job.training.max_tokens, job.seed, job.model.n_layer) == (2_500_000_000, 1000, 3)
+    for text in ("2.5", "1e-3", "1e99"):
+        with pytest.raises(UserError, match=f"^training.max_steps={text}: expected a whole number"):
+            compose_config("train", [f"training.max_steps={text}"])
+    assert compose_config("train", ["run_dir=1e3", "training.grad_clip=1e0"]).run_dir == "1e3"
+    assert sweep_settings(["sweep.parallel=1e1"]).parallel == 10
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("sweep.tune_values=1e-3,2e-3,4e-3", "; try 'sweep.tune_values=[1e-3,2e-3,4e-3]'"),
+        ("sweep.parallel=many", "sweep.parallel=many: expected a whole number"),
+        ("sweep.tune=lr", "sweep.tune=lr: unknown key; did you mean optimizer.lr?"),
+    ],
+)
+def test_mistakes_in_settings_of_a_sweep_name_them(argument, message):
+    needed = ["sweep.tune_values=[1,2,3]"] if argument.startswith("sweep.tune=") else []
+    with pytest.raises(UserError) as error:
+        sweep_settings([*needed, argument])
+    assert message in str(error.value)
+
+
+def test_unknown_command_is_an_error_line():
+    with pytest.raises(UserError, match=r"^command=trian: expected one of train, .*; did you mean train\?$"):
+        compose_config("trian")
 
 
 def test_known_keys_are_the_dataclasses():

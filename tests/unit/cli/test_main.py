@@ -116,9 +116,26 @@ def test_console_trouble_stops_nothing(tmp_path, redirection, encoding):
 
 
 def test_options_come_before_overrides():
-    assert options_first(["seed=1", "--cfg", "job", "a=2"]) == ["--cfg", "job", "seed=1", "a=2"]
-    with pytest.raises(UserError, match="^--foo=3: no such option; expected KEY=VALUE"):
-        options_first(["seed=1", "--foo=3"])
+    assert options_first("train", ["seed=1", "--cfg", "job", "a=2"]) == ["--cfg", "job", "seed=1", "a=2"]
+
+
+@pytest.mark.parametrize(
+    ("option", "hint"),
+    [
+        ("--foo=3", "--help lists the main keys"),
+        ("--batch_size=12", "did you mean training.batch_tokens (in tokens: sequences x model.block_size)?"),
+        ("--seed=3", "try seed=3"),
+        ("--norm=rmsnorm", "did you mean model/norm=rmsnorm?"),
+    ],
+)
+def test_option_of_another_program_leads_to_the_key(monkeypatch, option, hint):
+    with pytest.raises(UserError) as error:
+        options_first("train", ["seed=1", option])
+    assert str(error.value) == f"{option}: no such option; expected KEY=VALUE; {hint}"
+    monkeypatch.setattr(sys, "argv", ["train.py", "-m", "seed=1,2", option])
+    with pytest.raises(UserError) as error:
+        main.run_sweep("train")
+    assert str(error.value).endswith(hint)
 
 
 @pytest.mark.parametrize(

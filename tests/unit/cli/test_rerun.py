@@ -27,7 +27,7 @@ def test_rerun_has_the_recorded_settings_and_a_directory_of_its_own(run):
 
 
 def test_rerun_takes_changes_on_top(run):
-    job = job_from_record([f"from={run}", "seed=6", "training.max_steps=9", "model.positions.name=learned"])
+    job = job_from_record([f"from={run}", "seed=6", "training.max_steps=9e0", "model.positions.name=learned"])
     assert (job.seed, job.training.max_steps, job.model.positions.name) == (6, 9, "learned")
     assert job_from_record([f"from={run}", "resume=auto"]).run_dir == str(run)
 
@@ -158,8 +158,13 @@ def test_a_recorded_text_is_no_interpolation(tmp_path):
         ("recipe=gpt2_small", "recipe: cannot be put on top of from="),
         ("optimizer.name=sgd", "optimizer.name=sgd: expected one of adamw, muon"),
         ("model.n_head=5", "model.n_head=5"),
-        ("seed=1,2", "seed=1,2: expected one value; -m takes several"),
-        ("data.nme=x", "data.nme=x: Key 'nme' not in 'StateOfTheUnionConfig'; did you mean data.name?"),
+        ("seed=1,2", "seed=1,2: expected one value; try gpt2lab train -m seed=1,2 for a sweep"),
+        ("max_steps=5", "max_steps: unknown key; did you mean training.max_steps?"),
+        ("data.files=[x]", "data.files: data=state_of_the_union has no such option; it is one of data=text_files"),
+        ("prompt=x", "prompt: not a setting of this command, only of sample.py"),
+        ("training.log_every=1.5", "training.log_every=1.5: expected a whole number"),
+        ("training=5", "training=5: training holds several settings"),
+        ("data.nme=x", "data.nme: unknown key; did you mean name?"),
         ("model/norm=null", "model/norm=null: expected the name of a file of configs/model/norm"),
         ("logger.project=a b'", "logger.project=a b': a value with such characters needs quotes"),
         ("sampling=default", "sampling: cannot be put on top of from="),

@@ -72,7 +72,7 @@ def test_numbers_are_finite(name):
         ("model=null", "model"),
         ("samples.sampling.top_k=0", "samples.sampling.top_k=0: expected"),
         ("optimizer.learning_rate=1", "optimizer.learning_rate: unknown key; did you mean optimizer.lr?"),
-        ("training.batch_size=1", "did you mean training.batch_tokens?"),
+        ("training.batch_size=1", "did you mean training.batch_tokens (in tokens: sequences x model.block_size)?"),
         ("gpt2", "gpt2: no value; expected KEY=VALUE"),
         ("data.files=[é.txt,b]", """try 'data.files=["é.txt","b"]'"""),
     ],

@@ -8,6 +8,7 @@ import pytest
 
 from gpt2lab.config import MixtureConfig, PrepareConfig, TextFilesConfig, UserError
 from gpt2lab.data import dataset_folder, load_manifest, open_dataset, open_or_prepare, prepare
+from gpt2lab.data.preparation.command_line import prepare_command
 from gpt2lab.tokenizers import UntrainedBPE, load_tokenizer
 
 BYTES = load_tokenizer("bytes")
@@ -45,6 +46,16 @@ def test_overwrite_killed_between_its_renames_leaves_the_old_dataset(data, tmp_p
     assert names(folder) == [".bytes.old"]
     assert function(data, BYTES) == (folder, manifest)
     assert names(folder) == ["bytes"]
+
+
+def test_missing_dataset_names_the_whole_command(data):
+    """A run was moved to another machine, where ``prepare.py`` alone would prepare the default dataset."""
+    with pytest.raises(UserError, match=r"d/bytes: .* not prepared yet: type gpt2lab prepare data=text_files") as error:
+        open_dataset(data, BYTES)
+    assert prepare_command(data, BYTES) in str(error.value)
+    mixture = MixtureConfig(name="m", root=data.root, mixture={"d": 1.0})
+    with pytest.raises(UserError, match="d/bytes: .* type gpt2lab prepare with its data= and tokenizer=bytes first"):
+        open_dataset(mixture, BYTES)
 
 
 @pytest.mark.parametrize("function", [open_or_prepare, open_dataset])

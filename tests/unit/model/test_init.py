@@ -131,7 +131,7 @@ def test_models_that_differ_in_one_part_start_from_equal_weights_elsewhere(cpu):
 def test_a_parameter_of_unknown_kind_is_not_left_unset():
     module = nn.Module()
     module.kernel = nn.Parameter(torch.empty(2, 2, 2))
-    with pytest.raises(TypeError, match="kernel"):
+    with pytest.raises(UserError, match=r'kernel: no initial value .* type initial_values = \{"kernel": 1.0\} in'):
         init_weights(module, 1)
 
 

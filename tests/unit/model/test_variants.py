@@ -51,10 +51,24 @@ def test_what_is_no_variant_is_one_line(name, message):
         find_variant(NORMS, name, "model.norm.name")
 
 
+class WithoutConfig(nn.Module):
+    """A norm with another constructor."""
+
+    def __init__(self, dim):
+        super().__init__()
+
+
+def test_another_constructor_is_one_line():
+    with pytest.raises(UserError) as error:
+        find_variant(NORMS, f"{__name__}:WithoutConfig", "model.norm.name")
+    expected = "its constructor takes (dim); expected one that can be called with (dim, config), as those of layernorm"
+    assert expected in str(error.value)
+
+
 def test_a_position_scheme_must_be_one():
     with pytest.raises(UserError, match=r"expected a class derived from gpt2lab\.model\.positions\.Positions"):
-        find_variant({}, "torch.nn:Linear", "model.positions.name", Positions)
-    assert issubclass(find_variant({}, "torch.nn:Linear", "model.norm.name"), nn.Module)
+        find_variant(NORMS, "torch.nn:Linear", "model.positions.name", Positions)
+    assert issubclass(find_variant(NORMS, "torch.nn:Linear", "model.norm.name"), nn.Module)
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """Reports of synthetic sweeps whose effects are known; bad input."""
 
+import dataclasses
 import json
 import shutil
 
@@ -188,7 +189,8 @@ def test_bad_input_is_one_line(tmp_path):
     for arguments, message in (
         ({"sweep": tmp_path / "empty"}, "no run directory below it"),
         ({"sweep": tmp_path / "nowhere"}, "no such folder"),
-        ({"runs": [str(tmp_path)]}, "expected run directories"),
+        ({"runs": [str(tmp_path / "empty")]}, "expected run directories"),
+        ({"runs": [str(tmp_path / "x*")]}, "expected run directories, such as .* or a glob of them"),
         ({"sweep": write_sweep(tmp_path / "s"), "baseline": "positions=rop"}, "no such condition"),
     ):
         with pytest.raises(UserError, match=message):
@@ -210,6 +212,16 @@ def test_text_formats_hold_every_run_and_condition(tmp_path):
     assert all(name in markdown for name in conditions_of(report))
     assert tables[0].count("|") == 13
     assert r"\begin{tabular}{lrrrrrr}" in as_latex(report)
+
+
+def test_names_have_no_escapes_of_hydra_and_latex_prints_every_character(tmp_path):
+    folder = write_sweep(tmp_path / "s", positions=("learned",), norms=("layernorm", r"my_own\:Norm"), seeds=2)
+    report = analyze(folder)
+    assert [c.name for c in report.conditions] == [BASELINE, "positions=learned, norm=my_own:Norm"]
+    assert "norm=my_own:Norm" in as_csv(report)
+    assert r"norm=my\_own:Norm" in as_latex(report)
+    report.conditions[1] = dataclasses.replace(report.conditions[1], name=r"a\b {c} ~^")
+    assert r"a\textbackslash{}b \{c\} \textasciitilde{}\textasciicircum{}" in as_latex(report)
 
 
 @pytest.mark.parametrize("positions", ["learned", "rope"])

@@ -75,12 +75,12 @@ def test_job_waits_for_its_earlier_process(sweep, tmp_path, caplog, monkeypatch)
     (folder / "seed=0").mkdir(parents=True)
     descriptor = try_lock(folder / "seed=0")
 
-    def release():
+    def free_after_the_other_job():
         while not (folder / "seed=1" / "starts.jsonl").exists():
-            time.sleep(0.01)
+            time.sleep(0.05)
         os.close(descriptor)
 
-    threading.Thread(target=release, daemon=True).start()
+    threading.Thread(target=free_after_the_other_job, daemon=True).start()
     assert sweep("seed=0,1", "sweep.name=s") == 0
     (first,), (second,) = (read_lines(folder / f"seed={seed}" / "starts.jsonl") for seed in (0, 1))
     assert second["ended"] <= first["began"]

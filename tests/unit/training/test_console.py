@@ -71,16 +71,25 @@ def test_readable_bytes():
 
 def test_memory_estimate_by_hand(plan):
     channels, parameters = 16 * 2 * 16, 16 * plan.parameters
-    assert memory_bytes(plan, RuntimeConfig()) == parameters + 2 * 68 * channels
-    assert memory_bytes(plan, RuntimeConfig(activation_checkpointing=True)) == parameters + (2 * 4 + 68) * channels
+    # the loss: logits of 32 tokens and 257 ids, in rows of 384, and gradients of the head and hidden states
+    loss = 4 * (32 * 384 + (257 + 32) * 16)
+    assert memory_bytes(plan, RuntimeConfig()) == parameters + 2 * 68 * channels + loss
+    checkpointing = RuntimeConfig(activation_checkpointing=True)
+    assert memory_bytes(plan, checkpointing) == parameters + (2 * 4 + 68) * channels + loss
     # with FSDP half of weights, gradients and moments; in validation all weights beside half of the moments and weights
     sharded = dataclasses.replace(plan, processes=2)
     assert memory_bytes(sharded, RuntimeConfig(parallel="fsdp")) == max(
-        parameters // 2 + 2 * 68 * channels, (12 // 2 + 4) * plan.parameters
+        parameters // 2 + 2 * 68 * channels + loss, (12 // 2 + 4) * plan.parameters
     )
-    assert memory_bytes(sharded, RuntimeConfig()) == parameters + 2 * 68 * channels
+    assert memory_bytes(sharded, RuntimeConfig()) == parameters + 2 * 68 * channels + loss
     half = dataclasses.replace(plan, precision="bf16")
-    assert memory_bytes(half, RuntimeConfig()) == parameters + 2 * 34 * channels
+    loss = 2 * (32 * 384 + 384 * 16) + 4 * (384 + 32) * 16  # and a copy of the head
+    assert memory_bytes(half, RuntimeConfig()) == parameters + 2 * 34 * channels + loss
+    # on a GPU a group has at most 2^29 logits: those of half of these tokens
+    tokens = 2**29 // 384 * 2
+    large = dataclasses.replace(half, sequence_length=tokens // 2)
+    loss = 2 * (tokens // 2 * 384 + 384 * 16) + 4 * (384 + tokens) * 16
+    assert memory_bytes(large, RuntimeConfig()) == parameters + 2 * 34 * tokens * 16 + loss
 
 
 def test_time_estimate_is_proportional_to_the_work(plan, monkeypatch, make_trainer):

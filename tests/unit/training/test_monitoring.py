@@ -14,6 +14,7 @@ from gpt2lab.config import ModelConfig, SamplesConfig, SamplingConfig, StoppedEr
 from gpt2lab.generation import generate
 from gpt2lab.model import GPT
 from gpt2lab.runs import read_lines
+from gpt2lab.training import trainer as trainer_module
 from gpt2lab.training.monitoring import SpikeDetector
 from gpt2lab.training.throughput import PEAK_FLOPS, Throughput, flops_per_token, peak_flops
 
@@ -66,6 +67,23 @@ def test_throughput_by_hand():
     assert throughput.take() == {"tokens_per_second": 160, "data_wait": 0.0, "mfu": 0.8}
     unknown = Throughput(100, None, tokens=1, seconds=1.0)
     assert "mfu" not in unknown.take()
+
+
+def test_the_progress_bar_shows_the_rate_of_several_steps(make_trainer, monkeypatch):
+    """As on a GPU, where the host waits for two steps where a line is logged and for none in the next one."""
+    throughput, shown = Throughput(100, None), []
+    for seconds in 5 * [0.2, 0.2, 0.2, 0.4, 0.0001]:
+        throughput.add(64, seconds)
+        shown.append(throughput.recent_rate())
+    assert shown[10:] == pytest.approx(15 * [64 / 0.2], rel=0.1)
+    assert throughput.take()["tokens_per_second"] == 320
+
+    trainer, shown, steps = make_trainer("run"), [], []
+    add = trainer.throughput.add
+    trainer.throughput.add = lambda tokens, seconds: (add(tokens, seconds), steps.append(seconds))
+    monkeypatch.setattr(trainer_module, "show_step", lambda bar, loss, rate: shown.append(rate))
+    trainer.run()
+    assert shown == pytest.approx([64 * n / sum(steps[:n]) for n in range(1, 5)])
 
 
 def test_a_line_of_the_record_has_all_of_it(make_trainer):

@@ -82,6 +82,16 @@ def test_a_changed_setting_is_refused_or_reported(make_trainer, caplog, change, 
             assert second.state.run_id != first.state.run_id  # another run directory, so another run
 
 
+def test_another_architecture_names_the_command_that_continues_the_run(make_trainer):
+    first = make_trainer("first, 1", max_steps=1)
+    first.run()
+    other = make_trainer("other", max_steps=2)
+    other.job.model = dataclasses.replace(other.job.model, n_layer=other.job.model.n_layer + 1)
+    with pytest.raises(UserError, match="is of another architecture: model.n_layer=") as error:
+        resume_training(other, other.job, newest_complete(first.checkpoints.folder), other.manifest)
+    assert str(error.value).endswith(f"type gpt2lab train 'from={first.plan.run_dir}' resume=auto")
+
+
 def test_links_that_a_kill_prevented_are_made_on_resuming(make_trainer):
     """``best`` would go on pointing to an earlier one, and the best checkpoint be deleted in time."""
     trainer = make_trainer("run", max_steps=4, checkpoint_every=2, eval_every=2)

@@ -361,7 +361,7 @@ def test_a_large_source_is_left_to_prepare(tmp_path, monkeypatch):
     data = text_set(tmp_path, corpus(50))
     monkeypatch.setattr(datasets_module, "AUTOMATIC_LIMIT_BYTES", 100)
     with pytest.raises(
-        UserError, match=r"set/bytes: .*type python prepare\.py data=text_files tokenizer=bytes data\.name=set"
+        UserError, match=r"set/bytes: .*type gpt2lab prepare data=text_files tokenizer=bytes data\.name=set"
     ):
         open_or_prepare(data, BYTES)
     assert not Path(data.root).exists()
@@ -391,7 +391,7 @@ def test_the_command_of_an_error_gives_back_the_config(settings):
     assert command.isprintable()
     printed = subprocess.run(["bash", "-c", f"printf '%s\\0' {command}"], capture_output=True, check=True).stdout
     words = printed.decode().split("\0")[:-1]
-    assert words[:2] == ["python", "prepare.py"]
+    assert words[:2] == ["gpt2lab", "prepare"]
     overrides = OverridesParser.create().parse_overrides(words[2:])
     values = {override.key_or_group: override.value() for override in overrides}
     assert values.pop("data") == "text_files"

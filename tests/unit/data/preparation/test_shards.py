@@ -154,7 +154,7 @@ def test_manifest_survives_the_disk(prepared):
 
 
 def test_a_missing_set_says_what_to_run(tmp_path):
-    with pytest.raises(UserError, match=r"no manifest\.json: run python prepare\.py"):
+    with pytest.raises(UserError, match=r"no manifest\.json: type gpt2lab prepare with its data= and tokenizer= first"):
         load_manifest(tmp_path / "nothing")
 
 

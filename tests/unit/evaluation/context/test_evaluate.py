@@ -131,9 +131,11 @@ def test_learned_positions_say_where_they_end(make_loaded, caplog):
     metrics = result.metrics.to_dict()
     assert list(metrics["by_context"]) == ["4", "8", "16"]
     assert (metrics["ends_at"], result.protocol["left_out"]) == (16, [48])
+    assert (list(metrics["by_offset"]), result.protocol["left_out_offsets"]) == (["0", "8"], [32])
     assert caplog.messages == [
         "contexts above 16 tokens are left out: model.positions=learned ends at 16",
         "context: intervals over 3 documents are too narrow; expected 60 or more (docs/statistics.md)",
+        "windows of 8 tokens that begin above position 8 are left out: model.positions=learned ends at 16",
     ]
 
 
