@@ -13,9 +13,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from gpt2lab.cli.compose import JOBS, config_groups, variants_of
+from gpt2lab.cli.compose import CONFIG_DIR, JOBS, config_groups, variants_of
 from gpt2lab.config import SweepConfig
 from gpt2lab.config.data import DATA_SOURCES, DataConfig
+from gpt2lab.shell import command_line
 
 MAIN_KEYS: dict[str, dict[str, list[str]]] = {
     "train": {
@@ -30,10 +31,18 @@ MAIN_KEYS: dict[str, dict[str, list[str]]] = {
         "rate": ["optimizer.lr", "schedule.warmup_steps"],
         "record": ["training.eval_every", "training.checkpoint_every", "logger", "run_dir", "seed"],
         "machine": ["runtime.device", "runtime.precision", "runtime.compile", "runtime.num_processes"],
-        "start from": ["resume", "init_from"],
+        "start from": ["resume", "init_from", "from"],
+        "sweep, with -m": [
+            "sweep.name",
+            "sweep.parallel",
+            "sweep.launcher",
+            "sweep.dry_run",
+            "sweep.tune",
+            "sweep.tune_values",
+        ],
     },
     "eval": {
-        "what": ["checkpoint", "eval", "eval/corpus", "eval.text_file"],
+        "what": ["checkpoint", "baseline", "eval", "eval/corpus", "eval.text_file"],
         "how": ["eval.protocol", "eval.stride", "runtime.device", "runtime.precision", "out"],
     },
     "sample": {
@@ -60,13 +69,18 @@ MAIN_KEYS: dict[str, dict[str, list[str]]] = {
         "how": ["prepare.num_workers", "prepare.overwrite", "verify", "inspect"],
     },
     "export": {"what": ["checkpoint", "out", "format"]},
-    "report": {"what": ["sweep", "runs", "out"], "how": ["baseline", "metric", "margin", "allow", "wandb"]},
+    "report": {"what": ["sweep", "runs", "out"], "how": ["baseline", "metric", "average", "margin", "allow", "wandb"]},
     "explain": {
         "what": ["checkpoint", "prompt", "max_tokens", "steps", "seed"],
         "how": ["sampling.temperature", "sampling.top_k", "sampling.top_p", "runtime.device", "plots", "out"],
     },
 }
 """keys that ``--help`` shows, by heading; a slash names a group of configs/"""
+
+FROM_MEANING = "run to take the settings from, other arguments change them; with resume=auto the run itself goes on"
+"""of ``from=RUN``, which is no key of the job"""
+DOCS = CONFIG_DIR.parent / "docs"
+"""only in a checkout"""
 
 
 @dataclass(frozen=True)
@@ -120,26 +134,34 @@ def _own_field_docs(config_class: type) -> dict[str, str]:
     return docs
 
 
+def summary(name: str) -> str:
+    """What the command ``name`` does, in one sentence."""
+    return (JOBS[name].__doc__ or "").strip().splitlines()[0]
+
+
 def help_page(name: str, width: int) -> str:
     """What ``python NAME.py --help`` prints."""
-    settings = {setting.key: setting for setting in settings_in(JOBS[name])}
+    meanings = {setting.key: setting.meaning for setting in settings_in(JOBS[name])}
+    if name == "train":
+        meanings |= {f"sweep.{setting.key}": setting.meaning for setting in settings_in(SweepConfig)}
+        meanings["from"] = FROM_MEANING
     groups = set(config_groups())
-    lines = [(JOBS[name].__doc__ or "").strip().splitlines()[0], "", f"usage: python {name}.py KEY=VALUE ...", ""]
+    typed = command_line(name)
+    column = max(28, *(len(key) + 2 for keys in MAIN_KEYS[name].values() for key in keys))
+    lines = [summary(name), "", f"usage: {typed} KEY=VALUE ...", ""]
     for heading, keys in MAIN_KEYS[name].items():
         lines.append(heading)
         for key in keys:
-            setting = settings.get(key)
-            meaning = setting.meaning if setting else ""
-            text = " | ".join(variants_of(key)) if key in groups else meaning
-            lines.append(textwrap.fill(text, width, initial_indent=f"  {key + '=':<28}", subsequent_indent=" " * 30))
+            text = " | ".join(variants_of(key)) if key in groups else meanings[key].replace("``", "")
+            first, others = f"  {key + '=':<{column}}", " " * (column + 2)
+            lines.append(textwrap.fill(text, width, initial_indent=first, subsequent_indent=others))
         lines.append("")
-    lines += [
-        f"python {name}.py --cfg job     shows the configuration that your arguments give, and stops",
-        "docs/configuration.md          every key, its type, default and meaning",
-    ]
+    notes = {f"{typed} --cfg job": "shows the configuration that your arguments give, with every key, and stops"}
     if name == "train":
-        lines.append("python train.py -m AXIS=A,B    runs a sweep (docs/sweeps.md)")
-    return "\n".join(lines)
+        notes[f"{typed} -m AXIS=A,B"] = "runs a sweep: one job for each combination of values"
+    if DOCS.is_dir():
+        notes["docs/configuration.md"] = "every key, its type, default and meaning"
+    return "\n".join([*lines, *(f"{command}: {meaning}" for command, meaning in notes.items())])
 
 
 def configuration_page() -> str:
@@ -173,7 +195,8 @@ def configuration_page() -> str:
 def _table(settings: list[Setting]) -> list[str]:
     lines = ["| key | type | default | meaning |", "|---|---|---|---|"]
     for setting in settings:
-        cells = (f"`{setting.key}`", setting.kind, f"`{setting.default}`", setting.meaning)
+        meaning = setting.meaning.replace("``", "`")
+        cells = (f"`{setting.key}`", setting.kind, f"`{setting.default}`", meaning)
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return lines
 

@@ -25,7 +25,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from gpt2lab.cli.compose import CONFIG_DIR, explain_override, literal_text, refuse_removals, settings_of, to_job
 from gpt2lab.cli.console import open_console, print_error, print_own_error, protect_streams
-from gpt2lab.cli.help import help_page
+from gpt2lab.cli.help import help_page, summary
 from gpt2lab.cli.launching import check_launch_variables, launch_processes, typed_command
 from gpt2lab.cli.lazy_help import lazy_help_is_not_checked
 from gpt2lab.cli.override_errors import no_such_option
@@ -72,7 +72,10 @@ def main() -> NoReturn:
     names = list(COMMANDS)
     if len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help"):
         print(
-            f"usage: gpt2lab {{{','.join(names)}}} KEY=VALUE ...\n\ngpt2lab COMMAND --help shows a command's main keys"
+            "usage: gpt2lab COMMAND KEY=VALUE ...\n",
+            *(f"  {name:<10}{summary(name)}" for name in names),
+            "\ngpt2lab COMMAND --help shows a command's main keys",
+            sep="\n",
         )
         sys.exit(0 if len(sys.argv) > 1 else USER_ERROR_STATUS)
     name = sys.argv.pop(1)

@@ -10,7 +10,7 @@ from gpt2lab.config.sampling import DecodingConfig
 
 @dataclass
 class ExplainJob(CheckedConfig):
-    """Shows one forward pass step by step: ``python explain.py prompt="..."``"""
+    """Shows one forward pass, step by step, as a web page."""
 
     checkpoint: str | None = None
     """a run, a checkpoint, a Hugging Face directory, or a name there (gpt2, ORG/NAME); null: the newest run"""

@@ -17,7 +17,7 @@ from gpt2lab.config.training import LoggerConfig, OptimizerConfig, SamplesConfig
 
 @dataclass
 class TrainJob(CheckedConfig):
-    """``python train.py``"""
+    """Trains a model, or with -m the models of a sweep."""
 
     model: ModelConfig = field(default_factory=ModelConfig)
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
@@ -147,7 +147,7 @@ def as_written(number: float) -> Fraction:
 
 @dataclass
 class PrepareJob(CheckedConfig):
-    """``python prepare.py``"""
+    """Tokenizes a corpus into the shards that training reads."""
 
     data: DataConfig = field(default_factory=StateOfTheUnionConfig)
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
@@ -160,7 +160,7 @@ class PrepareJob(CheckedConfig):
 
 @dataclass
 class EvalJob(CheckedConfig):
-    """``python eval.py``"""
+    """Measures a model: perplexity, tasks, sample quality and use of context."""
 
     checkpoint: str | None = None
     """a run, a checkpoint, a Hugging Face directory, a name there (gpt2, ORG/NAME), or a sweep; null: the newest run"""
@@ -181,7 +181,7 @@ class EvalJob(CheckedConfig):
 
 @dataclass
 class SampleJob(CheckedConfig):
-    """``python sample.py``"""
+    """Continues a prompt with text drawn from a model."""
 
     checkpoint: str | None = None
     """a run, a checkpoint, a Hugging Face directory, or a name there (gpt2, ORG/NAME); null: the newest run"""
@@ -216,7 +216,7 @@ class SampleJob(CheckedConfig):
 
 @dataclass
 class ExportJob(CheckedConfig):
-    """``python export.py``"""
+    """Writes a model for transformers, onnxruntime or llama.cpp."""
 
     checkpoint: str | None = None
     """a run, a checkpoint, a Hugging Face directory, or a name there (gpt2, ORG/NAME); null: the newest run"""

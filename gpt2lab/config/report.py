@@ -11,7 +11,7 @@ FACT_NAMES = ("data", "tokens", "validation", "precision", "device", "commit", "
 
 @dataclass
 class ReportJob(CheckedConfig):
-    """Compares the runs of a sweep: ``python report.py sweep=DIR``"""
+    """Compares the runs of a sweep, or runs that are named."""
 
     sweep: str | None = None
     """folder of a sweep, such as runs/sweeps/NAME"""
