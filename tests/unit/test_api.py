@@ -10,6 +10,7 @@ import torch
 import gpt2lab
 from gpt2lab import compose_config, generate, load_model, load_tokenizer, perplexity
 from gpt2lab.config import UserError
+from gpt2lab.evaluation.tasks.lm_eval import as_lm
 from tests import hugging_face, tokenizer_files
 
 TEXT = "the fox isn't there, 日本, but the dog: he jumps over 1234 lazy brown cafés"
@@ -72,6 +73,7 @@ def test_perplexity_by_auto_is_in_float32_as_that_of_the_command(folder, monkeyp
     auto, exact, rounded = (load_model(folder, device="cpu", precision=name) for name in ("auto", "fp32", "bf16"))
     assert auto.runtime.precision == "bf16"
     assert perplexity(auto, TEXT) == perplexity(exact, TEXT) != perplexity(rounded, TEXT)
+    assert as_lm(auto, batch_size=1).loaded.runtime.precision == "fp32"
 
 
 def test_perplexity_without_memory_says_what_to_type(model, monkeypatch):

@@ -19,7 +19,7 @@ import numpy as np
 from gpt2lab.config import SamplingConfig, TasksConfig, UserError, not_installed
 from gpt2lab.evaluation.results import TableRow, as_json_lines
 from gpt2lab.evaluation.tasks.likelihoods import EncodedRequest, Request, score_encoded, score_requests
-from gpt2lab.evaluation.text_model import TextModel
+from gpt2lab.evaluation.text_model import TextModel, in_scoring_precision
 from gpt2lab.evaluation.windows import sliding_windows
 from gpt2lab.generation import generate_stream
 from gpt2lab.hub import fetch_or_explain
@@ -151,7 +151,7 @@ def as_lm(loaded: TextModel, batch_size: int) -> HarnessModel:
     except ImportError:
         raise not_installed("eval.tasks.lm_eval", "lm_eval", "'gpt2lab[lm-eval]'") from None
     LM.register(HarnessModel)
-    return HarnessModel(loaded, batch_size)
+    return HarnessModel(in_scoring_precision(loaded), batch_size)
 
 
 def run_lm_eval(loaded: TextModel, settings: TasksConfig) -> HarnessResult:
