@@ -50,7 +50,8 @@ def explain_unparsable(override: str, reason: str) -> str:
     key, equals, value = override.partition("=")
     if not equals:
         return f"{override}: no value; expected KEY=VALUE; --help lists the main keys"
-    items = value[1:-1].split(",") if value.startswith("[") and value.endswith("]") else None
+    # the name of a sweep's run has commas: in [a/norm=rmsnorm,seed=1,b] only the last one divides
+    items = re.split(r",(?![^,/]*=)", value[1:-1]) if value.startswith("[") and value.endswith("]") else None
     quoted = _in_quotes(value) if items is None else f"[{','.join(_in_quotes(item.strip()) for item in items)}]"
     typed = shell_word(f"{key}={quoted}")
     if reason and "token recognition" not in reason and "LexerNoViable" not in reason:

@@ -57,10 +57,10 @@ def short_study_banner(summaries: Sequence[dict[str, Any]], metric: str) -> str:
         return ""
     ended = [summary for summary in summaries if is_finite(summary.get("val_loss"))]
     above = sum(map(ends_above_unigram, ended))
-    many = f"All {len(ended)}" if above == len(ended) > 1 else f"{above} of {len(ended)}"
+    many = f"all {len(ended)}" if above == len(ended) > 1 else f"{above} of {len(ended)}"
     scores = list(dict.fromkeys(f"{summary['unigram_loss']:.4f}" for summary in ended if ends_above_unigram(summary)))
     return (
         f"Untrained: {many} {'run' if len(ended) == 1 else 'runs'} ended above the loss that token frequencies alone "
-        f"have ({' or '.join(scores)} nats). Models that have learned so little are alike, which says nothing of the "
-        "conditions: train longer, or at another learning rate."
+        f"have ({' or '.join(scores)} nats). Whether models that have learned so little are alike says nothing of "
+        "trained ones: train longer, or at another learning rate."
     )

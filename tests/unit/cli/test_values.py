@@ -1,6 +1,7 @@
 """Every setting with values that make no sense: accepted where it does, else one line that names the key, at once."""
 
 import dataclasses
+import re
 import time
 import typing
 
@@ -75,10 +76,11 @@ def test_numbers_are_finite(name):
         ("training.batch_size=1", "did you mean training.batch_tokens (in tokens: sequences x model.block_size)?"),
         ("gpt2", "gpt2: no value; expected KEY=VALUE"),
         ("data.files=[é.txt,b]", """try 'data.files=["é.txt","b"]'"""),
+        ("runs=[a/p=x,seed=1,b/p=x,seed=1]", """try 'runs=["a/p=x,seed=1","b/p=x,seed=1"]'"""),
     ],
 )
 def test_mistakes_on_the_command_line(override, shown):
-    command = "prepare" if override.startswith("prepare") else "train"
+    command = {"prepare": "prepare", "runs": "report"}.get(re.split(r"\W", override)[0], "train")
     data = ["data=text_files"] if override.startswith("data") else []
     with pytest.raises(UserError) as raised:
         compose_config(command, [*data, override])

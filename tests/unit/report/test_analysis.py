@@ -90,7 +90,7 @@ def test_short_study_that_stays_above_unigram_entropy_is_not_diverged_and_says_s
     report = analyze(folder)
     assert [c.diverged for c in report.conditions] == [0, 5 if change == "diverged" else 0]
     assert [len(c.values) for c in report.conditions] == finished
-    assert report.banner.startswith(f"Untrained: All {sum(finished)} runs ended above the loss")
+    assert report.banner.startswith(f"Untrained: all {sum(finished)} runs ended above the loss")
     assert "(1.0000 nats)" in as_markdown(report, [])
     assert "Untrained" not in analyze(folder, metric="tokens_per_second").banner
 
@@ -215,9 +215,9 @@ def test_text_formats_hold_every_run_and_condition(tmp_path):
 
 
 def test_names_have_no_escapes_of_hydra_and_latex_prints_every_character(tmp_path):
-    folder = write_sweep(tmp_path / "s", positions=("learned",), norms=("layernorm", r"my_own\:Norm"), seeds=2)
+    folder = write_sweep(tmp_path / "s", positions=("learned",), norms=(r"my_own\:Norm", "layernorm"), seeds=2)
     report = analyze(folder)
-    assert [c.name for c in report.conditions] == [BASELINE, "positions=learned, norm=my_own:Norm"]
+    assert [c.name for c in report.conditions] == ["positions=learned, norm=my_own:Norm", BASELINE]
     assert "norm=my_own:Norm" in as_csv(report)
     assert r"norm=my\_own:Norm" in as_latex(report)
     report.conditions[1] = dataclasses.replace(report.conditions[1], name=r"a\b {c} ~^")
