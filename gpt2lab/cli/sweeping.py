@@ -7,8 +7,10 @@ import hashlib
 import importlib
 import logging
 import re
+import shlex
 import sys
 from collections.abc import Sequence
+from itertools import dropwhile
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +36,15 @@ from gpt2lab.runs import git
 from gpt2lab.runs.layout import SWEEP
 from gpt2lab.sweeps.dry_run import dry_run_page, steps_after_preparing
 from gpt2lab.sweeps.executor import SweepExecutor, closing_lines
-from gpt2lab.sweeps.plan import Job, Plan, plan_sweep, value_text
+from gpt2lab.sweeps.plan import Job, Plan, is_axis, key_of, plan_sweep, value_text
 from gpt2lab.sweeps.record import (
     JobRecord,
     SweepRecord,
+    continued_text,
     open_folder,
     read_sweep,
+    recorded_plan,
+    status_of,
     update_record,
     write_sweep,
 )
@@ -48,6 +53,7 @@ from gpt2lab.sweeps.wandb_file import write_wandb_file
 log = logging.getLogger(__name__)
 
 FAILED_STATUS = 1
+TUNING_KEYS = ("sweep.tune", "sweep.tune_values", "sweep.tune_seeds")
 LONGEST_TAG = 64
 """characters; W&B refuses a run with a longer one"""
 
@@ -58,7 +64,9 @@ def run(argv: Sequence[str]) -> int:
     Raises:
         UserError: a setting is wrong; nothing has started.
     """
-    script, arguments = argv[0], [argument for argument in argv[1:] if argument not in ("-m", "--multirun")]
+    script, typed = argv[0], [argument for argument in argv[1:] if argument not in ("-m", "--multirun")]
+    continued = continued_record(typed)
+    arguments = arguments_of_continued(continued, typed) if continued else typed
     overrides = [argument for argument in arguments if not argument.startswith("sweep.")]
     params = experiment_params(overrides)
     settings = [f"{key}={value}" for key, value in params.items() if key.startswith("sweep.")]  # typed ones come later
@@ -66,7 +74,8 @@ def run(argv: Sequence[str]) -> int:
     axes = {key: values for key, values in params.items() if not key.startswith("sweep.")}
     name = sweep.name or experiment_name(overrides)
     try:
-        plan = plan_sweep(overrides, axes, sweep, _axes_of_earlier_start(Path(sweep.root), name))
+        order = _axes_of_earlier_start(Path(sweep.root), name)
+        plan = recorded_plan(continued, overrides) if continued else plan_sweep(overrides, axes, sweep, order)
     except HydraException as error:
         raise explain_override(error, "train", overrides) from error
     jobs = compose_jobs(plan, sweep)
@@ -74,17 +83,20 @@ def run(argv: Sequence[str]) -> int:
         print(write_wandb_file(Path(sweep.wandb_file), plan, typed_command("train", script)))
         return 0
     if sweep.dry_run:
-        print(dry_run_page(plan, jobs, sweep))
+        begun = Path(sweep.root) / name if name else None
+        record = _extended_record(begun, plan, sweep.tune)
+        statuses = {job.name: status_of(job, begun) if begun else job.status for job in record.jobs}
+        print(dry_run_page(plan, jobs, statuses, sweep))
         return 0
 
     steps = {name: steps_after_preparing(job) for name, job in jobs.items()}
     folder = open_folder(Path(sweep.root), name)
-    command = [*typed_command("train", script), "-m", *overrides, *_sweep_arguments(arguments, folder)]
     busy = f"sweep.name={folder.name}: another process runs this sweep; wait for it or choose another name"
     with locked(folder, busy):
-        record = _open_record(folder, plan, command, sweep.tune)
-        record.add(plan.tuning, tuning=True)
-        record.add(plan.jobs, tuning=False)
+        record = _extended_record(folder, plan, sweep.tune)
+        program = [*typed_command("train", script), "-m"]
+        record.command = [*program, *overrides, *_sweep_arguments(arguments, folder)]
+        record.commit = git("rev-parse", "HEAD")
         write_sweep(folder, record)
         log.info("sweep %s: %d jobs in %s", record.name, len(plan.tuning) + len(plan.jobs), folder)
 
@@ -94,7 +106,7 @@ def run(argv: Sequence[str]) -> int:
             return [*job_program(script), *plan.common, *job.overrides, *extra, *settings]
 
         result = SweepExecutor(folder, record, sweep, command_of, steps).run(plan)
-    print(closing_lines(result, record))
+    print(closing_lines(result, record, [*program, *typed] if continued else record.command))
     if sweep.report and not result.stopped_by and result.completed:
         _report(folder)
     if result.stopped_by:
@@ -102,16 +114,60 @@ def run(argv: Sequence[str]) -> int:
     return FAILED_STATUS if result.failed else 0
 
 
-def _open_record(folder: Path, plan: Plan, command: list[str], tuning_key: str | None) -> SweepRecord:
-    """Return the record of an earlier start, extended by what is new, or a new one."""
-    commit = git("rev-parse", "HEAD")
-    if (folder / SWEEP).is_file():
+def continued_record(arguments: Sequence[str]) -> SweepRecord | None:
+    """The record of the sweep that the arguments name and let nothing vary in; None where something varies.
+
+    Raises:
+        UserError: there is no sweep of this name, or an argument would change what its jobs are.
+    """
+    place = sweep_settings([text for text in arguments if key_of(text) in ("sweep.name", "sweep.root")])
+    overrides = [text for text in arguments if not text.startswith("sweep.")]
+    try:
+        if place.name is None or experiment_name(overrides) or any(map(is_axis, overrides)):
+            return None
+    except HydraException as error:
+        raise explain_override(error, "train", overrides) from error
+    folder = Path(place.root) / place.name
+    if not (folder / SWEEP).is_file():
+        names = [path.parent.name for path in Path(place.root).glob(f"*/{SWEEP}")]
+        raise UserError(
+            f"sweep.name={place.name}: nothing varies, and {place.root} has no sweep of this name to continue"
+            f"{did_you_mean(place.name, names)}; expected an axis with two values or more, such as "
+            "model/positions=learned,rope, or a sweep that has begun"
+        )
+    record = read_sweep(folder)
+    for text in arguments:
+        if key_of(text) in record.axes or key_of(text) in TUNING_KEYS:
+            raise UserError(
+                f"{text}: sweep.name={place.name} is continued with its own axes and tuning; expected no value; to add "
+                f"values to an axis, type the whole command: {shlex.join(record.command)}"
+            )
+    log.info("%s", continued_text(record, folder))
+    return record
+
+
+def arguments_of_continued(record: SweepRecord, arguments: Sequence[str]) -> list[str]:
+    """The arguments of the sweep's last start, those that are typed now in their place."""
+    typed = {"sweep.root", *map(key_of, arguments)}  # it is continued where it was found
+    recorded = list(dropwhile(lambda word: word != "-m", record.command))[1:]
+    return [*(text for text in recorded if key_of(text) not in typed), *arguments]
+
+
+def _extended_record(folder: Path | None, plan: Plan, tuning_key: str | None) -> SweepRecord:
+    """The record of an earlier start, extended by what is new, or a new one; nothing is written.
+
+    Raises:
+        UserError: the plan does not fit the earlier start.
+    """
+    if folder and (folder / SWEEP).is_file():
         record = read_sweep(folder)
-        update_record(record, plan, command, commit, tuning_key)
+        update_record(record, plan, tuning_key)
     else:
         axes = {key: list(values) for key, values in plan.axes.items()}
-        record = SweepRecord(folder.name, axes, plan.seeds, list(plan.common), command, commit)
+        record = SweepRecord(folder.name if folder else "", axes, plan.seeds, list(plan.common))
     record.tuning_key = tuning_key
+    record.add(plan.tuning, tuning=True)
+    record.add(plan.jobs, tuning=False)
     return record
 
 

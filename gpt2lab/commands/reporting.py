@@ -28,7 +28,7 @@ def report(job: ReportJob, *, command: Sequence[str] | None = None) -> ReportRes
     if result.banner:
         log.warning("%s", result.banner)
     log.info("\n%s\n", result.verdict)
-    log.info("written to %s: report.md, report.html, runs.csv, table.tex and plots", folder)
+    log.info("written to %s: report.md, report.html, runs.csv, curves.csv, table.tex and plots", folder)
     if job.wandb:
         log_to_wandb(result, folder)
     return result

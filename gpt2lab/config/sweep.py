@@ -14,7 +14,8 @@ class SweepConfig(CheckedConfig):
     """``python train.py -m AXIS=VALUE,VALUE ... sweep.KEY=VALUE``"""
 
     name: str | None = None
-    """folder under ``root``; the same name continues or extends a sweep; null: the experiment's name, or the time"""
+    """folder under ``root``; the same name continues or extends a sweep, and alone, without an axis, continues it;
+    null: the experiment's name, or the time"""
     root: str = "runs/sweeps"
     """folder of all sweeps"""
     launcher: str = "local"
@@ -22,7 +23,7 @@ class SweepConfig(CheckedConfig):
     parallel: int = 1
     """jobs at a time; on this machine they divide its cores, and its GPUs if it has any"""
     dry_run: bool = False
-    """list the jobs, their tokens and the estimated time, and stop"""
+    """list the jobs, which of them are completed, their tokens and the estimated time of the others, and stop"""
     wandb_file: str | None = None
     """write the sweep as a W&B sweep file, for ``wandb sweep FILE`` and ``wandb agent ID``, and stop"""
     report: bool = True

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from gpt2lab.config.relevance import MACHINE_KEYS, decides_result
 from gpt2lab.config.training import LENGTHS
 from gpt2lab.report.loading import LoadedRun
 
@@ -14,25 +15,7 @@ THEN = ", then "
 SEED_KEYS = ("seed",)
 LENGTH_KEYS = tuple(f"training.{key}" for key in LENGTHS)
 """how long a run is: no condition, but runs of several lengths give the baseline's L(tokens)"""
-IRRELEVANT = ("run_dir", "resume", "logger", "samples", "hydra", "sweep", "config", "from", "ignore_data_fingerprint")
-"""keys and groups that say nothing of the model or its training"""
-RECORD_KEYS = (
-    "training.eval_every",
-    "training.eval_tasks",
-    "training.eval_texts",
-    "training.log_every",
-    "training.checkpoint_every",
-    "training.keep_checkpoints",
-)
-"""beginnings of keys that decide what is measured and saved, and when"""
-WITHOUT_EFFECT = (
-    "data.root",
-    "training.micro_batch_size",
-    "runtime.device",
-    "runtime.precision",
-    "runtime.profile",
-    "runtime.background_checkpoints",
-)
+WITHOUT_EFFECT = (*MACHINE_KEYS, "runtime.device", "runtime.precision")
 """settings in which runs of one condition may differ: what follows from them is compared as a fact, or nothing does"""
 
 
@@ -73,9 +56,7 @@ def find_factors(
 
 def is_varied(key: str) -> bool:
     """Whether a setting can tell conditions apart: it is no seed, no length, and decides more than what is recorded."""
-    if key in SEED_KEYS or key in LENGTH_KEYS:
-        return False
-    return key.split(".")[0] not in IRRELEVANT and not key.startswith(RECORD_KEYS)
+    return key not in SEED_KEYS and key not in LENGTH_KEYS and decides_result(key)
 
 
 def settings_of(run: LoadedRun) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """Run directories -> ``LoadedRun``: settings, outcome, and curves reduced while they are read."""
 
 import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 from gpt2lab.config import UserError
 from gpt2lab.report.results import Curves
 from gpt2lab.runs.layout import CONFIG, ENVIRONMENT, METRICS, SUMMARY
-from gpt2lab.runs.records import parse_lines, read_config, read_object, written_at_each_start
+from gpt2lab.runs.records import Line, parse_lines, read_config, read_object, written_at_each_start
 from gpt2lab.statistics.intervals import Array
 
 POINTS = 240
@@ -77,33 +78,38 @@ def _object_or_problem(path: Path, problems: list[str]) -> dict[str, Any]:
         return {}
 
 
-def curves_of(lines: list[dict[str, Any]]) -> Curves:
-    """Training loss in bins of tokens, and validation loss as it is, both with seconds of training so far.
-
-    Seconds are those spent in training steps, without validations and checkpoints: ``train_seconds`` as measured, or
-    in records of earlier versions tokens over ``tokens_per_second``, summed.
-    """
+def curves_of(lines: list[Line]) -> Curves:
+    """Training loss in bins of tokens, and validation loss as it is, both with seconds of training so far."""
     train, validation = [], []
-    seconds, reached = 0.0, 0.0
-    for line in lines:
-        tokens = line.get("tokens")
-        if tokens is None:
-            continue
-        rate = line.get("tokens_per_second")
-        if (measured := line.get("train_seconds")) is not None:
-            seconds, reached = measured, tokens
-        elif rate:
-            seconds += (tokens - reached) / rate
-            reached = tokens
+    for line, seconds in with_seconds(lines):
         if (loss := line.get("loss")) is not None:
-            train.append((tokens, seconds, loss))
+            train.append((line["tokens"], seconds, loss))
         if (loss := line.get("val_loss")) is not None:
-            validation.append((tokens, seconds, loss))
+            validation.append((line["tokens"], seconds, loss))
     train_LX = bin_means(np.array(train, dtype=float).reshape(-1, 3))
     val_LX = np.array(validation, dtype=float).reshape(-1, 3)
     if len(val_LX) > POINTS:
         val_LX = val_LX[np.unique(np.linspace(0, len(val_LX) - 1, POINTS).round().astype(int))]
     return Curves(*train_LX.T, *val_LX.T)
+
+
+def with_seconds(lines: Iterable[Line]) -> Iterator[tuple[Line, float]]:
+    """The lines that have tokens, each with the seconds of training so far.
+
+    These are spent in training steps, without validations and checkpoints: ``train_seconds`` as measured, or in records
+    of earlier versions tokens over ``tokens_per_second``, summed.
+    """
+    seconds, reached = 0.0, 0.0
+    for line in lines:
+        tokens, rate = line.get("tokens"), line.get("tokens_per_second")
+        if tokens is None:
+            continue
+        if (measured := line.get("train_seconds")) is not None:
+            seconds, reached = measured, tokens
+        elif rate:
+            seconds += (tokens - reached) / rate
+            reached = tokens
+        yield line, seconds
 
 
 def validations_of(lines: list[dict[str, Any]]) -> list[tuple[float | None, float | None]]:

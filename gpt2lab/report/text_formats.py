@@ -1,14 +1,23 @@
-"""``report.md``, ``runs.csv`` and ``table.tex``."""
+"""``report.md``, ``runs.csv``, ``curves.csv`` and ``table.tex``."""
 
 import csv
 import io
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 
 from gpt2lab.report import tables
-from gpt2lab.report.results import ReportResult
+from gpt2lab.report.loading import with_seconds
+from gpt2lab.report.results import ReportResult, Run
 from gpt2lab.report.tables import Table
 from gpt2lab.report.words import DOCUMENTS_NOTE, EFFECTS_NOTE, FOOTNOTE, PAIRS_NOTE, SCALING_NOTE, plural
+from gpt2lab.runs.layout import METRICS
+from gpt2lab.runs.records import read_lines, read_summary
 
+SUMMARY_COLUMNS = (
+    "val_loss", "val_perplexity", "val_bits_per_byte", "best_val_loss", "loss", "learning_rate", "steps",
+)  # fmt: skip
+"""what runs.csv has of ``summary.json`` whatever is compared"""
 MANY_RUNS = 60
 """above it report.md lists only the runs that need attention; runs.csv has all"""
 LATEX = str.maketrans(
@@ -67,36 +76,45 @@ def _markdown(table: Table) -> str:
 
 
 def as_csv(report: ReportResult) -> str:
-    """One line for each run, numbers in full."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
+    """One line for each run, numbers in full: the compared metric, then what ``summary.json`` says besides."""
     facts = list(report.runs[0].facts) if report.runs else []
     numbers = list(report.runs[0].numbers) if report.runs else []
     factors = list(report.factors)
     levels = {condition.name: condition.levels for condition in report.conditions}
-    writer.writerow(
-        [
-            "run",
-            *factors,
-            "condition",
-            "seed",
-            "status",
-            "diverged",
-            "compared",
-            report.metric,
-            *numbers,
-            *facts,
-            "note",
-        ]
-    )
-    for run in report.runs:
-        own = levels.get(run.condition, {})
-        writer.writerow(
-            [
-                run.name, *(own.get(f, "") for f in factors), run.condition, run.seed, run.status, run.diverged,
-                run.is_counted, run.value, *run.numbers.values(), *run.facts.values(), run.apart or run.error,
-            ]
-        )  # fmt: skip
+    headings = [
+        "run", *factors, "condition", "seed", "status", "diverged", "compared", report.metric, *numbers, *facts, "note",
+    ]  # fmt: skip
+    others = [name for name in SUMMARY_COLUMNS if name not in headings]
+
+    def row(run: Run) -> list[object]:
+        own, summary = levels.get(run.condition, {}), read_summary(run.path)
+        return [
+            run.name, *(own.get(f, "") for f in factors), run.condition, run.seed, run.status, run.diverged,
+            run.is_counted, run.value, *run.numbers.values(), *run.facts.values(), run.apart or run.error,
+            *(summary.get(name) for name in others), run.path,
+        ]  # fmt: skip
+
+    return _csv([*headings, *others, "run_path"], map(row, report.runs))
+
+
+def as_curves_csv(report: ReportResult) -> str:
+    """One line for each recorded loss or validation of every run; a loss that was not finite is ``nan``."""
+
+    def rows(run: Run) -> Iterator[list[object]]:
+        for line, seconds in with_seconds(read_lines(run.path / METRICS)):
+            if "loss" in line or "val_loss" in line:
+                losses = [math.nan if line.get(key, "") is None else line.get(key, "") for key in ("loss", "val_loss")]
+                yield [run.condition, run.seed, run.path, line["step"], line["tokens"], seconds, *losses]
+
+    headings = ["condition", "seed", "run_path", "step", "tokens", "seconds", "loss", "val_loss"]
+    return _csv(headings, chain.from_iterable(map(rows, report.runs)))
+
+
+def _csv(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(headings)
+    writer.writerows(rows)
     return out.getvalue()
 
 

@@ -1,4 +1,4 @@
-"""What a sweep will take, before any of it runs: steps, tokens and time of each job."""
+"""What a sweep will take, before any of it runs: status, steps, tokens and time of each job."""
 
 import functools
 import os
@@ -24,37 +24,45 @@ NEWEST = 200
 """runs that are searched for one with the same model"""
 
 
-def dry_run_page(plan: Plan, jobs: Mapping[str, TrainJob], sweep: SweepConfig) -> str:
-    """The jobs, their steps and tokens, and the time that the whole sweep takes; ``?`` for what is not known."""
+def dry_run_page(plan: Plan, jobs: Mapping[str, TrainJob], statuses: Mapping[str, str], sweep: SweepConfig) -> str:
+    """The jobs, how they stand, and the tokens and time of those that are left; ``?`` for what is not known.
+
+    Args:
+        plan: the jobs in their order.
+        jobs: their settings by name.
+        statuses: how each job stands, by name.
+        sweep: where it would run.
+    """
     width = max(map(len, jobs))
-    lines = [f"{'job':<{width}}  {'steps':>9}  {'tokens':>15}  {'minutes':>8}"]
-    all_tokens: list[int | None] = []
-    all_seconds: list[float | None] = []
+    lines = [f"{'job':<{width}}  {'status':<9}  {'steps':>9}  {'tokens':>15}  {'minutes':>8}"]
+    tokens_left: list[int | None] = []
+    seconds_left: list[float | None] = []
     rate = functools.cache(_measured_rate)
     for name, job in jobs.items():
         steps = steps_of(job)
         tokens = None if steps is None else steps * job.training.batch_tokens
         per_second = rate(tuple(getattr(job.model, key) for key in SHAPE))
         seconds = tokens / per_second if tokens is not None and per_second else None
-        all_tokens.append(tokens)
-        all_seconds.append(seconds)
+        if statuses[name] != COMPLETED:
+            tokens_left.append(tokens)
+            seconds_left.append(seconds)
         minutes = "?" if seconds is None else f"{seconds / 60:.1f}"
-        lines.append(f"{name:<{width}}  {_count(steps):>9}  {_count(tokens):>15}  {minutes:>8}")
-    known_tokens = [tokens for tokens in all_tokens if tokens is not None]
+        lines.append(f"{name:<{width}}  {statuses[name]:<9}  {_count(steps):>9}  {_count(tokens):>15}  {minutes:>8}")
     tuning = f" ({len(plan.tuning)} of them tuning)" if plan.tuning else ""
-    if len(known_tokens) < len(all_tokens):
+    completed = len(jobs) - len(tokens_left)
+    in_all = f"{len(jobs)} jobs{tuning}" + (f", {completed} completed" if completed else "")
+    known_tokens = [tokens for tokens in tokens_left if tokens is not None]
+    known_seconds = [seconds for seconds in seconds_left if seconds is not None]
+    if len(known_tokens) < len(tokens_left):
         names = ", ".join(sorted({job.data.name for job in jobs.values()}))
-        lines.append(f"{len(jobs)} jobs{tuning}")
+        lines.append(in_all)
         lines.append(f"steps: unknown, since an epoch of {names} is not counted yet; prepare it first (prepare.py)")
-    else:
-        lines.append(f"{len(jobs)} jobs{tuning}, {sum(known_tokens):,} tokens")
-    known_seconds = [seconds for seconds in all_seconds if seconds is not None]
-    if len(known_seconds) < len(all_seconds):
-        if len(known_tokens) == len(all_tokens):
-            lines.append(f"time: unknown, since {RUNS}/ has no completed run of such a model; train one job first")
-    else:
-        minutes_in_all = sum(known_seconds) / 60 / sweep.parallel
-        lines.append(f"time: about {minutes_in_all:.0f} minutes with sweep.parallel={sweep.parallel}")
+        return "\n".join(lines)
+    lines.append(f"{in_all}, {sum(known_tokens):,} tokens{' left' if completed else ''}")
+    if len(known_seconds) < len(seconds_left):
+        lines.append(f"time: unknown, since {RUNS}/ has no completed run of such a model; train one job first")
+    elif seconds_left:
+        lines.append(f"time: {_duration(sum(known_seconds) / sweep.parallel)} with sweep.parallel={sweep.parallel}")
     return "\n".join(lines)
 
 
@@ -98,6 +106,14 @@ def _measured_rate(shape: tuple[int, ...]) -> float | None:
         if run.status == COMPLETED and tokens and seconds and tuple(model.get(key) for key in SHAPE) == shape:
             return float(tokens) / float(seconds)
     return None
+
+
+def _duration(seconds: float) -> str:
+    """``less than a minute``, ``about 1 minute``, ``about 12 minutes``, ``about 3.5 hours``."""
+    minutes = round(seconds / 60)
+    if minutes > 90:
+        return f"about {seconds / 3600:.1f} hours"
+    return f"about {minutes} minute{'' if minutes == 1 else 's'}" if minutes else "less than a minute"
 
 
 def _count(value: int | None) -> str:

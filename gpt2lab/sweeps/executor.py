@@ -22,7 +22,7 @@ from tqdm import tqdm
 from gpt2lab.config import UserError, stop_signals
 from gpt2lab.config.sweep import SweepConfig
 from gpt2lab.runs.layout import CONSOLE
-from gpt2lab.runs.records import COMPLETED, STOPPED, read_summary
+from gpt2lab.runs.records import COMPLETED, STOPPED
 from gpt2lab.sweeps.job_files import is_busy, last_error, last_step, result_text, saved_step_text
 from gpt2lab.sweeps.launchers import LAUNCHERS, Launcher, RunningJob
 from gpt2lab.sweeps.plan import Plan, value_text
@@ -33,6 +33,7 @@ from gpt2lab.sweeps.record import (
     JobRecord,
     SweepRecord,
     TunedCondition,
+    status_of,
     write_sweep,
 )
 from gpt2lab.sweeps.tuning import choose_value, losses_by_value, without_outcome
@@ -174,7 +175,7 @@ class SweepExecutor:
 
     def _is_completed(self, job: JobRecord) -> bool:
         """Whether the run's summary has the status completed; if so the record gets it, too."""
-        if read_summary(self.folder / job.run_dir).get("status") != COMPLETED:
+        if status_of(job, self.folder) != COMPLETED:
             return False
         job.status, job.error = COMPLETED, None
         return True
@@ -257,7 +258,7 @@ class SweepExecutor:
                 signal.signal(number, handler)
 
 
-def closing_lines(result: SweepResult, record: SweepRecord) -> str:
+def closing_lines(result: SweepResult, record: SweepRecord, command: Sequence[str]) -> str:
     """How the sweep ended, and the command that continues it."""
     total = len(record.jobs)
     lines = [f"sweep {record.name}: {sum(job.status == COMPLETED for job in record.jobs)} of {total} jobs completed"]
@@ -265,5 +266,5 @@ def closing_lines(result: SweepResult, record: SweepRecord) -> str:
     if result.failed:
         lines.append(f"what a job printed is in {result.folder}/JOB/{CONSOLE}")
     if result.stopped_by or result.failed:
-        lines.append(f"to continue, type: {shlex.join(record.command)}")
+        lines.append(f"to continue, type: {shlex.join(command)}")
     return "\n".join(lines)

@@ -74,7 +74,7 @@ def plan_sweep(
         UserError: nothing varies, a key belongs to the sweep, or a value repeats.
     """
     typed = [_parse(override) for override in overrides]
-    _check_keys([key for key, _, _ in typed])
+    check_keys([key for key, _, _ in typed])
     common = tuple(text for _, text, values in typed if values is None)
     typed_keys = {key for key, _, _ in typed}
     axes = {key: values for key, _, values in typed if values is not None}
@@ -85,7 +85,10 @@ def plan_sweep(
     }
     axes = {**inherited, **axes}
     if not axes:
-        raise UserError("-m: nothing varies; give an axis two values or more, such as model/positions=learned,rope")
+        raise UserError(
+            "-m: nothing varies; give an axis two values or more, such as model/positions=learned,rope, or continue a "
+            "sweep with sweep.name=NAME"
+        )
     for key, values in axes.items():
         check(len(set(values)) == len(values), key, ",".join(values), "values that differ")
     keys = [key for key in dict.fromkeys([*order, *axes]) if key in axes and key != SEED]
@@ -129,7 +132,22 @@ def _parse(override: str) -> tuple[str, str, list[str] | None]:
     return key, override, [str(value) for value in parsed.sweep_string_iterator()]
 
 
-def _check_keys(keys: Iterable[str]) -> None:
+def is_axis(override: str) -> bool:
+    """Whether an override has several values."""
+    return _parse(override)[2] is not None
+
+
+def key_of(override: str) -> str:
+    """The key of an override as it is typed."""
+    return override.lstrip("+").partition("=")[0]
+
+
+def check_keys(keys: Iterable[str]) -> None:
+    """Refuse keys that are given twice and those that a sweep sets for each job.
+
+    Raises:
+        UserError: there is one.
+    """
     seen: set[str] = set()
     for key in keys:
         if key in seen:

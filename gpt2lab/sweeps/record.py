@@ -6,14 +6,16 @@ sweep; a lock on its folder sees to that.
 
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from gpt2lab.config import UserError, from_dict, one_line
+from gpt2lab.config.relevance import MACHINE_KEYS, decides_result
 from gpt2lab.files import parse_json, write_text
 from gpt2lab.runs.layout import SWEEP
-from gpt2lab.sweeps.plan import Job, Plan
+from gpt2lab.runs.records import COMPLETED, read_summary
+from gpt2lab.sweeps.plan import Job, Plan, check_keys, key_of
 
 SCHEMA_VERSION = 1
 PENDING, RUNNING, FAILED = "pending", "running", "failed"
@@ -61,9 +63,11 @@ class SweepRecord:
     seeds: list[str]
     common: list[str]
     """overrides that all jobs share"""
-    command: list[str]
-    commit: str | None
+    command: list[str] = field(default_factory=list)
+    """of its last start"""
+    commit: str | None = None
     jobs: list[JobRecord] = field(default_factory=list)
+    """of all its starts"""
     tuning_key: str | None = None
     tuning: dict[str, TunedCondition] = field(default_factory=dict)
     """by condition"""
@@ -115,6 +119,41 @@ def write_sweep(folder: Path, record: SweepRecord) -> None:
     write_text(folder / SWEEP, json.dumps(asdict(record), indent=2) + "\n")
 
 
+def status_of(job: JobRecord, folder: Path) -> str:
+    """How a job stands: completed if, and only if, the summary of its run says so; else as recorded."""
+    if read_summary(folder / job.run_dir).get("status") == COMPLETED:
+        return COMPLETED
+    return PENDING if job.status == COMPLETED else job.status
+
+
+def continued_text(record: SweepRecord, folder: Path) -> str:
+    """What is continued, and how many of its jobs are completed, failed and left."""
+    statuses = [status_of(job, folder) for job in record.jobs]
+    completed, failed = statuses.count(COMPLETED), statuses.count(FAILED)
+    left = len(statuses) - completed - failed
+    axes = " ".join(f"{key}={','.join(values)}" for key, values in record.axes.items())
+    return f"continuing {folder} ({axes}): of {len(statuses)} jobs {completed} are completed, {left} are left" + (
+        f", {failed} failed and run again" if failed else ""
+    )
+
+
+def recorded_plan(record: SweepRecord, overrides: Sequence[str]) -> Plan:
+    """All jobs of a sweep that has begun, those of its earlier starts included.
+
+    Args:
+        record: of the sweep.
+        overrides: of its command, the axes among them.
+    """
+    jobs = {job.name: Job(job.name, job.condition, tuple(job.overrides), job.run_dir) for job in record.jobs}
+    check_keys(map(key_of, overrides))
+    return Plan(
+        common=tuple(override for override in overrides if key_of(override) not in record.axes),
+        axes=record.axes,
+        tuning=tuple(jobs[job.name] for job in record.jobs if job.tuning),
+        jobs=tuple(jobs[job.name] for job in record.jobs if not job.tuning),
+    )
+
+
 def open_folder(root: Path, name: str | None) -> Path:
     """The folder of a sweep, made if it is not there; without a name a new one called after day and time."""
     if name is not None:
@@ -133,13 +172,12 @@ def open_folder(root: Path, name: str | None) -> Path:
     raise UserError(f"{root}/{stem}: a thousand sweeps began in this second; name yours with sweep.name=NAME")
 
 
-def update_record(
-    record: SweepRecord, plan: Plan, command: list[str], commit: str | None, tuning_key: str | None
-) -> None:
+def update_record(record: SweepRecord, plan: Plan, tuning_key: str | None) -> None:
     """Extend the record of an earlier start by the cells and seeds that are new.
 
     Raises:
-        UserError: settings that all jobs share have changed, or what varies has, or what is tuned, and how.
+        UserError: settings that all jobs share and that decide their results have changed, or what varies has, or what
+            is tuned, and how.
     """
     if tuning_key != record.tuning_key and any(job.attempts for job in record.jobs):
         before = f"with sweep.tune={record.tuning_key}" if record.tuning_key else "without sweep.tune"
@@ -149,8 +187,9 @@ def update_record(
         )
     if tuning_key:
         _check_same_tuning(record, plan, tuning_key)
-    if sorted(record.common) != sorted(plan.common):
-        gone, new = set(record.common) - set(plan.common), set(plan.common) - set(record.common)
+    recorded, typed = (sorted(filter(_decides_result, overrides)) for overrides in (record.common, plan.common))
+    if recorded != typed:
+        gone, new = set(recorded) - set(typed), set(typed) - set(recorded)
         difference = ", ".join(
             [*(f"without {text}" for text in sorted(gone)), *(f"with {text}" for text in sorted(new))]
         )
@@ -166,7 +205,13 @@ def update_record(
     for key, values in plan.axes.items():
         record.axes[key] += [value for value in values if value not in record.axes[key]]
     record.seeds = list(record.axes.get("seed", []))
-    record.command, record.commit = command, commit
+    record.common = list(plan.common)
+
+
+def _decides_result(override: str) -> bool:
+    """Whether runs with and without this override cannot be compared; loggers and folders can be changed."""
+    key = key_of(override)
+    return key == "from" or (decides_result(key) and key not in MACHINE_KEYS)  # from=RUN brings every setting
 
 
 def _check_same_tuning(record: SweepRecord, plan: Plan, key: str) -> None:
@@ -177,7 +222,7 @@ def _check_same_tuning(record: SweepRecord, plan: Plan, key: str) -> None:
     """
     earlier = [job for job in record.jobs if job.tuning]
     if not any(job.attempts for job in earlier):
-        record.jobs = [job for job in record.jobs if not job.tuning]
+        record.jobs = []  # no comparison begins before it
         return
     for setting, varied in (("sweep.tune_values", key), ("sweep.tune_seeds", "seed")):
         before, now = _values_of(varied, earlier), _values_of(varied, plan.tuning)

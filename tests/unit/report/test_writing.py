@@ -1,16 +1,20 @@
 """The files of a report: all are written, the page stays small, curves are reduced, W&B gets a copy offline."""
 
+import csv
 import json
+import math
 
 import numpy as np
 import pytest
+import yaml
 
 from gpt2lab.commands.reporting import report, report_sweep
 from gpt2lab.config import ReportJob
 from gpt2lab.report.analysis import analyze
 from gpt2lab.report.html import as_html
 from gpt2lab.report.loading import bin_means, curves_of
-from tests.unit.report.synthetic import TOKENS, add_tuning, write_sweep
+from gpt2lab.runs import read_lines
+from tests.unit.report.synthetic import TOKENS, add_tuning, change_summary, of, write_sweep
 
 
 def test_sweep_gets_every_file(tmp_path):
@@ -19,7 +23,7 @@ def test_sweep_gets_every_file(tmp_path):
     result = report_sweep(folder)
     names = {path.name for path in result.files}
     plots = {"differences.png", "loss_by_tokens.png", "loss_by_time.png", "tuning.png"}
-    assert names == {"report.md", "report.html", "runs.csv", "table.tex", *plots}
+    assert names == {"report.md", "report.html", "runs.csv", "curves.csv", "table.tex", *plots}
     assert all(path.stat().st_size for path in result.files)
     assert all((folder / name).with_suffix(".svg").exists() for name in plots)
     for name in plots:
@@ -64,6 +68,63 @@ def test_page_escapes_names(tmp_path):
     data = page.split('id="data">')[1].split("</script>")[0]
     assert json.loads(data)["conditions"][1].startswith("positions=<script>alert(1)")
     assert json.loads(data)["grids"]["val"]["tokens"][-1] == TOKENS
+
+
+def test_csv_files_have_every_final_metric_and_every_recorded_loss(tmp_path):
+    folder = write_sweep(tmp_path / "study", norms=("layernorm",), seeds=2)
+    run = of(folder, "rope", 1)
+    change_summary(run, val_bits_per_byte=1.25, val_perplexity=20.5, best_val_loss=2.9, learning_rate=0.002)
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write(
+            '{"step": 900, "tokens": 921600, "loss": null}\n{"step": 901, "tokens": 922624, "tasks/blimp/acc": 1}\n'
+        )
+    report(ReportJob(sweep=str(folder), metric="val_bits_per_byte"))
+
+    def rows(name):
+        with (folder / name).open() as file:
+            return [row for row in csv.DictReader(file) if row["run_path"] == str(run)]
+
+    (final,) = rows("runs.csv")
+    expected = {"val_bits_per_byte": "1.25", "val_perplexity": "20.5", "best_val_loss": "2.9", "learning_rate": "0.002"}
+    expected |= {"val_loss": str(json.loads((run / "summary.json").read_text())["val_loss"]), "steps": "800"}
+    assert final | expected == final
+    lines = [line for line in read_lines(run / "metrics.jsonl") if "loss" in line or "val_loss" in line]
+    curves = rows("curves.csv")
+    assert [int(row["step"]) for row in curves] == [line["step"] for line in lines]
+    for key in ("loss", "val_loss"):
+        written = [float(row[key]) for row in curves if row[key]]
+        assert written == pytest.approx([line[key] or math.nan for line in lines if key in line], nan_ok=True)
+    assert curves[-1]["loss"] == "nan"
+    assert {(row["condition"], row["seed"]) for row in curves} == {("positions=rope, norm=layernorm", "1")}
+    assert float(curves[-2]["seconds"]) == pytest.approx(TOKENS / 18_000)
+
+
+@pytest.fixture
+def offline(monkeypatch, tmp_path):
+    """No W&B account, whatever the machine has."""
+    for name in ("WANDB_API_KEY", "WANDB_MODE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+
+
+def test_wandb_copy_is_in_the_project_and_group_of_the_runs_and_online_as_they(tmp_path, monkeypatch, offline):
+    folder = write_sweep(tmp_path / "study", norms=("layernorm",), seeds=2)
+    opened = []
+
+    def init(**settings):
+        opened.append([settings[key] for key in ("project", "group", "mode")])
+        raise OSError("no network")
+
+    monkeypatch.setattr("wandb.init", init)
+    report(ReportJob(sweep=str(folder), wandb=True))
+    (tmp_path / ".netrc").touch(mode=0o600)
+    (tmp_path / ".netrc").write_text("machine api.wandb.ai login user password key\n")  # as wandb login leaves it
+    for seed, names in ((0, ["wandb"]), (1, ["wandb", "tensorboard"])):
+        path = of(folder, "rope", seed) / "config.yaml"
+        logger = {"names": names, "project": "mine", "group": "g"}
+        path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | {"logger": logger}))
+    report(ReportJob(sweep=str(folder), wandb=True))
+    assert opened == [["gpt2lab", "study", "offline"], ["mine", "g", "online"]]
 
 
 def test_wandb_copy_is_a_run_of_its_own(tmp_path, monkeypatch):

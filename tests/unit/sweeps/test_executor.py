@@ -5,6 +5,7 @@ import math
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -81,9 +82,8 @@ def test_job_waits_for_its_earlier_process(sweep, tmp_path, caplog, monkeypatch)
 
     threading.Thread(target=free_after_the_other_job, daemon=True).start()
     assert sweep("seed=0,1", "sweep.name=s") == 0
-    released = time.time()
     (first,), (second,) = (read_lines(folder / f"seed={seed}" / "starts.jsonl") for seed in (0, 1))
-    assert second["ended"] <= first["began"] <= released
+    assert second["ended"] <= first["began"]
     assert "seed=0: waiting for its earlier process" in caplog.text
 
     monkeypatch.setattr("gpt2lab.sweeps.executor.WAIT_SECONDS", 0.1)
@@ -181,6 +181,81 @@ def test_sweep_of_the_same_name_refuses_other_common_settings_and_axes(sweep, tm
     assert (tmp_path / "runs/sweeps/s/sweep.json").read_bytes() == before
 
 
+def test_sweep_of_the_same_name_takes_other_loggers_records_and_folders(sweep, tmp_path, statuses):
+    """What decides no result may change, as the report compares such runs; ``from`` brings every setting."""
+    assert sweep("seed=0,1", "samples.every=1", "sweep.name=s") == 0
+    before = (tmp_path / "runs/sweeps/s/sweep.json").read_bytes()
+    for other in ("runtime.precision=bf16", "data.name=other"):
+        with pytest.raises(UserError, match=rf"common settings \(with {other}\)"):
+            sweep("seed=0,1", other, "logger=wandb", "sweep.name=s")
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "config.yaml").write_text(yaml.safe_dump(to_dict(compose_config("train", []))))
+    with pytest.raises(UserError, match=r"common settings \(with from=run\)"):
+        sweep("seed=0,1", "from=run", "sweep.name=s")
+    assert (tmp_path / "runs/sweeps/s/sweep.json").read_bytes() == before
+    free = ["logger=wandb", "training.log_every=1", "training.keep_checkpoints=1", f"data.root={tmp_path}"]
+    assert sweep("seed=0,1,2", *free, "sweep.name=s") == 0
+    assert len(statuses(tmp_path / "runs/sweeps/s")) == 3
+    assert json.loads((tmp_path / "runs/sweeps/s/sweep.json").read_text())["common"] == free
+    (start,) = read_lines(tmp_path / "runs/sweeps/s/seed=2/starts.jsonl")
+    assert "logger=wandb" in start["arguments"]
+
+
+def test_sweep_named_alone_continues_all_of_its_starts(sweep, tmp_path, statuses, caplog, capsys):
+    caplog.set_level("INFO")
+    folder = tmp_path / "runs/sweeps/s"
+    (folder / "positions=learned").mkdir(parents=True)
+    (folder / "positions=learned/fail").touch()
+    assert sweep("model/positions=learned,rope", "seed=0", "model.n_layer=2", "sweep.name=s") == 1
+    typed = json.loads((folder / "sweep.json").read_text())["command"]
+    assert sweep("model/positions=rope,none", "seed=0", "model.n_layer=2", "sweep.parallel=2", "sweep.name=s") == 0
+    assert list(statuses(folder).values()) == ["failed", "completed", "completed"]
+
+    (folder / "positions=learned/kill").touch()
+    (folder / "positions=learned/state.json").unlink()
+    assert sweep("sweep.name=s", "sweep.parallel=3") == 1
+    assert (
+        "to continue, type: python train.py -m sweep.report=false sweep.name=s sweep.parallel=3"
+        in capsys.readouterr().out
+    )
+    assert sweep("sweep.name=s", "logger=wandb") == 0
+    assert (
+        "continuing runs/sweeps/s (model/positions=learned,rope,none): of 3 jobs 2 are completed, 0 are left, "
+        "1 failed and run again"
+    ) in caplog.text
+    assert set(statuses(folder).values()) == {"completed"}
+    starts = {path.parent.name: read_lines(path) for path in folder.glob("*/starts.jsonl")}
+    assert [len(lines) for lines in starts.values()] == [1, 1, 1]
+    (start,) = starts["positions=learned"]
+    assert start["step"] == 2
+    assert {"model.n_layer=2", "model/positions=learned", "seed=0", "logger=wandb"} <= set(start["arguments"])
+    record = json.loads((folder / "sweep.json").read_text())
+    assert record["common"] == ["seed=0", "model.n_layer=2", "logger=wandb"]
+    last = ["sweep.report=false", "sweep.parallel=3", "logger=wandb", "sweep.name=s"]
+    assert sorted(record["command"]) == sorted(
+        [*typed[:3], "model/positions=rope,none", "seed=0", "model.n_layer=2", *last]
+    )
+
+
+def test_sweep_named_alone_keeps_its_settings_and_needs_a_record(sweep, tmp_path, statuses):
+    assert sweep("seed=0,1", "sweep.name=study") == 0
+    before = (tmp_path / "runs/sweeps/study/sweep.json").read_bytes()
+    for arguments, message in (
+        (["sweep.name=studdy"], "has no sweep of this name to continue; did you mean study"),
+        (["sweep.name=study", "training.max_steps=9"], "common settings (with training.max_steps=9)"),
+        (["sweep.name=study", "seed=2"], "seed=2: .*type the whole command: python train.py -m .*seed=0,1"),
+        (["sweep.name=study", "sweep.tune=optimizer.lr"], "sweep.tune=optimizer.lr: .*its own axes and tuning"),
+        (["sweep.name=study", "run_dir=x"], "run_dir: a sweep sets it"),
+        (["sweep.name=study", "n_layer"], "n_layer"),
+        ([], "-m: nothing varies; .*or continue a sweep with sweep.name=NAME"),
+    ):
+        with pytest.raises(UserError, match=message.replace("(", r"\(").replace(")", r"\)")):
+            sweep(*arguments)
+    assert (tmp_path / "runs/sweeps/study/sweep.json").read_bytes() == before
+    assert [path.name for path in (tmp_path / "runs/sweeps").iterdir()] == ["study"]
+
+
 def test_mistake_in_one_cell_is_found_before_anything_is_written(sweep, tmp_path):
     with pytest.raises(UserError, match=r"n_head=5,seed=0: .*model\.n_head=5"):
         sweep("model.n_head=2,5", "seed=0,1")
@@ -215,10 +290,47 @@ def test_dry_run_lists_jobs_tokens_and_time_and_writes_nothing(sweep, tmp_path, 
     settings = ["seed=0,1", "training.max_steps=10", "training.batch_tokens=1024", "model.block_size=64"]
     assert sweep(*settings, "sweep.dry_run=true") == 0
     shown = capsys.readouterr().out
-    assert re.search(r"seed=1 +10 +10,240 +\?", shown)
+    assert re.search(r"seed=1 +pending +10 +10,240 +\?", shown)
     assert "2 jobs, 20,480 tokens" in shown
     assert "train one job first" in shown
     assert not list(tmp_path.iterdir())
+
+
+def test_dry_run_of_a_sweep_that_has_begun_counts_what_is_left_and_refuses_what_the_sweep_would(
+    sweep, tmp_path, capsys, monkeypatch
+):
+    """1,024 tokens a minute: the summaries of the fake jobs have none, so a run of such a model is planted."""
+    settings = ["training.max_steps=10", "training.batch_tokens=1024", "model.block_size=64"]
+    assert sweep("seed=0,1", *settings, "sweep.name=s") == 0
+    run = tmp_path / "runs" / "one"
+    run.mkdir()
+    (run / "config.yaml").write_text(yaml.safe_dump(to_dict(compose_config("train", settings))))
+    (run / "summary.json").write_text(json.dumps({"status": "completed", "tokens": 10_240, "wall_seconds": 600.0}))
+    capsys.readouterr()
+
+    def shown(*arguments):
+        assert sweep(*settings, *arguments, "sweep.name=s", "sweep.dry_run=true") == 0
+        return capsys.readouterr().out
+
+    shutil.rmtree(tmp_path / "runs/sweeps/s/seed=0")
+    assert re.search(r"seed=0 +pending .*\nseed=1 +completed ", shown("seed=0,1"))
+    page = shown("seed=1,2,3", "sweep.parallel=2")
+    assert re.search(r"seed=1 +completed +10 +10,240 +10.0\n", page)
+    assert re.search(r"seed=3 +pending +10 +10,240 +10.0\n", page)
+    assert "3 jobs, 1 completed, 20,480 tokens left\ntime: about 10 minutes with sweep.parallel=2" in page
+    assert sweep("seed=0,1", *settings, "sweep.name=s") == 0
+    before = (tmp_path / "runs/sweeps/s/sweep.json").read_bytes()
+    assert (tmp_path / "runs/sweeps/s/seed=0/summary.json").exists()
+    capsys.readouterr()
+    assert shown("seed=0,1").endswith("2 jobs, 2 completed, 0 tokens left\n")
+    assert "about 1 minute with" in shown("seed=1,2", "sweep.parallel=10")
+    assert "less than a minute with" in shown("seed=1,2", "sweep.parallel=30")
+    assert "about 1.7 hours with" in shown("seed=range(2,12)")
+    with pytest.raises(UserError, match=r"common settings \(with model.n_layer=1\)"):
+        shown("seed=1,2", "model.n_layer=1")
+    with pytest.raises(UserError, match="it varies seed, this command model/norm, seed"):
+        shown("seed=1,2", "model/norm=layernorm,rmsnorm")
+    assert (tmp_path / "runs/sweeps/s/sweep.json").read_bytes() == before
 
 
 def test_dry_run_counts_the_steps_of_epochs_from_the_prepared_dataset(sweep, tmp_path, capsys):
@@ -231,13 +343,13 @@ def test_dry_run_counts_the_steps_of_epochs_from_the_prepared_dataset(sweep, tmp
     ]  # fmt: skip
     assert sweep(*settings, "sweep.dry_run=true") == 0
     shown = capsys.readouterr().out
-    assert re.search(r"seed=1 +\? +\? +\?", shown)
+    assert re.search(r"seed=1 +pending +\? +\? +\?", shown)
     assert "an epoch of t is not counted yet" in shown
     job = compose_config("train", [argument for argument in settings if not argument.startswith("seed")])
     _, manifest = open_or_prepare(job.data, load_tokenizer("bytes"))
     steps = math.ceil(3 * ((manifest.splits["train"].tokens - 1) // 64 * 64) / 1024)
     assert sweep(*settings, "sweep.dry_run=true") == 0
-    assert re.search(rf"seed=1 +{steps} +{steps * 1024:,} +\?", capsys.readouterr().out)
+    assert re.search(rf"seed=1 +pending +{steps} +{steps * 1024:,} +\?", capsys.readouterr().out)
 
 
 def test_sweep_starts_from_the_record_of_a_run(sweep, tmp_path):

@@ -130,6 +130,24 @@ def test_sweep_of_the_same_name_refuses_another_tuning(sweep, tmp_path, other, m
     assert sweep("seed=1,2,3", "sweep.name=t", *TUNE) == 0
 
 
+def test_tuned_sweep_named_alone_is_continued_with_its_tuning(sweep, tmp_path, monkeypatch):
+    """The experiment's file may have changed: the jobs are those of the record."""
+    params = {"seed": "1,2", **dict(setting.split("=", 1) for setting in TUNE)}
+    monkeypatch.setattr(
+        "gpt2lab.cli.sweeping.experiment_params", lambda overrides: params if "+experiment=x" in overrides else {}
+    )
+    monkeypatch.setattr("gpt2lab.cli.sweeping.compose_jobs", lambda plan, sweep: {})
+    folder = tmp_path / "runs/sweeps/x"
+    plant(folder, "seed=2", "fail")
+    assert sweep("+experiment=x") == 1
+    best = json.loads((folder / "sweep.json").read_text())["tuning"]["all"]["best"]
+    params |= {"seed": "1,2,3", "sweep.tune_values": "[1e-3,2e-3,4e-3]"}
+    assert sweep("sweep.name=x") == 0
+    (start,) = read_lines(folder / "seed=2" / "starts.jsonl")
+    assert {"+experiment=x", "seed=2", f"optimizer.lr={best:g}"} <= set(start["arguments"])
+    assert [job["name"] for job in json.loads((folder / "sweep.json").read_text())["jobs"]][-2:] == ["seed=1", "seed=2"]
+
+
 def test_tuning_that_has_not_begun_may_be_changed(sweep, tmp_path, statuses):
     assert sweep("seed=1,2", "sweep.name=t", *TUNE) == 0
     file = tmp_path / "runs/sweeps/t/sweep.json"
