@@ -33,7 +33,6 @@ from gpt2lab.config import (
     SweepConfig,
     TrainJob,
     UserError,
-    choose,
     did_you_mean,
     from_dict,
 )
@@ -102,7 +101,6 @@ def compose_config(name: str, overrides: Iterable[str] = ()) -> Any:
     Raises:
         UserError: an unknown command, key or group, a value of the wrong type, values that do not fit each other.
     """
-    choose(JOBS, name, "name")
     overrides = list(overrides)
     values = compose_values(name, overrides)
     try:

@@ -111,7 +111,7 @@ def test_load_tokenizer_takes_names_files_and_models(folder, model):
 
 def test_compose_config_gives_a_job():
     assert compose_config("train", ["model/positions=rope"]).model.positions.name == "rope"
-    with pytest.raises(UserError, match=r"^name=evl: expected one of train, .*; did you mean eval\?"):
+    with pytest.raises(UserError, match=r"^command=evl: expected one of train, .*; did you mean eval\?"):
         compose_config("evl", [])
 
 
