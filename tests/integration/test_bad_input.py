@@ -34,7 +34,7 @@ def fail(workplace, monkeypatch, capsys):
     ("overrides", "fragments"),
     [
         (["training.max_step=5"], ["training.max_step", "unknown key", "training.max_steps"]),
-        (["training.max_steps=many"], ["training.max_steps=many", "Integer"]),
+        (["training.max_steps=many"], ["training.max_steps=many", "expected a whole number"]),
         (["model.positions=rope"], ["model.positions=rope", "slash", "model/positions=rope"]),
         (["model/positions=relative"], ["relative", "alibi, learned, none, rope, sinusoidal"]),
         (["model=gpt3"], ["gpt3", "gpt2_medium"]),
