@@ -132,9 +132,8 @@ def continued_text(record: SweepRecord, folder: Path) -> str:
     completed, failed = statuses.count(COMPLETED), statuses.count(FAILED)
     left = len(statuses) - completed - failed
     axes = " ".join(f"{key}={','.join(values)}" for key, values in record.axes.items())
-    return f"continuing {folder} ({axes}): of {len(statuses)} jobs {completed} are completed, {left} are left" + (
-        f", {failed} failed and run again" if failed else ""
-    )
+    failures = f", {failed} failed and to be run again" if failed else ""
+    return f"continuing {folder} ({axes}): {len(statuses)} jobs, {completed} completed, {left} left{failures}"
 
 
 def recorded_plan(record: SweepRecord, overrides: Sequence[str]) -> Plan:

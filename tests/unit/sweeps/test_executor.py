@@ -221,8 +221,8 @@ def test_sweep_named_alone_continues_all_of_its_starts(sweep, tmp_path, statuses
     )
     assert sweep("sweep.name=s", "logger=wandb") == 0
     assert (
-        "continuing runs/sweeps/s (model/positions=learned,rope,none): of 3 jobs 2 are completed, 0 are left, "
-        "1 failed and run again"
+        "continuing runs/sweeps/s (model/positions=learned,rope,none): 3 jobs, 2 completed, 0 left, "
+        "1 failed and to be run again"
     ) in caplog.text
     assert set(statuses(folder).values()) == {"completed"}
     starts = {path.parent.name: read_lines(path) for path in folder.glob("*/starts.jsonl")}
