@@ -17,7 +17,8 @@ FOOTNOTE = "parameters*: without token and position embeddings."
 EFFECTS_NOTE = (
     "Every effect is over the {seeds} that all cells have. "
     "A main effect is averaged over the other factors. An interaction is how much one effect changes with the other "
-    "factor; where it is large, read the conditions, not the main effects."
+    "factor; where it is large, read the conditions, not the main effects. p is by Holm, intervals are by Bonferroni "
+    "and wider, so that one may hold 0 where p is below 0.05."
 )
 PAIRS_NOTE = (
     "p and intervals hold for all pairs together ({test}). This is a family of its own, for studies without a "
