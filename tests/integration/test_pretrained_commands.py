@@ -36,7 +36,7 @@ def check_card(workplace):
         **{name: f"{summary[name]:.5g}" for name in ("val_loss", "val_perplexity", "val_bits_per_byte")},
         "val_tokens": f"{summary['val_tokens']:,}",
         **{f"{name} of text.txt, {of_text}": f"{text[name]:.5g}" for name in perplexities if text[name]},
-        "acc of lambada_openai": f"{task['lambada_openai']['acc']:.5g}",
+        "acc of lambada_openai, questions: 1 of a local file, precision fp32": f"{task['lambada_openai']['acc']:.5g}",
     }
     found = [line.strip("| ").split(" | ") for line in card.text.splitlines() if line.startswith("| ")]
     assert dict(row for row in found if len(row) == 2) == rows

@@ -149,7 +149,7 @@ def test_only_the_first_bytes_of_a_large_split_are_read(monkeypatch, trained):
 
 def test_saved_files_give_the_tokenizer_again(trained, tmp_path):
     config = TokenizerConfig("bpe", VOCAB_SIZE)
-    with pytest.raises(UserError, match=r"tokenizer=bpe: .*tokenizer\.json is missing; .* python prepare\.py"):
+    with pytest.raises(UserError, match=r"tokenizer=bpe: .*tokenizer\.json is missing; .* type .* prepare"):
         load_tokenizer(config, tmp_path)
     for name, content in trained.files.items():
         (tmp_path / name).write_text(content, encoding="utf-8")
