@@ -82,8 +82,9 @@ def test_job_waits_for_its_earlier_process(sweep, tmp_path, caplog, monkeypatch)
 
     threading.Thread(target=free_after_the_other_job, daemon=True).start()
     assert sweep("seed=0,1", "sweep.name=s") == 0
+    released = time.time()
     (first,), (second,) = (read_lines(folder / f"seed={seed}" / "starts.jsonl") for seed in (0, 1))
-    assert second["ended"] <= first["began"]
+    assert second["ended"] <= first["began"] <= released
     assert "seed=0: waiting for its earlier process" in caplog.text
 
     monkeypatch.setattr("gpt2lab.sweeps.executor.WAIT_SECONDS", 0.1)
