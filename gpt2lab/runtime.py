@@ -187,8 +187,13 @@ def explaining_out_of_memory(what: str, advice: str) -> Iterator[None]:
 
 def smaller_batch(key: str, size: int) -> str:
     """What to type when a batch of ``size``, the value of ``key``, does not fit: the next smaller one, a divisor."""
-    smaller = next((n for n in range(size // 2, 0, -1) if size % n == 0), None)
+    smaller = divisor_below(size, size)
     return f"type {key}={smaller}" if smaller else "expected a device with more memory; try runtime.device=cpu"
+
+
+def divisor_below(bound: int, number: int) -> int | None:
+    """The largest divisor of ``number`` below ``bound``; None: there is none."""
+    return next((n for n in range(bound - 1, 0, -1) if number % n == 0), None)
 
 
 class _MallocThresholds(NamedTuple):

@@ -12,7 +12,13 @@
 from gpt2lab.checkpoint.folders import list_checkpoints, newest_complete, relink_copies, restore_replaced
 from gpt2lab.checkpoint.manager import BackgroundCheckpoints, CheckpointManager, UnwrittenCheckpoints
 from gpt2lab.checkpoint.manifest import MANIFEST, IncompleteCheckpointError, read_manifest, verify_checkpoint
-from gpt2lab.checkpoint.newest import has_checkpoint, last_checkpoint, newest_run, newest_started_run
+from gpt2lab.checkpoint.newest import (
+    has_checkpoint,
+    last_checkpoint,
+    newest_run,
+    newest_started_run,
+    runs_with_checkpoint,
+)
 
 __all__ = [
     "MANIFEST",
@@ -29,5 +35,6 @@ __all__ = [
     "read_manifest",
     "relink_copies",
     "restore_replaced",
+    "runs_with_checkpoint",
     "verify_checkpoint",
 ]

@@ -17,6 +17,11 @@ def has_checkpoint(run_dir: Path) -> bool:
     return (folder / LAST).is_dir() or bool(list_checkpoints(folder))
 
 
+def runs_with_checkpoint(runs: Path) -> list[Path]:
+    """The runs below a folder that have a checkpoint, complete or not."""
+    return [folder.parent for folder in runs.glob(f"**/{CHECKPOINTS}") if has_checkpoint(folder.parent)]
+
+
 def last_checkpoint(run_dir: Path) -> Path | None:
     """The checkpoint that a run saved last; in a copy without the link, the newest complete one, else the newest."""
     folder = run_dir / CHECKPOINTS
@@ -31,7 +36,7 @@ def newest_run(runs: Path = Path(RUNS)) -> Path | None:
     A newer run that was passed over is named in a warning. Without a completed run it is the newest interrupted one,
     with a warning.
     """
-    every = sorted(_runs_with_checkpoint(runs), key=_saved_at, reverse=True)
+    every = sorted(runs_with_checkpoint(runs), key=_saved_at, reverse=True)
     folders = [folder for folder in every if not _is_in_sweep(folder, runs)]
     completed = [folder for folder in folders if read_summary(folder).get("status") == COMPLETED]
     chosen = next(iter(completed or folders), None)
@@ -52,12 +57,8 @@ def newest_started_run(runs: Path = Path(RUNS)) -> Path | None:
     It may have no checkpoint yet: an older run, continued in its place, would be trained with the settings of another.
     """
     started = [path.parent for path in runs.glob(f"**/{ENVIRONMENT}")]
-    folders = {folder for folder in (*started, *_runs_with_checkpoint(runs)) if not _is_in_sweep(folder, runs)}
+    folders = {folder for folder in (*started, *runs_with_checkpoint(runs)) if not _is_in_sweep(folder, runs)}
     return max(folders, key=lambda folder: max(_saved_at(folder), _started_at(folder)), default=None)
-
-
-def _runs_with_checkpoint(runs: Path) -> list[Path]:
-    return [folder.parent for folder in runs.glob(f"**/{CHECKPOINTS}") if has_checkpoint(folder.parent)]
 
 
 def _saved_at(run_dir: Path) -> float:

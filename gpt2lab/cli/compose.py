@@ -223,7 +223,7 @@ def settings_of(name: str) -> Settings:
 def literal_text(override: str) -> str:
     """Quote free text and names, so that Hydra and OmegaConf give them back, and write out 1e3; leave others alone."""
     key, equals, text = override.partition("=")
-    if key in whole_number_keys() and (number := whole_number(text)) is not None:
+    if (number := whole_number(text)) is not None and key in whole_number_keys():
         return f"{key}={number}"
     is_interpolated = "${" in text and not re.search("[=,]", text)
     is_name = key in NAMES and text.lower() != "null" and not text.startswith(("'", '"')) and not is_interpolated

@@ -9,6 +9,7 @@ from typing import Any
 
 from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import OverrideParseException
+from omegaconf.errors import OmegaConfBaseException
 
 from gpt2lab import config
 from gpt2lab.cli.other_names import OTHER_VALUES, name_here
@@ -110,6 +111,11 @@ def nearest_key(key: str, value: str, settings: Settings) -> str:
     ]
     is_clear = 0 < len(by_last_part) <= 3
     return f"; did you mean {' or '.join(by_last_part)}?" if is_clear else did_you_mean(key, settings.known)
+
+
+def omegaconf_reason(error: OmegaConfBaseException) -> str:
+    """What OmegaConf says of a key or value, without the lines that say where it was."""
+    return one_line(error).partition(" full_key")[0]
 
 
 def wrong_value(key: str, value: str, reason: str, settings: Settings) -> str:

@@ -26,8 +26,8 @@ from gpt2lab.cli.compose import (
     settings_of,
     uninterpolated,
 )
-from gpt2lab.cli.override_errors import several_values, unknown_key, wrong_value
-from gpt2lab.config import DataConfig, TrainJob, UserError, from_dict, one_line, to_dict
+from gpt2lab.cli.override_errors import omegaconf_reason, several_values, unknown_key, wrong_value
+from gpt2lab.config import DataConfig, TrainJob, UserError, from_dict, to_dict
 from gpt2lab.config.differences import Difference, differences
 from gpt2lab.runs import newest_config
 from gpt2lab.runs.layout import CONFIG
@@ -142,7 +142,7 @@ def _apply(values: DictConfig, given: Mapping[str, str]) -> None:
         try:
             OmegaConf.update(values, key, override.value(), merge=True)
         except OmegaConfBaseException as error:
-            reason = one_line(error).partition(" full_key")[0]
+            reason = omegaconf_reason(error)
             if "not in" in reason:
                 raise UserError(unknown_key(key, value, reason, settings)) from None
             raise UserError(wrong_value(key, value, reason, settings)) from None

@@ -28,7 +28,7 @@ from gpt2lab.cli.compose import (
     settings_of,
 )
 from gpt2lab.cli.launching import python_arguments, typed_command
-from gpt2lab.cli.override_errors import Settings, unknown_key, wrong_value
+from gpt2lab.cli.override_errors import Settings, omegaconf_reason, unknown_key, wrong_value
 from gpt2lab.cli.rerun import is_rerun, job_from_record
 from gpt2lab.config import SweepConfig, TrainJob, UserError, check, did_you_mean, from_dict, one_line
 from gpt2lab.locks import locked
@@ -196,8 +196,7 @@ def sweep_settings(arguments: Sequence[str]) -> SweepConfig:
             OmegaConf.update(settings, name, override.value(), merge=True, force_add=True)
         except OmegaConfBaseException as error:
             key, _, value = argument.partition("=")
-            reason = one_line(error).partition(" full_key")[0]
-            raise UserError(wrong_value(key, value, reason, own)) from None
+            raise UserError(wrong_value(key, value, omegaconf_reason(error), own)) from None
         except HydraException as error:
             raise explain_override(error, "train", [argument]) from None
     merged: Any = OmegaConf.to_container(settings)

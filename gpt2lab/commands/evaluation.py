@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gpt2lab.checkpoint import has_checkpoint
+from gpt2lab.checkpoint import has_checkpoint, runs_with_checkpoint
 from gpt2lab.config import EvalConfig, EvalJob, UserError, one_line, to_dict
 from gpt2lab.distributed import World, close_world, open_world
 from gpt2lab.evaluation.comparison import BaselineComparison, compare, comparison_part, require_same_documents
@@ -101,7 +101,7 @@ def sweep_runs(folder: Path) -> list[Path]:
     Raises:
         UserError: there is none.
     """
-    runs = sorted(path.parent for path in folder.glob(f"**/{CHECKPOINTS}") if has_checkpoint(path.parent))
+    runs = sorted(runs_with_checkpoint(folder))
     completed = [run for run in runs if read_run(run).status == COMPLETED]
     for run in runs:
         if run not in completed:
@@ -155,7 +155,14 @@ def _evaluate_one(job: EvalJob, runtime: Runtime, world: World, command: Sequenc
                 comparison = _compare(parts["perplexity"], prepared_baseline)
     finally:  # where a later part fails, those that are complete are shown and saved
         if parts:
-            _show_and_write(job, loaded, parts, comparison, out, command)
+            shown = parts if comparison is None else {**parts, "comparison": comparison_part(comparison)}
+            log.info("\n%s\n", render_parts(shown))
+            if world.is_main:
+                _write(job, loaded, parts, comparison, out, command)
+                log.info("written to %s", out)
+                log_evaluation(
+                    loaded.source.results, dashboard_metrics(parts, job.eval), loaded.source.origin.get("step")
+                )
     return EvaluationResult(name, out, parts, comparison)
 
 
@@ -181,22 +188,6 @@ def _compare(perplexity: PartResult, baseline: PreparedPerplexity) -> BaselineCo
     assert ours is not None
     assert theirs is not None
     return compare(ours, theirs, baseline.loaded.source.describe())
-
-
-def _show_and_write(
-    job: EvalJob,
-    loaded: TextModel,
-    parts: dict[str, PartResult],
-    comparison: BaselineComparison | None,
-    out: Path,
-    command: Sequence[str] | None,
-) -> None:
-    shown = parts if comparison is None else {**parts, "comparison": comparison_part(comparison)}
-    log.info("\n%s\n", render_parts(shown))
-    if loaded.world.is_main:
-        _write(job, loaded, parts, comparison, out, command)
-        log.info("written to %s", out)
-        log_evaluation(loaded.source.results, dashboard_metrics(parts, job.eval), loaded.source.origin.get("step"))
 
 
 def _write(

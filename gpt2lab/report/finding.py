@@ -1,8 +1,9 @@
 """Sweeps, run directories and globs, as a user names them -> run directories, each with its job in ``sweep.json``."""
 
+import functools
 import glob
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -69,7 +70,8 @@ def _find_named(name: str) -> list[tuple[Path, Job]]:
         found = _find_below(folder)
     else:
         matches = sorted(glob.glob(name))  # noqa: PTH207 - as in a shell; Path.glob would enter the runs at **
-        found = [run for match in matches for run in _find_matched(Path(match))]
+        jobs_of = functools.cache(_jobs_of)  # many matches are of one sweep
+        found = [run for match in matches for run in _find_matched(Path(match), jobs_of)]
     if not any((path / CONFIG).is_file() for path, _ in found):
         raise UserError(
             f"runs={name}: no {CONFIG} there; expected run directories, such as runs/DAY/TIME, sweeps, such as "
@@ -78,14 +80,14 @@ def _find_named(name: str) -> list[tuple[Path, Job]]:
     return found
 
 
-def _find_matched(folder: Path) -> list[tuple[Path, Job]]:
+def _find_matched(folder: Path, jobs_of: Callable[[Path], dict[Path, Job]]) -> list[tuple[Path, Job]]:
     """The runs that a match of a glob stands for: none for a file, a folder of other things, or a tuning run."""
     if (folder / SWEEP).is_file():
         return _find_below(folder)
     if not (folder / CONFIG).is_file():
         return []
     sweeps = [above for above in folder.resolve().parents if (above / SWEEP).is_file()]
-    job = _jobs_of(sweeps[0]).get(folder.resolve(), {}) if sweeps else {}
+    job = jobs_of(sweeps[0]).get(folder.resolve(), {}) if sweeps else {}
     return [] if job.get("tuning") else [(folder, job)]
 
 

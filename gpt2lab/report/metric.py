@@ -47,20 +47,25 @@ def ends_above_unigram(summary: dict[str, Any]) -> bool:
 
 def is_short_study(summaries: Sequence[dict[str, Any]]) -> bool:
     """Whether most of the runs that ended with a finite validation loss did so above the unigram entropy."""
-    ended = [summary for summary in summaries if is_finite(summary.get("val_loss"))]
-    return sum(map(ends_above_unigram, ended)) > len(ended) / 2
+    ended, above = _ended_and_above(summaries)
+    return len(above) > len(ended) / 2
 
 
 def short_study_banner(summaries: Sequence[dict[str, Any]], metric: str) -> str:
     """Why runs that learned nothing cannot answer; empty where most learned something or another thing is compared."""
     if not (metric.startswith(VALIDATION) and is_short_study(summaries)):
         return ""
-    ended = [summary for summary in summaries if is_finite(summary.get("val_loss"))]
-    above = sum(map(ends_above_unigram, ended))
-    many = f"all {len(ended)}" if above == len(ended) > 1 else f"{above} of {len(ended)}"
-    scores = list(dict.fromkeys(f"{summary['unigram_loss']:.4f}" for summary in ended if ends_above_unigram(summary)))
+    ended, above = _ended_and_above(summaries)
+    many = f"all {len(ended)}" if len(above) == len(ended) > 1 else f"{len(above)} of {len(ended)}"
+    scores = list(dict.fromkeys(f"{summary['unigram_loss']:.4f}" for summary in above))
     return (
         f"Untrained: {many} {'run' if len(ended) == 1 else 'runs'} ended above the loss that token frequencies alone "
         f"have ({' or '.join(scores)} nats). Whether models that have learned so little are alike says nothing of "
         "trained ones: train longer, or at another learning rate."
     )
+
+
+def _ended_and_above(summaries: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The runs that ended with a finite validation loss, and those of them that ended above the unigram entropy."""
+    ended = [summary for summary in summaries if is_finite(summary.get("val_loss"))]
+    return ended, [summary for summary in ended if ends_above_unigram(summary)]

@@ -143,13 +143,16 @@ def recorded_plan(record: SweepRecord, overrides: Sequence[str]) -> Plan:
         record: of the sweep.
         overrides: of its command, the axes among them.
     """
-    jobs = {job.name: Job(job.name, job.condition, tuple(job.overrides), job.run_dir) for job in record.jobs}
     check_keys(map(key_of, overrides))
+
+    def planned(jobs: Iterable[JobRecord]) -> tuple[Job, ...]:
+        return tuple(Job(job.name, job.condition, tuple(job.overrides), job.run_dir) for job in jobs)
+
     return Plan(
         common=tuple(override for override in overrides if key_of(override) not in record.axes),
         axes=record.axes,
-        tuning=tuple(jobs[job.name] for job in record.jobs if job.tuning),
-        jobs=tuple(jobs[job.name] for job in record.jobs if not job.tuning),
+        tuning=planned(job for job in record.jobs if job.tuning),
+        jobs=planned(job for job in record.jobs if not job.tuning),
     )
 
 

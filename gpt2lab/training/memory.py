@@ -1,5 +1,7 @@
 """What to type when training runs out of memory."""
 
+from gpt2lab.runtime import divisor_below
+
 
 def smaller_micro_batch(micro_batch_size: int, sequences: int) -> str:
     """What to type when a forward pass does not fit.
@@ -8,7 +10,7 @@ def smaller_micro_batch(micro_batch_size: int, sequences: int) -> str:
         micro_batch_size: sequences of the forward pass.
         sequences: sequences of this process's part of the batch, which micro-batches must divide.
     """
-    smaller = next((n for n in range(micro_batch_size - 1, 0, -1) if sequences % n == 0), None)
+    smaller = divisor_below(micro_batch_size, sequences)
     first = f"training.micro_batch_size={smaller}, which gives the same steps without dropout, or " if smaller else ""
     return f"type {first}runtime.activation_checkpointing=true"
 

@@ -1,5 +1,6 @@
 """Plain text: the source of Python's standard library, and files of one document or of several with a delimiter."""
 
+import functools
 import itertools
 import os
 import platform
@@ -98,7 +99,7 @@ class TextFiles(FileSource):
 
     def warning(self) -> str | None:
         """See ``Source.warning``: the lines of a file end with \\r\\n, and ``data.delimiter`` has \\n alone."""
-        if not (files := self._files_with_crlf()):
+        if not (files := self._files_with_crlf):
             return None
         which = f"{files[0]} and {len(files) - 1} more: each" if len(files) > 1 else f"{files[0]}: it"
         return f"{which} is one document, as data.delimiter={self.delimiter!r} is not in it; {self.how_to_divide()}"
@@ -107,13 +108,14 @@ class TextFiles(FileSource):
         """See ``Source.how_to_divide``."""
         if self.delimiter is None:
             return super().how_to_divide()
-        if self._files_with_crlf():
+        if self._files_with_crlf:
             return f"lines end with \\r\\n: try 'data.delimiter=\"{escape(with_crlf(self.delimiter))}\"'"
         return (
             f"try another delimiter than data.delimiter={self.delimiter!r}, or fewer than "
             f"data.min_document_bytes={self.min_document_bytes}, or add text"
         )
 
+    @functools.cached_property
     def _files_with_crlf(self) -> list[Path]:
         """Files that the delimiter would cut if its line breaks were \\r\\n, and that it does not cut as it is."""
         if self.delimiter is None or with_crlf(self.delimiter) == self.delimiter:
