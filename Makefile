@@ -29,7 +29,7 @@ lint: $(VENV)/lint.stamp  ## style, types, and which layer may import which
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(VENV)/test.stamp  ## measure speed and memory against the usual tools, side by side, alone on the machine (make bench QUICK=--quick takes about 10 minutes)
+bench: $(VENV)/test.stamp  ## measure speed and memory against the usual tools, side by side, alone on the machine; on the GPU where there is one (make bench QUICK=--quick: about 10 minutes)
 	$(BIN)/python -m benchmarks $(QUICK)
 
 bench-check: $(VENV)/test.stamp  ## compare the quick ratios with the newest stored ones

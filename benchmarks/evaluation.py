@@ -10,13 +10,11 @@ import numpy as np
 import torch
 
 from benchmarks.harness import Pair
-from benchmarks.models import DTYPES, export, keep_freed_memory, our_model, our_runtime, their_model
-from gpt2lab.config import RuntimeConfig
+from benchmarks.models import DTYPES, device_of, export, keep_freed_memory, our_model, our_runtime, their_model
 from gpt2lab.evaluation.scoring import score_tokens
 from gpt2lab.evaluation.tasks.likelihoods import Request, score_requests
 from gpt2lab.evaluation.text_model import TextModel
 from gpt2lab.evaluation.windows import sliding_windows
-from gpt2lab.runtime import open_runtime
 from gpt2lab.tokenizers import load_tokenizer
 from gpt2lab.weights import open_model
 
@@ -38,7 +36,7 @@ def gpt2lab(case: Mapping[str, Any]) -> Callable[[], float]:
     windows = list(sliding_windows(len(ids), model.config.block_size, case["stride"]))
 
     def run() -> float:
-        score_tokens(model, ids, windows, runtime, batch_size=2)
+        score_tokens(model, ids, windows, runtime, case.get("batch", 2))
         return len(ids)
 
     return run
@@ -47,7 +45,8 @@ def gpt2lab(case: Mapping[str, Any]) -> Callable[[], float]:
 def transformers(case: Mapping[str, Any]) -> Callable[[], float]:
     """The loop of its documentation of perplexity: windows, labels of -100 for the context."""
     keep_freed_memory(case)
-    model, ids = their_model(case).to(DTYPES[case["precision"]]).eval(), torch.tensor([ids_of(case)])
+    model = their_model(case).to(DTYPES[case["precision"]]).eval()
+    ids = torch.tensor([ids_of(case)], device=device_of(case))
     context, stride = model.config.n_positions, case["stride"]
 
     def run() -> float:
@@ -76,7 +75,7 @@ def questions(case: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def our_tasks(case: Mapping[str, Any]) -> Callable[[], float]:
     """``score_requests``, which tasks and the lm_eval adapter use."""
-    runtime = open_runtime(RuntimeConfig(device="cpu", precision=case["precision"]))
+    runtime = our_runtime(case)
     with tempfile.TemporaryDirectory() as folder:
         export(case, Path(folder))
         opened = open_model(folder, runtime.device)
@@ -84,7 +83,7 @@ def our_tasks(case: Mapping[str, Any]) -> Callable[[], float]:
     requests = [Request(*question) for question in questions(case)]
 
     def run() -> float:
-        score_requests(text_model, requests, 8)
+        score_requests(text_model, requests, case.get("batch", 8))
         return len(requests)
 
     return run
@@ -99,7 +98,7 @@ def lm_eval_tasks(case: Mapping[str, Any]) -> Callable[[], float]:
     with tempfile.TemporaryDirectory() as folder:
         export(case, Path(folder))
         dtype = {"fp32": "float32", "bf16": "bfloat16"}[case["precision"]]
-        model = HFLM(folder, device="cpu", dtype=dtype, batch_size=8)
+        model = HFLM(folder, device=str(device_of(case)), dtype=dtype, batch_size=case.get("batch", 8))
     asked = [Instance("loglikelihood", {}, question, i) for i, question in enumerate(questions(case))]
 
     def run() -> float:
@@ -118,4 +117,11 @@ PAIRS = [
     *(Pair(f"multiple choice small, 4 choices, {precision}", "gpt2lab tasks", "lm_eval HF",
            {"shape": "small", "precision": precision, "questions": 6}, unit="requests", target=3.0, quick=True)
       for precision in ("bf16", "fp32")),
+]  # fmt: skip
+GPU = {"device": "cuda", "shape": "medium", "precision": "bf16"}
+GPU_PAIRS = [
+    Pair("perplexity medium, stride 512, bf16", "gpt2lab", "transformers",
+         {**GPU, "tokens": 60_000, "stride": 512, "batch": 16}, target=1.5, quick=True),
+    Pair("multiple choice medium, 4 choices, bf16", "gpt2lab tasks", "lm_eval HF",
+         {**GPU, "questions": 100, "batch": 64}, unit="requests", target=3.0),
 ]  # fmt: skip

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from benchmarks.harness import Pair, Worker
-from benchmarks.models import DTYPES, keep_freed_memory, our_model, our_runtime, their_model
+from benchmarks.models import DTYPES, device_of, keep_freed_memory, our_model, our_runtime, their_model
 from gpt2lab.config import SamplingConfig
 from gpt2lab.generation import generate
 
@@ -32,7 +32,7 @@ def transformers(precision: str) -> Worker:
     def prepare(case: Mapping[str, Any]) -> Callable[[], float]:
         keep_freed_memory(case)
         model = their_model(case).to(DTYPES[precision]).eval()
-        ids = torch.tensor([PROMPT] * case["batch"])
+        ids = torch.tensor([PROMPT] * case["batch"], device=device_of(case))
         options = {"do_sample": True, "top_p": case["top_p"], "top_k": 0} if "top_p" in case else {"do_sample": False}
         length = {"max_new_tokens": case["new"], "min_new_tokens": case["new"], "pad_token_id": 0}
 
@@ -66,4 +66,12 @@ PAIRS = [
     *(Pair("generate nano, batch 1, greedy, auto", "gpt2lab", f"transformers {theirs}",
            {**NANO, "theirs": theirs, "batch": 1, "new": 200}, target=3.0, quick=True)
       for theirs in ("fp32", "bf16")),
+]  # fmt: skip
+GPU_MEDIUM = {"device": "cuda", "shape": "medium", "precision": "bf16", "logits": 6.0}
+GPU_PAIRS = [
+    Pair(f"generate medium, batch {batch}, {name}, bf16", "gpt2lab", "transformers bf16",
+         {**GPU_MEDIUM, "batch": batch, "new": 128, **decoding},
+         target={1: 5.0, 32: 2.0}.get(batch) if not decoding else None, quick=batch != 8 and not decoding)
+    for batch in (1, 8, 32)
+    for name, decoding in (("greedy", {}), ("top_p 0.9", {"top_p": 0.9}))
 ]  # fmt: skip

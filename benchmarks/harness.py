@@ -4,13 +4,17 @@
     python -m benchmarks --quick            fewer turns, and only the pairs that are marked quick
     python -m benchmarks --only generation  one file of this folder
     python -m benchmarks --check            compare the ratios with those of the newest stored results
+    python -m benchmarks --device cpu       a CPU's pairs, also where there is a GPU, whose pairs are measured there
 
 A worker is a function that prepares one side of a pair and returns a function to time, which returns how much work it
 did. Both sides of a pair stay alive while they take turns, so that imports and set-up are not timed and a machine that
 slows down slows both. Nothing else should run on the machine.
 
 A case of precision ``auto`` runs our side in what ``runtime.precision=auto`` chooses here. A pair that asks for
-bf16 is left out, and named under the table, where the processor has no bf16 products: both would time an emulation.
+bf16 is left out, and named under the table, where the device has no bf16 products: both would time an emulation.
+
+A file's PAIRS are measured on the CPU, its GPU_PAIRS on a GPU. There the memory is what PyTorch took of the GPU's, and
+training steps have their model FLOPs utilization in a table of their own (mfu.py).
 """
 
 import argparse
@@ -22,18 +26,19 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from benchmarks.reporting import TOLERANCE, Measured, machine, regressions, table
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 FILES = ("startup", "loss", "training", "generation", "evaluation", "data", "checkpoints")
+GPU_FILES = ("loss", "training", "generation", "evaluation")
+"""those that have GPU_PAIRS"""
 TURNS, QUICK_TURNS = 5, 3
-TOLERANCE = 0.85
-"""a stored ratio may shrink by this factor before --check fails"""
 
 Worker = Callable[[Mapping[str, Any]], Callable[[], float]]
 
@@ -52,27 +57,8 @@ class Pair(NamedTuple):
     target: float | None = None
     """the least ratio of ours to theirs; None: stated only"""
     quick: bool = False
-
-
-class Measured(NamedTuple):
-    """One pair's turns, summarized."""
-
-    work: str
-    ours: str
-    theirs: str
-    unit: str
-    ours_per_second: float
-    theirs_per_second: float
-    ratio: float
-    """median over the turns"""
-    ratio_low: float
-    ratio_high: float
-    ours_mib: float
-    theirs_mib: float
-    """peak resident memory of the process"""
-    target: float | None
-    cpu_ratio: float
-    """of the units per second of processor time, median over the turns: other jobs on the machine change it less"""
+    mfu_target: float | None = None
+    """the least model FLOPs utilization of ours; None: it is not computed"""
 
 
 class Turn(NamedTuple):
@@ -128,7 +114,8 @@ def work(file: str, worker: str, case: Mapping[str, Any]) -> None:
         started, cpu_started = time.perf_counter(), _cpu_seconds()
         units = run()
         seconds, cpu = time.perf_counter() - started, _cpu_seconds() - cpu_started
-        print("@" + json.dumps({"units": units, "seconds": seconds, "cpu": cpu, "kib": _peak_kib()}), flush=True)
+        kib = _gpu_peak_kib() if case.get("device") == "cuda" else _peak_kib()
+        print("@" + json.dumps({"units": units, "seconds": seconds, "cpu": cpu, "kib": kib}), flush=True)
 
 
 def _cpu_seconds() -> float:
@@ -145,6 +132,13 @@ def _peak_kib() -> float:
     import resource  # noqa: PLC0415
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if platform.system() == "Darwin" else 1)
+
+
+def _gpu_peak_kib() -> float:
+    """Peak memory of this process's tensors on the GPU."""
+    import torch  # noqa: PLC0415
+
+    return torch.cuda.max_memory_allocated() / 1024
 
 
 def measure(file: str, pair: Pair, turns: int, threads: int) -> Measured:
@@ -168,75 +162,19 @@ def measure(file: str, pair: Pair, turns: int, threads: int) -> Measured:
     )  # fmt: skip
 
 
-def machine(threads: int) -> dict[str, Any]:
-    """What the numbers depend on."""
-    cpu = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        names = [
-            line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")
-        ]
-        cpu = names[0] if names else cpu
-    versions = {}
-    for package in ("torch", "transformers", "lm_eval", "datasets", "tiktoken", "numpy"):
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return {
-        "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"), "cpu": cpu, "cores": os.cpu_count(),
-        "threads": threads, "load": os.getloadavg()[0], "python": platform.python_version(), "versions": versions,
-    }  # fmt: skip
+def find_device(name: str) -> str:
+    """``cuda`` or ``cpu``; ``auto`` is the GPU where there is one."""
+    import torch  # noqa: PLC0415
+
+    return ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
 
 
-def has_bf16() -> bool:
-    """Whether this processor multiplies bf16, as ``runtime.precision=auto`` decides it."""
+def has_bf16(device: str) -> bool:
+    """Whether the device multiplies bf16, as ``runtime.precision=auto`` decides it."""
     from gpt2lab.config import RuntimeConfig  # noqa: PLC0415
     from gpt2lab.runtime import open_runtime  # noqa: PLC0415
 
-    return open_runtime(RuntimeConfig(device="cpu")).precision == "bf16"
-
-
-def table(
-    rows: Sequence[Measured], about: Mapping[str, Any], left_out: Sequence[str], failed: Sequence[str] = ()
-) -> str:
-    """The results as Markdown."""
-    versions = ", ".join(f"{name} {number}" for name, number in about["versions"].items())
-    lines = [
-        f"{about['cpu']}, {about['cores']} cores, {about['threads']} threads, load {about['load']:.1f} at the start, "
-        f"Python {about['python']}, {versions}; {about['date']}",
-        "",
-        "| work | ours | theirs | unit/s | ours | theirs | ratio (lowest - highest) | by CPU time | target "
-        "| memory, MiB | ratio |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
-    ]
-    for row in rows:
-        target = "" if row.target is None else f"{row.target:g} {'met' if row.ratio >= row.target else 'not met'}"
-        lines.append(
-            f"| {row.work} | {row.ours} | {row.theirs} | {row.unit} | {_short(row.ours_per_second)} "
-            f"| {_short(row.theirs_per_second)} | {row.ratio:.2f} ({row.ratio_low:.2f} - {row.ratio_high:.2f}) "
-            f"| {row.cpu_ratio:.2f} | {target} "
-            f"| {row.ours_mib:,.0f} / {row.theirs_mib:,.0f} | {row.ours_mib / row.theirs_mib:.2f} |"
-        )
-    if left_out:
-        lines += ["", f"Left out, because this processor has no bf16 products: {'; '.join(left_out)}."]
-    if failed:
-        lines += ["", f"Failed: {'; '.join(failed)}."]
-    return "\n".join(lines) + "\n"
-
-
-def _short(number: float) -> str:
-    return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
-
-
-def regressions(rows: Sequence[Measured], stored: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Works whose ratio is below TOLERANCE of the stored one."""
-    before = {(row["work"], row["ours"], row["theirs"]): row["ratio"] for row in stored}
-    return [
-        f"{row.work}: {row.ours} / {row.theirs} = {row.ratio:.2f}, stored {before[key]:.2f}"
-        for row in rows
-        if (key := (row.work, row.ours, row.theirs)) in before and row.ratio < TOLERANCE * before[key]
-    ]
+    return open_runtime(RuntimeConfig(device=device)).precision == "bf16"
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -252,38 +190,75 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--check", action="store_true")
     parser.add_argument("--turns", type=int)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     given = parser.parse_args(arguments)
-    about, rows, bf16 = machine(given.threads), [], has_bf16()
-    left_out: list[str] = []
-    failed: list[str] = []
-    name = RESULTS / f"bench_{datetime.now(UTC).strftime('%Y-%m-%d_%H%M')}"
+    device = find_device(given.device)
+    prefix = {"cpu": "bench", "cuda": "gpu"}[device]
+    path = RESULTS / f"{prefix}_{datetime.now(UTC).strftime('%Y-%m-%d_%H%M')}"
     RESULTS.mkdir(exist_ok=True)
-    for file in [given.only] if given.only else FILES:
-        for pair in importlib.import_module(f"benchmarks.{file}").PAIRS:
-            if "bf16" in (pair.case.get("precision"), pair.case.get("theirs")) and not bf16:
-                left_out.append(f"{pair.work} ({pair.theirs})")
-            elif pair.quick or not given.quick:
-                turns = given.turns or (QUICK_TURNS if given.quick else TURNS)
-                try:
-                    row = measure(file, pair, turns, given.threads)
-                except RuntimeError as error:  # the other pairs are measured all the same
-                    print(f"{pair.work}: {error}", file=sys.stderr, flush=True)
-                    failed.append(pair.work)
-                    continue
-                rows.append(row)
-                if not given.check:  # after each pair, so that an interrupted run leaves what it has measured
-                    content = {"machine": about, "rows": [row._asdict() for row in rows]}
-                    name.with_suffix(".json").write_text(json.dumps(content, indent=1) + "\n")
-                    name.with_suffix(".md").write_text(table(rows, about, left_out, failed))
-                print(f"{row.work}: {row.ours} / {row.theirs} = {row.ratio:.2f}", flush=True)
-    print("\n" + table(rows, about, left_out, failed))
+    rows, failed, text = measure_all(given, device, None if given.check else path)
+    print("\n" + text)
     if given.check:
-        stored = max(RESULTS.glob("bench_*.json"), default=None)
+        stored = max(RESULTS.glob(f"{prefix}_*.json"), default=None)
         if stored is None:
             print("no stored results in benchmarks/results/: run make bench first")
             return 2
         worse = regressions(rows, json.loads(stored.read_text())["rows"])
         print("\n".join(worse) if worse else f"no ratio is below {TOLERANCE} of {stored.name}")
         return 1 if worse else 0
-    print(f"written to {name.relative_to(ROOT)}.md and .json")
+    print(f"written to {path.relative_to(ROOT)}.md and .json")
     return 1 if failed else 0
+
+
+def measure_all(given: argparse.Namespace, device: str, path: Path | None) -> tuple[list[Measured], list[str], str]:
+    """Measure the pairs that were asked for; return them, the works that failed, and the tables as Markdown.
+
+    Args:
+        given: the command line.
+        device: cpu or cuda.
+        path: of the results, which are written after each pair, so that an interrupted run leaves what it has measured;
+            None: they are not written.
+    """
+    from benchmarks import mfu  # noqa: PLC0415
+
+    about, bf16 = machine(given.threads, device), has_bf16(device)
+    rows: list[Measured] = []
+    utilizations: list[mfu.Utilization] = []
+    left_out: list[str] = []
+    failed: list[str] = []
+
+    def text() -> str:
+        whole = table(rows, about, left_out, failed)
+        return whole + "\n" + mfu.table(utilizations, about["peak_flops"]) if utilizations else whole
+
+    for file, pair in pairs_of(given.only, device):
+        if "bf16" in (pair.case.get("precision"), pair.case.get("theirs")) and not bf16:
+            left_out.append(f"{pair.work} ({pair.theirs})")
+        elif pair.quick or not given.quick:
+            try:
+                row = measure(file, pair, given.turns or (QUICK_TURNS if given.quick else TURNS), given.threads)
+            except RuntimeError as error:  # the other pairs are measured all the same
+                print(f"{pair.work}: {error}", file=sys.stderr, flush=True)
+                failed.append(pair.work)
+                continue
+            rows.append(row)
+            if pair.mfu_target and about.get("peak_flops"):
+                rates = (row.ours_per_second, row.theirs_per_second)
+                of_peak = mfu.utilization(row.work, row.theirs, pair.case, rates, about["peak_flops"], pair.mfu_target)
+                utilizations.append(of_peak)
+            if path is not None:
+                content = {"machine": about, "rows": [row._asdict() for row in rows]}
+                content["mfu"] = [of_peak._asdict() for of_peak in utilizations]
+                path.with_suffix(".json").write_text(json.dumps(content, indent=1) + "\n")
+                path.with_suffix(".md").write_text(text())
+            print(f"{row.work}: {row.ours} / {row.theirs} = {row.ratio:.2f}", flush=True)
+    return rows, failed, text()
+
+
+def pairs_of(only: str | None, device: str) -> Iterator[tuple[str, Pair]]:
+    """The pairs that are measured on the device, with the file that each is in."""
+    files, name = (FILES, "PAIRS") if device == "cpu" else (GPU_FILES, "GPU_PAIRS")
+    for file in files:
+        if only in (None, file):
+            for pair in getattr(importlib.import_module(f"benchmarks.{file}"), name):
+                yield file, pair

@@ -1,4 +1,7 @@
-"""The shapes that are measured, as gpt2lab's model and as that of ``transformers`` with the same weights."""
+"""The shapes that are measured, as gpt2lab's model and as that of ``transformers`` with the same weights.
+
+A case names the shape, the precision, and with ``device`` (cpu by default) where both sides work.
+"""
 
 import tempfile
 from collections.abc import Mapping
@@ -18,8 +21,14 @@ SHAPES = {
     "nano": {"n_layer": 4, "n_head": 2, "n_embd": 128, "block_size": 256},
     "small": {"n_layer": 12, "n_head": 12, "n_embd": 768, "block_size": 1024},
     "medium": {"n_layer": 24, "n_head": 16, "n_embd": 1024, "block_size": 1024},
+    "large": {"n_layer": 36, "n_head": 20, "n_embd": 1280, "block_size": 1024},
 }
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+def device_of(case: Mapping[str, Any]) -> torch.device:
+    """Where the case is measured."""
+    return torch.device(case.get("device", "cpu"))
 
 
 def our_model(case: Mapping[str, Any]) -> GPT:
@@ -33,12 +42,12 @@ def our_model(case: Mapping[str, Any]) -> GPT:
     model = GPT(config)
     with torch.no_grad():
         model.wte.weight *= case.get("logits", 1.0)
-    return model
+    return model.to(device_of(case))
 
 
 def our_runtime(case: Mapping[str, Any]) -> Runtime:
-    """The CPU in the case's precision, with freed memory kept, as in gpt2lab's commands."""
-    return open_runtime(RuntimeConfig(device="cpu", precision=case["precision"]))
+    """The device in the case's precision; on a CPU freed memory is kept, as in gpt2lab's commands."""
+    return open_runtime(RuntimeConfig(device=case.get("device", "cpu"), precision=case["precision"]))
 
 
 def their_model(case: Mapping[str, Any]) -> nn.Module:
@@ -47,7 +56,7 @@ def their_model(case: Mapping[str, Any]) -> nn.Module:
 
     with tempfile.TemporaryDirectory() as folder:
         export(case, Path(folder))
-        return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+        return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).to(device_of(case))
 
 
 def export(case: Mapping[str, Any], folder: Path) -> None:
@@ -58,4 +67,4 @@ def export(case: Mapping[str, Any], folder: Path) -> None:
 def keep_freed_memory(case: Mapping[str, Any]) -> None:
     """Give the other side the allocator settings of ours, unless the case asks for the default ones."""
     if case.get("malloc", "kept") == "kept":
-        our_runtime({"precision": "fp32"})
+        our_runtime({**case, "precision": "fp32"})

@@ -1,6 +1,6 @@
 """The floor of a training step and of a decoded token on this machine, and how close gpt2lab comes.
 
-    python -m benchmarks.roofline [--shape nano] [--precision auto] [--threads 2]
+    python -m benchmarks.roofline [--shape nano] [--precision auto] [--threads 2] [--device cpu]
 
 Measures the best rate of a matrix product and of reading memory, counts the operations and bytes of the work, and
 divides. docs/speed.md explains the numbers.
@@ -24,24 +24,28 @@ from gpt2lab.training.throughput import flops_per_token
 
 def seconds(work: Callable[[], object], turns: int = 7) -> float:
     """The best of several, after one to warm up."""
-    work()
-    times = []
-    for _ in range(turns):
+
+    def time_of_one() -> float:
         started = time.perf_counter()
         work()
-        times.append(time.perf_counter() - started)
-    return min(times)
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        return time.perf_counter() - started
+
+    time_of_one()
+    return min(time_of_one() for _ in range(turns))
 
 
-def best_flops(dtype: torch.dtype) -> float:
+def best_flops(dtype: torch.dtype, device: torch.device) -> float:
     """Operations per second of a large square product."""
-    a, b = torch.randn(1536, 1536).to(dtype), torch.randn(1536, 1536).to(dtype)
-    return 2 * 1536**3 / seconds(lambda: a @ b)
+    size = {"cpu": 1536, "cuda": 8192}[device.type]
+    a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
+    return 2 * size**3 / seconds(lambda: a @ b)
 
 
-def best_bandwidth() -> float:
+def best_bandwidth(device: torch.device) -> float:
     """Bytes per second of a sum over memory that no cache holds."""
-    numbers = torch.ones(2**26)
+    numbers = torch.ones({"cpu": 2**26, "cuda": 2**30}[device.type], device=device)
     return numbers.nbytes / seconds(numbers.sum)
 
 
@@ -51,12 +55,17 @@ def main() -> None:
     parser.add_argument("--shape", choices=SHAPES, default="nano")
     parser.add_argument("--precision", choices=("auto", *DTYPES), default="auto")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
-    case = {"shape": given.shape, "precision": given.precision, "rows": 8 if given.shape == "nano" else 2, "T": 256}
+    case = {"shape": given.shape, "precision": given.precision, "device": given.device}
+    if given.device == "cpu":
+        case |= {"rows": 8 if given.shape == "nano" else 2, "T": 256}
+    else:
+        case |= {"rows": 16, "T": SHAPES[given.shape]["block_size"], "compile": True}
     runtime, model = our_runtime(case), our_model(case)
-    flops, bandwidth = best_flops(runtime.dtype), best_bandwidth()
-    print(f"{given.shape}, {runtime.precision}, {given.threads} threads")
+    flops, bandwidth = best_flops(runtime.dtype, runtime.device), best_bandwidth(runtime.device)
+    print(f"{given.shape}, {runtime.precision}, {runtime.device_name}, {given.threads} threads")
     print(f"products at {flops / 1e9:,.0f} GFLOP/s, memory at {bandwidth / 1e9:.1f} GB/s\n")
     print("| work | operations | bytes | floor, ms | measured, ms | of the floor |\n|---|---|---|---|---|---|")
 

@@ -1,4 +1,4 @@
-"""benchmarks.harness: turns, ratios, the table and the regression check."""
+"""benchmarks.harness: turns, ratios, which pairs are measured, and what the workers of a GPU do."""
 
 import importlib
 import json
@@ -6,9 +6,9 @@ import json
 import pytest
 
 from benchmarks import harness
-from benchmarks.harness import FILES, Measured, Pair, Side, Turn, measure, regressions, table
-
-ROW = Measured("work", "ours", "theirs", "tokens", 200.0, 100.0, 2.0, 1.5, 2.5, 300.0, 600.0, 1.6, 1.9)
+from benchmarks.harness import FILES, GPU_FILES, Pair, Side, Turn, measure, pairs_of
+from benchmarks.models import SHAPES
+from tests.unit.benchmarks.test_reporting import ROW
 
 
 class FakeSide:
@@ -36,15 +36,6 @@ def test_measure_takes_the_median_of_the_ratios_of_turns(monkeypatch):
     assert FakeSide.closed == 2
 
 
-def test_table_states_ratio_target_and_memory():
-    about = {"cpu": "C", "cores": 2, "threads": 1, "load": 0.0, "python": "3", "versions": {"torch": "2"}, "date": "d"}
-    missed = ROW._replace(ratio=1.0)
-    lines = table([ROW, missed], about, []).splitlines()
-    assert lines[0] == "C, 2 cores, 1 threads, load 0.0 at the start, Python 3, torch 2; d"
-    assert "| 2.00 (1.50 - 2.50) | 1.90 | 1.6 met | 300 / 600 | 0.50 |" in lines[-2]
-    assert "1.6 not met" in lines[-1]
-
-
 def test_a_pair_that_fails_does_not_lose_the_others(monkeypatch, tmp_path, capsys):
     def measured(file, pair, turns, threads):
         if pair.work == "bad":
@@ -63,17 +54,50 @@ def test_a_pair_that_fails_does_not_lose_the_others(monkeypatch, tmp_path, capsy
     assert "bad: a worker ended early" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("now", "worse"), [(2.0, 0), (1.71, 0), (1.69, 1)])
-def test_regressions_are_ratios_below_the_stored_ones(now, worse):
-    stored = json.loads(json.dumps([ROW._asdict()]))
-    assert len(regressions([ROW._replace(ratio=now), ROW._replace(work="new", ratio=0.1)], stored)) == worse
+def test_a_gpu_has_pairs_of_its_own_and_their_utilization(monkeypatch, tmp_path):
+    monkeypatch.setattr(harness, "measure", lambda file, pair, *_: ROW._replace(work=pair.work))
+    monkeypatch.setattr(harness, "has_bf16", lambda device: True)
+    about = {"gpu": "NVIDIA H200", "driver": "580", "cuda": "13.0", "peak_flops": 989e12}
+    machine = harness.machine(1, "cpu")
+    monkeypatch.setattr(harness, "machine", lambda threads, device: {**machine, **about})
+    monkeypatch.setattr(harness, "ROOT", tmp_path)
+    monkeypatch.setattr(harness, "RESULTS", tmp_path)
+    assert harness.main(["--device", "cuda", "--quick"]) == 0
+    (written,) = tmp_path.glob("gpu_*.md")
+    assert written.read_text().startswith("NVIDIA H200, driver 580, CUDA 13.0; ")
+    assert "Model FLOPs utilization, of 989 TFLOP/s:" in written.read_text()
+    (stored,) = (json.loads(path.read_text()) for path in tmp_path.glob("gpu_*.json"))
+    assert [row["target"] for row in stored["mfu"]] == [0.48, 0.43, 0.55]
+    assert not list(tmp_path.glob("bench_*"))
 
 
-@pytest.mark.parametrize("file", FILES)
-def test_pairs_name_workers_that_exist(file):
+@pytest.mark.parametrize(("device", "files"), [("cpu", FILES), ("cuda", GPU_FILES)])
+def test_pairs_name_workers_that_exist(device, files):
+    for file in files:
+        pairs, workers = (
+            [pair for _, pair in pairs_of(file, device)],
+            importlib.import_module(f"benchmarks.{file}").WORKERS,
+        )
+        assert {name for pair in pairs for name in (pair.ours, pair.theirs)} <= set(workers)
+        assert {pair.case.get("device", "cpu") for pair in pairs} == {device}
+        assert any(pair.quick for pair in pairs)
+
+
+SMALLER = {"rows": 4, "micro_batch": 2, "T": 8, "tokens": 60, "stride": 8, "width": 8, "new": 4, "questions": 1}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("file", GPU_FILES)
+def test_both_sides_of_a_gpu_pair_do_the_same_amount_of_work(file, monkeypatch):
+    """On the CPU, with small shapes and without compiling, and one pair of workers once."""
+    tiny = {"n_layer": 1, "n_head": 1, "n_embd": 8, "block_size": 16}
+    monkeypatch.setattr("benchmarks.models.SHAPES", dict.fromkeys(SHAPES, tiny))
     module = importlib.import_module(f"benchmarks.{file}")
-    assert {name for pair in module.PAIRS for name in (pair.ours, pair.theirs)} <= set(module.WORKERS)
-    assert any(pair.quick for pair in module.PAIRS)
+    for pair in {(pair.ours, pair.theirs): pair for pair in module.GPU_PAIRS}.values():
+        smaller = {key: value for key, value in SMALLER.items() if key in pair.case}
+        case = {**pair.case, **smaller, "device": "cpu", "compile": False, "precision": "fp32"}
+        workers = [module.WORKERS[name.replace(", compiled", "")] for name in (pair.ours, pair.theirs)]
+        assert len({worker(case)() for worker in workers}) == 1
 
 
 @pytest.mark.slow
