@@ -258,7 +258,7 @@ class Writing(BytesTokenizer):
 def test_a_source_that_changes_while_it_is_read_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(build_module, "SAVE_SECONDS", 0)
     data = text_set(tmp_path, corpus(60))
-    with pytest.raises(UserError, match=r"data\.files=\[.*corpus\.txt\]: changed while it was read.*type the command again"):
+    with pytest.raises(UserError, match=r"data\.files=\[.*corpus\.txt\]: changed while it was read"):
         prepare(data, PrepareConfig(), Writing(tmp_path / "corpus.txt"))
     assert not (tmp_path / "data" / "set").exists()
 
