@@ -58,10 +58,11 @@ def describe_lengths(length_D: NDArray[np.int64]) -> str:
 
 
 def frequent_tokens(stream: TokenStream, manifest: Manifest, tokenizer: TokenDecoder) -> str:
-    """The most frequent tokens with their shares, and the part of the vocabulary that occurs; of long splits, of a part."""
+    """The most frequent tokens with their shares, and the part of the vocabulary that occurs, in the beginning."""
     tokens = stream.read(0, min(len(stream), COUNTED_TOKENS))
     counts_V = np.bincount(tokens, minlength=manifest.vocab_size)
     top = np.argsort(-counts_V, kind="stable")[:SHOWN_TOKENS].tolist()
     shares = [f"{tokenizer.decode([token])!r} {counts_V[token] / len(tokens):.1%}" for token in top if counts_V[token]]
     counted = f" of the first {len(tokens):,} tokens" if len(tokens) < len(stream) else ""
-    return f"most frequent{counted}: {', '.join(shares)}; {np.count_nonzero(counts_V):,} of {manifest.vocab_size:,} ids occur"
+    num_ids = np.count_nonzero(counts_V)
+    return f"most frequent{counted}: {', '.join(shares)}; {num_ids:,} of {manifest.vocab_size:,} ids occur"
