@@ -92,8 +92,8 @@ def noise(conditions: Sequence[Condition], baseline: Condition, test: str, margi
     if test == DUNNETT and len(compared) > 1:
         pooled = next(c.comparison.test_sd for c in compared if c.comparison)
         lines.append(
-            f"The test pools the noise of all conditions: sd of the paired differences {number(pooled)}, from which the "
-            "detectable difference and the seeds needed follow."
+            f"The test pools the noise of all conditions: sd of the paired differences {number(pooled)}. Detectable "
+            "difference and seeds needed follow from it."
         )
     shown = compared if len(compared) <= MOST_SENTENCES else [max(compared, key=_spread)]
     for condition in shown:

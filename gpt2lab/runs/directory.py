@@ -54,8 +54,8 @@ def open_run_dir(
     for path in (run_dir / name for name in RECORDS):
         if path.exists() and not path.is_file():
             raise UserError(f"{path}: is not a file; expected the record of a run; move it away")
-    code = own_code(config.get("model", {}))
-    write_json(free_name(run_dir / ENVIRONMENT), environment(command, hardware) | {START_STEP: start_step, OWN_CODE: code})
+    own = {START_STEP: start_step, OWN_CODE: own_code(config.get("model", {}))}
+    write_json(free_name(run_dir / ENVIRONMENT), environment(command, hardware) | own)
     write_text(free_name(run_dir / CONFIG), yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
     log_into(run_dir / LOG)
 
