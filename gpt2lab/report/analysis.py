@@ -107,7 +107,11 @@ def analyze(
         banner=" ".join(filter(None, [untrained, banner(ordered, test, margin, metric)])),
         method=design.method(ordered, chosen, test, margin, metric, average),
         noise=design.noise(ordered, chosen, test, margin, metric),
-        warnings=[*warnings, *design.warnings(ordered, test, margin, metric), *design.interaction_warnings(effects, margin)],
+        warnings=[
+            *warnings,
+            *design.warnings(ordered, test, margin, metric),
+            *design.interaction_warnings(effects, margin),
+        ],
         conditions=ordered,
         runs=sorted(
             all_runs, key=lambda run: (bool(run.apart), run.condition, run.seed if run.seed is not None else -1)
