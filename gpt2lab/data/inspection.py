@@ -1,5 +1,6 @@
 """Describes a prepared dataset for people: manifest and shards -> lines of text."""
 
+import math
 from pathlib import Path
 from typing import Protocol
 
@@ -32,11 +33,13 @@ def describe_dataset(folder: Path, manifest: Manifest, tokenizer: TokenDecoder) 
         stream = TokenStream(folder, manifest, name)
         starts_D = stream.starts()
         lengths_D = np.diff(starts_D, append=len(stream)) - 1
+        known = not math.isnan(split.unigram_entropy)  # of a mixture, only that of the validation split is counted
+        unigram_entropy = f", unigram entropy {split.unigram_entropy:.4f} nats" if known else ""
         lines += [
             "",
             f"{name}: {split.tokens:,} tokens, {split.documents:,} documents, {split.bytes:,} bytes in "
-            f"{len(split.shards)} shards; {split.bytes / (split.tokens - split.documents):.2f} bytes per token, "
-            f"unigram entropy {split.unigram_entropy:.4f} nats",
+            f"{len(split.shards)} shards; {split.bytes / (split.tokens - split.documents):.2f} bytes per token"
+            f"{unigram_entropy}",
             f"  tokens per document: {describe_lengths(lengths_D)}",
             f"  most frequent: {frequent_tokens(stream, manifest, tokenizer)}",
         ]

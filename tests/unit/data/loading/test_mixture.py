@@ -48,6 +48,7 @@ def test_a_mixture_is_one_manifest_over_its_sets(mixture):
     folder, manifest = open_or_prepare(data, BYTES)
     assert open_dataset(data, BYTES)[1].fingerprint == manifest.fingerprint
     verify(folder, manifest)
+    assert "nan" not in describe_dataset(folder, manifest, BYTES)
     parts = [open_or_prepare(one, BYTES) for one in sets.values()]
     for split in ("train", "val"):
         expected = [token for place, one in parts for token in tokens(data, one, place, split)]
