@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import logging
 
 import pytest
 
@@ -45,8 +46,10 @@ def data(tmp_path):
     )  # fmt: skip
 
 
-def test_tokenizer_is_trained_on_the_training_split_alone(data):
+def test_tokenizer_is_trained_on_the_training_split_alone(data, caplog):
+    caplog.set_level(logging.INFO)
     folder, manifest = open_or_prepare(data, Untrained())
+    assert any(line.startswith("training tokenizer=trained tokenizer.vocab_size=3 on the") for line in caplog.messages)
     documents = json.loads((folder / "tokenizer.json").read_text())
     assert 0 < manifest.splits["val"].documents < len(DOCUMENTS)
     assert len(documents) == manifest.splits["train"].documents
