@@ -106,6 +106,10 @@ def plan_sweep(
     tuning: list[Job] = []
     if sweep.tune:
         check(sweep.tune not in axes, "sweep.tune", sweep.tune, "a key that is not an axis")
+        if sweep.tune in typed_keys:
+            raise UserError(
+                f"{sweep.tune}: sweep.tune chooses its value for each condition; expected one of them alone"
+            )
         tuning = [
             _job({**cell, sweep.tune: value_text(value)}, str(seed), short, folder=TUNING_FOLDER, condition_of=cell)
             for seed in sweep.tune_seeds
