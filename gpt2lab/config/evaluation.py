@@ -105,3 +105,20 @@ class EvalConfig(CheckedConfig):
                 f"eval.text_file={self.text_file} and eval/corpus={self.corpus.name}: give one; the corpus in a file "
                 f"of yours is eval.corpus.file={self.text_file}"
             )
+
+    def refuse_settings_of_other_parts(self) -> None:
+        """Raise ``UserError`` for a setting of a part that is not computed: what it was to measure would be missing."""
+        settings_of = {
+            "perplexity": ("", {"protocol": self.protocol, "stride": self.stride}, vars(EvalConfig())),
+            "tasks": ("tasks.", vars(self.tasks), vars(TasksConfig())),
+            "sample_quality": ("sample_quality.", vars(self.sample_quality), vars(SampleQualityConfig())),
+            "context": ("context.", vars(self.context), vars(ContextConfig())),
+        }
+        for part, (prefix, settings, defaults) in settings_of.items():
+            for key, value in settings.items():
+                if part not in self.parts and value != defaults[key]:
+                    shown = f"[{','.join(map(str, value))}]" if isinstance(value, list) else value
+                    raise UserError(
+                        f"eval.{prefix}{key}={shown}: eval.parts=[{','.join(self.parts)}] ignores it; expected {part} "
+                        f"among the parts; try eval={part}, or eval.parts=[{','.join([*self.parts, part])}]"
+                    )
