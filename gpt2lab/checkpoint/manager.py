@@ -99,6 +99,10 @@ class CheckpointManager:
         if best_step and best.is_dir():
             point_link(self.folder / BEST, best)
 
+    def has(self, step: int) -> bool:
+        """Whether there is a checkpoint of this step, complete or not."""
+        return self._folder_of(step).is_dir()
+
     def load(self, checkpoint: Path) -> None:
         """Restore the state of every part.
 

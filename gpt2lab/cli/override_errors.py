@@ -15,6 +15,7 @@ from gpt2lab import config
 from gpt2lab.cli.other_names import OTHER_VALUES, name_here
 from gpt2lab.config import DATA_SOURCES, did_you_mean, one_line
 from gpt2lab.config.data import explain_option
+from gpt2lab.config.escapes import expand_home
 from gpt2lab.config.plain import EXPECTED
 from gpt2lab.shell import command_line, shell_word
 
@@ -63,8 +64,8 @@ def explain_unparsable(override: str, reason: str) -> str:
 
 
 def _in_quotes(text: str) -> str:
-    """A text in double quotes, as Hydra's grammar reads one."""
-    return QuotedString(text=text, quote=Quote.double).with_quotes()
+    """A text in double quotes, as Hydra's grammar reads one, with the home folder for ~."""
+    return QuotedString(text=expand_home(text), quote=Quote.double).with_quotes()
 
 
 def of_other_commands(key: str, commands: Sequence[str]) -> str:

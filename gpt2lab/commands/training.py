@@ -57,7 +57,8 @@ def _train(job: TrainJob, world: World, command: Sequence[str] | None) -> Traini
     if start.checkpoint:
         resume_training(trainer, job, start.checkpoint, manifest)
 
-    world.on_main(lambda: open_run_dir(run_dir, resolved_config(job, runtime), command, hardware_of(runtime)))
+    config, hardware = resolved_config(job, runtime), hardware_of(runtime)
+    world.on_main(lambda: open_run_dir(run_dir, config, command, hardware, trainer.state.step))
     if world.is_main:
         expected = estimate(trainer.plan, job.runtime, runtime)
         log.info(header(trainer.plan, expected))

@@ -11,6 +11,7 @@ from typing import Any
 
 from gpt2lab.config.checked import CheckedConfig
 from gpt2lab.config.errors import MOST_PROCESSES, UserError, check, check_name, choose, did_you_mean
+from gpt2lab.config.escapes import expand_home
 
 PACKING_NAMES = ("windows", "documents")
 """the keys of gpt2lab.data.loading.sequences.PACKINGS"""
@@ -36,6 +37,7 @@ class DataConfig(CheckedConfig):
     """each training sequence is cut into texts of random length that do not see each other, with positions from 0"""
 
     def __post_init__(self) -> None:
+        self.root = expand_home(self.root)
         is_folder_name = self.name not in ("", ".", "..") and "/" not in self.name
         check(is_folder_name, "data.name", self.name, "a folder name")
         check_name(self.packing, PACKING_NAMES, "data.packing")
@@ -143,7 +145,7 @@ class ParquetFilesConfig(FilesConfig):
     source: str = "parquet_files"
     name: str = "parquet_files"
     text_column: str = "text"
-    """column of the text"""
+    """column of the text; a.b for b within a"""
 
 
 @dataclass
@@ -163,7 +165,7 @@ class HubConfig(ForeignTextConfig):
     expected_bytes: int = 0
     """size of its text, for the progress bar; 0: unknown"""
     text_column: str = "text"
-    """column of the text"""
+    """column of the text; a.b for b within a"""
     document_start: str | None = None
     """pattern of the rows that begin a document, which the following rows belong to; null: each row is a document"""
     delimiter: str | None = None

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from gpt2lab.config.checked import CheckedConfig
 from gpt2lab.config.errors import UserError, check
+from gpt2lab.config.escapes import expand_home
 
 TOKENIZER_JSON = "tokenizer.json"
 SMALLEST_BPE = 258
@@ -62,7 +63,8 @@ def vocab_size_of(path: str | None) -> int:
 
 def find_tokenizer_json(path: str) -> Path:
     """Return the tokenizer.json that ``tokenizer.path=path`` names; a ``UserError`` if there is none."""
-    file = Path(path) / TOKENIZER_JSON if Path(path).is_dir() else Path(path)
+    place = Path(expand_home(path))
+    file = place / TOKENIZER_JSON if place.is_dir() else place
     if not file.is_file():
         raise UserError(
             f"tokenizer.path={path}: {file} is missing; expected a tokenizer.json or a directory that holds one; "

@@ -1,10 +1,12 @@
 """Finds the prepared dataset of a configuration and checks it; prepares it if it is missing and small."""
 
+import logging
 from pathlib import Path
 
 from gpt2lab.config import DataConfig, PrepareConfig, UserError
 from gpt2lab.config.data import MixtureConfig
 from gpt2lab.data.loading.mixture import open_mixture
+from gpt2lab.data.loading.overlap import validation_in_training
 from gpt2lab.data.manifest import (
     Manifest,
     TextTokenizer,
@@ -18,6 +20,8 @@ from gpt2lab.data.preparation.build import build_dataset
 from gpt2lab.data.preparation.command_line import prepare_command
 from gpt2lab.data.preparation.overwriting import preparing_lock, restore_if_interrupted, undo_interrupted_overwrite
 from gpt2lab.data.sources import Source, open_source
+
+log = logging.getLogger(__name__)
 
 AUTOMATIC_LIMIT_BYTES = 200 * 1000**2
 """Training prepares a missing dataset by itself if its source is smaller than this, which takes a minute or so."""
@@ -76,6 +80,8 @@ def open_or_prepare(data: DataConfig, tokenizer: TextTokenizer | TrainableTokeni
     if isinstance(data, MixtureConfig):
         root, mixture = open_dataset(data, tokenizer)
         verify_if_small(root, mixture)
+        for line in validation_in_training(data, root, mixture.tokenizer):
+            log.warning("%s", line)
         return root, mixture
     folder = dataset_folder(data, tokenizer)
     source = open_source(data)

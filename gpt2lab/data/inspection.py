@@ -1,5 +1,6 @@
 """Describes a prepared dataset for people: manifest and shards -> lines of text."""
 
+import math
 from pathlib import Path
 from typing import Protocol
 
@@ -32,13 +33,15 @@ def describe_dataset(folder: Path, manifest: Manifest, tokenizer: TokenDecoder) 
         stream = TokenStream(folder, manifest, name)
         starts_D = stream.starts()
         lengths_D = np.diff(starts_D, append=len(stream)) - 1
+        known = not math.isnan(split.unigram_entropy)  # of a mixture, only that of the validation split is counted
+        unigram_entropy = f", unigram entropy {split.unigram_entropy:.4f} nats" if known else ""
         lines += [
             "",
             f"{name}: {split.tokens:,} tokens, {split.documents:,} documents, {split.bytes:,} bytes in "
-            f"{len(split.shards)} shards; {split.bytes / (split.tokens - split.documents):.2f} bytes per token, "
-            f"unigram entropy {split.unigram_entropy:.4f} nats",
+            f"{len(split.shards)} shards; {split.bytes / (split.tokens - split.documents):.2f} bytes per token"
+            f"{unigram_entropy}",
             f"  tokens per document: {describe_lengths(lengths_D)}",
-            f"  most frequent: {frequent_tokens(stream, manifest, tokenizer)}",
+            f"  {frequent_tokens(stream, manifest, tokenizer)}",
         ]
         for document in np.unique(np.linspace(0, len(starts_D) - 1, SHOWN_DOCUMENTS).astype(int)).tolist():
             begin = int(starts_D[document]) + 1
@@ -55,9 +58,11 @@ def describe_lengths(length_D: NDArray[np.int64]) -> str:
 
 
 def frequent_tokens(stream: TokenStream, manifest: Manifest, tokenizer: TokenDecoder) -> str:
-    """The most frequent tokens with their shares, and the part of the vocabulary that occurs."""
+    """The most frequent tokens with their shares, and the part of the vocabulary that occurs, in the beginning."""
     tokens = stream.read(0, min(len(stream), COUNTED_TOKENS))
     counts_V = np.bincount(tokens, minlength=manifest.vocab_size)
     top = np.argsort(-counts_V, kind="stable")[:SHOWN_TOKENS].tolist()
     shares = [f"{tokenizer.decode([token])!r} {counts_V[token] / len(tokens):.1%}" for token in top if counts_V[token]]
-    return f"{', '.join(shares)}; {np.count_nonzero(counts_V):,} of {manifest.vocab_size:,} ids occur"
+    counted = f" of the first {len(tokens):,} tokens" if len(tokens) < len(stream) else ""
+    num_ids = np.count_nonzero(counts_V)
+    return f"most frequent{counted}: {', '.join(shares)}; {num_ids:,} of {manifest.vocab_size:,} ids occur"

@@ -44,7 +44,7 @@ def _attention(explanation: Explanation, i: int, names: list[str]) -> Figure:
 def _lens(explanation: Explanation, names: list[str]) -> Figure:
     lens = explanation.lens
     L, T = lens.rank_LT.shape
-    figure = Figure(figsize=(1.5 + 0.75 * T, 1.2 + 0.36 * L), layout="constrained")
+    figure = Figure(figsize=(1.5 + 0.75 * T, max(3.0, 1.2 + 0.36 * L)), layout="constrained")
     axes = figure.add_subplot()
     probs_LT = lens.probs_LTN[..., 0]
     image = axes.imshow(probs_LT.numpy(), cmap="Blues", vmin=0, vmax=1, aspect="auto", origin="lower")

@@ -44,4 +44,4 @@ def _visible(character: str) -> str:
     # format characters would reorder the page's text, other spaces would not be seen, marks need a letter to sit on
     if unicodedata.category(character) in ("Cc", "Cf", "Co", "Cn", "Zs", "Zl", "Zp"):
         return f"\\u{ord(character):04x}"
-    return f"◌{character}" if unicodedata.combining(character) else character
+    return f"◌{character}" if unicodedata.category(character).startswith("M") else character

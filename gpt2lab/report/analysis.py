@@ -21,7 +21,7 @@ from gpt2lab.report.compare import Outcomes, compare_all
 from gpt2lab.report.factors import condition_name, find_factors
 from gpt2lab.report.finding import find_runs
 from gpt2lab.report.loading import load_run
-from gpt2lab.report.metric import check_metric, short_study_banner
+from gpt2lab.report.metric import LOSSES, check_metric, short_study_banner
 from gpt2lab.report.power import banner
 from gpt2lab.report.results import Condition, ReportResult, Run
 from gpt2lab.report.run_status import build_runs, run_warnings, set_apart
@@ -81,7 +81,8 @@ def analyze(
     variants = [c for c in conditions if c is not chosen]
     outcomes = [_outcomes(c) for c in variants]
     comparisons, test = compare_all(outcomes, _outcomes(chosen), metric, margin, lower_is_better=lower)
-    by_length = _losses_by_length(of_any_length, chosen)
+    has_loss = metric in LOSSES
+    by_length = _losses_by_length(of_any_length, chosen) if has_loss else {}
     compared = [
         dataclasses.replace(
             condition,
@@ -106,7 +107,11 @@ def analyze(
         banner=" ".join(filter(None, [untrained, banner(ordered, test, margin, metric)])),
         method=design.method(ordered, chosen, test, margin, metric, average),
         noise=design.noise(ordered, chosen, test, margin, metric),
-        warnings=[*warnings, *design.warnings(ordered, test, margin), *design.interaction_warnings(effects, margin)],
+        warnings=[
+            *warnings,
+            *design.warnings(ordered, test, margin, metric),
+            *design.interaction_warnings(effects, margin),
+        ],
         conditions=ordered,
         runs=sorted(
             all_runs, key=lambda run: (bool(run.apart), run.condition, run.seed if run.seed is not None else -1)
@@ -118,12 +123,12 @@ def analyze(
         tuning_note=tuning_note(record, sweep),
         documents=document_rows(ordered, chosen),
         scaling=scaling_rows(ordered) if metric == "val_loss" else [],
-        speed_up_note="" if len(by_length) > 1 else design.NO_SPEED_UP,
+        speed_up_note=design.NO_SPEED_UP if has_loss and len(by_length) < 2 else "",
     )
     result.warnings += document_warnings(result.documents)
     result.warnings += missing_tuning_warnings(record, sweep)
     result.warnings += [
-        f"Tuning of {curve.condition}: the best {curve.key} lies at the edge of the values that every seed was trained "
+        f"Tuning of {curve.label}: the best {curve.key} lies at the edge of the values that every seed was trained "
         "to the end with, so a better one may lie beyond; extend the values."
         for curve in result.tuning
         if curve.at_edge

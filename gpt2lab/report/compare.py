@@ -142,6 +142,7 @@ def _finish(
         own_interval=t_interval(y_S - baseline_S) if several else None,
         sign_flip_p=sign_flip_test(y_S - baseline_S) if several else None,
         sd=float((y_S - baseline_S).std(ddof=1)) if several else None,
+        test_sd=difference.error * math.sqrt(len(y_S)) if several and difference else None,
         detectable=detectable,
         correlation=pairing_correlation(y_S, baseline_S),
         pairing=pairing_ratio(y_S, baseline_S) if several else math.nan,

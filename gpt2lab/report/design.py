@@ -8,6 +8,7 @@ import numpy as np
 
 from gpt2lab.report.comparability import circumstances
 from gpt2lab.report.compare import ALPHA, DUNNETT, SIGNED_RANKS, WELCH
+from gpt2lab.report.metric import LOSSES
 from gpt2lab.report.power import power_of, tested_comparisons
 from gpt2lab.report.results import Condition, EffectRow
 from gpt2lab.report.words import UNITS, number, p_equals, plural, signed
@@ -88,6 +89,12 @@ def noise(conditions: Sequence[Condition], baseline: Condition, test: str, margi
         )
     compared = [c for c in conditions if c.comparison and c.comparison.sd is not None]
     tested = tested_comparisons([c.comparison for c in conditions if c.comparison])
+    if test == DUNNETT and len(compared) > 1:
+        pooled = next(c.comparison.test_sd for c in compared if c.comparison)
+        lines.append(
+            f"The test pools the noise of all conditions: sd of the paired differences {number(pooled)}. Detectable "
+            "difference and seeds needed follow from it."
+        )
     shown = compared if len(compared) <= MOST_SENTENCES else [max(compared, key=_spread)]
     for condition in shown:
         c = condition.comparison
@@ -101,9 +108,9 @@ def noise(conditions: Sequence[Condition], baseline: Condition, test: str, margi
     return lines
 
 
-def warnings(conditions: Sequence[Condition], test: str, margin: float) -> list[str]:
+def warnings(conditions: Sequence[Condition], test: str, margin: float, metric: str) -> list[str]:
     """Chaotic pairing, two modes, few seeds, divergence, tests that disagree."""
-    found = _chaos(conditions, margin)
+    found = _chaos(conditions, margin) if metric in LOSSES else _unpaired(conditions)
     for condition in conditions:
         c = condition.comparison
         if condition.two_modes:
@@ -151,7 +158,7 @@ def _spread(condition: Condition) -> float:
 
 def _chaos(conditions: Sequence[Condition], margin: float) -> list[str]:
     """Warnings for conditions whose results do not correlate with the baseline's over seeds, noisy or calm."""
-    unrelated = [c for c in conditions if c.comparison and c.comparison.correlation < CHAOTIC]
+    unrelated = _unrelated(conditions)
     noisy = [c for c in unrelated if _spread(c) > margin]
     calm = [c for c in unrelated if c not in noisy]
     chaotic = {c.name: c.comparison.correlation for c in noisy if c.comparison}
@@ -169,6 +176,19 @@ def _chaos(conditions: Sequence[Condition], margin: float) -> list[str]:
         + "; ".join(f"{name} ({number(r, 2)})" for name, r in chaotic.items())
         + ". A calmer recipe, such as a longer warm-up, saves more than extra seeds.",
     ]
+
+
+def _unpaired(conditions: Sequence[Condition]) -> list[str]:
+    """Warnings for a metric that is no loss, so that its noise says nothing of the training."""
+    return [
+        f"Pairing gains nothing for {c.name} (r = {number(c.comparison.correlation, 2)} over seeds)."
+        for c in _unrelated(conditions)
+        if c.comparison
+    ]
+
+
+def _unrelated(conditions: Sequence[Condition]) -> list[Condition]:
+    return [c for c in conditions if c.comparison and c.comparison.correlation < CHAOTIC]
 
 
 def _disagree(first: tuple[float, float], second: tuple[float, float]) -> bool:

@@ -149,7 +149,7 @@ def _tuning_plot(curve: TuningCurve, index: int, bounds: tuple[float, float, flo
     )
     ticks = "".join(f'<span style="left:{x(v)}">{v:g}</span>' for v, _, _ in curve.points)
     edge = " · at the edge" if curve.at_edge else ""
-    caption = f"{html.escape(curve.condition)} <small>chosen {curve.best:g}{edge}</small>"
+    caption = f"{html.escape(curve.label)} <small>chosen {curve.best:g}{edge}</small>"
     return (
         f'<figure class="card"><figcaption>{caption}</figcaption><svg height="{height}" role="img" '
         f'aria-label="tuning curve">{lines}{dots}{ring}</svg><div class="ticks">{ticks}</div>'

@@ -11,7 +11,7 @@ import numpy as np
 from gpt2lab.config import UserError
 from gpt2lab.report.results import Curves
 from gpt2lab.runs.layout import CONFIG, ENVIRONMENT, METRICS, SUMMARY
-from gpt2lab.runs.records import Line, parse_lines, read_config, read_object, written_at_each_start
+from gpt2lab.runs.records import START_STEP, Line, parse_lines, read_config, read_object, written_at_each_start
 from gpt2lab.statistics.intervals import Array
 
 POINTS = 240
@@ -51,6 +51,7 @@ def load_run(folder: Path, name: str, job: dict[str, Any]) -> LoadedRun:
         except UserError as error:
             problems.append(str(error))
     environments = [_object_or_problem(path, problems) for path in written_at_each_start(folder / ENVIRONMENT)]
+    configs, environments = _since_step_0(configs, environments)
     summary = _object_or_problem(folder / SUMMARY, problems)
     lines, broken = parse_lines(folder / METRICS)
     return LoadedRun(
@@ -67,6 +68,16 @@ def load_run(folder: Path, name: str, job: dict[str, Any]) -> LoadedRun:
         earlier_configs=configs[:-1],
         earlier_environments=environments[:-1],
     )
+
+
+def _since_step_0(
+    configs: list[dict[str, Any]], environments: list[dict[str, Any]]
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The records of the starts that made the run: one that ended before its first checkpoint left nothing in it."""
+    if len(configs) != len(environments):  # one is missing or damaged, so which belong together is not known
+        return configs, environments
+    first = max((n for n, environment in enumerate(environments) if environment.get(START_STEP) == 0), default=0)
+    return configs[first:], environments[first:]
 
 
 def _object_or_problem(path: Path, problems: list[str]) -> dict[str, Any]:

@@ -11,6 +11,8 @@ from gpt2lab.runs.records import COMPLETED
 
 VALIDATION = "val_"
 """beginning of the metrics of a run's last validation"""
+LOSSES = ("val_loss", "val_bits_per_byte", "val_perplexity", "best_val_loss", "loss")
+"""metrics that fall while a model learns: the others, such as tokens per second, say nothing of its training"""
 NO_METRICS = ("schema_version",)
 """numbers in ``summary.json`` that measure nothing"""
 

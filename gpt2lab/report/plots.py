@@ -161,7 +161,7 @@ def plot_tuning(report: ReportResult) -> Figure | None:
     figure, axes = _open()
     for number, curve in enumerate(report.tuning):
         color = PALETTE[number % len(PALETTE)]
-        label = curve.condition + (" (edge)" if curve.at_edge else "")
+        label = curve.label + (" (edge)" if curve.at_edge else "")
         values, losses = [p[0] for p in curve.points], [p[1] for p in curve.points]
         axes.plot(values, losses, "o-", ms=4, color=color, label=label)
         chosen = float(np.interp(np.log(curve.best), np.log(values), losses))

@@ -28,7 +28,7 @@ def banner(conditions: Sequence[Condition], test: str, margin: float, metric: st
             f"Every comparison is decided. A smaller effect could have been missed: a true difference below "
             f"{worst:.4f} {UNITS.get(metric, metric)} is missed more than one time in five (margin {margin:g})."
         )
-    sd = max((c.sd for c in comparisons if c.sd is not None), default=None)
+    sd = max((c.test_sd for c in comparisons if c.test_sd is not None), default=None)
     if sd is None:
         return (
             f"Under-powered: a true difference below {worst:.4f} {UNITS.get(metric, metric)} is missed more than one "
@@ -68,8 +68,8 @@ def power_of(c: Comparison, test: str, tested: int, margin: float) -> str:
     """What the test in use can find, and how many seeds it needs."""
     if test == SIGNED_RANKS:
         return f"signed ranks reach {ALPHA} with {seeds_to_reach(tested, ALPHA)} seeds or more"
-    assert c.sd is not None
-    needed = seeds_needed(c.sd, margin, tested, CRITICAL[test])
+    assert c.test_sd is not None
+    needed = seeds_needed(c.test_sd, margin, tested, CRITICAL[test])
     return (
         f"detectable at 80 % power {number(c.detectable)}; seeds needed for ±{margin:g}: "
         f"{needed if needed else 'more than 1,000'}"

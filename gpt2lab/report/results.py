@@ -76,6 +76,8 @@ class Comparison:
     sign_flip_p: float | None
     sd: float | None
     """of the paired differences"""
+    test_sd: float | None
+    """that of the test in use: pooled over all conditions in the block model, else ``sd``"""
     detectable: float | None
     correlation: float
     pairing: float
@@ -149,7 +151,14 @@ class TuningCurve:
     width: tuple[float, float]
     """tried values within 0.02 of the optimum"""
     at_baseline_rate: float | None = None
-    """mean validation loss at the value that is best for the baseline"""
+    """mean validation loss at the value that is best for the baseline at this length"""
+    length: str = ""
+    """``max_steps=400`` where the length of the runs is an axis, so that each length is tuned"""
+
+    @property
+    def label(self) -> str:
+        """The condition, and the length where there are several."""
+        return f"{self.condition}, {self.length}" if self.length else self.condition
 
 
 @dataclass(frozen=True)

@@ -134,7 +134,7 @@ def tuning_table(report: ReportResult) -> Table:
         lowest = min(loss for _, loss, _ in curve.points)
         rows.append(
             [
-                Cell(curve.condition, curve.condition),
+                Cell(curve.label, curve.label),
                 Cell(f"{curve.best:g}{' (edge)' if curve.at_edge else ''}", curve.best),
                 Cell(number(lowest), lowest),
                 Cell(number(curve.at_baseline_rate), curve.at_baseline_rate),

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from gpt2lab.report.factors import LENGTH_KEYS
 from gpt2lab.report.results import Condition, DocumentRow, TuningCurve
 from gpt2lab.report.words import TUNING_NOTE, plural
 from gpt2lab.runs import read_lines
@@ -23,6 +24,7 @@ EVALUATION_KEYS = ("corpus", "protocol", "settings")
 """fields of ``documents.jsonl`` that are equal where two models were scored alike"""
 Documents = dict[str, tuple[float, int]]
 """nats and tokens by document"""
+LENGTH_OVERRIDES = tuple(f"{key}=" for key in LENGTH_KEYS)
 TOLERANCE = 0.02
 """nats from the optimum that still count as near it"""
 
@@ -31,6 +33,7 @@ def tuning_curves(record: dict[str, Any], names: dict[str, str], baseline: str) 
     """The tuning of each condition; none without. ``names`` gives the report's name for that of ``sweep.json``."""
     key = str(record.get("tuning_key") or "")
     jobs = [job for job in record.get("jobs", []) if job.get("tuning")]
+    lengths = {str(job.get("condition")): _length(job) for job in record.get("jobs", []) if not job.get("tuning")}
     curves = []
     for condition, tuned in (record.get("tuning") or {}).items():
         values = list(zip(tuned["values"], tuned["mean_losses"], strict=True))
@@ -38,9 +41,16 @@ def tuning_curves(record: dict[str, Any], names: dict[str, str], baseline: str) 
         seeds = runs // len(values) if values else 0
         points = [(float(value), float(loss), seeds) for value, loss in sorted(values) if loss is not None]
         if points:
-            curves.append(tuning_curve(names.get(condition, condition), key, points, tuned))
-    rate = next((curve.best for curve in curves if curve.condition == baseline), None)
-    return [with_rate(curve, rate) for curve in curves]
+            curve = tuning_curve(names.get(condition, condition), key, points, tuned)
+            curves.append(dataclasses.replace(curve, length=lengths.get(condition, "")))
+    rates = {curve.length: curve.best for curve in curves if curve.condition == baseline}
+    return [with_rate(curve, rates.get(curve.length)) for curve in curves]
+
+
+def _length(job: dict[str, Any]) -> str:
+    """``max_steps=400`` for a job that has its length as an axis; empty for others."""
+    overrides = [str(text) for text in job.get("overrides", [])]
+    return ", ".join(text.removeprefix("training.") for text in overrides if text.startswith(LENGTH_OVERRIDES))
 
 
 def tuning_note(record: dict[str, Any], sweep: Path | None) -> str:

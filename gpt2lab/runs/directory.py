@@ -16,7 +16,7 @@ from gpt2lab.locks import try_lock
 from gpt2lab.runs.layout import CONFIG, CONSOLE, ENVIRONMENT, LOG, METRICS, RECORDS, RUNS
 from gpt2lab.runs.own_code import OWN_CODE, own_code
 from gpt2lab.runs.provenance import Hardware, environment
-from gpt2lab.runs.records import COMPLETED, STOPPED, free_name, read_summary, write_json
+from gpt2lab.runs.records import COMPLETED, START_STEP, STOPPED, free_name, read_summary, write_json
 from gpt2lab.shell import shell_word
 
 LOST_AND_FOUND = "lost+found"
@@ -32,7 +32,9 @@ def new_run_dir() -> Path:
     return Path(RUNS) / time.strftime("%Y-%m-%d", now) / f"{time.strftime('%H%M%S', now)}-{secrets.token_hex(3)}"
 
 
-def open_run_dir(run_dir: Path, config: dict[str, Any], command: Sequence[str] | None, hardware: Hardware) -> None:
+def open_run_dir(
+    run_dir: Path, config: dict[str, Any], command: Sequence[str] | None, hardware: Hardware, start_step: int = 0
+) -> None:
     """Make the run directory and lock it; write the configuration and the environment; begin the log.
 
     A directory that is resumed keeps its first records: those of this start are numbered, ``config.2.yaml``.
@@ -42,6 +44,7 @@ def open_run_dir(run_dir: Path, config: dict[str, Any], command: Sequence[str] |
         config: the job, resolved; its model is built.
         command: program and arguments of this job; None: it was started from Python.
         hardware: what it runs on.
+        start_step: optimizer steps that were taken before; 0: the training begins, anew where it had begun before.
 
     Raises:
         UserError: another process works in it, or a folder is in the place of a record.
@@ -51,8 +54,8 @@ def open_run_dir(run_dir: Path, config: dict[str, Any], command: Sequence[str] |
     for path in (run_dir / name for name in RECORDS):
         if path.exists() and not path.is_file():
             raise UserError(f"{path}: is not a file; expected the record of a run; move it away")
-    code = own_code(config.get("model", {}))
-    write_json(free_name(run_dir / ENVIRONMENT), environment(command, hardware) | {OWN_CODE: code})
+    own = {START_STEP: start_step, OWN_CODE: own_code(config.get("model", {}))}
+    write_json(free_name(run_dir / ENVIRONMENT), environment(command, hardware) | own)
     write_text(free_name(run_dir / CONFIG), yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
     log_into(run_dir / LOG)
 

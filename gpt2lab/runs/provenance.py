@@ -12,8 +12,10 @@ from typing import Any
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 """folder of the checkout, if gpt2lab runs from one"""
+CODE = ("*.py", "*.yaml")
+"""files whose changes are kept whole, as they decide which runs can be compared"""
 LONGEST_DIFF = 200_000
-"""characters of a diff that are kept"""
+"""characters that are kept of the changes of other files"""
 
 
 @dataclass(frozen=True)
@@ -76,8 +78,22 @@ def git(*arguments: str) -> str | None:
 
 
 def _diff() -> str | None:
-    """Changes of tracked files since the commit; None where there is no git."""
-    diff = git("diff", "HEAD")
-    if diff is None or len(diff) <= LONGEST_DIFF:
-        return diff
-    return f"{diff[:LONGEST_DIFF]}\n[{len(diff) - LONGEST_DIFF} characters left out]"
+    """Changes since the commit; None where there is no git. Code and configurations come first, whole.
+
+    New modules of the package, which git does not know yet, are among them.
+    """
+    code = git("diff", "HEAD", "--", *CODE)
+    others = git("diff", "HEAD", "--", ".", *(f":(exclude){pattern}" for pattern in CODE))
+    new_modules = git("ls-files", "-z", "--others", "--exclude-standard", "--", "gpt2lab/*.py")
+    if code is None or others is None or new_modules is None:
+        return None
+    if len(others) > LONGEST_DIFF:
+        others = f"{others[:LONGEST_DIFF]}\n[{len(others) - LONGEST_DIFF} characters left out]"
+    added = [_as_added(path) for path in new_modules.split("\0") if path]
+    return "\n".join(filter(None, [code, *added, others]))
+
+
+def _as_added(path: str) -> str:
+    """A file that git does not know, as it would stand in a diff."""
+    lines = (CHECKOUT / path).read_text(encoding="utf-8", errors="replace").splitlines()
+    return "\n".join([f"diff --git a/{path} b/{path}", "new file", *(f"+{line}" for line in lines)])

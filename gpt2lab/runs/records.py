@@ -31,6 +31,8 @@ DEEPEST = 50
 SCHEMA_VERSION = 1
 """of ``summary.json``"""
 COMPLETED, STOPPED = "completed", "stopped"
+START_STEP = "start_step"
+"""key of ``environment.json``: optimizer steps that were taken before this start, 0 where the training began with it"""
 DIVERGED = ("training diverged", "non-finite")
 """in the reason of a run that failed because its loss or gradients were non-finite"""
 

@@ -41,6 +41,10 @@ class MetricsLog:
         lines = (line for line in reversed(read_lines(self.path)) if line["step"] <= step and "loss" in line)
         return next((line["loss"] for line in lines), None)
 
+    def is_validated(self, step: int) -> bool:
+        """Whether there is a line of a validation after this step."""
+        return any(line["step"] == step and "val_loss" in line for line in read_lines(self.path))
+
     def finish(self, summary: dict[str, Any], plots: Sequence[Path]) -> None:
         """Pass the final metrics and plots to the loggers and close them."""
         for logger in self.loggers:

@@ -195,8 +195,11 @@ def resume_training(trainer: Trainer, job: TrainJob, checkpoint: Path, manifest:
     trainer.checkpoints.load(checkpoint)
     windows = trainer.validator.windows
     saved_windows = ValidationBatches(windows.sequences, saved_job.training.eval_tokens)
+    best_step = trainer.state.best_step
     if has_other_data or len(saved_windows) != len(windows):
-        trainer.state.forget_best()
+        trainer.state.forget_best("the validation text is another one")
+    elif best_step and not trainer.checkpoints.has(best_step):
+        trainer.state.forget_best(f"{trainer.plan.run_dir} does not hold the best checkpoint so far")
     if trainer.plan.run_dir.resolve() != checkpoint.resolve().parent.parent:
         trainer.state.run_id = own_run_id  # a branch is a run of its own
     else:

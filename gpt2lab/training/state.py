@@ -44,12 +44,12 @@ class TrainState:
     losses: LossWindow = field(default_factory=LossWindow)
     """losses since the last line of ``metrics.jsonl``"""
 
-    def forget_best(self) -> None:
-        """Drop the lowest validation loss, where those to come are of other text and so cannot be compared with it."""
+    def forget_best(self, reason: str) -> None:
+        """Drop the lowest validation loss, where those to come are not to be compared with it."""
         if self.best_step:
             log.warning(
-                "the validation text is another one: best_val_loss %.4f of step %d is not compared with its losses",
-                self.best_val_loss, self.best_step,
+                "%s: best_val_loss %.4f of step %d is not compared with the losses to come",
+                reason, self.best_val_loss, self.best_step,
             )  # fmt: skip
         self.best_val_loss, self.best_step = math.inf, 0
 

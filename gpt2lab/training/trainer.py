@@ -130,6 +130,8 @@ class Trainer:
 
     def _train(self) -> Perplexity:
         validation = None
+        if self.state.step == self.total_steps and not self._is_validated():
+            self.state.validation_pending = True
         bar = progress_bar(self.total_steps, self.state.step, is_main=self.world.is_main)
         with bar, self.signals.remembered(), self.profiler:
             try:
@@ -158,6 +160,10 @@ class Trainer:
                 "lower optimizer.lr"
             )
         return validation
+
+    def _is_validated(self) -> bool:
+        """Whether the validation of the present step is recorded; a run may be resumed to end where it was stopped."""
+        return self.world.on_main(lambda: self.metrics.is_validated(self.state.step))
 
     def _advance(self, bar: "tqdm[Any]") -> None:
         """Take a step, and log it if a line is scheduled for it."""

@@ -1,5 +1,6 @@
 """A run killed at any moment and started again ends with the weights of one that was not."""
 
+import json
 import re
 import subprocess
 import sys
@@ -30,6 +31,8 @@ def test_resume_says_what_it_skipped_and_what_changed(run, workplace):
     assert "step_00000006/model.safetensors has" in shown
     assert "resumed with another setting: training.max_steps=8 (was 6)" in shown
     assert "step_00000004 at step 4" in shown
+    starts = [json.loads((workplace / "run" / f"environment{n}.json").read_text())["start_step"] for n in ("", ".2")]
+    assert starts == [0, 4]
     steps = [m["step"] for m in read_lines(workplace / "run" / "metrics.jsonl") if "loss" in m]
     assert steps == sorted(set(steps))
 

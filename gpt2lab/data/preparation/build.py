@@ -69,6 +69,7 @@ def build_dataset(
     """
     new, old = hidden_folders(folder)
     shutil.rmtree(old, ignore_errors=True)
+    identity = source.identity()
     if warning := source.warning():
         log.warning("%s", warning)
     trained: TrainedTokenizer | None = None
@@ -80,6 +81,13 @@ def build_dataset(
     work = Preparation(new, source, settings, encoder)
     try:
         splits = work.run()
+        description = source.describe()
+        if source.identity() != identity:
+            work.progress_file.unlink(missing_ok=True)
+            raise UserError(
+                f"{source.label()}: changed while it was read, so that part of it may be missing: expected text that "
+                "no program writes to: wait until it is complete and type the command again"
+            )
         tokenizer_files = dict(trained.files) if trained else {}
         for name, content in tokenizer_files.items():
             (new / name).write_text(content, encoding="utf-8", newline="\n")
@@ -94,7 +102,7 @@ def build_dataset(
             split_rule=source.split_rule or SPLIT_RULE,
             val_fraction=source.val_fraction,
             dtype=token_dtype(encoder.vocab_size).name,
-            source=source.describe(),
+            source=description,
             skipped=dict(sorted(work.skipped.items())),
             splits=splits,
             fingerprint=dataset_fingerprint(encoder.fingerprint, splits),

@@ -31,8 +31,8 @@ def main() -> None:
             except BaseException:  # also a panic of tiktoken; the parent reports it
                 answer = None, RuntimeError(f"in a worker process:\n{traceback.format_exc()}")
             send(results, answer)
-    except (EOFError, BrokenPipeError):
-        os._exit(0)  # the parent has ended
+    except (EOFError, BrokenPipeError, pickle.UnpicklingError):
+        os._exit(0)  # the parent has ended, perhaps in the middle of a chunk
 
 
 if __name__ == "__main__":

@@ -21,6 +21,8 @@ BLOCK_BYTES = 1024**2
 LINE_LIMIT_BYTES = 64 * 1024**2
 """A line is one document, which is held in memory in several forms"""
 SHOWN_CHARACTERS = 60
+LARGEST_WINDOW = 2**31
+"""bytes that a .zst file may refer back to: what ``zstd --long=31`` writes; the library's own limit is 2**27"""
 
 
 class JsonlFiles(FileSource):
@@ -201,7 +203,7 @@ def zst_blocks(path: Path, raw: IO[bytes]) -> Iterator[bytes]:
     frame = None
     while part := raw.read(BLOCK_BYTES // 8):
         while part:
-            frame = frame or zstandard.ZstdDecompressor().decompressobj()
+            frame = frame or zstandard.ZstdDecompressor(max_window_size=LARGEST_WINDOW).decompressobj()
             try:
                 block = frame.decompress(part)
             except zstandard.ZstdError as error:

@@ -19,7 +19,7 @@ BATCH_ROWS = 512
 
 
 class ParquetFiles(FileSource):
-    """Parquet files; a document is the string in the column ``data.text_column`` of a row."""
+    """Parquet files; a document is the string in the column ``data.text_column`` of a row, ``a.b`` for b within a."""
 
     suffix = ".parquet"
 
@@ -105,13 +105,20 @@ class RowReader:
             first = self.row + skip
             self._values = self._values[skip + len(take) :]
             self.row = first + len(take)
-            for row, value in enumerate(take, start=first):
+            for row, value in enumerate(map(within_structs, take), start=first):
                 if isinstance(value, str):
                     yield value
                 else:
                     found = "null" if value is None else type(value).__name__
                     where = f"{self.path}: row {row}"
                     yield Problem("not a string", f"{where}: expected a string in {self._column!r}, found {found}")
+
+
+def within_structs(value: Any) -> Any:
+    """The value of a column within others (``translation.en``), which is read as objects of one key."""
+    while isinstance(value, dict):
+        (value,) = value.values()
+    return value
 
 
 def row_chunks(path: Path, column: str) -> Iterator[Chunk]:

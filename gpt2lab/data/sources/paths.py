@@ -8,12 +8,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from gpt2lab.config.escapes import expand_home
 from gpt2lab.files import file_sha256
 
 
 def matches(pattern: str) -> list[str]:
     """The names that match a pattern; one without wildcards matches itself, whether it exists or not."""
-    path = Path(pattern).expanduser()
+    path = Path(expand_home(pattern))
     if path.exists() or not glob.has_magic(pattern):
         return [str(path)]
     return glob.glob(str(path), recursive=True)  # noqa: PTH207 (leaves hidden files out)

@@ -1,9 +1,11 @@
 """Plain text: the source of Python's standard library, and files of one document or of several with a delimiter."""
 
+import codecs
 import functools
 import itertools
 import os
 import platform
+import shlex
 import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
@@ -146,7 +148,9 @@ def as_text(path: Path) -> str:
     """What makes UTF-8 of a file."""
     if path.suffix in PACKED:
         return "unpack the file first"
-    return f"convert the file first, for example iconv -f latin1 -t utf-8 {path.name} > new.txt"
+    with path.open("rb") as file:
+        encoding = "utf-16" if file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "latin1"
+    return f"convert the file first, for example iconv -f {encoding} -t utf-8 {shlex.quote(path.name)} > new.txt"
 
 
 def with_crlf(delimiter: str) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gpt2lab.config import LoggerConfig
+from gpt2lab.config import LoggerConfig, one_line
 
 log = logging.getLogger(__name__)
 
@@ -106,4 +106,5 @@ class Guarded(Logger):
             log.warning("logger %s is off: %s; type pip install %s", self.name, error, self.name)
         except Exception as error:  # no failure of a dashboard may stop the run
             self.alive = False
-            log.warning("logger %s failed and is off from now on (metrics.jsonl has everything): %s", self.name, error)
+            reason = one_line(error)
+            log.warning("logger %s failed and is off from now on (metrics.jsonl has everything): %s", self.name, reason)

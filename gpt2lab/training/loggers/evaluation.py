@@ -4,7 +4,7 @@ import logging
 from collections.abc import Mapping
 from pathlib import Path
 
-from gpt2lab.config import LoggerConfig, UserError, from_dict
+from gpt2lab.config import LoggerConfig, UserError, from_dict, one_line
 from gpt2lab.runs import read_run
 from gpt2lab.runs.layout import CONFIG, SUMMARY
 from gpt2lab.training.loggers import tensorboard, weights_and_biases
@@ -45,4 +45,4 @@ def log_evaluation(run_dir: Path, metrics: Mapping[str, float], step: int | str 
             elif name == "tensorboard":
                 tensorboard.log_evaluation(run_dir, metrics, at)
         except Exception as error:  # no failure of a dashboard may stop an evaluation
-            log.warning("logger %s failed (eval.json has everything): %s", name, error)
+            log.warning("logger %s failed (eval.json has everything): %s", name, one_line(error))

@@ -16,6 +16,8 @@ log = logging.getLogger(__name__)
 
 Mode = Literal["online", "offline", "disabled"]
 
+FORMER_MODES = {"dryrun": "offline", "run": "online"}
+"""values of ``WANDB_MODE`` that W&B still takes"""
 EVALUATION_MARK = "evaluation"
 """empty file in the folder of an offline run that an evaluation wrote"""
 
@@ -111,8 +113,9 @@ def open_wandb_run(run_dir: Path, run_id: str, mode: Mode, **settings: Any) -> A
 
 
 def wandb_mode() -> Mode:
-    """``WANDB_MODE`` if it is set; else online with a key and offline without."""
-    return cast(Mode, os.environ.get("WANDB_MODE") or ("online" if has_wandb_key() else "offline"))
+    """``WANDB_MODE`` if it is set, by its present name; else online with a key and offline without."""
+    given = os.environ.get("WANDB_MODE") or ("online" if has_wandb_key() else "offline")
+    return cast(Mode, FORMER_MODES.get(given, given))
 
 
 def has_wandb_key() -> bool:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
 import pytest
 import yaml
@@ -167,6 +168,7 @@ def test_a_recorded_text_is_no_interpolation(tmp_path):
         ("data.nme=x", "data.nme: unknown key; did you mean name?"),
         ("model/norm=null", "model/norm=null: expected the name of a file of configs/model/norm"),
         ("logger.project=a b'", "logger.project=a b': a value with such characters needs quotes"),
+        ("data.root=~/x", f"try 'data.root=\"{Path.home()}/x\"'"),
         ("sampling=default", "sampling: cannot be put on top of from="),
         ("tokenizer=huggingface", "tokenizer.path=null: expected the tokenizer.json to use"),
     ],

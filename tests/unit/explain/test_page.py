@@ -7,10 +7,12 @@ import torch
 from torch import nn
 
 from gpt2lab.config import DecodingConfig
+from gpt2lab.explain import plots
 from gpt2lab.explain.explanation import explain_prompt
 from gpt2lab.explain.page import explanation_html
 from gpt2lab.explain.page_data import page_data
 from gpt2lab.explain.plots import write_explanation_plots
+from gpt2lab.explain.token_text import label
 from gpt2lab.generation.filters import sampling_probs
 from gpt2lab.model.positions import Rope
 from gpt2lab.tokenizers import load_tokenizer
@@ -167,6 +169,19 @@ def test_prompt_longer_than_the_page_is_read_from_its_end(tiny_model):
     explanation = explained(tiny_model, "y" * 50 + "x" * 100)
     assert explanation.n_left_out == 50
     assert bytes(explanation.trace.ids_T.tolist()) == b"x" * 100
+
+
+def test_label_shows_a_mark_without_a_letter():
+    shown = [label(text.encode()) for text in ("\u0301", "\u093e", "\ufe0f", "e\u0301", "\u200d", " \n")]
+    assert shown == ["◌\u0301", "◌\u093e", "◌\ufe0f", "e◌\u0301", "\\u200d", "␣⏎"]
+
+
+def test_plot_of_one_block_holds_all_of_its_words(tiny_model):
+    figure = plots._lens(explained(tiny_model, "The fox", n_layer=1), list("The fox"))
+    figure.draw_without_rendering()
+    for axes in figure.axes:
+        box = axes.yaxis.label.get_window_extent()
+        assert 0 <= box.y0 <= box.y1 <= figure.bbox.height
 
 
 def test_plots(tiny_model, tmp_path):

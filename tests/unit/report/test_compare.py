@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from gpt2lab.report.analysis import analyze
 from gpt2lab.report.compare import HOLM, SIGNED_RANKS, WELCH, Outcomes, compare_all
 from gpt2lab.report.html import as_html
 from gpt2lab.report.text_formats import as_markdown
+from gpt2lab.statistics.multiple import dunnett_critical
 from gpt2lab.statistics.paired import detectable_difference
 from tests.unit.report.synthetic import (
     BASELINE,
@@ -183,6 +185,27 @@ def test_seeds_needed_are_those_of_the_test_in_use(tmp_path):
     )
     (line,) = [line for line in report.noise if line.startswith(RMSNORM)]
     assert line.endswith(f"seeds needed for ±0.01: {needed}.")
+
+
+def test_seeds_needed_agree_with_the_detectable_difference_of_a_pooled_test(tmp_path):
+    """The variants deviate from the baseline in opposite ways, so that the pooled noise is above that of each."""
+    deviation_S = 0.005 + 0.0075 * np.array([-1.2, -0.8, -0.1, 0.2, 0.7, 1.2])
+    folder = write_sweep(tmp_path / "s", seeds=6, norms=("layernorm",), positions=("learned", "rope", "alibi"))
+    for positions, side in (("learned", 0), ("rope", 1), ("alibi", -1)):
+        for seed, deviation in enumerate(deviation_S):
+            change_summary(of(folder, positions, seed), val_loss=3.1 + 0.02 * seed + side * deviation)
+    report = analyze(folder)
+    comparisons = [c.comparison for c in report.conditions[1:]]
+    pooled = math.sqrt(2 * (2 * deviation_S.var(ddof=1)) / 2)  # residuals 0, d and -d, with 2 x 5 degrees of freedom
+    assert [c.test_sd for c in comparisons] == pytest.approx([pooled] * 2)
+    assert comparisons[0].detectable > 0.01
+    (needed,) = {int(line.split(": ")[-1].rstrip(".")) for line in report.noise if line.startswith("positions=")}
+    assert 6 < needed == int(re.search(r"About (\d+) seeds", report.banner)[1])
+    enough, too_few = (
+        detectable_difference(pooled / math.sqrt(n), 2 * (n - 1), dunnett_critical(2, 2 * (n - 1)))
+        for n in (needed, needed - 1)
+    )
+    assert enough <= 0.01 < too_few
 
 
 def test_one_shared_seed_is_a_warning_as_none_is(tmp_path):

@@ -83,6 +83,21 @@ def test_last_start_says_what_a_run_is(tmp_path):
     assert run.name in warning
 
 
+def test_a_start_that_left_no_checkpoint_says_nothing_of_the_run(tmp_path):
+    """It was begun again at step 0, with another setting and at another commit, those of the other runs."""
+    folder, run = sweep(tmp_path)
+    mended = {"git_commit": "2" * 40, "start_step": 0}
+    for path in folder.glob("positions=*"):
+        resume(path, environment=mended, weight_decay=0.1)
+    resume(run, number=3, environment=mended | {"start_step": 400}, weight_decay=0.1)
+    report = analyze(folder)
+    assert not any(row.apart for row in report.runs)
+    assert not any("Resumed" in warning for warning in report.warnings)
+    assert {row.facts["commit"] for row in report.runs} == {"2" * 12}
+    (run / "config.2.yaml").write_text("damaged: [")
+    assert "the commit differs: 111111111111, then 222222222222" in reason_of(analyze(folder), run)
+
+
 def test_weights_that_the_first_start_began_from_count(tmp_path):
     folder, run = sweep(tmp_path)
     for path in folder.glob("positions=*"):

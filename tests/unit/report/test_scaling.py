@@ -1,8 +1,10 @@
 """Speed-up at equal loss, and the loss by size, of synthetic sweeps."""
 
+import json
 import math
 import shutil
 
+import numpy as np
 import pytest
 
 from gpt2lab.report import plots
@@ -67,6 +69,23 @@ def test_reruns_do_not_enter_the_speed_up(tmp_path):
     report = analyze(folder)
     assert sum("a rerun of" in run.apart for run in report.runs) == 1  # those of other lengths are apart anyway
     assert report.conditions[1].speed_up == expected
+
+
+def test_speed_is_neither_a_loss_to_speed_up_nor_chaotic_training(tmp_path):
+    lengths = (TOKENS // 4, TOKENS // 2, TOKENS)
+    folder = write_sweep(tmp_path / "s", seeds=3, norms=("layernorm",), lengths=lengths)
+    rng = np.random.default_rng(0)
+    for run in sorted(folder.glob("positions=*")):
+        tokens = json.loads((run / "summary.json").read_text())["tokens"]
+        rate = 20_000 - tokens / 1000 + rng.normal(0, 100) - 300 * ("rope" in run.name)
+        change_summary(run, tokens_per_second=rate)
+    report = analyze(folder, metric="tokens_per_second")
+    rope = report.conditions[1]
+    assert (rope.speed_up, report.speed_up_note) == (None, "")
+    assert rope.comparison.correlation < 0.2
+    (warning,) = (warning for warning in report.warnings if "Pairing" in warning)
+    assert warning == f"Pairing gains nothing for {rope.name} (r = {rope.comparison.correlation:.2f} over seeds)."
+    assert analyze(folder).conditions[1].speed_up
 
 
 def test_speed_up_without_several_lengths_says_what_it_needs(tmp_path):

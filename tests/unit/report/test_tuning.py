@@ -11,7 +11,7 @@ from gpt2lab.report.analysis import analyze
 from gpt2lab.report.html import as_html
 from gpt2lab.report.tables import tuning_table
 from gpt2lab.report.text_formats import as_markdown
-from tests.unit.report.synthetic import add_tuning, change_summary, read_record, write_record, write_sweep
+from tests.unit.report.synthetic import TOKENS, add_tuning, change_summary, read_record, write_record, write_sweep
 
 
 def test_tuning_is_shown_with_a_warning_at_the_edge(tmp_path):
@@ -22,6 +22,25 @@ def test_tuning_is_shown_with_a_warning_at_the_edge(tmp_path):
     assert (own.at_edge, other.at_edge) == (False, True)
     assert other.at_baseline_rate == pytest.approx(np.interp(np.log(0.0042), np.log([0.004, 0.008]), [3.1, 3.05]))
     assert any("edge" in warning for warning in report.warnings)
+
+
+def test_each_length_is_tuned_and_compared_at_the_rate_that_its_baseline_has(tmp_path):
+    lengths = (TOKENS // 2, TOKENS)
+    folder = write_sweep(tmp_path / "s", seeds=2, norms=("layernorm",), lengths=lengths)
+    record, values = read_record(folder), [0.001, 0.002, 0.004]
+    conditions = list(dict.fromkeys(job["condition"] for job in record["jobs"]))
+    assert conditions[0] == "positions=learned,norm=layernorm,max_steps=400"
+    record |= {"tuning_key": "optimizer.lr", "tuning": {}}
+    for condition, best in zip(conditions, (0.002, 0.001, 0.004, 0.002), strict=True):
+        losses = [3.1 + abs(value - best) for value in values]
+        record["tuning"][condition] = {"best": best, "values": values, "mean_losses": losses, "at_edge": best == 0.004}
+    write_record(folder, record)
+    report = analyze(folder)
+    rows = [[cell.text for cell in row] for row in tuning_table(report).rows]
+    assert [row[0].partition("max_steps=")[2] for row in rows] == ["400", "800"] * 2
+    assert [float(row[3]) for row in rows] == [3.1, 3.1, 3.102, 3.101]  # at 0.002 for 400 steps, at 0.001 for 800
+    assert any("Tuning of positions=rope, norm=layernorm, max_steps=400: the best" in line for line in report.warnings)
+    assert "learned, norm=layernorm, max_steps=800 <small>chosen 0.001" in as_html(report)
 
 
 def add_tuning_jobs(folder):

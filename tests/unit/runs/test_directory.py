@@ -48,6 +48,8 @@ def test_open_run_dir_keeps_the_records_of_the_first_start(tmp_path):
     for seed in (1, 2, 3):
         command = [sys.executable, "-c", HOLD.replace("{}", f"{{'seed': {seed}}}"), tmp_path / "run"]
         subprocess.run(command, stdin=subprocess.DEVNULL, check=True, capture_output=True)
+    records = [json.loads((tmp_path / "run" / f"environment{n}.json").read_text()) for n in ("", ".2", ".3")]
+    assert [record["start_step"] for record in records] == [0, 0, 0]
     seeds = [yaml.safe_load((tmp_path / "run" / f"config{n}.yaml").read_text())["seed"] for n in ("", ".2", ".3")]
     assert seeds == [1, 2, 3]
 

@@ -15,6 +15,7 @@ from wandb.proto.wandb_internal_pb2 import Record
 
 from gpt2lab.config import LoggerConfig
 from gpt2lab.training.loggers import LOGGERS, Guarded, Logger, RunIdentity, log_evaluation
+from gpt2lab.training.loggers.weights_and_biases import wandb_mode
 from gpt2lab.training.metrics import MetricsLog
 
 IDENTITY_CONFIG = {"model": {"n_layer": 2}, "seed": 3}
@@ -135,6 +136,13 @@ def test_wandb_has_each_step_once_after_a_resume(tmp_path, caplog):
     check_wandb(tmp_path / "run")
 
 
+@pytest.mark.parametrize(("given", "mode"), [("", "offline"), ("dryrun", "offline"), ("run", "online")])
+def test_wandb_mode_has_its_present_name(monkeypatch, given, mode):
+    """What is done for an offline run depends on it."""
+    monkeypatch.setenv("WANDB_MODE", given)
+    assert wandb_mode() == mode
+
+
 def write_run_files(run_dir, name):
     (run_dir / "config.yaml").write_text(f"logger:\n  names: [{name}]\n  project: gpt2lab\n")
     (run_dir / "summary.json").write_text(json.dumps({"run_id": "run7", "steps": 7}))
@@ -206,7 +214,7 @@ class Broken(Logger):
 
     def _raise(self, *arguments):
         self.calls += 1
-        raise ConnectionError("no route to host")
+        raise ConnectionError("no route\n  to host")
 
     start = log = log_samples = finish = _raise
 
@@ -221,7 +229,9 @@ def test_a_logger_that_raises_is_dropped_and_the_record_goes_on(tmp_path, caplog
     lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["loss"] for line in lines] == [1.0, None]
     assert broken.calls == 1
-    assert caplog.text.count("logger wandb failed and is off") == 1
+    (message,) = caplog.messages
+    assert message.startswith("logger wandb failed and is off")
+    assert message.endswith(": no route to host")
 
 
 def test_a_failure_in_the_middle(tmp_path):

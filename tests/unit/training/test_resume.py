@@ -5,13 +5,14 @@ import json
 import logging
 import math
 import shutil
+import signal
 import subprocess
 import sys
 
 import pytest
 
 from gpt2lab.checkpoint import newest_complete
-from gpt2lab.config import NormConfig, TrainJob, UserError, to_dict
+from gpt2lab.config import NormConfig, SamplesConfig, StoppedError, TrainJob, UserError, to_dict
 from gpt2lab.config.differences import Difference
 from gpt2lab.evaluation.scoring import Perplexity
 from gpt2lab.runs import write_json
@@ -26,6 +27,7 @@ from gpt2lab.training.resume import (
     find_start,
     resume_training,
 )
+from gpt2lab.training.signals import StopRequested
 from gpt2lab.training.validator import Validator
 from gpt2lab.weights import load_pretrained, load_weights
 
@@ -129,13 +131,15 @@ def test_a_run_that_was_copied_without_links_is_continued(make_trainer, tmp_path
         assert find_start(dataclasses.replace(trainer.job, resume="auto"), copy) == start
 
 
-def test_the_best_loss_is_not_compared_with_losses_of_another_text(make_trainer, caplog):
+def test_the_best_loss_is_not_compared_with_losses_of_another_text_or_run(make_trainer, caplog):
     first = make_trainer("first", max_steps=2, checkpoint_every=1)
     first.run()
     best, data = first.state.best_val_loss, first.manifest.fingerprint
 
-    def resumed(name, fingerprint, eval_tokens):
+    def resumed(name, fingerprint, eval_tokens, *, in_place=True):
         trainer = make_trainer(name, max_steps=4, eval_tokens=eval_tokens)
+        if in_place:
+            trainer.checkpoints.folder = first.checkpoints.folder
         job = dataclasses.replace(trainer.job, ignore_data_fingerprint=True)
         manifest = dataclasses.replace(trainer.manifest, fingerprint=fingerprint)
         resume_training(trainer, job, newest_complete(first.checkpoints.folder), manifest)
@@ -144,7 +148,10 @@ def test_the_best_loss_is_not_compared_with_losses_of_another_text(make_trainer,
     assert resumed("alike", data, 160) == resumed("as_many_windows", data, 170) == (best, 2)
     assert "not compared" not in caplog.text
     assert resumed("other_data", "another", 160) == resumed("other_windows", data, 320) == (math.inf, 0)
-    assert f"best_val_loss {best:.4f} of step 2 is not compared with its losses" in caplog.text
+    assert f"best_val_loss {best:.4f} of step 2 is not compared with the losses to come" in caplog.text
+    # a branch would keep no best checkpoint until it is better than one that it does not hold
+    assert resumed("branch", data, 160, in_place=False) == (math.inf, 0)
+    assert "branch does not hold the best checkpoint so far: best_val_loss" in caplog.text
 
 
 def test_a_run_resumed_at_its_last_step_keeps_its_loss(make_trainer, tmp_path):
@@ -157,6 +164,32 @@ def test_a_run_resumed_at_its_last_step_keeps_its_loss(make_trainer, tmp_path):
     resume_training(again, again.job, newest_complete(tmp_path / "run" / "checkpoints"), again.manifest)
     again.run()
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["loss"] == summary["loss"] > 0
+
+
+def test_a_run_that_ends_where_it_was_stopped_has_its_last_validation_recorded(make_trainer, tmp_path):
+    settings = {"eval_every": 2, "checkpoint_every": 1, "samples": SamplesConfig(every=1)}
+    first = make_trainer("run", max_steps=4, **settings)
+    first.signals.check = lambda: signal_at(3, first)
+    with pytest.raises(StoppedError):
+        first.run()
+    (tmp_path / "run").rename(tmp_path / "kept")
+    again = make_trainer("run", max_steps=3, **settings)
+    shutil.copytree(tmp_path / "kept", tmp_path / "run", symlinks=True, dirs_exist_ok=True)
+    for _ in range(2):  # the second time it is recorded
+        resume_training(again, again.job, newest_complete(again.checkpoints.folder), again.manifest)
+        again.run()
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    validations = [(line["step"], line["val_loss"]) for line in lines if "val_loss" in line]
+    assert [step for step, _ in validations] == [2, 3]
+    assert validations[-1] == (summary["best_step"], summary["best_val_loss"]) == (3, summary["val_loss"])
+    assert (again.checkpoints.folder / "best").resolve().name == "step_00000003"
+    assert '"step": 3' in (tmp_path / "run" / "samples.jsonl").read_text()
+
+
+def signal_at(step, trainer):
+    if trainer.state.step == step:
+        raise StopRequested(signal.SIGTERM)
 
 
 def test_a_value_that_an_automatic_one_came_to_is_no_change(make_trainer, caplog):

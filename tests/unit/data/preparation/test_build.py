@@ -243,6 +243,26 @@ def test_a_changed_source_begins_anew(tmp_path, monkeypatch):
     assert sorted(both) == sorted(["another beginning", *corpus(59)])
 
 
+class Writing(BytesTokenizer):
+    """Adds to a file while it is read."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def encode_array(self, text):
+        with self.path.open("a") as file:
+            file.write("more")
+        return super().encode_array(text)
+
+
+def test_a_source_that_changes_while_it_is_read_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(build_module, "SAVE_SECONDS", 0)
+    data = text_set(tmp_path, corpus(60))
+    with pytest.raises(UserError, match=r"data\.files=\[.*corpus\.txt\]: changed while it was read"):
+        prepare(data, PrepareConfig(), Writing(tmp_path / "corpus.txt"))
+    assert not (tmp_path / "data" / "set").exists()
+
+
 @pytest.mark.parametrize("num_workers", [1, 2, 5])
 def test_the_number_of_workers_changes_no_byte(tmp_path, monkeypatch, num_workers):
     data = text_set(tmp_path, corpus(400), deduplicate=True)

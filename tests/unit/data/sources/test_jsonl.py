@@ -3,6 +3,7 @@
 import random
 
 import pytest
+import zstandard
 
 from gpt2lab.config import (
     JsonlFilesConfig,
@@ -64,6 +65,14 @@ def test_a_file_packed_in_another_way_is_refused(tmp_path):
         UserError, match=r"a\.jsonl\.xz: expected JSON lines, plain, \.gz or \.zst; .*: unpack the file"
     ):
         read(source("jsonl_files", tmp_path / "a.jsonl.xz"))
+
+
+def test_a_zst_file_with_a_large_window_is_read(tmp_path):
+    """As ``zstd --long=31`` writes them; the library refuses a window above 2**27 unless it is told otherwise."""
+    parameters = zstandard.ZstdCompressionParameters.from_level(1, window_log=31)
+    compressor = zstandard.ZstdCompressor(compression_params=parameters).compressobj()  # of unknown size
+    (tmp_path / "a.jsonl.zst").write_bytes(compressor.compress(b"".join(rows(TEXTS))) + compressor.flush())
+    assert read(source("jsonl_files", tmp_path / "a.jsonl.zst")) == TEXTS
 
 
 def test_another_column(tmp_path):

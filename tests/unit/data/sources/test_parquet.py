@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -46,6 +47,14 @@ def test_bad_parquet_is_named(tmp_path):
         with pytest.raises(UserError, match=r"b\.parquet: expected a Parquet file") as error:
             source("parquet_files", tmp_path / "b.parquet").size_bytes()
         assert "\n" not in str(error.value)
+
+
+def test_a_column_within_another_is_read(tmp_path):
+    rows = [{"de": text[::-1], "en": text} for text in TEXTS]
+    pq.write_table(pa.table({"id": range(201), "translation": [*rows, None]}), tmp_path / "a.parquet")
+    *texts, problem = read(source("parquet_files", tmp_path / "a.parquet", text_column="translation.en"))
+    assert texts == TEXTS
+    assert "row 200: expected a string in 'translation.en', found null" in problem.message
 
 
 def test_reader_does_not_read_the_row_groups_between_its_chunks(tmp_path):

@@ -178,6 +178,8 @@ def test_invalid_utf8_names_file_and_byte(tmp_path, delimiter):
     assert "bad.txt: byte 13 is not valid UTF-8" in problem.message
     assert path.read_bytes()[13] == 0xFF
     assert "iconv -f latin1 -t utf-8 bad.txt" in problem.message
+    wide = write(tmp_path / "two words.txt", "x".encode("utf-16"))
+    assert "iconv -f utf-16 -t utf-8 'two words.txt' >" in read(text_files(wide, delimiter=delimiter))[0].message
     packed = text_files(path.rename(tmp_path / "bad.txt.gz"), delimiter=delimiter)
     assert read(packed)[0 if delimiter is None else 1].message.endswith(": unpack the file first")
 
