@@ -123,7 +123,7 @@ class FullySharded(ParallelStrategy):
 
     def state_parts(self, model: GPT, optimizer: Optimizers) -> dict[str, Stateful]:
         """States with whole tensors, so that any number of processes resumes from them, with FSDP or without."""
-        return {"model": WholeModelState(model), "optimizer": WholeOptimizerState(optimizer)}
+        return {"model": WholeModelState(model, self.world), "optimizer": WholeOptimizerState(optimizer, self.world)}
 
 
 PARALLEL: dict[str, type[ParallelStrategy]] = {"ddp": DataParallel, "fsdp": FullySharded}
