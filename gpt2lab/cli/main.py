@@ -23,7 +23,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from gpt2lab.cli.compose import CONFIG_DIR, explain_override, literal_text, refuse_removals, settings_of, to_job
+from gpt2lab.cli.compose import CONFIG_DIR, explain_override, literal_text, refuse_unused_forms, settings_of, to_job
 from gpt2lab.cli.console import open_console, print_error, print_own_error, protect_streams
 from gpt2lab.cli.help import help_page, summary
 from gpt2lab.cli.launching import check_launch_variables, launch_processes, typed_command
@@ -158,7 +158,7 @@ def run_job(name: str) -> int:
             log.info(rerun.describe())
         run_composed(name, rerun.job, typed)
         return 0
-    refuse_removals(typed)
+    refuse_unused_forms(typed)
     sys.argv[1:] = [literal_text(argument) for argument in options_first(name, typed)]
 
     errors: list[BaseException] = []

@@ -3,8 +3,19 @@
 from dataclasses import dataclass, field, fields
 
 from gpt2lab.config.checked import CheckedConfig
+from gpt2lab.config.differences import differences
 from gpt2lab.config.errors import UserError, check
+from gpt2lab.config.plain import to_dict
 from gpt2lab.config.sample_quality import ContextConfig, SampleQualityConfig
+
+_TEXT = ("text_file", "corpus")
+OPTIONS_OF_PART = {
+    "perplexity": (*_TEXT, "protocol", "stride", "batch_size"),
+    "tasks": ("tasks",),
+    "sample_quality": (*_TEXT, "sample_quality"),
+    "context": (*_TEXT, "context"),
+}
+"""the options of ``EvalConfig`` that each part of an evaluation reads"""
 
 
 @dataclass
@@ -105,3 +116,17 @@ class EvalConfig(CheckedConfig):
                 f"eval.text_file={self.text_file} and eval/corpus={self.corpus.name}: give one; the corpus in a file "
                 f"of yours is eval.corpus.file={self.text_file}"
             )
+
+    def require_all_read(self) -> None:
+        """Raise ``UserError`` for an option that is not its default and that no part of the evaluation reads."""
+        if not set(self.parts) <= OPTIONS_OF_PART.keys():
+            return  # an unknown part is an error of its own
+        for changed in differences(to_dict(EvalConfig()), to_dict(self), "eval."):
+            option = changed.key.split(".")[1]
+            readers = [part for part, options in OPTIONS_OF_PART.items() if option in options]
+            if readers and not set(readers) & set(self.parts):
+                given = f"{changed.key}={changed.current}" if option != "corpus" else f"eval/corpus={self.corpus.name}"
+                raise UserError(
+                    f"{given}: eval.parts=[{','.join(self.parts)}] ignores it; expected {' or '.join(readers)} among "
+                    f"the parts; try 'eval.parts=[{','.join([*self.parts, readers[0]])}]', or leave it out"
+                )

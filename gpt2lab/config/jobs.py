@@ -177,6 +177,7 @@ class EvalJob(CheckedConfig):
                 f"baseline={self.baseline} and eval.parts=[{','.join(self.eval.parts)}]: models are compared by "
                 "perplexity; expected it among the parts; type eval.parts=[perplexity]"
             )
+        self.eval.require_all_read()
 
 
 @dataclass

@@ -58,7 +58,7 @@ class SamplingConfig(DecodingConfig):
     num_samples: int = 1
     """number of samples"""
     batch_size: int = 16
-    """samples that are decoded together; the samples do not depend on it"""
+    """samples that are decoded together; the samples do not depend on it, but for rounding: some do in bf16"""
     seed: int = 0
     """sample i depends on (seed, i) only"""
 

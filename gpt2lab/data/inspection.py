@@ -41,7 +41,7 @@ def describe_dataset(folder: Path, manifest: Manifest, tokenizer: TokenDecoder) 
             f"{len(split.shards)} shards; {split.bytes / (split.tokens - split.documents):.2f} bytes per token"
             f"{unigram_entropy}",
             f"  tokens per document: {describe_lengths(lengths_D)}",
-            f"  most frequent: {frequent_tokens(stream, manifest, tokenizer)}",
+            f"  {frequent_tokens(stream, manifest, tokenizer)}",
         ]
         for document in np.unique(np.linspace(0, len(starts_D) - 1, SHOWN_DOCUMENTS).astype(int)).tolist():
             begin = int(starts_D[document]) + 1
@@ -58,9 +58,11 @@ def describe_lengths(length_D: NDArray[np.int64]) -> str:
 
 
 def frequent_tokens(stream: TokenStream, manifest: Manifest, tokenizer: TokenDecoder) -> str:
-    """The most frequent tokens with their shares, and the part of the vocabulary that occurs."""
+    """The most frequent tokens with their shares, and the part of the vocabulary that occurs, in the beginning."""
     tokens = stream.read(0, min(len(stream), COUNTED_TOKENS))
     counts_V = np.bincount(tokens, minlength=manifest.vocab_size)
     top = np.argsort(-counts_V, kind="stable")[:SHOWN_TOKENS].tolist()
     shares = [f"{tokenizer.decode([token])!r} {counts_V[token] / len(tokens):.1%}" for token in top if counts_V[token]]
-    return f"{', '.join(shares)}; {np.count_nonzero(counts_V):,} of {manifest.vocab_size:,} ids occur"
+    counted = f" of the first {len(tokens):,} tokens" if len(tokens) < len(stream) else ""
+    num_ids = np.count_nonzero(counts_V)
+    return f"most frequent{counted}: {', '.join(shares)}; {num_ids:,} of {manifest.vocab_size:,} ids occur"

@@ -144,7 +144,8 @@ def dataset_fingerprint(tokenizer_fingerprint: str, splits: dict[str, Split]) ->
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write ``manifest.json``, which makes ``folder`` a prepared dataset."""
     content = json.dumps(dataclasses.asdict(manifest), indent=2, ensure_ascii=False) + "\n"
-    write_synced(folder / "manifest.json", content.encode())
+    # the name of a source file may be no UTF-8; Python has half a surrogate pair for a byte, which JSON escapes
+    write_synced(folder / "manifest.json", content.encode(errors="backslashreplace"))
 
 
 def is_dataset(folder: Path) -> bool:

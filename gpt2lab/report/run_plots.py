@@ -15,8 +15,9 @@ def plot_loss(run_dir: Path) -> list[Path]:
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.add_subplot()
     for key, label, style in (("loss", "training batch", "-"), ("val_loss", "validation", "o-")):
-        points = [(line["tokens"], line[key]) for line in lines if line.get(key) is not None]
-        axes.plot(*zip(*points, strict=True), style, label=label, linewidth=1.2, markersize=4)
+        shown = [line for line in lines if line.get(key) is not None]
+        tokens, losses = [line["tokens"] for line in shown], [line[key] for line in shown]
+        axes.plot(tokens, losses, style, label=label, linewidth=1.2, markersize=4)
     axes.set_xlabel("tokens trained on")
     axes.set_ylabel("loss (nats per token)")
     axes.grid(alpha=0.3)

@@ -90,6 +90,9 @@ def plan_sweep(
             "sweep with sweep.name=NAME"
         )
     for key, values in axes.items():
+        if key.partition(".")[0] == "logger":
+            hint = f"; try 'logger.names=[{','.join(values)}]'" if key == "logger" else ""
+            raise UserError(f"{key}={','.join(values)}: no axis, as it changes no result; expected one value{hint}")
         check(len(set(values)) == len(values), key, ",".join(values), "values that differ")
     keys = [key for key in dict.fromkeys([*order, *axes]) if key in axes and key != SEED]
     axes = {key: axes[key] for key in [*keys, *([SEED] if SEED in axes else [])]}

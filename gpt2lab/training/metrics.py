@@ -36,10 +36,9 @@ class MetricsLog:
         for logger in self.loggers:
             logger.start(run_id, read_lines(self.path), read_lines(self.samples_path))
 
-    def last_loss(self, step: int) -> float | None:
-        """The loss of the newest line up to this step that has one; None if there is none."""
-        lines = (line for line in reversed(read_lines(self.path)) if line["step"] <= step and "loss" in line)
-        return next((line["loss"] for line in lines), None)
+    def loss_of(self, step: int) -> float | None:
+        """The training loss of this step; None if it was not logged."""
+        return next((line["loss"] for line in read_lines(self.path) if line["step"] == step and "loss" in line), None)
 
     def is_validated(self, step: int) -> bool:
         """Whether there is a line of a validation after this step."""

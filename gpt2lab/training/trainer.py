@@ -309,5 +309,5 @@ class Trainer:
 
     def _summarize(self, status: str, **results: Any) -> dict[str, Any]:
         # a run that is resumed at its last step takes no step of its own
-        loss = self.last.loss if self.last else self.metrics.last_loss(self.state.step)
+        loss = self.last.loss if self.last else self.metrics.loss_of(self.state.step)
         return summarize(self.plan, self.state, status, loss=loss, **results)

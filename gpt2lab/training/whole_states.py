@@ -1,6 +1,7 @@
 """Checkpoint states of a model and an optimizer whose tensors FSDP has split: those of a run without FSDP.
 
-So any number of processes resumes from them, with FSDP or without.
+So any number of processes resumes from them, with FSDP or without. The main process alone keeps what it gathers: the
+others write nothing, and on one machine their copies would fill the host's memory.
 """
 
 from collections.abc import Iterable
@@ -11,8 +12,15 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
+from gpt2lab.distributed import World
 from gpt2lab.training.optimizer import Optimizers
 from gpt2lab.training.sharding import own_part, split_like, whole
+
+
+def gathered(tensor: Tensor, world: World) -> Tensor:
+    """The rows of all processes, on the CPU of the main one, and no rows in the others; every process must call it."""
+    rows = whole(tensor.detach())
+    return rows.cpu() if world.is_main else rows.new_empty(0, device="cpu")
 
 
 class WholeModelState:
@@ -20,14 +28,15 @@ class WholeModelState:
 
     Args:
         model: its parameters may be split.
+        world: the processes that have the parts.
     """
 
-    def __init__(self, model: nn.Module) -> None:
-        self.model = model
+    def __init__(self, model: nn.Module, world: World) -> None:
+        self.model, self.world = model, world
 
     def state_dict(self) -> dict[str, Any]:
-        """Whole tensors on the CPU, one after the other; every process must call it."""
-        return {name: whole(tensor.detach()).cpu() for name, tensor in self.model.state_dict().items()}
+        """Whole tensors on the CPU of the main process, one after the other; every process must call it."""
+        return {name: gathered(tensor, self.world) for name, tensor in self.model.state_dict().items()}
 
     @torch.no_grad()
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -46,18 +55,20 @@ class WholeOptimizerState:
 
     Args:
         optimizers: of the model's parameters.
+        world: the processes that have the parts.
     """
 
-    def __init__(self, optimizers: Optimizers) -> None:
-        self.optimizers = optimizers
+    def __init__(self, optimizers: Optimizers, world: World) -> None:
+        self.optimizers, self.world = optimizers, world
 
     def state_dict(self) -> dict[str, Any]:
-        """The state with whole moments on the CPU; every process must call it."""
+        """The state with whole moments on the CPU of the main process; every process must call it."""
         states = self.optimizers.state_dict()
         for part in states.values():
             part["state"] = {
                 number: {
-                    name: whole(value).cpu() if isinstance(value, DTensor) else value for name, value in of.items()
+                    name: gathered(value, self.world) if isinstance(value, DTensor) else value
+                    for name, value in of.items()
                 }
                 for number, of in part["state"].items()
             }

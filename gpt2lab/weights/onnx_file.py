@@ -4,11 +4,14 @@ model -> torch.export -> FOLDER/ (model.onnx, model.onnx.data with the weights, 
 """
 
 import importlib.util
+import json
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import torch
 
@@ -22,7 +25,13 @@ EXAMPLE = (2, 3)
 """shape of the tokens that the graph is traced with: sizes other than 1, which the tracer would take for constants"""
 
 
-def save_onnx(model: GPT, tokenizer: Tokenizer, folder: str | Path, card: str | None = None) -> str:
+def save_onnx(
+    model: GPT,
+    tokenizer: Tokenizer,
+    folder: str | Path,
+    card: str | None = None,
+    trained_with: Mapping[str, Any] = MappingProxyType({}),
+) -> str:
     """Write ``folder``; return what opens it. The graph takes ``tokens``, int64, and gives ``logits``, float32.
 
     Args:
@@ -30,6 +39,7 @@ def save_onnx(model: GPT, tokenizer: Tokenizer, folder: str | Path, card: str | 
         tokenizer: that its ids are of.
         folder: a new one.
         card: the text of README.md; None: no such file.
+        trained_with: further metadata, ``StoredModel.trained_with()``.
 
     Raises:
         UserError: a package is missing, or ``folder`` already exists.
@@ -41,17 +51,18 @@ def save_onnx(model: GPT, tokenizer: Tokenizer, folder: str | Path, card: str | 
     any_size = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
     with new_folder(folder, model, card) as temporary:
         with evaluation_mode(model), torch.no_grad(), _quiet():
-            torch.onnx.export(
+            program = torch.onnx.export(
                 model,
                 (tokens_BT,),
-                temporary / ONNX,
                 dynamo=True,
                 dynamic_shapes=(any_size,),
                 input_names=["tokens"],
                 output_names=["logits"],
-                external_data=True,
                 verbose=False,
             )
+            assert program is not None
+            program.model.metadata_props.update({key: json.dumps(value) for key, value in trained_with.items()})
+            program.save(temporary / ONNX, external_data=True)
         write_tokenizer(tokenizer, temporary, model.config.block_size)
     return f"onnxruntime.InferenceSession({str(Path(folder) / ONNX)!r})"
 

@@ -356,6 +356,21 @@ def test_generation(loaded, theirs):
     assert ours.generate_until(stopped) == theirs.generate_until(stopped)
 
 
+@pytest.mark.parametrize("key", ["max_gen_toks", "max_new_tokens", "max_tokens"])
+def test_generation_settings_are_read_as_lm_eval_reads_them(loaded, theirs, key):
+    ours = as_lm(loaded, batch_size=2)
+
+    def write(model, **settings):
+        return model.generate_until([Instance("generate_until", {}, ("The man", settings), 0)])
+
+    assert write(ours, **{key: 5}) == write(theirs, **{key: 5})
+    drawn = write(ours, **{key: 5}, temperature=0.9)
+    assert drawn == write(ours, **{key: 5}, temperature=0.9, do_sample=True) != write(ours, **{key: 5})
+    assert write(ours, **{key: 5}, temperature=0.9, do_sample=False) == write(ours, **{key: 5})
+    with pytest.raises(UserError, match=f"up to {CONTEXT} tokens; expected fewer than {CONTEXT}"):
+        write(ours, **{key: CONTEXT})  # no token of the question would be left
+
+
 def test_generation_ends_at_the_stop_string(loaded, monkeypatch):
     """Not at the limit: a step more than the tokens of the text would be one too many."""
     steps, step = [], Decoder.step

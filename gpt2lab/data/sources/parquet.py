@@ -93,7 +93,7 @@ class RowReader:
         while self.row < end:
             if not self._values:
                 try:
-                    self._values = next(self._batches).column(0).to_pylist()
+                    self._values = values_of(next(self._batches).column(0))
                 except (OSError, ValueError) as error:  # pyarrow raises both for damaged data
                     first = max(begin, self.row)
                     where = f"{self.path}: the data is damaged from row {first} on ({one_line(error)})"
@@ -106,12 +106,31 @@ class RowReader:
             self._values = self._values[skip + len(take) :]
             self.row = first + len(take)
             for row, value in enumerate(map(within_structs, take), start=first):
+                where = f"{self.path}: row {row}"
                 if isinstance(value, str):
                     yield value
+                elif isinstance(value, UnicodeDecodeError):
+                    yield Problem("not UTF-8", f"{where}: byte {value.start} of {self._column!r} is not valid UTF-8")
                 else:
                     found = "null" if value is None else type(value).__name__
-                    where = f"{self.path}: row {row}"
                     yield Problem("not a string", f"{where}: expected a string in {self._column!r}, found {found}")
+
+
+def values_of(column: Any) -> list[Any]:
+    """The values of a pyarrow column; the error in place of one that is not UTF-8, which pyarrow does not check."""
+    try:
+        values: list[Any] = column.to_pylist()
+    except UnicodeDecodeError:
+        return [value_of(scalar) for scalar in column]
+    return values
+
+
+def value_of(scalar: Any) -> Any:
+    """The value of a pyarrow scalar, or why it is none."""
+    try:
+        return scalar.as_py()
+    except UnicodeDecodeError as error:
+        return error
 
 
 def within_structs(value: Any) -> Any:

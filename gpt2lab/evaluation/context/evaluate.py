@@ -112,6 +112,9 @@ def evaluate_context(loaded: TextModel, config: ContextConfig, corpus: Tokenized
         reason = f"model.positions={positions} ends at {limit}" if longest == limit else "eval.context.max_tokens"
         log.info("contexts above %d tokens are left out: %s", longest, reason)
 
+    if asked[0] < config.block_tokens:
+        log.info("contexts below eval.context.block_tokens=%d tokens are left out", config.block_tokens)
+
     tokens_n = corpus.stream(loaded.tokenizer)
     ends_W = _block_ends(len(tokens_n), longest, config)
     document_n = corpus.document_numbers()

@@ -218,6 +218,7 @@ def _protocol(
         if config.mauve_seeds
         else "not asked for: eval.sample_quality.mauve_seeds=5",
         "precision": describe_precision(loaded.runtime),
+        **({} if config.scorer is None else {"scorer_precision": describe_precision(scorer.runtime)}),
     }
 
 

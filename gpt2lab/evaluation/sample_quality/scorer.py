@@ -4,7 +4,7 @@ Legend: B = rows of a batch, T = tokens, S = texts, C = n_embd.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -75,6 +75,9 @@ class Scorer:
 def open_scorer(where: str | None, loaded: TextModel, batch_size: int) -> Scorer:
     """The model that ``eval.sample_quality.scorer=where`` names; None: the one whose samples are judged.
 
+    Where ``runtime.precision=auto`` chose the judged model's precision, a scorer of its own reads in float32, so that
+    its scores of a run's samples and of a pretrained model's are taken alike.
+
     Raises:
         UserError: there is none, or its tokenizer is not the loaded's.
     """
@@ -87,6 +90,5 @@ def open_scorer(where: str | None, loaded: TextModel, batch_size: int) -> Scorer
             f"eval.sample_quality.scorer={where} reads tokenizer={opened.tokenizer.name}, the samples are of "
             f"tokenizer={loaded.tokenizer.name}: name a scorer with the same tokenizer"
         )
-    return Scorer(
-        opened.source.describe(), opened.model, opened.source.context, loaded.runtime, batch_size, loaded.world
-    )
+    runtime = replace(loaded.runtime, precision="fp32") if loaded.auto_precision else loaded.runtime
+    return Scorer(opened.source.describe(), opened.model, opened.source.context, runtime, batch_size, loaded.world)

@@ -111,19 +111,28 @@ class HarnessModel:
         return groups
 
     def _continue(self, contexts: list[str], settings: dict[str, Any]) -> list[str]:
+        """Continuations of contexts that have the same settings, which lm_eval's own function reads."""
+        from lm_eval.models.utils import normalize_gen_kwargs  # noqa: PLC0415
+
         tokenizer, context = self.loaded.tokenizer, self.loaded.source.context
-        wanted = min(settings.get("max_gen_toks", MAX_NEW_TOKENS), context - 1)
-        temperature = settings.get("temperature", 1.0) if settings.get("do_sample", False) else 0.0
+        given = normalize_gen_kwargs(settings, MAX_NEW_TOKENS)
+        wanted = given["max_gen_toks"]
+        if wanted >= context:
+            raise UserError(
+                f"eval.tasks.lm_eval: a task writes answers of up to {wanted} tokens; expected fewer than {context}, "
+                "the model's context, in which the question is, too; try python -m gpt2lab.cli.lm_eval with "
+                f"--gen_kwargs max_gen_toks={context // 2}"
+            )
+        temperature = given.get("temperature", 1.0) if given["do_sample"] else 0.0
         sampling = SamplingConfig(
             temperature=temperature,
-            top_k=settings.get("top_k") if temperature else None,
-            top_p=settings.get("top_p") if temperature else None,
+            top_k=given.get("top_k") if temperature else None,
+            top_p=given.get("top_p") if temperature else None,
             max_new_tokens=wanted,
             batch_size=self.batch_size,
         )
         prompts = [(tokenizer.encode_with_bos(text) or [tokenizer.bos_id])[-(context - wanted) :] for text in contexts]
-        stops = settings.get("until") or []
-        return self._generate(prompts, sampling, [stops] if isinstance(stops, str) else stops)
+        return self._generate(prompts, sampling, given["until"])
 
     def _generate(self, prompts: list[list[int]], sampling: SamplingConfig, stops: list[str]) -> list[str]:
         """Texts up to the first stop string; a row that has one leaves its place to the next prompt."""

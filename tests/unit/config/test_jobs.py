@@ -23,6 +23,7 @@ from gpt2lab.config import (
     SampleQualityConfig,
     SamplingConfig,
     ScheduleConfig,
+    TasksConfig,
     TextFilesConfig,
     TokenizerConfig,
     TrainingConfig,
@@ -32,10 +33,12 @@ from gpt2lab.config import (
     to_dict,
 )
 from gpt2lab.config.data import BACKEND_NAMES, PACKING_NAMES
+from gpt2lab.config.evaluation import OPTIONS_OF_PART
 from gpt2lab.config.sweep import LAUNCHER_NAMES
 from gpt2lab.config.training import LOGGER_NAMES, OPTIMIZER_NAMES, SCHEDULE_NAMES, TASK_NAMES
 from gpt2lab.data.loading.sequences import PACKINGS
 from gpt2lab.data.preparation.backends import BACKENDS
+from gpt2lab.evaluation.parts import PARTS
 from gpt2lab.evaluation.tasks.tasks import TASKS
 from gpt2lab.sweeps.launchers import LAUNCHERS
 from gpt2lab.training.loggers import LOGGERS
@@ -231,3 +234,25 @@ def test_an_explanation_takes_one_process():
         assert takes_several(runtime=RuntimeConfig(num_processes=2)).runtime.num_processes == 2
     with pytest.raises(UserError, match="runtime.num_processes=2: expected 1: only train.py, eval.py and sample.py"):
         ExplainJob(runtime=RuntimeConfig(num_processes=2))
+
+
+@pytest.mark.parametrize(
+    ("settings", "given"),
+    [
+        (
+            {"tasks": TasksConfig(names=["blimp"])},
+            r"eval.tasks.names=\['blimp'\]: eval.parts=\[perplexity\] ignores it",
+        ),
+        ({"parts": ["tasks"], "text_file": "a"}, r"eval.text_file=a: .*; try 'eval.parts=\[tasks,perplexity\]'"),
+        ({"parts": ["tasks"], "corpus": CorpusConfig("ptb", "lines", "ptb.txt")}, "eval/corpus=ptb: "),
+        ({"parts": ["context", "tasks"], "stride": 3}, "eval.stride=3: .*; expected perplexity among the parts"),
+        ({"sample_quality": SampleQualityConfig(seed=1)}, "eval.sample_quality.seed=1: .*; expected sample_quality"),
+    ],
+)
+def test_an_evaluation_refuses_options_that_no_part_of_it_reads(settings, given):
+    with pytest.raises(UserError, match=f"^{given}"):
+        EvalJob(eval=EvalConfig(**settings))
+    EvalJob(eval=EvalConfig(**settings | {"parts": list(PARTS)}))
+    assert OPTIONS_OF_PART.keys() == PARTS.keys()
+    read = {option for options in OPTIONS_OF_PART.values() for option in options}
+    assert {"parts", *read} == {field.name for field in dataclasses.fields(EvalConfig)}

@@ -56,6 +56,8 @@ def test_plan_tunes_every_condition_with_the_same_values_and_seeds():
         (["seed=1,1"], {}, "seed=1,1"),
         (["seed=1,2", "seed=3"], {}, "seed: given twice"),
         (["seed=1,2", "run_dir=x"], {}, "run_dir: a sweep sets it"),
+        (["logger=wandb,tensorboard"], {}, "expected one value; try 'logger.names=[wandb,tensorboard]'"),
+        (["logger.project=a,b"], {}, "logger.project=a,b: no axis"),
         (["seed=1,2", "hydra.sweep.dir=x"], {}, "Hydra's own sweep settings"),
         (["data.name='a b','a/b'"], {}, "two jobs have this folder name"),
         ([f"data.name={'a' * 260},b"], {}, "too long for a folder name"),

@@ -167,7 +167,7 @@ def test_a_run_resumed_at_its_last_step_keeps_its_loss(make_trainer, tmp_path):
 
 
 def test_a_run_that_ends_where_it_was_stopped_has_its_last_validation_recorded(make_trainer, tmp_path):
-    settings = {"eval_every": 2, "checkpoint_every": 1, "samples": SamplesConfig(every=1)}
+    settings = {"eval_every": 2, "checkpoint_every": 1, "log_every": 2, "samples": SamplesConfig(every=1)}
     first = make_trainer("run", max_steps=4, **settings)
     first.signals.check = lambda: signal_at(3, first)
     with pytest.raises(StoppedError):
@@ -185,6 +185,7 @@ def test_a_run_that_ends_where_it_was_stopped_has_its_last_validation_recorded(m
     assert validations[-1] == (summary["best_step"], summary["best_val_loss"]) == (3, summary["val_loss"])
     assert (again.checkpoints.folder / "best").resolve().name == "step_00000003"
     assert '"step": 3' in (tmp_path / "run" / "samples.jsonl").read_text()
+    assert summary["loss"] is None  # of step 3, which has no line: not that of an earlier one
 
 
 def signal_at(step, trainer):

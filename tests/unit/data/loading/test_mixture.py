@@ -11,6 +11,7 @@ from gpt2lab.data import (
     TokenStream,
     dataset_folder,
     describe_dataset,
+    inspection,
     open_dataset,
     open_or_prepare,
     prepare,
@@ -139,6 +140,12 @@ def test_an_unknown_packing_is_named(mixture):
     data.packing = "document"
     with pytest.raises(UserError, match=r"data\.packing=document: expected one of windows, documents; did you mean"):
         train_batches(data, *open_or_prepare(data, BYTES), 8, 50, seed=0)
+
+
+def test_inspect_says_how_many_tokens_it_counted(mixture, monkeypatch):
+    monkeypatch.setattr(inspection, "COUNTED_TOKENS", 3)
+    shown = describe_dataset(*open_or_prepare(mixture[0], BYTES), BYTES)
+    assert "most frequent of the first 3 tokens: " in shown
 
 
 def test_inspect_shows_counts_lengths_and_documents(tmp_path):

@@ -1,7 +1,9 @@
 """gpt2lab.data: shards, stream and manifest: what is written is read back, and damage is found."""
 
+import dataclasses
 import json
 import math
+import os
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +11,7 @@ import pytest
 
 from gpt2lab.config import PrepareConfig, TextFilesConfig, UserError
 from gpt2lab.data import TokenStream, dataset_folder, load_manifest, prepare, verify
+from gpt2lab.data.manifest import write_manifest
 from gpt2lab.data.preparation.shards import ShardWriter
 from gpt2lab.tokenizers import load_tokenizer
 from gpt2lab.tokenizers.bytes import BytesTokenizer
@@ -151,6 +154,14 @@ def test_manifest_survives_the_disk(prepared):
     folder, manifest = prepared
     assert load_manifest(folder, load_tokenizer("bytes")) == manifest
     verify(folder, manifest)
+
+
+def test_manifest_holds_any_name_of_a_source_file(prepared):
+    folder, manifest = prepared
+    manifest = dataclasses.replace(manifest, source={"files": [{"path": os.fsdecode("日/".encode() + b"caf\xe9.txt")}]})
+    write_manifest(folder, manifest)
+    assert load_manifest(folder) == manifest
+    assert "日/caf\\udce9.txt" in (folder / "manifest.json").read_text(encoding="utf-8")
 
 
 def test_a_missing_set_says_what_to_run(tmp_path):

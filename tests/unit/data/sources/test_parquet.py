@@ -57,6 +57,17 @@ def test_a_column_within_another_is_read(tmp_path):
     assert "row 200: expected a string in 'translation.en', found null" in problem.message
 
 
+def test_a_text_that_is_not_utf8_is_left_out_alone(tmp_path):
+    """pyarrow writes and reads whatever bytes are said to be strings."""
+    contents = pa.array([text.encode() for text in TEXTS[:30]] + [b"caf\xe9", b"last"], type=pa.binary())
+    strings = pa.Array.from_buffers(pa.string(), len(contents), contents.buffers())
+    pq.write_table(pa.table({"text": strings}), tmp_path / "a.parquet")
+    *texts, problem, last = read(source("parquet_files", tmp_path / "a.parquet"))
+    assert [*texts, last] == [*TEXTS[:30], "last"]
+    assert problem.reason == "not UTF-8"
+    assert problem.message == f"{tmp_path}/a.parquet: row 30: byte 3 of 'text' is not valid UTF-8"
+
+
 def test_reader_does_not_read_the_row_groups_between_its_chunks(tmp_path):
     """With several workers, a worker gets every other chunk, and one between them may be damaged."""
     path = write_parquet(tmp_path / "a.parquet", TEXTS, row_group_size=50)

@@ -125,15 +125,16 @@ def test_only_absolute_positions_are_changed_by_an_offset(make_loaded, positions
     assert by_offset["8"]["loss"] == pytest.approx(loss, abs=1e-4)
 
 
-def test_learned_positions_say_where_they_end(make_loaded, caplog):
+def test_contexts_and_offsets_that_are_left_out_are_named(make_loaded, caplog):
     caplog.set_level("INFO")
-    result = evaluate_context(make_loaded("learned"), config_of(), TEXT)
+    result = evaluate_context(make_loaded("learned"), config_of(lengths=[0.125, 0.25, 0.5, 1.0, 3.0]), TEXT)
     metrics = result.metrics.to_dict()
     assert list(metrics["by_context"]) == ["4", "8", "16"]
-    assert (metrics["ends_at"], result.protocol["left_out"]) == (16, [48])
+    assert (metrics["ends_at"], result.protocol["left_out"]) == (16, [2, 48])
     assert (list(metrics["by_offset"]), result.protocol["left_out_offsets"]) == (["0", "8"], [32])
     assert caplog.messages == [
         "contexts above 16 tokens are left out: model.positions=learned ends at 16",
+        "contexts below eval.context.block_tokens=3 tokens are left out",
         "context: intervals over 3 documents are too narrow; expected 60 or more (docs/statistics.md)",
         "windows of 8 tokens that begin above position 8 are left out: model.positions=learned ends at 16",
     ]

@@ -282,6 +282,20 @@ def test_scorer_with_another_tokenizer(loaded, monkeypatch):
         open_scorer("other", loaded, 4)
 
 
+@pytest.mark.parametrize(("auto_precision", "precision"), [(True, "fp32"), (False, "bf16")])
+def test_scorer_of_its_own_reads_in_float32_unless_another_precision_is_asked_for(
+    loaded, monkeypatch, auto_precision, precision
+):
+    """The judged model is a run on a GPU, which is scored in bf16."""
+    monkeypatch.setattr(scorer, "open_model", lambda where, device: loaded)
+    runtime = dataclasses.replace(loaded.runtime, precision="bf16")
+    judged = dataclasses.replace(loaded, runtime=runtime, auto_precision=auto_precision)
+    assert open_scorer("other", judged, 4).runtime.precision == precision
+    assert open_scorer(None, judged, 4).runtime.precision == "bf16"
+    described = evaluate_sample_quality(judged, config_of(scorer="other"), corpus()).protocol["scorer_precision"]
+    assert described.startswith(precision)
+
+
 @pytest.mark.parametrize(
     "wrong", [{"decoding": []}, {"decoding": [DecodingConfig()] * 2}, {"num_prompts": 1}, {"mauve_seeds": -1}]
 )
