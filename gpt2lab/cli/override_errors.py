@@ -207,6 +207,8 @@ def override_message(error: BaseException, overrides: Sequence[str], settings: S
     if found := re.search(r"Could not find '([^']+)' Available options in '([^']+)': (.*?) Config search path", text):
         name, files = found[1].removeprefix(found[2]).removeprefix("/"), found[3].split()
         meant = OTHER_VALUES.get(f"{found[2]}={name}")
+        if ":" in name and found[2].startswith("model/"):  # MODULE:CLASS
+            meant = f"{found[2].replace('/', '.')}.name={name}"
         hint = f"; did you mean {meant}?" if meant else did_you_mean(name, files)
         return f"{found[2]}={name}: no such {found[2]}; expected {', '.join(files)}{hint}"
     if found := re.search(r"Could not load '([^']+)/([^/']+)'", text):  # one name of a list

@@ -17,7 +17,7 @@ from gpt2lab.files import apply_umask
 from gpt2lab.model import GPT
 from gpt2lab.tokenizers import Tokenizer
 from gpt2lab.weights.architectures import ARCHITECTURES, Architecture
-from gpt2lab.weights.new_folder import new_folder, write_tokenizer, write_transformers_json
+from gpt2lab.weights.new_folder import check_ids, new_folder, write_tokenizer, write_transformers_json
 from gpt2lab.weights.safetensors_files import SINGLE
 
 
@@ -40,6 +40,7 @@ def save_pretrained(
     Raises:
         UserError: no architecture has all of the model's settings, or ``folder`` already exists.
     """
+    check_ids(model, tokenizer)
     architecture = find_architecture(model.config)
     special = {"bos_token_id": tokenizer.bos_id, "eos_token_id": tokenizer.eot_id}
     settings = {**architecture.config_json(model), **special, **trained_with}

@@ -24,7 +24,7 @@ from gpt2lab.tokenizers import Tokenizer
 from gpt2lab.tokenizers.byte_level import byte_characters
 from gpt2lab.weights.architectures import ARCHITECTURES
 from gpt2lab.weights.export import find_architecture
-from gpt2lab.weights.new_folder import new_folder
+from gpt2lab.weights.new_folder import check_ids, new_folder
 from gpt2lab.weights.parameter_map import MappedTensor
 
 if TYPE_CHECKING:
@@ -59,6 +59,7 @@ def save_gguf(
         raise not_installed("format=gguf", "gguf", "'gpt2lab[gguf]'")
     import gguf  # noqa: PLC0415
 
+    check_ids(model, tokenizer)
     config = model.config
     architecture = find_architecture(config)
     layout = LAYOUTS[architecture.NAME]

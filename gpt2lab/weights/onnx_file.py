@@ -18,7 +18,7 @@ import torch
 from gpt2lab.config import not_installed
 from gpt2lab.model import GPT, evaluation_mode
 from gpt2lab.tokenizers import Tokenizer
-from gpt2lab.weights.new_folder import new_folder, write_tokenizer
+from gpt2lab.weights.new_folder import check_ids, new_folder, write_tokenizer
 
 ONNX = "model.onnx"
 EXAMPLE = (2, 3)
@@ -47,6 +47,7 @@ def save_onnx(
     for package in ("onnx", "onnxscript"):
         if importlib.util.find_spec(package) is None:
             raise not_installed("format=onnx", package, "'gpt2lab[onnx]'")
+    check_ids(model, tokenizer)
     tokens_BT = torch.zeros(EXAMPLE, dtype=torch.int64)
     any_size = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
     with new_folder(folder, model, card) as temporary:

@@ -154,6 +154,7 @@ def test_overrides_reach_the_job():
         (["+max_step=5"], ["unknown key max_step"]),
         (["training=5"], ["training=5", "several settings"]),
         (["model/norm=batchnorm"], ["model/norm=batchnorm: no such model/norm", "layernorm, rmsnorm"]),
+        (["model/norm=mine:Norm"], ["no such model/norm", "did you mean model.norm.name=mine:Norm?"]),
         (["optimizer="], ["optimizer=: no such optimizer; expected adamw, muon"]),
         (["model=null"], ["model=null: expected the name of a file of configs/model: gpt2_large, "]),
         (["training.max_steps=2", "model/norm=3"], ["model/norm=3: expected the name", "layernorm, rmsnorm"]),

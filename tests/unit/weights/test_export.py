@@ -16,7 +16,7 @@ from gpt2lab.locks import locked
 from gpt2lab.model.mlp import MLPS
 from gpt2lab.model.positions import POSITIONS
 from gpt2lab.tokenizers import load_tokenizer
-from gpt2lab.weights import check_free, find_stored_model, open_model, save_pretrained
+from gpt2lab.weights import EXPORT_FORMATS, check_free, find_stored_model, open_model, save_pretrained
 from gpt2lab.weights.new_folder import write_tokenizer
 from tests.hugging_face import gpt2, llama
 
@@ -128,6 +128,14 @@ def test_an_exported_directory_tells_how_its_model_was_trained(tiny_model, tmp_p
         assert ("context 12 tokens, trained on sequences of 8," in model_card(stored, "x", 1, "y")) == bool(
             trained_with
         )
+
+
+@pytest.mark.parametrize("name", EXPORT_FORMATS)
+def test_a_tokenizer_with_more_ids_than_the_model_is_refused(tiny_model, tmp_path, name):
+    """``transformers`` would end with an index error at the first text that has such an id."""
+    with pytest.raises(UserError, match=r"^tokenizer=bytes: has 257 ids, model.vocab_size=256; expected the tokenizer"):
+        EXPORT_FORMATS[name].save(tiny_model(vocab_size=256), load_tokenizer("bytes"), tmp_path / "out", None, {})
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_leftovers_of_a_killed_export_are_removed_by_the_next_one(tiny_model, tmp_path):
