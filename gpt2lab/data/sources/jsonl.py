@@ -21,6 +21,8 @@ BLOCK_BYTES = 1024**2
 LINE_LIMIT_BYTES = 64 * 1024**2
 """A line is one document, which is held in memory in several forms"""
 SHOWN_CHARACTERS = 60
+DAMAGED = (EOFError, OSError, zlib.error)
+"""raised for compressed data that is damaged or ends early"""
 LARGEST_WINDOW = 2**31
 """bytes that a .zst file may refer back to: what ``zstd --long=31`` writes; the library's own limit is 2**27"""
 
@@ -159,7 +161,7 @@ def compressed_chunks(path: Path) -> Iterator[Chunk]:
         while True:
             try:
                 content = next(contents, b"")
-            except (EOFError, OSError, zlib.error) as error:
+            except DAMAGED as error:
                 message = f"{path}: the compressed data is damaged or ends early after line {line} ({error})"
                 yield Chunk((Span(str(path), line, line),), 0, problem=Problem("damaged file", message))
                 return
@@ -188,10 +190,19 @@ def whole_lines(blocks: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def gz_blocks(raw: IO[bytes]) -> Iterator[bytes]:
-    """The decompressed content of a .gz file."""
+    """The decompressed content of a .gz file; what comes before damage is yielded before the error is raised."""
     with gzip.open(raw) as file:
-        while block := file.read(BLOCK_BYTES):
-            yield block
+        block = bytearray()
+        try:
+            while part := file.read1(BLOCK_BYTES - len(block)):
+                block += part
+                if len(block) == BLOCK_BYTES:
+                    yield bytes(block)
+                    block.clear()
+        except DAMAGED:
+            yield bytes(block)
+            raise
+        yield bytes(block)
 
 
 def zst_blocks(path: Path, raw: IO[bytes]) -> Iterator[bytes]:

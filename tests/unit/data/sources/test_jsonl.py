@@ -103,6 +103,17 @@ def test_damaged_compression_is_a_problem_after_what_could_be_read(tmp_path, mon
         assert documents == texts[: len(documents)]
 
 
+@pytest.mark.parametrize("suffix", ["jsonl.gz", "jsonl.zst"])
+def test_what_comes_before_damage_in_a_small_file_is_read(tmp_path, suffix):
+    path = write_jsonl(tmp_path / f"a.{suffix}", rows(TEXTS))
+    content = path.read_bytes()
+    for damaged in (content[:-3], content + b"not compressed"):
+        path.write_bytes(damaged)
+        *documents, problem = read(source("jsonl_files", path))
+        assert documents == TEXTS
+        assert f"is damaged or ends early after line {len(TEXTS) + 1} (" in problem.message
+
+
 def test_problems_stop_or_are_counted(tmp_path):
     lines = [line for line, _, _ in BAD_LINES]
     path = write_jsonl(tmp_path / "a.jsonl", [*rows(["", *TEXTS[:100]]), *lines, *rows(TEXTS[100:]), *lines])
