@@ -85,6 +85,7 @@ def generate(
     sampling = SamplingConfig(
         temperature=temperature, top_k=top_k, top_p=top_p, max_new_tokens=max_new_tokens, seed=seed
     )
+    check(isinstance(prompt, str), "prompt", prompt, "one text; call it once for each of several")
     stops = [stop] if isinstance(stop, str) else list(stop or ())
     check(all(isinstance(one, str) and one for one in stops), "stop", stops, "strings that are not empty")
     tokenizer = model.tokenizer

@@ -9,7 +9,13 @@
 - ``newest.py``: the run, and the checkpoint of a run, that is meant where none is named.
 """
 
-from gpt2lab.checkpoint.folders import list_checkpoints, newest_complete, relink_copies, restore_replaced
+from gpt2lab.checkpoint.folders import (
+    follow_link,
+    list_checkpoints,
+    newest_complete,
+    relink_copies,
+    restore_replaced,
+)
 from gpt2lab.checkpoint.manager import BackgroundCheckpoints, CheckpointManager, UnwrittenCheckpoints
 from gpt2lab.checkpoint.manifest import MANIFEST, IncompleteCheckpointError, read_manifest, verify_checkpoint
 from gpt2lab.checkpoint.newest import (
@@ -26,6 +32,7 @@ __all__ = [
     "CheckpointManager",
     "IncompleteCheckpointError",
     "UnwrittenCheckpoints",
+    "follow_link",
     "has_checkpoint",
     "last_checkpoint",
     "list_checkpoints",

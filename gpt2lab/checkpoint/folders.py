@@ -1,16 +1,19 @@
 """The folders of a run's checkpoints: their names, the links to two of them, and the newest that is complete."""
 
+import errno
 import logging
 import shutil
 from pathlib import Path
 
 from gpt2lab.checkpoint.manifest import IncompleteCheckpointError, verify_checkpoint
 from gpt2lab.config import UserError
-from gpt2lab.files import restore_predecessor
+from gpt2lab.files import restore_predecessor, write_synced
 from gpt2lab.runs.layout import BEST, LAST
 
 log = logging.getLogger(__name__)
 
+NO_SYMBOLIC_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
+"""errors of a file system that has none"""
 REPLACED = ".replaced"
 """ending of a checkpoint's name while another one of its step takes its place"""
 
@@ -84,8 +87,24 @@ def relink_copies(folder: Path) -> None:
 
 
 def point_link(link: Path, target: Path) -> None:
-    """Make ``link`` point to ``target``, in the same folder, at once."""
+    """Make ``link`` point to ``target``, in the same folder, at once.
+
+    A disk without symbolic links (exFAT, some network mounts) gets a file with the target's name in place of the link.
+    """
     temporary = link.with_suffix(".tmp")
     temporary.unlink(missing_ok=True)
-    temporary.symlink_to(target.name)
+    try:
+        temporary.symlink_to(target.name)
+    except OSError as error:
+        if error.errno not in NO_SYMBOLIC_LINKS:
+            raise OSError(error.errno, error.strerror, str(link)) from error  # its own name would be the target's
+        write_synced(temporary, target.name.encode())
     temporary.replace(link)
+
+
+def follow_link(path: Path) -> Path:
+    """Return the checkpoint that a file in place of the link ``last`` or ``best`` names; another path as it is."""
+    if path.name not in (LAST, BEST) or not path.is_file():
+        return path
+    name = path.read_text(encoding="utf-8", errors="replace").strip()
+    return path if step_of(name) is None else path.with_name(name)

@@ -14,7 +14,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from gpt2lab.checkpoint.folders import REPLACED, folder_name, list_checkpoints, point_link, step_of
+from gpt2lab.checkpoint.folders import REPLACED, folder_name, follow_link, list_checkpoints, point_link, step_of
 from gpt2lab.checkpoint.manifest import verify_checkpoint, write_checkpoint_manifest
 from gpt2lab.checkpoint.parts import Stateful, copy_to_cpu, read_part, tensor_bytes, write_part
 from gpt2lab.config import UserError, one_line
@@ -125,7 +125,7 @@ class CheckpointManager:
                 shutil.rmtree(leftover)
 
     def _prune(self) -> None:
-        pinned = {(self.folder / link).resolve() for link in (LAST, BEST)}
+        pinned = {follow_link(self.folder / link).resolve() for link in (LAST, BEST)}
         own = [checkpoint for checkpoint in list_checkpoints(self.folder) if not checkpoint.is_symlink()]
         for old in own[self.keep :]:
             if old.resolve() not in pinned:

@@ -3,7 +3,7 @@
 import logging
 from pathlib import Path
 
-from gpt2lab.checkpoint.folders import list_checkpoints, newest_complete
+from gpt2lab.checkpoint.folders import follow_link, list_checkpoints, newest_complete
 from gpt2lab.runs import COMPLETED
 from gpt2lab.runs.layout import CHECKPOINTS, ENVIRONMENT, LAST, RUNS, SWEEP
 from gpt2lab.runs.records import read_summary, written_at_each_start
@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 def has_checkpoint(run_dir: Path) -> bool:
     """Whether a run has a checkpoint, complete or not."""
     folder = run_dir / CHECKPOINTS
-    return (folder / LAST).is_dir() or bool(list_checkpoints(folder))
+    return follow_link(folder / LAST).is_dir() or bool(list_checkpoints(folder))
 
 
 def runs_with_checkpoint(runs: Path) -> list[Path]:
@@ -25,8 +25,8 @@ def runs_with_checkpoint(runs: Path) -> list[Path]:
 def last_checkpoint(run_dir: Path) -> Path | None:
     """The checkpoint that a run saved last; in a copy without the link, the newest complete one, else the newest."""
     folder = run_dir / CHECKPOINTS
-    if (folder / LAST).is_dir():
-        return (folder / LAST).resolve()
+    if (last := follow_link(folder / LAST)).is_dir():
+        return last.resolve()
     return newest_complete(folder) or next(iter(list_checkpoints(folder)), None)
 
 
@@ -64,7 +64,7 @@ def newest_started_run(runs: Path = Path(RUNS)) -> Path | None:
 def _saved_at(run_dir: Path) -> float:
     """Modification time of the link to the last checkpoint, else of the newest checkpoint; 0 without one."""
     folder = run_dir / CHECKPOINTS
-    if (folder / LAST).is_dir():
+    if follow_link(folder / LAST).is_dir():
         return (folder / LAST).lstat().st_mtime
     return max((checkpoint.stat().st_mtime for checkpoint in list_checkpoints(folder)), default=0)
 

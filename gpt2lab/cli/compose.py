@@ -20,7 +20,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from gpt2lab.cli.override_errors import Settings, of_other_commands, override_message
+from gpt2lab.cli.override_errors import Settings, of_other_commands, override_message, several_names
 from gpt2lab.config import (
     DATA_SOURCES,
     DataConfig,
@@ -117,7 +117,7 @@ def compose_values(name: str, overrides: Iterable[str] = (), *, with_hydra: bool
     """
     check_name(name, JOBS, "command")
     overrides = list(overrides)
-    refuse_removals(overrides)
+    refuse_unused_forms(overrides)
     try:
         with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3", job_name=name):
             typed = [literal_text(override) for override in overrides]
@@ -136,6 +136,7 @@ def group_files(groups: Mapping[str, str]) -> DictConfig:
         UserError: there is no such file.
     """
     chosen = [f"{group}={groups[group]}" for group in sorted(groups)]
+    refuse_unused_forms(chosen)
     # a variant of model is in the defaults list already where model is chosen too
     added = ["" if group.startswith("model/") and "model" in groups else "+" for group in sorted(groups)]
     overrides = [f"{plus}{override}" for plus, override in zip(added, chosen, strict=True)]
@@ -187,9 +188,21 @@ def variants_of(group: str) -> list[str]:
     return sorted(path.stem for path in (CONFIG_DIR / group).glob("*.yaml"))
 
 
-def refuse_removals(overrides: Iterable[str]) -> None:
-    """Refuse ``~KEY``: what is removed would come back as a default that nobody chose (``~model`` as GPT-2 small)."""
+def refuse_unused_forms(overrides: Iterable[str]) -> None:
+    """Refuse what Hydra takes, and what nobody means.
+
+    ``~KEY``: what is removed would come back as a default that nobody chose (``~model`` as GPT-2 small).
+    ``GROUP=[A,B]``: Hydra merges the files, so that B would be chosen and A ignored. Experiments may be merged.
+    ``init_from=``: a variable of the shell that has no value, so that the run would start from scratch.
+    """
     for override in overrides:
+        key, equals, text = override.lstrip("+").partition("=")
+        if re.fullmatch(r"\[[^\[{]*,[^\[{]*\]", text) and key in config_groups() and key != "experiment":
+            raise UserError(several_names(key, text))
+        if equals and key in NAMES and text in ("", "''", '""'):
+            raise UserError(
+                f"{override}: no value, as of an unset variable of the shell; expected a name; try {key}=null"
+            )
         if override.startswith("~"):
             key = override[1:].partition("=")[0]
             raise UserError(f"{override}: nothing can be left out; expected another value; try {key}=VALUE")

@@ -20,10 +20,18 @@ from typing import Any, NoReturn
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from gpt2lab.cli.compose import CONFIG_DIR, explain_override, literal_text, refuse_removals, settings_of, to_job
+from gpt2lab.cli.compose import (
+    CONFIG_DIR,
+    JOBS,
+    explain_override,
+    literal_text,
+    refuse_unused_forms,
+    settings_of,
+    to_job,
+)
 from gpt2lab.cli.console import open_console, print_error, print_own_error, protect_streams
 from gpt2lab.cli.help import help_page, summary
 from gpt2lab.cli.launching import check_launch_variables, launch_processes, typed_command
@@ -158,7 +166,7 @@ def run_job(name: str) -> int:
             log.info(rerun.describe())
         run_composed(name, rerun.job, typed)
         return 0
-    refuse_removals(typed)
+    refuse_unused_forms(typed)
     sys.argv[1:] = [literal_text(argument) for argument in options_first(name, typed)]
 
     errors: list[BaseException] = []
@@ -168,6 +176,11 @@ def run_job(name: str) -> int:
         parsing.close()
         try:
             refuse_study(HydraConfig.get().sweeper.get("params") or {}, typed)
+            if OmegaConf.get_type(values) is not JOBS[name]:
+                raise UserError(
+                    f"--config-name={HydraConfig.get().job.config_name}: no configuration of {command_line(name)}; "
+                    f"expected one whose defaults begin with {name}; leave the option out"
+                )
             run_composed(name, to_job(values), typed)
         except Exception as error:
             errors.append(error)  # raised below: Hydra would add lines of its own

@@ -21,6 +21,8 @@ from gpt2lab.shell import command_line, shell_word
 
 SOURCE_OF_CLASS = {source.__name__: name for name, source in DATA_SOURCES.items()}
 """data=NAME by the name of its dataclass"""
+LOGGER = "logger"
+"""the one group of which a job may have several variants, in ``logger.names``"""
 
 
 @dataclass(frozen=True)
@@ -147,12 +149,20 @@ def wrong_value(key: str, value: str, reason: str, settings: Settings) -> str:
     return f"{key}={value}: expected {EXPECTED[item]}"
 
 
+def several_names(group: str, names: str) -> str:
+    """The line for ``GROUP=[A,B]`` where one file is expected; ``names`` is the list as it was typed."""
+    several = (
+        f"-m {group}={names[1:-1]} for a sweep" if group != LOGGER else f"'logger.names={names}' for several loggers"
+    )
+    return f"{group}={names}: expected one name; try {several}"
+
+
 def several_values(override: str, settings: Settings) -> str:
     """The line for ``KEY=A,B`` where one value is expected."""
     key, _, value = override.lstrip("+").partition("=")
     kind = settings.kind_of(key)
-    if key == "logger":
-        return f"{override}: expected one name; try 'logger.names=[{value}]' for several loggers"
+    if key == LOGGER:
+        return several_names(key, f"[{value}]")
     if typing.get_origin(kind) is list:
         return wrong_value(key, value, "", settings)
     tries = []
@@ -197,6 +207,8 @@ def override_message(error: BaseException, overrides: Sequence[str], settings: S
     if found := re.search(r"Could not find '([^']+)' Available options in '([^']+)': (.*?) Config search path", text):
         name, files = found[1].removeprefix(found[2]).removeprefix("/"), found[3].split()
         meant = OTHER_VALUES.get(f"{found[2]}={name}")
+        if ":" in name and found[2].startswith("model/"):  # MODULE:CLASS
+            meant = f"{found[2].replace('/', '.')}.name={name}"
         hint = f"; did you mean {meant}?" if meant else did_you_mean(name, files)
         return f"{found[2]}={name}: no such {found[2]}; expected {', '.join(files)}{hint}"
     if found := re.search(r"Could not load '([^']+)/([^/']+)'", text):  # one name of a list

@@ -23,6 +23,7 @@ from gpt2lab.cli.compose import (
     groups_of,
     known_keys,
     literal_text,
+    refuse_unused_forms,
     settings_of,
     uninterpolated,
 )
@@ -72,6 +73,7 @@ def read_rerun(arguments: Sequence[str]) -> Rerun:
     Raises:
         UserError: there is no record, it does not fit this version, or an argument does not fit the job.
     """
+    refuse_unused_forms(argument for argument in arguments if not argument.startswith("~"))
     given = dict(argument.partition("=")[::2] for argument in arguments)
     folder = Path(_unquoted(given.pop(FROM)))
     path = folder if folder.is_file() else newest_config(folder)

@@ -9,7 +9,7 @@ import logging
 import re
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import dropwhile
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,7 @@ from gpt2lab.sweeps.record import (
     update_record,
     write_sweep,
 )
+from gpt2lab.sweeps.unchanged import check_unchanged
 from gpt2lab.sweeps.wandb_file import write_wandb_file
 
 log = logging.getLogger(__name__)
@@ -84,7 +85,7 @@ def run(argv: Sequence[str]) -> int:
         return 0
     if sweep.dry_run:
         begun = Path(sweep.root) / name if name else None
-        record = _extended_record(begun, plan, sweep.tune)
+        record = _extended_record(begun, plan, jobs, sweep.tune)
         statuses = {job.name: status_of(job, begun) if begun else job.status for job in record.jobs}
         print(dry_run_page(plan, jobs, statuses, sweep))
         return 0
@@ -93,7 +94,7 @@ def run(argv: Sequence[str]) -> int:
     folder = open_folder(Path(sweep.root), name)
     busy = f"sweep.name={folder.name}: another process runs this sweep; wait for it or choose another name"
     with locked(folder, busy):
-        record = _extended_record(folder, plan, sweep.tune)
+        record = _extended_record(folder, plan, jobs, sweep.tune)
         program = [*typed_command("train", script), "-m"]
         record.command = [*program, *overrides, *_sweep_arguments(arguments, folder)]
         record.commit = git("rev-parse", "HEAD")
@@ -153,7 +154,9 @@ def arguments_of_continued(record: SweepRecord, arguments: Sequence[str]) -> lis
     return [*(text for text in recorded if key_of(text) not in typed), *arguments]
 
 
-def _extended_record(folder: Path | None, plan: Plan, tuning_key: str | None) -> SweepRecord:
+def _extended_record(
+    folder: Path | None, plan: Plan, jobs: Mapping[str, TrainJob], tuning_key: str | None
+) -> SweepRecord:
     """The record of an earlier start, extended by what is new, or a new one; nothing is written.
 
     Raises:
@@ -162,6 +165,7 @@ def _extended_record(folder: Path | None, plan: Plan, tuning_key: str | None) ->
     if folder and (folder / SWEEP).is_file():
         record = read_sweep(folder)
         update_record(record, plan, tuning_key)
+        check_unchanged(record, folder, jobs)
     else:
         axes = {key: list(values) for key, values in plan.axes.items()}
         record = SweepRecord(folder.name if folder else "", axes, plan.seeds, list(plan.common))

@@ -67,7 +67,7 @@ def _evaluate_all(
         )
     runs = world.on_main(lambda: undamaged_runs(sweep_runs(folder)))  # all processes evaluate the same ones
     results = [_evaluate_one(dataclasses.replace(job, checkpoint=str(run)), runtime, world, command) for run in runs]
-    log.info("\n%s\n", _sweep_table(runs, results))
+    log.info("\n%s\n", sweep_table(runs, results))
     return results
 
 
@@ -251,10 +251,25 @@ def _text_of(config: EvalConfig) -> dict[str, str]:
     return {"corpus": config.text_file or config.corpus.name, "protocol": config.protocol}
 
 
-def _sweep_table(runs: Sequence[Path], results: Sequence[EvaluationResult]) -> str:
-    """One line per run, with the metrics of its perplexity; other parts are in the tables above."""
-    lines = [["run", *SWEEP_COLUMNS]]
-    for run, result in zip(runs, results, strict=True):
-        metrics = result.parts["perplexity"].metrics.to_dict() if "perplexity" in result.parts else {}
-        lines.append([run.name, *(format_number(metrics.get(name)) for name in SWEEP_COLUMNS)])
-    return render_table(lines)
+def sweep_table(runs: Sequence[Path], results: Sequence[EvaluationResult]) -> str:
+    """One line per run: its perplexity, the difference to the baseline, accuracies; the tables above have the rest."""
+    metrics = [_compared_metrics(result) for result in results]
+    columns = list(dict.fromkeys(name for of_run in metrics for name in of_run))
+    rows = [
+        [run.name, *(format_number(of_run.get(name)) for name in columns)]
+        for run, of_run in zip(runs, metrics, strict=True)
+    ]
+    return render_table([["run", *columns], *rows])
+
+
+def _compared_metrics(result: EvaluationResult) -> dict[str, float]:
+    """What runs of a sweep are compared by, under the heads of the columns."""
+    found: dict[str, float] = {}
+    if perplexity := result.parts.get("perplexity"):
+        values = perplexity.metrics.to_dict()
+        found |= {name: values[name] for name in SWEEP_COLUMNS if values.get(name) is not None}
+    if result.comparison:
+        found["bits_per_byte - baseline"] = result.comparison.bits_per_byte
+    if tasks := result.parts.get("tasks"):
+        found |= {row.label: row.value for row in tasks.rows if row.label.endswith(" acc")}
+    return found

@@ -26,6 +26,6 @@ def export(job: ExportJob, *, command: Sequence[str] | None = None) -> Path:
     checkpoint = open_model(job.checkpoint, torch.device("cpu"))
     log.info(checkpoint.source.describe())
     card = model_card(checkpoint.source, out.resolve().name, checkpoint.model.num_parameters(), export_format.library)
-    opened_by = export_format.save(checkpoint.model, checkpoint.tokenizer, out, card)
+    opened_by = export_format.save(checkpoint.model, checkpoint.tokenizer, out, card, checkpoint.source.trained_with())
     log.info("written to %s: %s opens it", out, opened_by)
     return out

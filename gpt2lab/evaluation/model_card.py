@@ -23,6 +23,11 @@ library_name: {library}
 pipeline_tag: text-generation
 ---
 """
+MASKED = """\
+It was trained with `data.document_masking=true`: no token attended to another document. Give it one document at a time,
+beginning with end-of-text; in a window that holds several documents it was never trained, and its scores there are no
+measure of it.
+"""
 RECIPE = (
     ("optimizer", "optimizer.name"),
     ("weight decay", "optimizer.weight_decay"),
@@ -51,12 +56,14 @@ def model_card(source: StoredModel, name: str, parameters: int, library: str) ->
         library: that opens it, as the Hub calls it.
     """
     config = source.config
+    shorter = f", trained on sequences of {source.context:,}" if source.context != config.block_size else ""
     shape = (
         f"{parameters:,} parameters: {config.n_layer} blocks, {config.n_head} heads, width {config.n_embd}, context "
-        f"{config.block_size:,} tokens, positions {config.positions.name}, norm {config.norm.name}, MLP "
+        f"{config.block_size:,} tokens{shorter}, positions {config.positions.name}, norm {config.norm.name}, MLP "
         f"{config.mlp.name}."
     )
     parts = [FRONT_MATTER.format(library=library), f"# {name}\n", f"A language model written by gpt2lab. {shape}\n"]
+    parts += [MASKED] if source.document_masking else []
     parts += _of_run(source) if source.trained_on else ["Its weights were not trained by gpt2lab.\n"]
     license_text = (
         "Not stated. The license of the training text may bind; replace `unknown` in the first lines of this file."

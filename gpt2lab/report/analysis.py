@@ -16,7 +16,7 @@ import numpy as np
 from gpt2lab.config import UserError, did_you_mean
 from gpt2lab.report import design
 from gpt2lab.report.all_pairs import compare_pairs
-from gpt2lab.report.comparability import EXEMPT
+from gpt2lab.report.comparability import EXEMPT, besides_warnings
 from gpt2lab.report.compare import Outcomes, compare_all
 from gpt2lab.report.factors import condition_name, find_factors
 from gpt2lab.report.finding import find_runs
@@ -68,12 +68,15 @@ def analyze(
     record = found.record
     loaded = [load_run(run.path, run.name, run.job) for run in found.runs]
     check_metric(loaded, metric, average)
-    factors, levels = find_factors(loaded, record)
+    factors, levels, keys = find_factors(loaded, record)
     all_runs = build_runs(loaded, levels, metric, average)
     ignored = set(allow) | {fact for fact, names in EXEMPT.items() if any(name in factors for name in names)}
     all_runs, of_any_length = set_apart(all_runs, ignored)
     warnings = found.warnings + run_warnings(loaded, all_runs, metric, allow)
     conditions = sorted(_conditions(all_runs, levels), key=lambda condition: _grid_position(condition, factors))
+    counted = [[run.settings for run in condition.runs if run.is_counted] for condition in conditions]
+    told = [*keys, *filter(None, [record.get("tuning_key")])]
+    warnings += besides_warnings([settings[0] for settings in counted if settings], told)
     if not any(condition.values or condition.diverged for condition in conditions):
         warnings.insert(0, f"No run has {metric} yet.")
     chosen = _find_baseline(conditions, factors, baseline)

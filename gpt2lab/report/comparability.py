@@ -10,7 +10,7 @@ from collections.abc import Collection, Hashable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-from gpt2lab.report.factors import THEN, flatten, in_turn
+from gpt2lab.report.factors import THEN, flatten, in_turn, settings_besides
 from gpt2lab.report.loading import LoadedRun, is_finite
 from gpt2lab.runs.own_code import OWN_CODE
 from gpt2lab.runs.records import COMPLETED
@@ -216,6 +216,23 @@ def settings_warnings(settings: Sequence[dict[str, str]], conditions: Sequence[s
         if keys:
             found.append(f"{condition}: compared although its runs differ in {', '.join(keys)} (allow=[{SETTINGS}]).")
     return found
+
+
+def besides_warnings(settings: Sequence[dict[str, str]], keys: Sequence[str]) -> list[str]:
+    """Name the settings in which the conditions differ beside the factors, whose whole ``keys`` are given.
+
+    Args:
+        settings: of one compared run of each condition.
+        keys: of the factors, and the one that was tuned for each condition.
+    """
+    besides = settings_besides(settings, keys)
+    if not besides:
+        return []
+    more = f" and {len(besides) - MOST_KEYS} more" if len(besides) > MOST_KEYS else ""
+    return [
+        f"The conditions also differ in {', '.join(besides[:MOST_KEYS])}{more}: a difference between them is that of "
+        "all these settings together."
+    ]
 
 
 def allowed_warnings(facts: Sequence[dict[str, str]], allow: Collection[str]) -> list[str]:

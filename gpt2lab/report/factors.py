@@ -17,6 +17,8 @@ LENGTH_KEYS = tuple(f"training.{key}" for key in LENGTHS)
 """how long a run is: no condition, but runs of several lengths give the baseline's L(tokens)"""
 WITHOUT_EFFECT = (*MACHINE_KEYS, "runtime.device", "runtime.precision")
 """settings in which runs of one condition may differ: what follows from them is compared as a fact, or nothing does"""
+FOLLOWING = ("model.vocab_size",)
+"""settings that follow from others, which are named"""
 
 
 def flatten(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -32,8 +34,8 @@ def flatten(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def find_factors(
     runs: Sequence[LoadedRun], record: dict[str, Any]
-) -> tuple[dict[str, list[str]], list[dict[str, str]]]:
-    """Return the levels of each factor, in order, and each run's levels.
+) -> tuple[dict[str, list[str]], list[dict[str, str]], list[str]]:
+    """Return the levels of each factor, in order, each run's levels, and the whole keys of the factors.
 
     The axes of ``sweep.json`` are the factors of a sweep. Without one they are the settings that differ, where settings
     that change together are one factor under the shortest key.
@@ -51,7 +53,7 @@ def find_factors(
     for key, values in order.items():
         present = dict.fromkeys([*values, *(run[short[key]] for run in levels if short[key] in run)])
         factors[short[key]] = [v for v in present if any(run.get(short[key]) == v for run in levels)]
-    return factors, levels
+    return factors, levels, list(order)
 
 
 def is_varied(key: str) -> bool:
@@ -73,6 +75,14 @@ def settings_of(run: LoadedRun) -> dict[str, str]:
         if THEN in values:
             settings[key] = values
     return settings | ({"init_from": str(first["init_from"])} if "init_from" in first else {})
+
+
+def settings_besides(settings: Sequence[dict[str, str]], keys: Sequence[str]) -> list[str]:
+    """Settings that differ, apart from the factors' own: ``model/positions`` stands for all of ``model.positions``."""
+    own = [key.lstrip("+").replace("/", ".") for key in keys]
+    names = dict.fromkeys(key for values in settings for key in values if key not in FOLLOWING)
+    differing = [key for key in names if len({values.get(key) for values in settings}) > 1]
+    return [key for key in differing if not any(key == other or key.startswith(f"{other}.") for other in own)]
 
 
 def in_turn(texts: Iterable[str]) -> str:
@@ -98,14 +108,12 @@ def _without_escapes(value: str) -> str:
 def _from_configs(runs: Sequence[LoadedRun]) -> tuple[list[dict[str, str]], dict[str, list[str]]]:
     flat = [flatten(run.config) for run in runs]
     keys = dict.fromkeys(key for config in flat for key in config)
+    texts = {key: [str(config.get(key)) for config in flat] for key in keys if is_varied(key)}
+    varied = [key for key, values in texts.items() if len(set(values)) > 1]
     groups: dict[tuple[str, ...], list[str]] = defaultdict(list)
-    for key in keys:
-        if not is_varied(key):
-            continue
-        values = [str(config.get(key)) for config in flat]
-        if len(set(values)) > 1:
-            numbers = {value: str(n) for n, value in enumerate(dict.fromkeys(values))}
-            groups[tuple(numbers[value] for value in values)].append(key)
+    for key in [key for key in varied if key not in MACHINE_KEYS] or varied:  # two machines make no two conditions
+        numbers = {value: str(n) for n, value in enumerate(dict.fromkeys(texts[key]))}
+        groups[tuple(numbers[value] for value in texts[key])].append(key)
     chosen = [
         min(same, key=lambda key: (not key.endswith(".name"), key.count("."), len(key))) for same in groups.values()
     ]

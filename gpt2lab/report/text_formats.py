@@ -81,10 +81,10 @@ def as_csv(report: ReportResult) -> str:
     numbers = list(report.runs[0].numbers) if report.runs else []
     factors = list(report.factors)
     levels = {condition.name: condition.levels for condition in report.conditions}
-    headings = [
-        "run", *factors, "condition", "seed", "status", "diverged", "compared", report.metric, *numbers, *facts, "note",
-    ]  # fmt: skip
-    others = [name for name in SUMMARY_COLUMNS if name not in headings]
+    fixed = ["condition", "seed", "status", "diverged", "compared", report.metric, *numbers, *facts, "note"]
+    others = [name for name in SUMMARY_COLUMNS if name not in fixed]
+    last = [*fixed, *others, "run_path"]
+    headings = ["run", *(f"factor_{name}" if name in last else name for name in factors), *last]
 
     def row(run: Run) -> list[object]:
         own, summary = levels.get(run.condition, {}), read_summary(run.path)
@@ -94,7 +94,7 @@ def as_csv(report: ReportResult) -> str:
             *(summary.get(name) for name in others), run.path,
         ]  # fmt: skip
 
-    return _csv([*headings, *others, "run_path"], map(row, report.runs))
+    return _csv(headings, map(row, report.runs))
 
 
 def as_curves_csv(report: ReportResult) -> str:

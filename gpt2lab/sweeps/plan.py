@@ -90,6 +90,9 @@ def plan_sweep(
             "sweep with sweep.name=NAME"
         )
     for key, values in axes.items():
+        if key.partition(".")[0] == "logger":
+            hint = f"; try 'logger.names=[{','.join(values)}]'" if key == "logger" else ""
+            raise UserError(f"{key}={','.join(values)}: no axis, as it changes no result; expected one value{hint}")
         check(len(set(values)) == len(values), key, ",".join(values), "values that differ")
     keys = [key for key in dict.fromkeys([*order, *axes]) if key in axes and key != SEED]
     axes = {key: axes[key] for key in [*keys, *([SEED] if SEED in axes else [])]}
@@ -106,6 +109,10 @@ def plan_sweep(
     tuning: list[Job] = []
     if sweep.tune:
         check(sweep.tune not in axes, "sweep.tune", sweep.tune, "a key that is not an axis")
+        if sweep.tune in typed_keys:
+            raise UserError(
+                f"{sweep.tune}: sweep.tune chooses its value for each condition; expected one of them alone"
+            )
         tuning = [
             _job({**cell, sweep.tune: value_text(value)}, str(seed), short, folder=TUNING_FOLDER, condition_of=cell)
             for seed in sweep.tune_seeds

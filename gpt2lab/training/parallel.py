@@ -98,6 +98,12 @@ class FullySharded(ParallelStrategy):
                 "runtime.precision=fp16: runtime.parallel=fsdp has no loss scaling; expected bf16 or fp32; try "
                 "runtime.precision=bf16 or runtime.parallel=ddp"
             )
+        for name, parameter in model.named_parameters():
+            if parameter.ndim == 0:
+                raise UserError(
+                    f"{name}: a parameter that is a single number, which runtime.parallel=fsdp cannot split; expected "
+                    "a vector, torch.empty(1) in place of torch.empty(()); or try runtime.parallel=ddp"
+                )
         mesh = init_device_mesh(runtime.device.type, (self.world.size,))
         policy = MixedPrecisionPolicy(param_dtype=runtime.dtype, reduce_dtype=torch.float32, cast_forward_inputs=False)
         for block in model.blocks:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import ClassVar
 
-from gpt2lab.checkpoint import MANIFEST, has_checkpoint, last_checkpoint, newest_run
+from gpt2lab.checkpoint import MANIFEST, follow_link, has_checkpoint, last_checkpoint, newest_run
 from gpt2lab.config import UserError
 from gpt2lab.model import GPT
 from gpt2lab.runs.layout import RUNS
@@ -40,7 +40,7 @@ def find_checkpoint(where: str | None, key: str) -> Path:
     Raises:
         UserError: there is none.
     """
-    folder = Path(where) if where else newest_run()
+    folder = follow_link(Path(where)) if where else newest_run()
     if folder is None:
         raise UserError(f"{key}=null: no run with a checkpoint below {RUNS}/; type {command_line('train')} first")
     if not folder.is_dir():

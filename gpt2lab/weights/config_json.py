@@ -4,7 +4,7 @@ An absent key and null mean the same, as in ``transformers``.
 """
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -71,13 +71,11 @@ class ConfigJson:
         shown = shown if len(shown) <= 80 else f"{shown[:80]}..."
         raise UserError(f"{self.path}: {key}={shown}: expected {expected}")
 
-    def rope(
-        self, default_fraction: float, theta_keys: Collection[str], fraction_keys: Collection[str]
-    ) -> tuple[float, float]:
+    def rope(self, default_fraction: float, theta_key: str, fraction_key: str) -> tuple[float, float]:
         """Return base and rotated fraction of plain RoPE; scaled forms are refused.
 
         ``transformers`` 5 writes one group, ``rope_parameters``. Before it there were ``rope_scaling`` (null for plain
-        RoPE) and a key each for base and fraction, whose spellings are the arguments.
+        RoPE) and a key each for base and fraction, whose names are the arguments: GPT-NeoX does not read Llama's.
         """
         group_key = "rope_scaling" if self.get("rope_scaling") else "rope_parameters"
         group = self.get(group_key, {})
@@ -92,10 +90,9 @@ class ConfigJson:
                 self.refuse(
                     f"{group_key}.{key}", value, 'plain rope ("rope_type": "default"), scaled forms are not read'
                 )
-        flat = {**self.values, **{key: value for key, value in group.items() if value is not None}}
-        theta = next((flat[key] for key in ("rope_theta", *theta_keys) if flat.get(key) is not None), 10_000.0)
-        fraction_spellings = ("partial_rotary_factor", *fraction_keys)
-        fraction = next((flat[key] for key in fraction_spellings if flat.get(key) is not None), default_fraction)
+        in_group = {key: value for key, value in group.items() if value is not None}
+        theta = in_group.get("rope_theta", self.get(theta_key, 10_000.0))
+        fraction = in_group.get("partial_rotary_factor", self.get(fraction_key, default_fraction))
         for key, value in (("rope_theta", theta), ("partial_rotary_factor", fraction)):
             if type(value) not in (int, float):
                 self.refuse(key, value, "a number")

@@ -4,7 +4,10 @@ model -> the architecture that has all its settings -> FOLDER/ (config.json, gen
 the tokenizer's files, README.md)
 """
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -14,11 +17,17 @@ from gpt2lab.files import apply_umask
 from gpt2lab.model import GPT
 from gpt2lab.tokenizers import Tokenizer
 from gpt2lab.weights.architectures import ARCHITECTURES, Architecture
-from gpt2lab.weights.new_folder import new_folder, write_tokenizer, write_transformers_json
+from gpt2lab.weights.new_folder import check_ids, new_folder, write_tokenizer, write_transformers_json
 from gpt2lab.weights.safetensors_files import SINGLE
 
 
-def save_pretrained(model: GPT, tokenizer: Tokenizer, folder: str | Path, card: str | None = None) -> str:
+def save_pretrained(
+    model: GPT,
+    tokenizer: Tokenizer,
+    folder: str | Path,
+    card: str | None = None,
+    trained_with: Mapping[str, Any] = MappingProxyType({}),
+) -> str:
     """Write ``folder``; return what opens it. Padding rows of the vocabulary are left out.
 
     Args:
@@ -26,13 +35,15 @@ def save_pretrained(model: GPT, tokenizer: Tokenizer, folder: str | Path, card: 
         tokenizer: that its ids are of.
         folder: a new one.
         card: the text of README.md; None: no such file.
+        trained_with: further keys of config.json, ``StoredModel.trained_with()``.
 
     Raises:
         UserError: no architecture has all of the model's settings, or ``folder`` already exists.
     """
+    check_ids(model, tokenizer)
     architecture = find_architecture(model.config)
     special = {"bos_token_id": tokenizer.bos_id, "eos_token_id": tokenizer.eot_id}
-    settings = architecture.config_json(model) | special
+    settings = {**architecture.config_json(model), **special, **trained_with}
     with new_folder(folder, model, card) as temporary:
         write_transformers_json(temporary / "config.json", settings)
         write_transformers_json(temporary / "generation_config.json", special)

@@ -1,8 +1,8 @@
 """The formats that ``export.py`` writes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from gpt2lab.model import GPT
 from gpt2lab.tokenizers import Tokenizer
@@ -14,8 +14,9 @@ from gpt2lab.weights.onnx_file import save_onnx
 class ExportFormat(NamedTuple):
     """How one export format is written."""
 
-    save: Callable[[GPT, Tokenizer, Path, str | None], str]
-    """writes a new folder with the text of a model card, and returns the call that opens the model"""
+    save: Callable[[GPT, Tokenizer, Path, str | None, Mapping[str, Any]], str]
+    """writes a new folder with the text of a model card and the keys of ``StoredModel.trained_with()``, and returns the
+    call that opens the model"""
     library: str
     """the ``library_name`` of the Hugging Face Hub"""
 

@@ -8,8 +8,9 @@ Names, keys and layouts are those of llama.cpp's own converter, convert_hf_to_gg
 
 import importlib.util
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -23,7 +24,7 @@ from gpt2lab.tokenizers import Tokenizer
 from gpt2lab.tokenizers.byte_level import byte_characters
 from gpt2lab.weights.architectures import ARCHITECTURES
 from gpt2lab.weights.export import find_architecture
-from gpt2lab.weights.new_folder import new_folder
+from gpt2lab.weights.new_folder import check_ids, new_folder
 from gpt2lab.weights.parameter_map import MappedTensor
 
 if TYPE_CHECKING:
@@ -34,7 +35,13 @@ NORMAL, CONTROL, USER_DEFINED, UNUSED = 1, 3, 4, 5
 """llama.cpp's types of tokens; it finds those that are user-defined in any text, and shows them"""
 
 
-def save_gguf(model: GPT, tokenizer: Tokenizer, folder: str | Path, card: str | None = None) -> str:
+def save_gguf(
+    model: GPT,
+    tokenizer: Tokenizer,
+    folder: str | Path,
+    card: str | None = None,
+    trained_with: Mapping[str, Any] = MappingProxyType({}),
+) -> str:
     """Write ``folder``; return what opens it.
 
     Args:
@@ -42,6 +49,7 @@ def save_gguf(model: GPT, tokenizer: Tokenizer, folder: str | Path, card: str | 
         tokenizer: that its ids are of; byte-level BPE with GPT-2's splitting, or bytes.
         folder: a new one.
         card: the text of README.md; None: no such file.
+        trained_with: further metadata, ``StoredModel.trained_with()``.
 
     Raises:
         UserError: the package gguf is missing, llama.cpp does not have the model's settings or its tokenizer, or
@@ -51,6 +59,7 @@ def save_gguf(model: GPT, tokenizer: Tokenizer, folder: str | Path, card: str | 
         raise not_installed("format=gguf", "gguf", "'gpt2lab[gguf]'")
     import gguf  # noqa: PLC0415
 
+    check_ids(model, tokenizer)
     config = model.config
     architecture = find_architecture(config)
     layout = LAYOUTS[architecture.NAME]
@@ -63,6 +72,8 @@ def save_gguf(model: GPT, tokenizer: Tokenizer, folder: str | Path, card: str | 
         writer.add_name(Path(folder).resolve().name)
         writer.add_file_type(gguf.LlamaFileType.ALL_F32)
         _add_settings(writer, model)
+        for key, value in trained_with.items():
+            writer.add_key_value(key, value, gguf.GGUFValueType.get_type(value))
         layout.add_settings(writer, config)
         vocabulary.add_to(writer)
         for name, mapped in architecture.parameter_map(model).items():

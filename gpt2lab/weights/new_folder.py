@@ -38,6 +38,15 @@ def check_free(folder: Path) -> None:
     check_writable(folder, "out")
 
 
+def check_ids(model: GPT, tokenizer: Tokenizer) -> None:
+    """Raise ``UserError`` if the tokenizer has ids without a row of the embedding: no program could read its text."""
+    if tokenizer.vocab_size > model.config.vocab_size:
+        raise UserError(
+            f"tokenizer={tokenizer.name}: has {tokenizer.vocab_size} ids, model.vocab_size={model.config.vocab_size}; "
+            "expected the tokenizer of the model; open_model(...) and load_model(...) return both"
+        )
+
+
 @contextmanager
 def new_folder(folder: str | Path, model: GPT, card: str | None) -> Iterator[Path]:
     """Yield a temporary folder to fill; give it the name ``folder`` at the end, remove it after an error.

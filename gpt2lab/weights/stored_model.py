@@ -5,8 +5,9 @@ null | run | checkpoint | Hugging Face directory | .safetensors file | name on t
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from gpt2lab.checkpoint import MANIFEST, verify_checkpoint
+from gpt2lab.checkpoint import MANIFEST, follow_link, verify_checkpoint
 from gpt2lab.config import DataConfig, ModelConfig, TokenizerConfig, TrainJob, UserError, from_dict
 from gpt2lab.tokenizers import Tokenizer, load_tokenizer
 from gpt2lab.weights.architectures import ARCHITECTURES
@@ -16,6 +17,10 @@ from gpt2lab.weights.directory_tokenizer import MAX_PADDING_ROWS, find_directory
 from gpt2lab.weights.hub import fetch_model, is_hub_name
 from gpt2lab.weights.parameter_map import TensorFormat
 from gpt2lab.weights.safetensors_files import UNPICKLING, find_weights
+
+SEQUENCE_LENGTH, DOCUMENT_MASKING = "gpt2lab_sequence_length", "gpt2lab_document_masking"
+"""Keys of an exported config.json: tokens of a training sequence, where they are fewer than the model's positions, and
+whether no token attended to another document."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,11 @@ class StoredModel:
     """None: unknown"""
     document_masking: bool = False
     """whether no token of its training attended to another document"""
+
+    def trained_with(self) -> dict[str, Any]:
+        """Return what an exported file says of its training, by key: without it the model would be scored otherwise."""
+        shorter = {SEQUENCE_LENGTH: self.context} if self.context != self.config.block_size else {}
+        return shorter | ({DOCUMENT_MASKING: True} if self.document_masking else {})
 
     def describe(self) -> str:
         """Return its origin in one line."""
@@ -86,7 +96,7 @@ def find_stored_model(where: str | None, key: str) -> StoredModel:
     Raises:
         UserError: there is none, or it is not a model that gpt2lab has.
     """
-    path = Path(where) if where else None
+    path = follow_link(Path(where)) if where else None
     if path is None or is_run_or_checkpoint(path):
         return _from_checkpoint(find_checkpoint(where, key))
     if path.is_dir():
@@ -145,6 +155,7 @@ def _from_directory(folder: Path, files: list[Path], origin: dict[str, str]) -> 
         files=files,
         tokenizer_config=tokenizer_config,
         vocab_size=ids if 0 <= config.vocab_size - ids <= MAX_PADDING_ROWS else config.vocab_size,
-        context=config.block_size,
+        context=min(settings.whole_or_none(SEQUENCE_LENGTH) or config.block_size, config.block_size),
         results=Path(),
+        document_masking=settings.switch(DOCUMENT_MASKING, default=False),
     )

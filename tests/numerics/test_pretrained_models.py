@@ -201,6 +201,11 @@ OLD_SETTINGS = {
         },
     ),
     "neox": (lambda: neox(theta=300.0, fraction=0.5), ["rope_parameters"], {"rotary_emb_base": 300, "rotary_pct": 0.5}),
+    "neox, Llama's keys are not read": (
+        lambda: neox(theta=300.0, fraction=0.5),
+        ["rope_parameters"],
+        {"rotary_emb_base": 300, "rotary_pct": 0.5, "rope_theta": 7.0, "partial_rotary_factor": 1.0},
+    ),
     "neox, default share": (lambda: neox(), ["rope_parameters", "attention_bias", "tie_word_embeddings"], {}),
     "llama": (lambda: llama(theta=300.0), ["rope_parameters"], {"rope_theta": 300.0, "rope_scaling": None}),
     "llama, defaults": (lambda: llama(rms_norm_eps=1e-6), ["rope_parameters", "head_dim", "rms_norm_eps"], {}),

@@ -60,6 +60,8 @@ def test_generate_gives_the_continuation_and_stops(model):
     with pytest.raises(UserError, match=r"^stop=\[''\]: expected strings that are not empty$"):
         generate(model, "the fox", stop=[""])
     assert isinstance(generate(model, "", max_new_tokens=2, temperature=0), str)
+    with pytest.raises(UserError, match=r"^prompt=\['the fox'\]: expected one text"):
+        generate(model, ["the fox"])
     with pytest.raises(UserError, match=r"^stop=\[1\]: expected strings that are not empty$"):
         generate(model, "the fox", stop=[1])
     assert generate(model, "the fox", max_new_tokens=20, seed=3, stop=None) == text

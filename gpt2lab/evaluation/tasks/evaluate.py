@@ -16,7 +16,7 @@ from gpt2lab.evaluation.corpora.reading import Example, has_utf8, read_json_line
 from gpt2lab.evaluation.published import find_published_task
 from gpt2lab.evaluation.results import PartResult, TableRow, as_json_lines
 from gpt2lab.evaluation.scoring import bounded_exp, describe_precision
-from gpt2lab.evaluation.tasks.likelihoods import Request, score_requests
+from gpt2lab.evaluation.tasks.likelihoods import Request, score_requests, warn_of_cut
 from gpt2lab.evaluation.tasks.lm_eval import HarnessMetrics, HarnessResult, run_lm_eval
 from gpt2lab.evaluation.tasks.tasks import TASKS, Task
 from gpt2lab.evaluation.text_model import TextModel
@@ -33,6 +33,8 @@ class TaskMetrics:
     """The metrics of one task."""
 
     questions: int
+    truncated: int
+    """questions that lost their beginning, for which the model's context had no room"""
     limit: int | None
     source: Any
     """file, or the dataset on the Hub"""
@@ -43,8 +45,8 @@ class TaskMetrics:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the metrics by the names of ``eval.json``."""
-        facts = {"questions": self.questions, "limit": self.limit, "source": self.source, "sha256": self.sha256}
-        return {**facts, **self.values}
+        facts = ("questions", "truncated", "limit", "source", "sha256")
+        return {**{name: getattr(self, name) for name in facts}, **self.values}
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,8 @@ def evaluate_tasks(loaded: TextModel, config: EvalConfig) -> PartResult:
     if not settings.names and not settings.lm_eval:
         raise UserError(f"eval.tasks.names=[]: expected some of {', '.join(TASKS)}, or eval.tasks.lm_eval=[...]")
     scored = score_tasks(loaded, read_tasks(settings, "eval.tasks.folder"), settings)
+    for name, task in scored.items():
+        warn_of_cut(name, task.metrics.truncated, f"{task.metrics.questions} questions", loaded)
     harness = run_lm_eval(loaded, settings) if settings.lm_eval else None
     metrics = TasksMetrics({name: task.metrics for name, task in scored.items()}, harness and harness.metrics)
     parts: list[ScoredTask | HarnessResult] = [*scored.values(), *([harness] if harness else [])]
@@ -161,7 +165,9 @@ def _is_of(kind: type, value: object) -> bool:
 def _score(loaded: TextModel, name: str, task: Task, questions: list[Question], settings: TasksConfig) -> ScoredTask:
     requests = [request for question in questions for request in question.requests]
     likelihoods = iter(score_requests(loaded, requests, settings.batch_size))
-    scores = [task.scores(row, [next(likelihoods) for _ in of_row]) for row, of_row in questions]
+    likelihoods_of = [[next(likelihoods) for _ in of_row] for _, of_row in questions]
+    truncated = sum(any(one.is_cut for one in of_row) for of_row in likelihoods_of)
+    scores = [task.scores(row, of_row) for (row, _), of_row in zip(questions, likelihoods_of, strict=True)]
     used = [[row[field] for field in task.fields] for row, _ in questions]
     sha256 = hashlib.sha256(json.dumps(used).encode()).hexdigest()
     by_name: dict[str, float | None] = {}
@@ -173,7 +179,8 @@ def _score(loaded: TextModel, name: str, task: Task, questions: list[Question], 
         by_name |= {label: value, f"{label}_stderr": stderr}
         table.append(TableRow(f"{name} {label}", value, interval, *published.get(label, ())))
     lines = [{"task": name, "question": number, **score} for number, score in enumerate(scores)]
-    metrics = TaskMetrics(len(questions), settings.limit, _source(name, task, settings), sha256, by_name)
+    source = _source(name, task, settings)
+    metrics = TaskMetrics(len(questions), truncated, settings.limit, source, sha256, by_name)
     return ScoredTask(metrics, table, as_json_lines(lines))
 
 

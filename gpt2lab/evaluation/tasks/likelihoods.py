@@ -3,6 +3,7 @@
 context, continuation -> ids -> rows by context -> batches of like length -> log-likelihood and greedy match of each
 """
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -17,6 +18,8 @@ from gpt2lab.evaluation.text_model import TextModel
 from gpt2lab.model import Layout
 from gpt2lab.model.layout import SHARED
 from gpt2lab.tokenizers import Tokenizer
+
+log = logging.getLogger(__name__)
 
 
 class Request(NamedTuple):
@@ -41,6 +44,8 @@ class Likelihood:
     """nats, summed over its tokens"""
     greedy: list[bool]
     """of each token: whether it is the likeliest after those before it"""
+    is_cut: bool = False
+    """whether the model's context had no room for the beginning of what stands before"""
 
     @property
     def is_greedy(self) -> bool:
@@ -96,8 +101,22 @@ def score_encoded(loaded: TextModel, requests: Sequence[EncodedRequest], batch_s
     batches = _batches(_questions(requests, wholes, limit), batch_size)
     nll_n, greedy_n = score_greedy(loaded.model, batches, ends[-1] if ends else 0, loaded.runtime, loaded.world)
     return [
-        Likelihood(-float(nll_n[whole.where].sum(dtype=np.float64)), greedy_n[whole.where].tolist()) for whole in wholes
+        Likelihood(
+            -float(nll_n[whole.where].sum(dtype=np.float64)),
+            greedy_n[whole.where].tolist(),
+            is_cut=len(request.context) > _room_for_context(whole, limit),
+        )
+        for request, whole in zip(requests, wholes, strict=True)
     ]
+
+
+def warn_of_cut(task: str, cut: int, all_of_it: str, loaded: TextModel) -> None:
+    """Warn where texts lost their beginning, as lm-evaluation-harness does; ``all_of_it``: as in "13 questions"."""
+    if cut:
+        log.warning(
+            "%s: %d of %s do not fit into the model's context of %d tokens; the beginning of their text is left out",
+            task, cut, all_of_it, loaded.source.context,
+        )  # fmt: skip
 
 
 class _Continuation(NamedTuple):
@@ -118,12 +137,17 @@ class _Question(NamedTuple):
         return len(self.context) + sum(len(continuation.tokens) - 1 for continuation in self.continuations)
 
 
+def _room_for_context(continuation: _Continuation, limit: int) -> int:
+    """Tokens of context that fit before a continuation, whose last token is a target only."""
+    return limit + 1 - len(continuation.tokens)
+
+
 def _questions(requests: Sequence[EncodedRequest], wholes: list[_Continuation], limit: int) -> list[_Question]:
     """Continuations by their context, as much of it as fits before them, in rows of up to ``limit`` tokens."""
     rows: list[_Question] = []
     open_rows: dict[tuple[int, ...], _Question] = {}
     for request, whole in zip(requests, wholes, strict=True):
-        context = tuple(request.context[-(limit + 1 - len(whole.tokens)) :])
+        context = tuple(request.context[-_room_for_context(whole, limit) :])
         row = open_rows.get(context)
         if row is None or row.length + len(whole.tokens) - 1 > limit:
             row = open_rows[context] = _Question(context, [])

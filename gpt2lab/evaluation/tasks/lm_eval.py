@@ -18,7 +18,7 @@ import numpy as np
 
 from gpt2lab.config import SamplingConfig, TasksConfig, UserError, not_installed
 from gpt2lab.evaluation.results import TableRow, as_json_lines
-from gpt2lab.evaluation.tasks.likelihoods import EncodedRequest, Request, score_encoded, score_requests
+from gpt2lab.evaluation.tasks.likelihoods import EncodedRequest, Request, score_encoded, score_requests, warn_of_cut
 from gpt2lab.evaluation.text_model import TextModel, in_scoring_precision
 from gpt2lab.evaluation.windows import sliding_windows
 from gpt2lab.generation import generate_stream
@@ -73,7 +73,9 @@ class HarnessModel:
     def loglikelihood(self, requests: Sequence[Any]) -> list[tuple[float, bool]]:
         """Nats of each continuation after its context, and whether greedy decoding would write it."""
         asked = [Request(*request.args) for request in requests]
-        return [(one.log_likelihood, one.is_greedy) for one in score_requests(self.loaded, asked, self.batch_size)]
+        likelihoods = score_requests(self.loaded, asked, self.batch_size)
+        warn_of_cut("lm_eval", sum(one.is_cut for one in likelihoods), f"{len(asked)} requests", self.loaded)
+        return [(one.log_likelihood, one.is_greedy) for one in likelihoods]
 
     def loglikelihood_rolling(self, requests: Sequence[Any]) -> list[float]:
         """Nats of each whole text, from an end-of-text on, in disjoint windows with one token of context.

@@ -30,7 +30,7 @@ class GPTNeoX(Architecture):
     def _model_config(self, settings: ConfigJson) -> ModelConfig:
         settings.require("use_parallel_residual", expected=False, absent=True)
         settings.require("attention_bias", expected=True)
-        theta, fraction = settings.rope(0.25, ["rotary_emb_base"], ["rotary_pct"])
+        theta, fraction = settings.rope(0.25, "rotary_emb_base", "rotary_pct")
         return ModelConfig(
             n_layer=settings.whole("num_hidden_layers"),
             n_head=settings.whole("num_attention_heads"),

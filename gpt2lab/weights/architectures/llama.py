@@ -34,7 +34,7 @@ class Llama(Architecture):
         settings.require("mlp_bias", expected=False)
         n_embd, n_head = settings.whole("hidden_size"), settings.whole("num_attention_heads")
         settings.require("head_dim", expected=n_embd // n_head)
-        theta, fraction = settings.rope(1.0, [], [])
+        theta, fraction = settings.rope(1.0, "rope_theta", "partial_rotary_factor")
         if fraction != 1:
             settings.refuse("partial_rotary_factor", fraction, "1, a Llama turns whole heads")
         return ModelConfig(

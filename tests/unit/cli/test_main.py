@@ -115,6 +115,16 @@ def test_console_trouble_stops_nothing(tmp_path, redirection, encoding):
     assert log.read_text().endswith("ERROR the end\n")
 
 
+def test_configuration_of_another_command_is_one_line(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["train.py", "--config-name", "eval"])
+    with pytest.raises(
+        UserError, match=r"^--config-name=eval: no configuration of python train.py; expected one whose"
+    ):
+        main.run_job("train")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_options_come_before_overrides():
     assert options_first("train", ["seed=1", "--cfg", "job", "a=2"]) == ["--cfg", "job", "seed=1", "a=2"]
 

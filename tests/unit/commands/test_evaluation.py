@@ -1,15 +1,19 @@
 """Which runs of a folder are evaluated; mistakes are found before the work; what is complete is saved."""
 
 import json
+import re
 import shutil
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from gpt2lab.commands import evaluate
-from gpt2lab.commands.evaluation import is_sweep, sweep_runs
+from gpt2lab.commands.evaluation import EvaluationResult, is_sweep, sweep_runs, sweep_table
 from gpt2lab.config import EvalConfig, EvalJob, RuntimeConfig, UserError
 from gpt2lab.evaluation.parts import PARTS
 from gpt2lab.evaluation.perplexity import evaluate as perplexity
+from gpt2lab.evaluation.results import PartResult, TableRow
 
 
 @pytest.fixture
@@ -74,3 +78,20 @@ def test_runs_of_a_sweep_are_found_without_links(tmp_path):
     assert is_sweep(tmp_path)
     assert not is_sweep(tmp_path / "c")
     assert [run.name for run in sweep_runs(tmp_path)] == ["a", "c"]
+
+
+def test_the_table_of_a_sweep_has_what_was_evaluated():
+    """A model without words, one more task, and a baseline."""
+    losses = SimpleNamespace(to_dict=lambda: {"token_perplexity": 12.0, "word_perplexity": None, "bits_per_byte": 1.5})
+    rows = [TableRow("blimp acc", 0.75), TableRow("blimp acc binding", 0.5)]
+    parts = {"perplexity": PartResult("", losses, []), "tasks": PartResult("", losses, rows)}
+    results = [
+        EvaluationResult("", Path(), parts, SimpleNamespace(bits_per_byte=-0.25)),
+        EvaluationResult("", Path(), {"tasks": PartResult("", losses, [TableRow("lambada_openai acc", 0.25)])}),
+    ]
+    table = sweep_table([Path("a"), Path("b")], results)
+    assert [re.split(" {2,}", line) for line in table.split("\n")] == [
+        ["run", "bits_per_byte", "token_perplexity", "bits_per_byte - baseline", "blimp acc", "lambada_openai acc"],
+        ["a", "1.5000", "12.0000", "-0.2500", "0.7500"],
+        ["b", "0.2500"],
+    ]

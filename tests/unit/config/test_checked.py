@@ -1,4 +1,4 @@
-"""Every number of every configuration is checked where Python code gives it."""
+"""Numbers, switches and groups of every configuration are checked where Python code gives them."""
 
 import dataclasses
 import inspect
@@ -34,6 +34,19 @@ def test_a_number_of_another_type_is_one_line():
             UserError, match=rf"^{name}={re.escape(str(value))}: expected a (whole )?number(, or None)?$"
         ):
             config_class(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("wrong", "expected"),
+    [
+        ({"bias": "no"}, "bias=no: expected True or False"),
+        ({"qk_norm": 1}, "qk_norm=1: expected True or False"),
+        ({"positions": "rope"}, r"positions=rope: expected PositionsConfig\(\.\.\.\)"),
+    ],
+)
+def test_a_switch_or_a_group_of_another_type_is_one_line(wrong, expected):
+    with pytest.raises(UserError, match=f"^{expected}$"):
+        ModelConfig(**wrong)
 
 
 def test_numbers_of_numpy_are_numbers():

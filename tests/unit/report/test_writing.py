@@ -13,8 +13,9 @@ from gpt2lab.config import ReportJob
 from gpt2lab.report.analysis import analyze
 from gpt2lab.report.html import as_html
 from gpt2lab.report.loading import bin_means, curves_of
+from gpt2lab.report.text_formats import as_csv
 from gpt2lab.runs import read_lines
-from tests.unit.report.synthetic import TOKENS, add_tuning, change_summary, of, write_sweep
+from tests.unit.report.synthetic import TOKENS, add_tuning, change_summary, of, write_run, write_sweep
 
 
 def test_sweep_gets_every_file(tmp_path):
@@ -132,3 +133,15 @@ def test_wandb_copy_is_a_run_of_its_own(tmp_path, monkeypatch):
     folder = write_sweep(tmp_path / "study", norms=("layernorm",), seeds=2)
     report(ReportJob(sweep=str(folder), wandb=True))
     assert len(list((folder / "wandb").glob("offline-run-*"))) == 1
+
+
+def test_csv_tells_a_factor_from_the_fact_of_its_name(tmp_path):
+    runs = [
+        write_run(tmp_path / f"{precision}{seed}", seed, precision=precision)
+        for precision in ("fp32", "bf16")
+        for seed in (0, 1)
+    ]
+    headings, *rows = csv.reader(as_csv(analyze(runs=list(map(str, runs)))).splitlines())
+    assert headings[1:3] == ["factor_precision", "condition"]
+    assert len(set(headings)) == len(headings)
+    assert [row[1] for row in rows] == [row[headings.index("precision")] for row in rows] == ["bf16"] * 2 + ["fp32"] * 2

@@ -163,11 +163,11 @@ def test_sweep_of_the_same_name_with_axes_in_another_order_runs_nothing_again(sw
 
 
 def test_sweep_of_the_same_name_refuses_another_job_of_the_same_name(sweep, tmp_path):
-    assert sweep("logger.project=old/a,b", "seed=0", "sweep.name=s") == 0
+    assert sweep("data.root=old/a,b", "seed=0", "sweep.name=s") == 0
     before = (tmp_path / "runs/sweeps/s/sweep.json").read_bytes()
     with pytest.raises(UserError) as error:
-        sweep("logger.project=old_a,b", "seed=0", "sweep.name=s")
-    assert "its job project=old_a has logger.project=old/a, this command logger.project=old_a" in str(error.value)
+        sweep("data.root=old_a,b", "seed=0", "sweep.name=s")
+    assert "its job root=old_a has data.root=old/a, this command data.root=old_a" in str(error.value)
     assert "\n" not in str(error.value)
     assert (tmp_path / "runs/sweeps/s/sweep.json").read_bytes() == before
 

@@ -56,12 +56,15 @@ def test_plan_tunes_every_condition_with_the_same_values_and_seeds():
         (["seed=1,1"], {}, "seed=1,1"),
         (["seed=1,2", "seed=3"], {}, "seed: given twice"),
         (["seed=1,2", "run_dir=x"], {}, "run_dir: a sweep sets it"),
+        (["logger=wandb,tensorboard"], {}, "expected one value; try 'logger.names=[wandb,tensorboard]'"),
+        (["logger.project=a,b"], {}, "logger.project=a,b: no axis"),
         (["seed=1,2", "hydra.sweep.dir=x"], {}, "Hydra's own sweep settings"),
         (["data.name='a b','a/b'"], {}, "two jobs have this folder name"),
         ([f"data.name={'a' * 260},b"], {}, "too long for a folder name"),
         (["model/positions=glob(*)"], {}, "model/positions=glob(*): not a list of values; expected values one by one"),
         (["optimizer.lr=interval(0,1)"], {}, "optimizer.lr=interval(0,1): not a list of values; expected values"),
         (["optimizer.lr=1,2"], {"tune": "optimizer.lr", "tune_values": [1, 2, 3]}, "a key that is not an axis"),
+        (["seed=1,2", "optimizer.lr=1"], {"tune": "optimizer.lr", "tune_values": [1, 2, 3]}, "one of them alone"),
     ],
 )
 def test_plan_refuses(overrides, settings, message):

@@ -7,15 +7,16 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from gpt2lab.commands.exporting import export
 from gpt2lab.config import ExportJob, UserError
+from gpt2lab.evaluation.model_card import model_card
 from gpt2lab.locks import locked
 from gpt2lab.model.mlp import MLPS
 from gpt2lab.model.positions import POSITIONS
 from gpt2lab.tokenizers import load_tokenizer
-from gpt2lab.weights import check_free, open_model, save_pretrained
+from gpt2lab.weights import EXPORT_FORMATS, check_free, find_stored_model, open_model, save_pretrained
 from gpt2lab.weights.new_folder import write_tokenizer
 from tests.hugging_face import gpt2, llama
 
@@ -111,6 +112,30 @@ def test_an_empty_folder_stays_the_same_folder_and_becomes_a_model_last(tiny_mod
     assert moved[-1] == "config.json"
     assert {"README.md", "model.safetensors", "tokenizer.json"} < set(moved)
     assert [path.name for path in tmp_path.iterdir()] == ["empty"]
+
+
+def test_an_exported_directory_tells_how_its_model_was_trained(tiny_model, tmp_path):
+    """Without it, an evaluation would give the model windows such as it never saw. ``transformers`` keeps the keys."""
+    model, tokenizer = tiny_model(**BYTES), load_tokenizer("bytes")
+    for trained_with in ({}, {"gpt2lab_sequence_length": 8, "gpt2lab_document_masking": True}):
+        folder = tmp_path / str(len(trained_with))
+        save_pretrained(model, tokenizer, folder, trained_with=trained_with)
+        AutoModelForCausalLM.from_pretrained(folder).save_pretrained(folder)
+        stored = find_stored_model(str(folder), "checkpoint")
+        assert (stored.context, stored.document_masking) == ((8, True) if trained_with else (12, False))
+        assert stored.trained_with() == trained_with
+        assert ("one document at a time" in model_card(stored, "x", 1, "transformers")) == bool(trained_with)
+        assert ("context 12 tokens, trained on sequences of 8," in model_card(stored, "x", 1, "y")) == bool(
+            trained_with
+        )
+
+
+@pytest.mark.parametrize("name", EXPORT_FORMATS)
+def test_a_tokenizer_with_more_ids_than_the_model_is_refused(tiny_model, tmp_path, name):
+    """``transformers`` would end with an index error at the first text that has such an id."""
+    with pytest.raises(UserError, match=r"^tokenizer=bytes: has 257 ids, model.vocab_size=256; expected the tokenizer"):
+        EXPORT_FORMATS[name].save(tiny_model(vocab_size=256), load_tokenizer("bytes"), tmp_path / "out", None, {})
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_leftovers_of_a_killed_export_are_removed_by_the_next_one(tiny_model, tmp_path):

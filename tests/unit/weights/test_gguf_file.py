@@ -23,9 +23,9 @@ MODELS = {
 }
 
 
-def exported(model, folder, tokenizer=BYTES):
+def exported(model, folder, tokenizer=BYTES, **trained_with):
     """The path of a model's file."""
-    save_gguf(model, tokenizer, folder)
+    save_gguf(model, tokenizer, folder, trained_with=trained_with)
     return folder / "model.gguf"
 
 
@@ -46,7 +46,11 @@ def test_transformers_reads_the_same_weights_and_logits_from_gguf(tiny_model, tm
 @pytest.mark.parametrize("name", MODELS)
 def test_gguf_holds_the_weights_and_settings_of_llama_cpp(tiny_model, tmp_path, name):
     model = tiny_model(**SHAPE, **MODELS[name])
-    reader = gguf.GGUFReader(exported(model, tmp_path / "out"))
+    reader = gguf.GGUFReader(
+        exported(model, tmp_path / "out", gpt2lab_sequence_length=8, gpt2lab_document_masking=True)
+    )
+    assert reader.get_field("gpt2lab_sequence_length").contents() == 8
+    assert reader.get_field("gpt2lab_document_masking").contents() is True
     tensors = {tensor.name: tensor.data for tensor in reader.tensors}
     known = gguf.constants.MODEL_TENSORS[getattr(gguf.MODEL_ARCH, name.upper())]
     patterns = {gguf.TENSOR_NAMES[tensor] for tensor in known}

@@ -16,11 +16,12 @@ SHAPE = {"vocab_size": 257, "n_layer": 1}
 
 def export(model, folder):
     """Export a model; return a function that runs the graph."""
-    save_onnx(model, BYTES, folder, "# A card\n")
+    save_onnx(model, BYTES, folder, "# A card\n", {"gpt2lab_document_masking": True})
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(folder / "model.onnx", options, providers=["CPUExecutionProvider"])
+    assert session.get_modelmeta().custom_metadata_map["gpt2lab_document_masking"] == "true"
     return lambda tokens_BT: torch.from_numpy(session.run(None, {"tokens": tokens_BT.numpy()})[0])
 
 

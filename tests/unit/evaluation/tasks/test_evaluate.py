@@ -2,12 +2,14 @@
 
 import json
 import logging
+from types import SimpleNamespace
 
 import datasets
 import pytest
 
 from gpt2lab.config import TasksConfig, UserError
 from gpt2lab.evaluation.tasks.evaluate import evaluate_tasks, read_tasks
+from gpt2lab.evaluation.tasks.lm_eval import as_lm
 from tests.unit.evaluation.tasks.conftest import settings_of
 
 HELLASWAG = {"activity_label": "a", "ctx_a": "b", "ctx_b": "c", "label": 0, "endings": ["d", "e"]}
@@ -66,3 +68,15 @@ def test_tasks_that_are_not_there(loaded, tmp_path, monkeypatch, caplog):
         read_tasks(TasksConfig(names=["cbt_cn"], folder="typo"), "training.eval_tasks_folder")
     with pytest.raises(UserError, match=r"^eval.tasks.folder=typo: no such folder"):
         evaluate_tasks(loaded, settings_of("typo", lm_eval=["hellaswag"]))
+
+
+def test_questions_that_do_not_fit_into_the_context_are_counted(loaded, tmp_path, caplog):
+    """A context of 20 tokens holds a passage of 21 bytes, whose last one is a target only."""
+    passages = [f"{'x' * (length - 3)} yz" for length in (12, 21, 22, 40)]
+    (tmp_path / "lambada_openai.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in passages))
+    metrics = evaluate_tasks(loaded, settings_of(tmp_path, names=["lambada_openai"])).metrics.to_dict()
+    assert metrics["lambada_openai"]["truncated"] == 2
+    said = "2 of 4 %s do not fit into the model's context of 20 tokens; the beginning of their text is left out"
+    assert caplog.messages == [f"lambada_openai: {said % 'questions'}"]
+    as_lm(loaded, 2).loglikelihood([SimpleNamespace(args=(text[:-3], text[-3:])) for text in passages])
+    assert caplog.messages[1:] == [f"lm_eval: {said % 'requests'}"]
