@@ -1,7 +1,7 @@
 """Each command's whole configuration: groups put together, and checked against each other."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
 from gpt2lab.config.checked import CheckedConfig
@@ -121,6 +121,10 @@ class TrainJob(CheckedConfig):
     def peak_lr(self) -> float:
         """The learning rate at the end of warm-up."""
         return self.optimizer.lr or 0.3 / self.model.n_embd
+
+    def with_peak_lr(self) -> "TrainJob":
+        """The same job, whose ``optimizer.lr`` is the number that null came to, as in config.yaml."""
+        return replace(self, optimizer=replace(self.optimizer, lr=self.peak_lr))
 
     def total_steps(self, *, epoch_tokens: int, parameters: int) -> int:
         """Optimizer steps of the whole run.

@@ -23,3 +23,8 @@ MACHINE_KEYS = (
 def decides_result(key: str) -> bool:
     """Whether a setting decides more than where a run is and what is recorded of it."""
     return key.split(".")[0] not in IRRELEVANT and not key.startswith(RECORD_KEYS)
+
+
+def decides_comparison(key: str) -> bool:
+    """Whether runs that differ in a setting cannot be compared; those of two machines can."""
+    return decides_result(key) and key not in MACHINE_KEYS

@@ -228,11 +228,16 @@ def besides_warnings(settings: Sequence[dict[str, str]], keys: Sequence[str]) ->
     besides = settings_besides(settings, keys)
     if not besides:
         return []
-    more = f" and {len(besides) - MOST_KEYS} more" if len(besides) > MOST_KEYS else ""
     return [
-        f"The conditions also differ in {', '.join(besides[:MOST_KEYS])}{more}: a difference between them is that of "
-        "all these settings together."
+        f"The conditions also differ in {_first(besides, MOST_KEYS, ', ')}: a difference between them is that of all "
+        "these settings together."
     ]
+
+
+def _first(texts: Sequence[str], most: int, separator: str) -> str:
+    """Up to ``most`` texts, and how many more there are."""
+    more = f" and {len(texts) - most} more" if len(texts) > most else ""
+    return separator.join(texts[:most]) + more
 
 
 def allowed_warnings(facts: Sequence[dict[str, str]], allow: Collection[str]) -> list[str]:
@@ -241,11 +246,8 @@ def allowed_warnings(facts: Sequence[dict[str, str]], allow: Collection[str]) ->
     for key in FACTS:
         values = list(dict.fromkeys(fact[key] for fact in facts if key in fact))
         if key in allow and len(values) > 1:
-            more = f" and {len(values) - MOST_VALUES} more" if len(values) > MOST_VALUES else ""
             verb = "differ" if key in PLURAL else "differs"
-            found.append(
-                f"Compared although {FACTS[key]} {verb} (allow=[{key}]): {'; '.join(values[:MOST_VALUES])}{more}."
-            )
+            found.append(f"Compared although {FACTS[key]} {verb} (allow=[{key}]): {_first(values, MOST_VALUES, '; ')}.")
     return found
 
 

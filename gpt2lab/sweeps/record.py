@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from gpt2lab.config import UserError, from_dict, one_line
-from gpt2lab.config.relevance import MACHINE_KEYS, decides_result
+from gpt2lab.config.relevance import decides_comparison
 from gpt2lab.files import parse_json, write_text
 from gpt2lab.runs.layout import SWEEP
 from gpt2lab.runs.records import COMPLETED, read_summary
@@ -213,7 +213,7 @@ def update_record(record: SweepRecord, plan: Plan, tuning_key: str | None) -> No
 def _decides_result(override: str) -> bool:
     """Whether runs with and without this override cannot be compared; loggers and folders can be changed."""
     key = key_of(override)
-    return key == "from" or (decides_result(key) and key not in MACHINE_KEYS)  # from=RUN brings every setting
+    return key == "from" or decides_comparison(key)  # from=RUN brings every setting
 
 
 def _check_same_tuning(record: SweepRecord, plan: Plan, key: str) -> None:

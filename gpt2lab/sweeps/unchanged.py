@@ -3,14 +3,13 @@
 An override such as ``+experiment=NAME`` or ``model=mine`` brings a file, which may have been edited since.
 """
 
-import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from gpt2lab.config import TrainJob, UserError, to_dict
 from gpt2lab.config.differences import Difference, differences
-from gpt2lab.config.relevance import MACHINE_KEYS, decides_result
+from gpt2lab.config.relevance import decides_comparison
 from gpt2lab.runs import newest_config
 from gpt2lab.runs.records import has_outcome, read_config
 from gpt2lab.sweeps.record import SweepRecord
@@ -51,11 +50,11 @@ def check_unchanged(record: SweepRecord, folder: Path, jobs: Mapping[str, TrainJ
 
 def _changes(recorded: dict[str, Any], job: TrainJob) -> list[Difference]:
     """The settings that decide results and differ; those that only one of two versions knows are left out."""
-    now = to_dict(dataclasses.replace(job, optimizer=dataclasses.replace(job.optimizer, lr=job.peak_lr)))
+    now = to_dict(job.with_peak_lr())
     return [
         change
         for change in differences(_common(recorded, now), _common(now, recorded))
-        if decides_result(change.key) and change.key not in MACHINE_KEYS and change.current != AUTO
+        if decides_comparison(change.key) and change.current != AUTO
     ]
 
 

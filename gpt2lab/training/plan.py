@@ -79,8 +79,7 @@ def resolved_config(job: TrainJob, runtime: Runtime) -> dict[str, Any]:
     """The job as it is run: automatic values are replaced by what they came to."""
     device = runtime.device.type if job.runtime.device == "auto" else job.runtime.device
     resolved = dataclasses.replace(
-        job,
-        optimizer=dataclasses.replace(job.optimizer, lr=job.peak_lr),
+        job.with_peak_lr(),
         runtime=dataclasses.replace(job.runtime, device=device, precision=runtime.precision),
     )
     return to_dict(resolved)

@@ -75,7 +75,7 @@ def build_dataset(
     trained: TrainedTokenizer | None = None
     encoder: TextTokenizer
     if isinstance(tokenizer, TrainableTokenizer):
-        log.info("training %s on the training split; a gigabyte takes minutes", " ".join(tokenizer.overrides))
+        log.info("training %s on the training split", " ".join(tokenizer.overrides))
         encoder = trained = tokenizer.train(training_documents(source))
     else:
         encoder = tokenizer
