@@ -52,7 +52,11 @@ class World:
         return values
 
     def on_main(self, function: Callable[[], Value]) -> Value:
-        """What ``function`` returns in the main process, in all; an exception there ends the others silently."""
+        """What ``function`` returns in the main process, in all; an exception there ends the others silently.
+
+        They end with status 0, so that what started the processes reports the status of the main one, whichever ends
+        first.
+        """
         if self.size == 1:
             return function()
         answer: list[Any] = [False, None]
@@ -63,7 +67,7 @@ class World:
             dist.broadcast_object_list(answer)  # also after a failure: the others would wait for it
         succeeded, value = answer
         if not succeeded:
-            sys.exit(1)
+            sys.exit(0)
         return value
 
 

@@ -107,6 +107,10 @@ def run_command(name: str) -> NoReturn:
     except UserError as error:
         print_own_error(one_line(error))
         status = USER_ERROR_STATUS
+    except SystemExit as error:  # the main process failed (World.on_main), and has said why
+        if "RANK" not in os.environ or not isinstance(error.code, int):
+            raise
+        _exit_beside_others(error.code)
     except RankFailedError as error:
         if str(error):
             print_error(str(error))

@@ -162,6 +162,30 @@ def test_processes_of_a_job_get_its_arguments_as_typed(monkeypatch, arguments):
     assert launched == typed
 
 
+def test_a_process_that_leaves_with_the_main_one_skips_the_destructors(monkeypatch):
+    """Those of a process group with threads abort the process, and "killed by SIGABRT" would hide the mistake."""
+
+    def leave(status):
+        raise KeyError(status)  # in place of os._exit
+
+    monkeypatch.setattr(main, "run_job", lambda name: sys.exit(0))
+    monkeypatch.setattr(main, "_exit_beside_others", leave)
+    monkeypatch.setattr(sys, "argv", ["train.py"])
+    with pytest.raises(SystemExit):
+        main.run_command("train")
+    monkeypatch.setenv("RANK", "1")
+    for name, value in {
+        "WORLD_SIZE": "2",
+        "LOCAL_RANK": "1",
+        "LOCAL_WORLD_SIZE": "2",
+        "MASTER_ADDR": "127.0.0.1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("MASTER_PORT", "1")
+    with pytest.raises(KeyError, match="0"):
+        main.run_command("train")
+
+
 WITH_A_KILLED_PROCESS = """
 import os, signal, time
 if os.environ["RANK"] == "{killed}":
