@@ -168,6 +168,8 @@ def test_a_process_that_leaves_with_the_main_one_skips_the_destructors(monkeypat
     def leave(status):
         raise KeyError(status)  # in place of os._exit
 
+    for name in ("protect_streams", "open_console"):  # which would change this process for the tests after it
+        monkeypatch.setattr(main, name, lambda *_, **__: None)
     monkeypatch.setattr(main, "run_job", lambda name: sys.exit(0))
     monkeypatch.setattr(main, "_exit_beside_others", leave)
     monkeypatch.setattr(sys, "argv", ["train.py"])
