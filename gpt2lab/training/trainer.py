@@ -10,7 +10,8 @@ the same batches.
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -146,20 +147,24 @@ class Trainer:
                 self.checkpoints.wait()
                 raise stopped_error(request.args[0], self.state.step, self.plan.run_dir) from None
             self.checkpoints.wait()
+        if validation is None:  # a run that was complete already
+            with self._evaluated_model() as model:
+                validation = self.validator(model)
+        self._require_learning(validation)
+        return validation
+
+    def _require_learning(self, validation: Perplexity) -> None:
+        """Raise ``UserError`` if no step changed the weights, or the last ones made them useless."""
         if 0 < self.state.step == self.state.skipped_steps:
             raise UserError(
                 f"all {self.state.step} steps were skipped, because loss or gradients were non-finite: the weights are "
                 "those of the start; try a lower optimizer.lr"
             )
-        if validation is None:
-            with self.parallel.whole_model(self.model) as model:
-                validation = self._score(model)
         if not math.isfinite(validation.loss):
             raise UserError(
                 f"the validation loss after the last step is {validation.loss}, non-finite: training diverged; try a "
                 "lower optimizer.lr"
             )
-        return validation
 
     def _is_validated(self) -> bool:
         """Whether the validation of the present step is recorded; a run may be resumed to end where it was stopped."""
@@ -216,7 +221,7 @@ class Trainer:
         validation, best = None, False
         if self.state.validation_pending or self._is_scheduled(self.settings.eval_every):
             self.state.validation_pending = True
-            with self.parallel.whole_model(self.model) as model:
+            with self._evaluated_model() as model:
                 validation = self._validate(model)
                 self._evaluate_tasks(model)
                 self.state.validation_pending = False
@@ -228,10 +233,16 @@ class Trainer:
             self._save(best=best)
         return validation
 
+    @contextmanager
+    def _evaluated_model(self) -> Iterator[GPT]:
+        """The whole model without compiled code: batches and texts of other shapes would make it compile again."""
+        with self.parallel.whole_model(self.model) as model, torch.compiler.set_stance("force_eager"):
+            yield model
+
     def _validate(self, model: GPT) -> Perplexity:
         started = time.perf_counter()
         try:
-            result = self._score(model, before_batch=self.signals.check)
+            result = self.validator(model, before_batch=self.signals.check)
         except NotEnoughMemoryError:
             if self.world.size == 1:  # others may have had enough, and all save together
                 self._save(best=False)
@@ -252,8 +263,7 @@ class Trainer:
         if self.evaluate_tasks.is_off or not self._is_scheduled(every) or not self.world.is_main:
             return
         started = time.perf_counter()
-        with torch.compiler.set_stance("force_eager"):
-            metrics = self.evaluate_tasks(model)
+        metrics = self.evaluate_tasks(model)
         self.state.wall_seconds += time.perf_counter() - started
         self._log(**metrics)
 
@@ -262,14 +272,7 @@ class Trainer:
         every = self.sampler.config.every * self.settings.eval_every
         if not self.sampler.config.every or not self._is_scheduled(every) or not self.world.is_main:
             return
-        with torch.compiler.set_stance("force_eager"):
-            samples = self.sampler(model)
-        self.metrics.write_samples(self.state.step, samples)
-
-    def _score(self, model: GPT, before_batch: Callable[[], None] = lambda: None) -> Perplexity:
-        """Validation without compiled code: batches and texts of other shapes would make it compile again."""
-        with torch.compiler.set_stance("force_eager"):
-            return self.validator(model, before_batch=before_batch)
+        self.metrics.write_samples(self.state.step, self.sampler(model))
 
     def _save(self, *, best: bool) -> None:
         if self.pending is not None:
