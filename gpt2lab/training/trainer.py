@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
 from gpt2lab.checkpoint import CheckpointManager
 from gpt2lab.config import StoppedError, TrainingConfig, UserError, one_line
@@ -27,7 +26,7 @@ from gpt2lab.evaluation.scoring import Perplexity
 from gpt2lab.model import GPT
 from gpt2lab.runs.records import COMPLETED, STOPPED
 from gpt2lab.runtime import NotEnoughMemoryError, Runtime
-from gpt2lab.training.console import progress_bar, show_step
+from gpt2lab.training.console import Progress
 from gpt2lab.training.metrics import MetricsLog, peak_memory_bytes
 from gpt2lab.training.parallel import ParallelStrategy
 from gpt2lab.training.plan import RunPlan
@@ -133,12 +132,12 @@ class Trainer:
         validation = None
         if self.state.step == self.total_steps and not self._is_validated():
             self.state.validation_pending = True
-        bar = progress_bar(self.total_steps, self.state.step, is_main=self.world.is_main)
-        with bar, self.signals.remembered(), self.profiler:
+        progress = Progress(self.total_steps, self.state.step, is_main=self.world.is_main)
+        with progress, self.signals.remembered(), self.profiler:
             try:
                 while self.state.validation_pending or self.state.step < self.total_steps:
                     if not self.state.validation_pending:
-                        self._advance(bar)
+                        self._advance(progress)
                     validation = self._evaluate_and_checkpoint()
                     self.signals.check()
             except StopRequested as request:
@@ -170,7 +169,7 @@ class Trainer:
         """Whether the validation of the present step is recorded; a run may be resumed to end where it was stopped."""
         return self.world.on_main(lambda: self.metrics.is_validated(self.state.step))
 
-    def _advance(self, bar: "tqdm[Any]") -> None:
+    def _advance(self, progress: Progress) -> None:
         """Take a step, and log it if a line is scheduled for it."""
         started = time.perf_counter()
         previous, self.pending = self.pending, self.launch_step(self.state.step)
@@ -186,7 +185,7 @@ class Trainer:
         self.state.wall_seconds += seconds
         self.throughput.add(self.settings.batch_tokens, seconds)
         self.profiler.step()
-        show_step(bar, self.last.loss if self.last else None, self.throughput.recent_rate())
+        progress.show_step(self.last.loss if self.last else None, self.throughput.recent_rate())
         if scheduled:
             self._log(
                 **self._read_pending().to_dict(),
