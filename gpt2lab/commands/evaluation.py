@@ -250,8 +250,8 @@ def dashboard_metrics(parts: dict[str, PartResult], config: EvalConfig) -> dict[
 
 def _text_of(config: EvalConfig) -> dict[str, str]:
     corpus = chosen_corpus(config)
-    is_named_by_file = corpus.file is not None and corpus.name == "text_file"
-    return {"corpus": Path(corpus.file).name if is_named_by_file else corpus.name, "protocol": config.protocol}
+    name = Path(corpus.file).name if corpus.name == "text_file" and corpus.file else corpus.name
+    return {"corpus": name, "protocol": config.protocol}
 
 
 def sweep_table(runs: Sequence[Path], results: Sequence[EvaluationResult]) -> str:

@@ -30,9 +30,9 @@ def test_attention_weights_are_those_of_torch(n_kv_head, T, S, mask):
 
 
 def test_float64_takes_a_float32_bias():
-    """ALiBi's; PyTorch's kernel for a CPU reads its bytes as float64, where its loop is of vectors (T = 16 and more)."""
+    """ALiBi's; from T = 16 on, PyTorch's kernel for a CPU reads its bytes as float64."""
     q, k, v = torch.randn(3, 2, 4, 32, 16, dtype=torch.float64)
-    bias = torch.randn(4, 32, 32).masked_fill(~torch.ones(32, 32, dtype=torch.bool).tril(), -torch.inf)
+    bias = torch.randn(1, 4, 32, 32).masked_fill(~torch.ones(32, 32, dtype=torch.bool).tril(), -torch.inf)
     expected = (q @ k.mT / 4 + bias).softmax(-1) @ v
     torch.testing.assert_close(CausalAttention(0.0)(q, k, v, bias), expected)
 
