@@ -174,19 +174,19 @@ class Trainer:
         started = time.perf_counter()
         previous, self.pending = self.pending, self.launch_step(self.state.step)
         self.state.step += 1
-        scheduled = self.state.step == 1 or self._is_scheduled(self.settings.log_every)
+        is_logged = self.state.step == 1 or self._is_scheduled(self.settings.log_every)
         if previous is not None:
             self._account_for(previous)
-        due = self._is_scheduled(self.settings.eval_every) or self._is_scheduled(self.settings.checkpoint_every)
-        if scheduled or due or not self.update.reads_late:  # what is due waits for the step, which is to be timed here
-            self._read_pending()
+        is_used = self._is_scheduled(self.settings.eval_every) or self._is_scheduled(self.settings.checkpoint_every)
+        if is_logged or is_used or not self.update.reads_late:
+            self._read_pending()  # waits for the device here, where the time counts as the step's
         seconds = time.perf_counter() - started
         self.state.train_seconds += seconds
         self.state.wall_seconds += seconds
         self.throughput.add(self.settings.batch_tokens, seconds)
         self.profiler.step()
         progress.show_step(self.last.loss if self.last else None, self.throughput.recent_rate())
-        if scheduled:
+        if is_logged:
             self._log(
                 **self._read_pending().to_dict(),
                 **self.state.losses.take(),
