@@ -167,7 +167,8 @@ def _output_steps(model: GPT) -> list[Step]:
             "Which parts spoke for it",
             "The last vector is a sum: embeddings, every head, every MLP, and biases. So each logit is a sum, too. "
             "The last normalization depends on the whole vector. With what it computes from the vector kept at its "
-            "value in this pass, the parts add up exactly. This says what was added, not what would happen without it.",
+            "value in this pass, the parts add up to the logit. This says what was added, not what would happen "
+            "without it.",
             (),
         ),
         Step(
