@@ -253,8 +253,8 @@ class Preparation:
         if not all(writer.documents for writer in self._writers.values()):
             raise UserError(
                 f"data.val_fraction={self.source.val_fraction}: all {documents} documents fell into "
-                f"{'train' if self._writers['train'].documents else 'val'}, expected some in each split: try another "
-                "data.val_fraction, or more documents by data.delimiter or a smaller data.min_document_bytes"
+                f"{'train' if self._writers['train'].documents else 'val'}, expected some in each split: try "
+                f"data.val_fraction={min(0.5, 10 / documents):.1g}, or take more documents"
             )
 
     def _read_progress(self) -> dict[str, Any] | None:

@@ -345,8 +345,12 @@ def test_a_set_that_is_there_is_replaced_only_when_asked(tmp_path):
         (["", ""], {}, "expected text, found none"),
         (["only one"], {}, r"corpus\.txt\]: the text is a single document, expected at least two.*: try another delim"),
         (["one\r\n\r\ntwo"], {}, r"single document.*: lines end with \\r\\n: try 'data\.delimiter=\"\\r\\n\\r\\n\"'"),
-        (corpus(50), {"val_fraction": 1e-9}, "all 50 documents fell into train"),
-        (corpus(50), {"val_fraction": 1 - 1e-9}, "all 50 documents fell into val"),
+        (corpus(50), {"val_fraction": 1e-9}, r"all 50 documents fell into train, .*: try data\.val_fraction=0\.2, or"),
+        (
+            corpus(50),
+            {"val_fraction": 1 - 1e-9},
+            r"all 50 documents fell into val, .*: try data\.val_fraction=0\.2, or",
+        ),
         (corpus(50), {"min_document_bytes": 10**6}, "a single document, .*min_document_bytes"),
     ],
 )
