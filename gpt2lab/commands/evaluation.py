@@ -11,6 +11,7 @@ from gpt2lab.checkpoint import has_checkpoint, runs_with_checkpoint
 from gpt2lab.config import EvalConfig, EvalJob, UserError, one_line, to_dict
 from gpt2lab.distributed import World, close_world, open_world
 from gpt2lab.evaluation.comparison import BaselineComparison, compare, comparison_part, require_same_documents
+from gpt2lab.evaluation.corpora.formats import chosen_corpus
 from gpt2lab.evaluation.parts import PreparedPart, explaining_memory_of, part_settings, prepare_parts
 from gpt2lab.evaluation.perplexity.evaluate import PreparedPerplexity, prepare_perplexity
 from gpt2lab.evaluation.record import evaluation_id, read_documents, read_evaluations, save_record
@@ -248,7 +249,9 @@ def dashboard_metrics(parts: dict[str, PartResult], config: EvalConfig) -> dict[
 
 
 def _text_of(config: EvalConfig) -> dict[str, str]:
-    return {"corpus": config.text_file or config.corpus.name, "protocol": config.protocol}
+    corpus = chosen_corpus(config)
+    name = Path(corpus.file).name if corpus.name == "text_file" and corpus.file else corpus.name
+    return {"corpus": name, "protocol": config.protocol}
 
 
 def sweep_table(runs: Sequence[Path], results: Sequence[EvaluationResult]) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 
 from gpt2lab.config import EvalConfig, choose, to_dict
 from gpt2lab.evaluation.context.evaluate import check_context, evaluate_context
+from gpt2lab.evaluation.corpora.formats import chosen_corpus
 from gpt2lab.evaluation.corpora.tokenized import tokenized_corpus
 from gpt2lab.evaluation.perplexity.evaluate import prepare_perplexity
 from gpt2lab.evaluation.results import PartResult
@@ -66,9 +67,9 @@ def explaining_memory_of(part: str, config: EvalConfig) -> AbstractContextManage
 
 
 def part_settings(part: str, config: EvalConfig) -> dict[str, Any]:
-    """The settings that a part reads."""
+    """The settings that a part reads; a text's file is left out, as its SHA-256 says more than where it is."""
     settings = to_dict(config)
-    text = {key: settings[key] for key in ("text_file", "corpus")}
+    text = {"text_file": None, "corpus": {**to_dict(chosen_corpus(config)), "file": None}}
     if part == "perplexity":
         return {**text, "protocol": config.protocol, "stride": config.stride}
     own: dict[str, Any] = settings[part]

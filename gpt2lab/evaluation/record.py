@@ -26,10 +26,14 @@ Entry = dict[str, Any]
 
 
 def evaluation_id(part: str, origin: dict[str, Any], protocol: dict[str, Any], settings: dict[str, Any]) -> str:
-    """``PART-CORPUS-HASH``; the hash is over the model, the text and the settings, so it tells any two apart."""
+    """``PART-CORPUS-HASH``; the hash is over the model, the text and the settings, so it tells any two apart.
+
+    A text with a SHA-256 is known by it and by its corpus, wherever its file is.
+    """
+    text = {"text": protocol["corpus"]} if {"text", "sha256"} <= protocol.keys() else {}
     identity = {
         "origin": origin,
-        "protocol": _without(protocol, OF_THE_MODEL),
+        "protocol": _without({**protocol, **text}, OF_THE_MODEL),
         "settings": _without(settings, UNIMPORTANT),
     }
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()

@@ -1,5 +1,6 @@
 """Which runs of a folder are evaluated; mistakes are found before the work; what is complete is saved."""
 
+import dataclasses
 import json
 import re
 import shutil
@@ -10,7 +11,7 @@ import pytest
 
 from gpt2lab.commands import evaluate
 from gpt2lab.commands.evaluation import EvaluationResult, is_sweep, sweep_runs, sweep_table
-from gpt2lab.config import EvalConfig, EvalJob, RuntimeConfig, UserError
+from gpt2lab.config import CorpusConfig, EvalConfig, EvalJob, RuntimeConfig, UserError
 from gpt2lab.evaluation.parts import PARTS
 from gpt2lab.evaluation.perplexity import evaluate as perplexity
 from gpt2lab.evaluation.results import PartResult, TableRow
@@ -21,7 +22,7 @@ def make_job(folder, tmp_path):
     (tmp_path / "text.txt").write_text("the fox and the dog " * 20)
 
     def make(baseline=None, **settings):
-        config = EvalConfig(text_file=str(tmp_path / "text.txt"), **settings)
+        config = EvalConfig(**{"text_file": str(tmp_path / "text.txt"), **settings})
         runtime = RuntimeConfig(device="cpu", precision="fp32")
         return EvalJob(str(folder), baseline=baseline, eval=config, out=str(tmp_path / "eval.json"), runtime=runtime)
 
@@ -65,6 +66,25 @@ def test_parts_that_are_complete_are_saved_when_a_later_one_fails(make_job, tmp_
     assert entry["part"] == "perplexity"
     assert "token_perplexity" in caplog.text
     assert (tmp_path / "documents.jsonl").is_file()
+
+
+def test_a_text_is_the_same_by_whichever_path_it_is_named(make_job, tmp_path, monkeypatch):
+    """So a repeated evaluation replaces the first, and a report pairs the documents of two runs."""
+    monkeypatch.chdir(tmp_path)
+    by_path = make_job()
+    corpus = CorpusConfig("text_file", format="text", file="./text.txt")
+    jobs = [by_path, make_job(text_file="text.txt"), dataclasses.replace(by_path, eval=EvalConfig(corpus=corpus))]
+    found = []
+    for job in jobs:
+        evaluate(job)
+        (entry,) = json.loads((tmp_path / "eval.json").read_text())["evaluations"]
+        (line,) = map(json.loads, (tmp_path / "documents.jsonl").read_text().splitlines())
+        assert line["corpus"] == "text.txt"
+        found.append((entry["id"], line["evaluation"], line["settings"]))
+    assert len(set(found)) == 1
+    (tmp_path / "text.txt").write_text("another text " * 20)
+    evaluate(by_path)
+    assert len(json.loads((tmp_path / "eval.json").read_text())["evaluations"]) == 2
 
 
 def test_runs_of_a_sweep_are_found_without_links(tmp_path):
