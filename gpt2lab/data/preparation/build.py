@@ -187,10 +187,12 @@ class Preparation:
             return {split: writer.finish() for split, writer in self._writers.items()}
 
     def _log_progress(self, done: int, size: int, bytes_per_second: float) -> None:
-        """Log what is prepared, and for a source of known size (not 0) the time left."""
-        minutes = (size - done) / bytes_per_second / 60
-        of_text = f", {100 * done / size:.1f} % of the text, about {minutes:.0f} min left" if size > done else ""
-        log.info("%s: %s documents, %s tokens%s", self.name, f"{self._documents:,}", f"{self._tokens:,}", of_text)
+        """Log what is prepared, and the time left where the size of the source is known (0: it is not)."""
+        left = ""
+        if size > done and bytes_per_second > 0:
+            minutes = (size - done) / bytes_per_second / 60
+            left = f", {100 * done / size:.1f} % of the text, about {minutes:.0f} min left"
+        log.info("%s: %s documents, %s tokens%s", self.name, f"{self._documents:,}", f"{self._tokens:,}", left)
 
     def _backend(self, size: int) -> Backend:
         make_backend = choose(BACKENDS, self.settings.backend, "prepare.backend")

@@ -277,6 +277,11 @@ def test_a_batch_job_has_lines_with_the_share_and_the_time_left(tmp_path, monkey
         f"{(1009 - 100 * k) / (100 * k / (k - 0.5)):.0f} min left"
         for k in range(2, 11)
     ]
+    caplog.clear()
+    monkeypatch.setattr(build_module, "LINE_SECONDS", 0)
+    monkeypatch.setattr(text.TextFiles, "size_bytes", lambda source: 0)  # not known
+    prepare(data, PrepareConfig(num_workers=0, overwrite=True), BYTES)
+    assert caplog.messages[-1] == "set: 10 documents, 1,010 tokens"
 
 
 @pytest.mark.parametrize("num_workers", [1, 2, 5])
