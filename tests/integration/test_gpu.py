@@ -7,14 +7,27 @@ import os
 import pytest
 import torch
 
-from gpt2lab.config import ModelConfig, PositionsConfig, RuntimeConfig, SamplingConfig
+from gpt2lab.config import (
+    ModelConfig,
+    OptimizerConfig,
+    PositionsConfig,
+    RuntimeConfig,
+    SamplingConfig,
+    TrainingConfig,
+)
+from gpt2lab.evaluation.device_batches import TensorBatch
 from gpt2lab.generation import decoder, generate
 from gpt2lab.generation.decoder import KEYS_MULTIPLE, Decoder
-from gpt2lab.model import GPT
+from gpt2lab.model import GPT, Layout
 from gpt2lab.model.loss import objective_sum, target_nll
 from gpt2lab.runs import read_lines
 from gpt2lab.runtime import open_runtime
+from gpt2lab.training.loss_scale import LossScale
+from gpt2lab.training.optimizer import Optimizers, adamw
+from gpt2lab.training.parallel import ParallelStrategy
+from gpt2lab.training.state import TrainState
 from gpt2lab.training.throughput import peak_flops
+from gpt2lab.training.update import Update
 from tests.integration.conftest import TINY, run_in
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU here")]
@@ -129,14 +142,45 @@ def test_float32_is_not_rounded_unless_asked():
     assert errors[0] < 1e-3 < errors[1]
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_the_host_does_not_wait_in_a_step(precision):
+    """A step whose micro-batches are rows of packed documents, with dropout, clipping and z-loss."""
+    runtime = open_runtime(RuntimeConfig(device="cuda", precision=precision))
+    model = GPT(ModelConfig(n_layer=2, n_head=2, n_embd=64, block_size=64, vocab_size=1000, dropout=0.1)).cuda()
+    optimizer = Optimizers(adamw(model, OptimizerConfig(), lr=1e-3))
+    settings = TrainingConfig(max_steps=9, z_loss=1e-4)
+    update = Update(model, optimizer, TrainState(LossScale(runtime)), settings, 2, 0, runtime, ParallelStrategy())
+    ids = torch.randint(1000, (4, 65)).cuda()
+    halves = Layout(torch.arange(32).repeat(4, 2).cuda(), torch.arange(2).repeat_interleave(32).repeat(4, 1).cuda())
+    batch = TensorBatch(ids[:, :-1], ids[:, 1:], halves, ids[:, 1:].numel())
+    update(0, batch, 1.0).read()  # the first step allocates what later ones have
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        results = [update(step, batch, 1.0) for step in (1, 2)]
+        with pytest.raises(RuntimeError, match="synchronizing"):
+            results[-1].read()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert results[-1].read().is_finite
+
+
 @pytest.mark.parametrize(
     "settings",
-    [["runtime.precision=fp32"], ["runtime.precision=bf16"], ["runtime.precision=fp16"], ["runtime.compile=true"],
-     ["runtime.activation_checkpointing=true"], ["runtime.compile=true", "runtime.activation_checkpointing=true"],
-     ["runtime.deterministic=true"], ["optimizer=muon"], ["data.document_masking=true"],
-     ["data.packing=documents", "model.n_kv_head=1"], ["model/positions=alibi"]],
+    [
+        ["runtime.precision=fp32"],
+        ["runtime.precision=bf16"],
+        ["runtime.precision=fp16"],
+        ["runtime.compile=true"],
+        ["runtime.activation_checkpointing=true"],
+        ["runtime.compile=true", "runtime.activation_checkpointing=true"],
+        ["runtime.deterministic=true"],
+        ["optimizer=muon"],
+        ["data.document_masking=true"],
+        ["data.packing=documents", "model.n_kv_head=1"],
+        ["model/positions=alibi"],
+    ],
     ids="-".join,
-)  # fmt: skip
+)
 def test_training_goes_as_on_the_cpu(run, workplace, settings):
     run("train.py", *ON_GPU, *settings, "run_dir=gpu")
     run(
