@@ -46,16 +46,20 @@ def write_part(folder: Path, name: str, state: dict[str, Any]) -> Path:
 
 
 def read_part(checkpoint: Path, manifest: dict[str, Any], name: str) -> dict[str, Any]:
-    """Return the state of one part, on the CPU.
+    """Return the state of one part.
+
+    Its tensors are pages of the file, which processes of one machine share: each would hold the whole state otherwise.
+    A part that is loaded copies what it keeps, since the file may be deleted.
 
     Raises:
         UserError: the checkpoint has no such part, or its file does not parse.
     """
+    path = checkpoint / f"{name}.pt"
     try:
         if f"{name}.safetensors" in manifest["files"]:
             return dict(load_file(checkpoint / f"{name}.safetensors"))
         if f"{name}.pt" in manifest["files"]:
-            state: dict[str, Any] = torch.load(checkpoint / f"{name}.pt", map_location="cpu", weights_only=True)
+            state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
             return state
     except (SafetensorError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError, KeyError) as error:
         raise IncompleteCheckpointError(f"{checkpoint}: {name} cannot be read: {one_line(error)}") from error

@@ -69,7 +69,8 @@ def _evaluate_all(
         )
     runs = world.on_main(lambda: undamaged_runs(sweep_runs(folder)))  # all processes evaluate the same ones
     results = [_evaluate_one(dataclasses.replace(job, checkpoint=str(run)), runtime, world, command) for run in runs]
-    log.info("\n%s\n", sweep_table(runs, results))
+    if table := sweep_table(runs, results):
+        log.info("\n%s\n", table)
     return results
 
 
@@ -251,19 +252,22 @@ def dashboard_metrics(parts: dict[str, PartResult], config: EvalConfig) -> dict[
 
 def _text_of(config: EvalConfig) -> dict[str, str]:
     corpus = chosen_corpus(config)
-    is_named_by_file = corpus.file is not None and corpus.name == "text_file"
-    return {"corpus": Path(corpus.file).name if is_named_by_file else corpus.name, "protocol": config.protocol}
+    name = Path(corpus.file).name if corpus.name == "text_file" and corpus.file else corpus.name
+    return {"corpus": name, "protocol": config.protocol}
 
 
 def sweep_table(runs: Sequence[Path], results: Sequence[EvaluationResult]) -> str:
-    """One line per run: its perplexity, the difference to the baseline, accuracies; the tables above have the rest."""
+    """One line per run: its perplexity, the difference to the baseline, accuracies; the tables above have the rest.
+
+    Empty where none of these was computed (``eval=context`` alone).
+    """
     metrics = [_compared_metrics(result) for result in results]
     columns = list(dict.fromkeys(name for of_run in metrics for name in of_run))
     rows = [
         [run.name, *(format_number(of_run.get(name)) for name in columns)]
         for run, of_run in zip(runs, metrics, strict=True)
     ]
-    return render_table([["run", *columns], *rows])
+    return render_table([["run", *columns], *rows]) if columns else ""
 
 
 def _compared_metrics(result: EvaluationResult) -> dict[str, float]:

@@ -31,8 +31,12 @@ VERIFY_LIMIT_BYTES = 2 * 1024**3
 
 
 def dataset_folder(data: DataConfig, tokenizer: TextTokenizer | TrainableTokenizer) -> Path:
-    """Where the prepared dataset of ``data`` for ``tokenizer`` lives: ``<root>/<name>/<tokenizer>``."""
-    return Path(data.root, data.name, tokenizer.name)
+    """Where the prepared dataset of ``data`` for ``tokenizer`` lives: ``<root>/<name>/<tokenizer>``, or its target.
+
+    A folder that is a link (to a larger disk) stays one: what it leads to is written and replaced.
+    """
+    folder = Path(data.root, data.name, tokenizer.name)
+    return folder.resolve() if folder.is_symlink() else folder
 
 
 def prepare(data: DataConfig, settings: PrepareConfig, tokenizer: TextTokenizer | TrainableTokenizer) -> Manifest:

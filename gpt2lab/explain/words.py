@@ -64,7 +64,7 @@ class Step:
 def page_steps(explanation: Explanation) -> dict[str, Step]:
     """Every section, by its id, in the order of the page."""
     model = explanation.model
-    steps = [*_input_steps(model, explanation.tokenizer), *_block_steps(model), *_output_steps(model)]
+    steps = [*_input_steps(model, explanation.tokenizer), *_block_steps(model), *_output_steps(explanation)]
     return {step.id: step for step in steps}
 
 
@@ -152,14 +152,16 @@ def _attention_text(config: ModelConfig) -> str:
     )
 
 
-def _output_steps(model: GPT) -> list[Step]:
+def _output_steps(explanation: Explanation) -> list[Step]:
     """From the last block to the next token."""
+    config = explanation.model.config
+    n_read = len(explanation.trace.ids_T) + len(explanation.steps) - 1
     return [
         Step(
             "logits",
             "From the last vector to one number per token",
             "A last normalization, then the vector is compared with a vector of every token of the vocabulary. "
-            f"The results are {model.config.vocab_size:,} numbers, the logits: the higher, the more likely is it next.",
+            f"The results are {config.vocab_size:,} numbers, the logits: the higher, the more likely is it next.",
             (GPT.logits,),
         ),
         Step(
@@ -167,7 +169,8 @@ def _output_steps(model: GPT) -> list[Step]:
             "Which parts spoke for it",
             "The last vector is a sum: embeddings, every head, every MLP, and biases. So each logit is a sum, too. "
             "The last normalization depends on the whole vector. With what it computes from the vector kept at its "
-            "value in this pass, the parts add up exactly. This says what was added, not what would happen without it.",
+            "value in this pass, the parts add up to the logit. This says what was added, not what would happen "
+            "without it.",
             (),
         ),
         Step(
@@ -182,7 +185,12 @@ def _output_steps(model: GPT) -> list[Step]:
             "again",
             "And again",
             "The token is put at the end of the text, and the model reads the longer text to choose the next one. "
-            "Since no token looks at later ones, nothing above changes: there is only one more token.",
+            + (
+                "Since no token looks at later ones, nothing above changes: there is only one more token."
+                if n_read <= config.block_size
+                else f"It reads at most {config.block_size:,} tokens at once. Where there are more, the first ones are "
+                "left out, so everything above is computed anew."
+            ),
             (),
         ),
     ]

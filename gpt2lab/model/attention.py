@@ -70,6 +70,8 @@ class CausalAttention(nn.Module):
             # on a GPU only flash attention shares heads, and it takes no masks; the fallback would hold all scores
             k_BKSD, v_BKSD = (_repeat_heads(x_BKSD, q_BHTD.shape[1]) for x_BKSD in (k_BKSD, v_BKSD))
             grouped = False
+        if mask_BHTS is not None and mask_BHTS.is_floating_point() and q_BHTD.dtype == torch.float64:
+            mask_BHTS = mask_BHTS.double()  # on a CPU PyTorch would read the bytes of float32 as float64
         return F.scaled_dot_product_attention(
             q_BHTD,
             k_BKSD,

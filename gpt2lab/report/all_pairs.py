@@ -25,23 +25,28 @@ def compare_pairs(outcomes: Sequence[Outcomes], test: str) -> list[PairRow]:
         test: that of the comparisons with the baseline; where it pools the noise of all conditions, so does this.
 
     Returns:
-        One row for each pair; none for fewer than three or more than ten conditions, or where a run diverged.
+        One row for each pair, without numbers where it shares fewer than two seeds; none for fewer than three or more
+        than ten conditions, or where a run diverged.
     """
     if not FEWEST <= len(outcomes) <= MOST or test == SIGNED_RANKS:
         return []
     pairs = list(itertools.combinations(outcomes, 2))
     found = [(first, second, _difference(first, second, outcomes, test)) for first, second in pairs]
-    known = [(first, second, d) for first, second, d in found if d is not None]
+    known = [d for _, _, d in found if d is not None]
+    if not known:
+        return []
     if test == DUNNETT:
-        adjusted = [tukey_p(d.t, len(outcomes), d.df) for _, _, d in known]
-        intervals = [d.interval(tukey_critical(len(outcomes), d.df)) for _, _, d in known]
+        adjusted = iter([tukey_p(d.t, len(outcomes), d.df) for d in known])
+        intervals = iter([d.interval(tukey_critical(len(outcomes), d.df)) for d in known])
     else:
-        adjusted = holm([d.p for _, _, d in known])
-        intervals = [d.interval(bonferroni_critical(len(known), d.df)) for _, _, d in known]
+        adjusted = iter(holm([d.p for d in known]))
+        intervals = iter([d.interval(bonferroni_critical(len(known), d.df)) for d in known])
     name = TUKEY if test == DUNNETT else PAIRED
     return [
-        PairRow(second.name, first.name, d.mean, interval, p, name)
-        for (first, second, d), interval, p in zip(known, intervals, adjusted, strict=True)
+        PairRow(second.name, first.name, d.mean, next(intervals), next(adjusted), name)
+        if d is not None
+        else PairRow(second.name, first.name, None, None, None, name)
+        for first, second, d in found
     ]
 
 

@@ -96,10 +96,10 @@ def analyze(
         for condition, comparison in zip(variants, comparisons, strict=True)
     ]
     ordered = [chosen, *compared]
-    rows_by_run = zip(loaded, all_runs, strict=True)
+    rows_by_run = list(zip(loaded, all_runs, strict=True))
     names = {run.job["condition"]: row.condition for run, row in rows_by_run if "condition" in run.job}
     effects = design.effects(ordered, factors)
-    untrained = short_study_banner([run.summary for run in loaded], metric)
+    untrained = short_study_banner([run.summary for run, row in rows_by_run if row.is_counted], metric)
     result = ReportResult(
         title=(sweep.name if sweep else f"{plural(len(all_runs), 'run')} compared"),
         metric=metric,
@@ -108,7 +108,10 @@ def analyze(
         baseline=chosen.name,
         verdict=overall_verdict(ordered, chosen.name, metric, margin),
         banner=" ".join(filter(None, [untrained, banner(ordered, test, margin, metric)])),
-        method=design.method(ordered, chosen, test, margin, metric, average),
+        method=[
+            *design.method(ordered, chosen, test, margin, metric, average),
+            *design.why_no_effects(ordered, factors),
+        ],
         noise=design.noise(ordered, chosen, test, margin, metric),
         warnings=[
             *warnings,

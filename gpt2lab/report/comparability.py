@@ -171,10 +171,17 @@ def _versions(environment: dict[str, Any]) -> str:
     return ", ".join(f"{name} {packages.get(name, UNKNOWN)}" for name in VERSIONED)
 
 
-def find_reference(facts: Sequence[dict[str, str]], ignored: set[str]) -> dict[str, str]:
-    """The facts that most runs share; among equally many the run with the most tokens, then the first."""
+def find_reference(
+    facts: Sequence[dict[str, str]], ignored: set[str], diverged: Sequence[dict[str, str]] = ()
+) -> dict[str, str]:
+    """The facts that most runs share; among equally many the run with the most tokens, then the first.
+
+    ``diverged`` runs count, too, with the facts that they have: a divergence makes no other length the usual one.
+    """
     keys = [tuple((k, v) for k, v in fact.items() if k not in ignored) for fact in facts]
     counts = Counter(keys)
+    for key in counts:
+        counts[key] += sum(all(fact.get(k) in (v, UNKNOWN) for k, v in key) for fact in diverged)
     best = max(keys, key=lambda key: (counts[key], _leading_number(dict(key).get("tokens", "0"))))
     return dict(best)
 
@@ -229,12 +236,12 @@ def besides_warnings(settings: Sequence[dict[str, str]], keys: Sequence[str]) ->
     if not besides:
         return []
     return [
-        f"The conditions also differ in {_first(besides, MOST_KEYS, ', ')}: a difference between them is that of all "
+        f"The conditions also differ in {first(besides, MOST_KEYS, ', ')}: a difference between them is that of all "
         "these settings together."
     ]
 
 
-def _first(texts: Sequence[str], most: int, separator: str) -> str:
+def first(texts: Sequence[str], most: int, separator: str) -> str:
     """Up to ``most`` texts, and how many more there are."""
     more = f" and {len(texts) - most} more" if len(texts) > most else ""
     return separator.join(texts[:most]) + more
@@ -247,7 +254,7 @@ def allowed_warnings(facts: Sequence[dict[str, str]], allow: Collection[str]) ->
         values = list(dict.fromkeys(fact[key] for fact in facts if key in fact))
         if key in allow and len(values) > 1:
             verb = "differ" if key in PLURAL else "differs"
-            found.append(f"Compared although {FACTS[key]} {verb} (allow=[{key}]): {_first(values, MOST_VALUES, '; ')}.")
+            found.append(f"Compared although {FACTS[key]} {verb} (allow=[{key}]): {first(values, MOST_VALUES, '; ')}.")
     return found
 
 

@@ -59,12 +59,13 @@ def _forest_row(c: Comparison, index: int, low: float, high: float, report: Repo
                 f'<circle cx="{_percent(d, low, high)}" cy="13" r="3.5" fill="{color}" fill-opacity=".5">'
                 f"<title>seed {seed}: {signed(d)}</title></circle>"
             )
-        else:
-            at, mark = ("99%", "▸") if d > 0 else ("0%", "◂")
-            whose = "this condition" if (d > 0) == report.lower_is_better else "the baseline"
+    for infinite, at, anchor, mark in ((math.inf, "100%", "end", "{} ▸"), (-math.inf, "0%", "start", "◂ {}")):
+        seeds = [str(seed) for seed, d in zip(c.seeds, c.differences, strict=True) if d == infinite]
+        if seeds:
+            whose = "this condition" if (infinite > 0) == report.lower_is_better else "the baseline"
             parts.append(
-                f'<text x="{at}" y="18" fill="var(--bad)" font-size="14">{mark}<title>seed {seed}: '
-                f"{whose} diverged</title></text>"
+                f'<text x="{at}" y="18" text-anchor="{anchor}" fill="var(--bad)" font-size="14">'
+                f"{mark.format(len(seeds))}<title>{whose} diverged: seed {', '.join(seeds)}</title></text>"
             )
     if c.interval:
         a, b = (_percent(bound, low, high) for bound in c.interval)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from gpt2lab.report.compare import ALPHA, DUNNETT, HOLM, SIGNED_RANKS
+from gpt2lab.report.metric import LOSSES
 from gpt2lab.report.results import Comparison, Condition
 from gpt2lab.report.words import UNITS, number, plural
 from gpt2lab.statistics.paired import pooled_critical, seeds_needed, seeds_to_reach, separate_critical
@@ -35,11 +36,12 @@ def banner(conditions: Sequence[Condition], test: str, margin: float, metric: st
             f"time in five, and the margin is {margin:g}. Runs with the baseline's seeds would be paired, which helps."
         )
     needed = seeds_needed(sd, margin, tested_comparisons(comparisons), CRITICAL[test])
-    advice = (
-        f"About {needed} seeds would detect the margin."
-        if needed
-        else "No practical number of seeds would detect it: a calmer recipe is needed."
-    )
+    if metric not in LOSSES:
+        advice = f"Choose a margin in units of {metric} (margin=NUMBER)."
+    elif needed:
+        advice = f"About {needed} seeds would detect the margin."
+    else:
+        advice = "No practical number of seeds would detect it: a calmer recipe is needed."
     return (
         f"Under-powered: a true difference below {worst:.4f} {UNITS.get(metric, metric)} is missed more than one time "
         f"in five, and the margin is {margin:g}. {advice}"

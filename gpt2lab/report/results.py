@@ -128,11 +128,11 @@ class PairRow:
 
     condition: str
     other: str
-    mean: float
-    """condition - other"""
-    interval: Interval
+    mean: float | None
+    """condition - other; None, as are interval and p, where they share fewer than two seeds"""
+    interval: Interval | None
     """95 %, for all pairs together"""
-    p: float
+    p: float | None
     """adjusted for all pairs"""
     test: str
 

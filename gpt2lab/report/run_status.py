@@ -4,6 +4,7 @@ import dataclasses
 import math
 from collections import defaultdict
 from collections.abc import Collection, Sequence
+from typing import Any
 
 from gpt2lab.report.comparability import (
     FACTS,
@@ -49,11 +50,15 @@ def build_runs(
         metric: the compared number of ``summary.json``.
         average: validations at the end of a run whose mean stands for ``val_loss``.
     """
-    above_unigram = [ends_above_unigram(run.summary) for run in loaded]
+    code = usual_code(loaded)
+    facts = [facts_of(run, average, code) for run in loaded]
+    by_length: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for run, own_facts in zip(loaded, facts, strict=True):
+        by_length[own_facts["tokens"]].append(run.summary)
     # where most of the runs that ended did so above the unigram entropy, the study is short, not diverged
-    rule_holds = not is_short_study([run.summary for run in loaded])
-    rows, code = [], usual_code(loaded)
-    for run, own, above in zip(loaded, levels, above_unigram, strict=True):
+    short = {tokens for tokens, summaries in by_length.items() if is_short_study(summaries)}
+    rows = []
+    for run, own, own_facts in zip(loaded, levels, facts, strict=True):
         value, problems = run.summary.get(metric), list(run.problems)
         if average > 1 and is_finite(value):
             value = _mean_of_last([loss for _, loss in run.validations], average)
@@ -63,7 +68,10 @@ def build_runs(
         completed = status == COMPLETED
         lost = completed and metric in run.summary and not is_finite(run.summary[metric])
         stopped = stopped_as_diverged(status, run.job.get("error"))
-        diverged = lost or stopped or (completed and above and rule_holds)
+        above = completed and ends_above_unigram(run.summary) and own_facts["tokens"] not in short
+        if above:
+            problems.insert(0, _above_unigram(run.summary))
+        diverged = lost or stopped or above
         rows.append(
             Run(
                 name=run.name,
@@ -74,7 +82,7 @@ def build_runs(
                 value=float(value) if completed and not diverged and is_finite(value) and value is not None else None,
                 diverged=diverged,
                 tokens=run.summary.get("tokens"),
-                facts=facts_of(run, average, code),
+                facts=own_facts,
                 settings=settings_of(run),
                 numbers=_numbers(run),
                 curves=run.curves,
@@ -83,6 +91,13 @@ def build_runs(
             )
         )
     return rows
+
+
+def _above_unigram(summary: dict[str, Any]) -> str:
+    return (
+        f"ended at a validation loss of {summary['val_loss']:.4f}, above what token frequencies alone score "
+        f"({summary['unigram_loss']:.4f})"
+    )
 
 
 def _mean_of_last(losses: Sequence[float | None], count: int) -> float | None:
@@ -143,7 +158,8 @@ def set_apart(runs: list[Run], ignored: set[str]) -> tuple[list[Run], list[Run]]
     if not with_outcome:
         return runs, []
     finished = [run for run in with_outcome if run.value is not None]
-    reference = find_reference([run.facts for run in finished or with_outcome], ignored)
+    diverged = [run.facts for run in with_outcome if run.value is None] if finished else []
+    reference = find_reference([run.facts for run in finished or with_outcome], ignored, diverged)
     of_any_length = {fact: value for fact, value in reference.items() if fact != "tokens"}
     alike = [run for run in with_outcome if not difference(_known_facts(run, reference), of_any_length)]
     usual = find_condition_settings([run.settings for run in alike], [_with_length(run) for run in alike])
@@ -178,6 +194,8 @@ def _with_length(run: Run) -> tuple[str, str]:
 
 
 def _rerun_of(first: Run, run: Run) -> str:
+    if first.facts["tokens"] != run.facts["tokens"]:  # allowed to differ
+        return f"another length of {first.name}; the first one counts"
     result = "with the same result" if first.value == run.value else "with another result"
     return f"a rerun of {first.name} {result}; the first one counts"
 
@@ -210,10 +228,20 @@ def run_warnings(
         warnings += settings_warnings([run.settings for run in finished], [run.condition for run in finished])
     if _tokenizers(finished) > 1:
         warnings.append(CURVES_NOT_COMPARABLE)
-    diverged = [run.name for run in runs if run.diverged and not run.apart]
+    diverged = [run for run in runs if run.diverged and not run.apart]
     if diverged:
-        warnings.append(f"Diverged: {', '.join(diverged)}. A diverged run counts as the worst, it is not dropped.")
+        warnings.append(_diverged_warning(diverged))
     return warnings
+
+
+def _diverged_warning(diverged: Sequence[Run]) -> str:
+    """Name the diverged runs, why those that completed are, and what stopped ones do to the curves."""
+    names = ", ".join(
+        f"{run.name} ({run.error})" if run.status == COMPLETED and run.error else run.name for run in diverged
+    )
+    stopped = any(run.status != COMPLETED for run in diverged)
+    curves = " Mean curves end where the first run of a condition stopped." if stopped else ""
+    return f"Diverged: {names}. A diverged run counts as the worst, it is not dropped.{curves}"
 
 
 def _missing_outcome(run: Run, metric: str, continued: str) -> str:

@@ -119,7 +119,7 @@ def pairs_table(report: ReportResult) -> Table:
             Cell(pair.condition, pair.condition),
             Cell(pair.other, pair.other),
             Cell(signed(pair.mean), pair.mean),
-            Cell(interval_text(pair.interval), pair.interval[0]),
+            Cell(interval_text(pair.interval), pair.interval[0] if pair.interval else None),
             Cell(p_text(pair.p), pair.p),
         ]
         for pair in report.pairs

@@ -21,8 +21,9 @@ EFFECTS_NOTE = (
     "and wider, so that one may hold 0 where p is below 0.05."
 )
 PAIRS_NOTE = (
-    "p and intervals hold for all pairs together ({test}). This is a family of its own, for studies without a "
-    "baseline: decide before the runs whether it or the comparison with the baseline counts."
+    "p and intervals hold for all pairs together ({test}); pairs that share fewer than two seeds have none. This is a "
+    "family of its own, for studies without a baseline: decide before the runs whether it or the comparison with the "
+    "baseline counts."
 )
 SCALING_NOTE = (
     "N: parameters, embeddings included, each model trained on equally many tokens for each of them. The curve has "

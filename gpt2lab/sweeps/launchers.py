@@ -4,8 +4,10 @@ Every launcher runs the same command of the same job as a process of its own and
 on other machines expects the run folders on a disk that they share. Jobs there are stopped through a file on that disk.
 """
 
+import importlib.util
 import os
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -117,10 +119,8 @@ class RayLauncher(Launcher):
 
     def __init__(self, sweep: SweepConfig, folder: Path) -> None:
         super().__init__(sweep, folder)
-        try:
-            import ray  # noqa: PLC0415
-        except ModuleNotFoundError:
-            raise not_installed("sweep.launcher=ray", "ray", "'gpt2lab[ray]'") from None
+        import ray  # noqa: PLC0415
+
         self.ray = ray
         self.stop_file = fresh_stop_file(folder)
         if not ray.is_initialized():
@@ -156,10 +156,8 @@ class SlurmLauncher(Launcher):
 
     def __init__(self, sweep: SweepConfig, folder: Path) -> None:
         super().__init__(sweep, folder)
-        try:
-            import submitit  # noqa: PLC0415
-        except ModuleNotFoundError:
-            raise not_installed("sweep.launcher=slurm", "submitit", "'gpt2lab[slurm]'") from None
+        import submitit  # noqa: PLC0415
+
         settings = dict(sweep.slurm)
         self.stop_file = fresh_stop_file(folder)
         try:
@@ -208,6 +206,18 @@ LAUNCHERS: dict[str, Callable[[SweepConfig, Path], Launcher]] = {
     "ray": RayLauncher,
     "slurm": SlurmLauncher,
 }
+
+
+def check_launcher(sweep: SweepConfig) -> None:
+    """Raise ``UserError`` where the launcher cannot start here, before a folder is made."""
+    package = {"ray": "ray", "slurm": "submitit"}.get(sweep.launcher)
+    if package and importlib.util.find_spec(package) is None:
+        raise not_installed(f"sweep.launcher={sweep.launcher}", package, f"'gpt2lab[{sweep.launcher}]'")
+    if sweep.launcher == "slurm" and sweep.slurm.get("cluster", "slurm") == "slurm" and shutil.which("srun") is None:
+        raise UserError(
+            "sweep.launcher=slurm: no srun on this machine; expected one that submits jobs to SLURM; to try it without "
+            "SLURM, add 'sweep.slurm={cluster: local}'"
+        )
 
 
 def run_until_stopped(command: list[str], console: str, stop_file: str, folder: str) -> int:

@@ -108,7 +108,7 @@ def plan_sweep(
     ]  # fmt: skip
     tuning: list[Job] = []
     if sweep.tune:
-        check(sweep.tune not in axes, "sweep.tune", sweep.tune, "a key that is not an axis")
+        check(sweep.tune not in (*axes, SEED), "sweep.tune", sweep.tune, "a key that is neither an axis nor the seed")
         if sweep.tune in typed_keys:
             raise UserError(
                 f"{sweep.tune}: sweep.tune chooses its value for each condition; expected one of them alone"

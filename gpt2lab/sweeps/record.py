@@ -189,6 +189,13 @@ def update_record(record: SweepRecord, plan: Plan, tuning_key: str | None) -> No
         )
     if tuning_key:
         _check_same_tuning(record, plan, tuning_key)
+    for text in plan.common:
+        if (key := key_of(text)) in record.axes:
+            all_values = dict.fromkeys([*record.axes[key], text.partition("=")[2]])
+            raise UserError(
+                f"{text}: sweep.name={record.name} varies it; expected two values or more; try "
+                f"{key}={','.join(all_values)}"
+            )
     recorded, typed = (sorted(filter(_decides_result, overrides)) for overrides in (record.common, plan.common))
     if recorded != typed:
         gone, new = set(recorded) - set(typed), set(typed) - set(recorded)

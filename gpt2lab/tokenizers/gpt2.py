@@ -38,7 +38,7 @@ class GPT2Tokenizer(Tokenizer):
     fingerprint = hashlib.sha256(" ".join(["gpt2", *VOCABULARY_SHA256.values()]).encode()).hexdigest()
 
     def __init__(self) -> None:
-        ranks = merge_ranks(vocabulary_file("vocab.bpe"), json.loads(vocabulary_file("encoder.json")))
+        ranks = merge_ranks(vocabulary_file("vocab.bpe"))
         self.encoder = TiktokenEncoder(ranks)
         self._pieces = [*ranks, END_OF_TEXT.encode()]
 
@@ -95,14 +95,11 @@ def read_checked(path: Path, sha256: str) -> bytes:
     return content
 
 
-def merge_ranks(vocab_bpe: str, encoder: dict[str, int]) -> dict[bytes, int]:
-    """Return each piece of GPT-2's vocabulary and its rank, which is both its id and its place in the order of merges.
+def merge_ranks(vocab_bpe: str) -> dict[bytes, int]:
+    """Return each piece of GPT-2's vocabulary and its rank, which is both its place in the order of merges and its id.
 
-    The ranks follow from the merges of vocab.bpe (one per line, after a version line); encoder.json must give the same
-    ids, since tiktoken takes a rank for an id.
+    The merges are the lines of vocab.bpe after its version line. encoder.json names the same ids.
     """
     merges = [line.replace(" ", "") for line in vocab_bpe.split("\n")[1:-1]]
     pieces = [bytes([byte]) for byte in byte_characters()] + [piece_bytes(merge) for merge in merges]
-    ranks = {piece: rank for rank, piece in enumerate(pieces)}
-    assert ranks == {piece_bytes(piece): rank for piece, rank in encoder.items() if piece != END_OF_TEXT}
-    return ranks
+    return {piece: rank for rank, piece in enumerate(pieces)}

@@ -14,7 +14,7 @@ from gpt2lab.tokenizers.gpt2 import GPT2Tokenizer
 from gpt2lab.tokenizers.hugging_face import read_tokenizer
 
 BUILT_IN: dict[str, Callable[[], Tokenizer]] = {
-    "gpt2": functools.cache(GPT2Tokenizer),  # building it takes about half a second
+    "gpt2": functools.cache(GPT2Tokenizer),  # building it takes 0.06 s
     "bytes": functools.cache(BytesTokenizer),
 }
 """Tokenizers that need no files beside the installed packages"""

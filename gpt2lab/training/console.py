@@ -2,8 +2,8 @@
 
 import logging
 import math
+import time
 from collections.abc import Sequence
-from typing import Any
 
 from tqdm import tqdm
 
@@ -18,6 +18,8 @@ MANY_EPOCHS = 4
 """passes over the corpus up to which repeated text is about as good as new (Muennighoff et al. 2023, section 6)"""
 
 LONG_STEP_SECONDS = 300
+LINE_SECONDS = 60
+"""between two lines of ``Progress``"""
 
 
 def header(plan: RunPlan, estimate: Estimate | None = None) -> str:
@@ -68,19 +70,43 @@ def warn_about_size(plan: RunPlan, estimate: Estimate) -> None:
         )  # fmt: skip
 
 
-def progress_bar(total_steps: int, step: int, *, is_main: bool) -> "tqdm[Any]":
-    """A bar that begins at ``step``; it is shown by the main process, on a terminal only."""
-    return tqdm(
-        total=total_steps, initial=step, unit="step", dynamic_ncols=True, disable=None if is_main else True,
-        bar_format="{n_fmt}/{total_fmt} |{bar}| {desc}  {elapsed} < {remaining}", mininterval=0.5,
-    )  # fmt: skip
+class Progress:
+    """A bar of the steps on a terminal; where there is none, as in a batch job, a line a minute.
 
+    Args:
+        total_steps: of the run.
+        step: steps taken so far.
+        is_main: only the main process shows anything.
+    """
 
-def show_step(bar: "tqdm[Any]", loss: float | None, tokens_per_second: float) -> None:
-    """Advance the progress bar by a step; ``loss`` is that of the last step whose metrics were read."""
-    shown = "" if loss is None else f"loss {loss:.3f}  "
-    bar.set_description_str(f"{shown}{tokens_per_second:,.0f} tok/s", refresh=False)
-    bar.update()
+    def __init__(self, total_steps: int, step: int, *, is_main: bool) -> None:
+        self.total_steps, self.first_step, self.step = total_steps, step, step
+        self.bar = tqdm(
+            total=total_steps, initial=step, unit="step", dynamic_ncols=True, disable=None if is_main else True,
+            bar_format="{n_fmt}/{total_fmt} |{bar}| {desc}  {elapsed} < {remaining}", mininterval=0.5,
+        )  # fmt: skip
+        self.writes_lines = is_main and self.bar.disable
+        self.started = self.last_line = time.monotonic()
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.bar.close()
+
+    def show_step(self, loss: float | None, tokens_per_second: float) -> None:
+        """Advance by a step; ``loss`` is that of the last step whose metrics were read."""
+        self.step += 1
+        shown = "" if loss is None else f"loss {loss:.3f}  "
+        shown += f"{tokens_per_second:,.0f} tok/s"
+        self.bar.set_description_str(shown, refresh=False)
+        self.bar.update()
+        now = time.monotonic()
+        if self.writes_lines and now - self.last_line >= LINE_SECONDS:
+            self.last_line = now
+            seconds_per_step = (now - self.started) / (self.step - self.first_step)
+            left = readable_time(seconds_per_step * (self.total_steps - self.step))
+            log.info("step %6d of %d  %s  about %s left", self.step, self.total_steps, shown, left)
 
 
 def closing_table(validation: Perplexity, references: Sequence[Reference], plan: RunPlan) -> str:

@@ -13,6 +13,7 @@ from torch.optim import AdamW, Optimizer
 
 from gpt2lab.config import OptimizerConfig, UserError
 from gpt2lab.training.muon import Muon
+from gpt2lab.training.sharding import copy_like
 
 NamedParameter = tuple[str, Tensor]
 
@@ -122,7 +123,7 @@ class Optimizers:
         return {name: part.state_dict() for name, part in self.parts.items()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore the moments and step counts; rate, decay, betas and eps stay those of the present configuration.
+        """Copy whole moments and step counts; rate, decay, betas and eps stay those of the present configuration.
 
         Raises:
             UserError: the saved optimizers, or their parameters' names or order, differ.
@@ -140,9 +141,24 @@ class Optimizers:
                 {key: value for key, value in group.items() if key not in ("params", "param_names")}
                 for group in part.param_groups
             ]
-            part.load_state_dict(state[name])
+            part.load_state_dict(state[name] | {"state": _own_copies(state[name]["state"], part)})
             for group, own_settings in zip(part.param_groups, settings, strict=True):
                 group.update(own_settings)
+
+
+def _own_copies(saved: dict[int, dict[str, Tensor]], optimizer: Optimizer) -> dict[int, dict[str, Tensor]]:
+    """The saved tensors of each parameter, moments on its device and split as it is.
+
+    PyTorch would keep the saved ones, which may be pages of a checkpoint's file.
+    """
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    return {
+        number: {
+            name: copy_like(value, parameters[number]) if value.shape == parameters[number].shape else value.clone()
+            for name, value in tensors.items()
+        }
+        for number, tensors in saved.items()
+    }
 
 
 def _require_same_parameters(saved_state: dict[str, Any], own_state: dict[str, Any]) -> None:

@@ -34,3 +34,8 @@ def split_like(tensor: Tensor, like: Tensor) -> Tensor:
     if not isinstance(like, DTensor):
         return tensor
     return distribute_tensor(tensor.to(like.device), like.device_mesh, like.placements, src_data_rank=None)
+
+
+def copy_like(tensor: Tensor, like: Tensor) -> Tensor:
+    """A copy of a whole tensor, on the device of ``like`` and split as it is; no process sends anything."""
+    return split_like(tensor, like) if isinstance(like, DTensor) else tensor.to(like.device, copy=True)

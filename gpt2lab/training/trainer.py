@@ -10,13 +10,13 @@ the same batches.
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
 from gpt2lab.checkpoint import CheckpointManager
 from gpt2lab.config import StoppedError, TrainingConfig, UserError, one_line
@@ -26,7 +26,7 @@ from gpt2lab.evaluation.scoring import Perplexity
 from gpt2lab.model import GPT
 from gpt2lab.runs.records import COMPLETED, STOPPED
 from gpt2lab.runtime import NotEnoughMemoryError, Runtime
-from gpt2lab.training.console import progress_bar, show_step
+from gpt2lab.training.console import Progress
 from gpt2lab.training.metrics import MetricsLog, peak_memory_bytes
 from gpt2lab.training.parallel import ParallelStrategy
 from gpt2lab.training.plan import RunPlan
@@ -132,12 +132,12 @@ class Trainer:
         validation = None
         if self.state.step == self.total_steps and not self._is_validated():
             self.state.validation_pending = True
-        bar = progress_bar(self.total_steps, self.state.step, is_main=self.world.is_main)
-        with bar, self.signals.remembered(), self.profiler:
+        progress = Progress(self.total_steps, self.state.step, is_main=self.world.is_main)
+        with progress, self.signals.remembered(), self.profiler:
             try:
                 while self.state.validation_pending or self.state.step < self.total_steps:
                     if not self.state.validation_pending:
-                        self._advance(bar)
+                        self._advance(progress)
                     validation = self._evaluate_and_checkpoint()
                     self.signals.check()
             except StopRequested as request:
@@ -146,43 +146,47 @@ class Trainer:
                 self.checkpoints.wait()
                 raise stopped_error(request.args[0], self.state.step, self.plan.run_dir) from None
             self.checkpoints.wait()
+        if validation is None:  # a run that was complete already
+            with self._evaluated_model() as model:
+                validation = self.validator(model)
+        self._require_learning(validation)
+        return validation
+
+    def _require_learning(self, validation: Perplexity) -> None:
+        """Raise ``UserError`` if no step changed the weights, or the last ones made them useless."""
         if 0 < self.state.step == self.state.skipped_steps:
             raise UserError(
                 f"all {self.state.step} steps were skipped, because loss or gradients were non-finite: the weights are "
                 "those of the start; try a lower optimizer.lr"
             )
-        if validation is None:
-            with self.parallel.whole_model(self.model) as model:
-                validation = self._score(model)
         if not math.isfinite(validation.loss):
             raise UserError(
                 f"the validation loss after the last step is {validation.loss}, non-finite: training diverged; try a "
                 "lower optimizer.lr"
             )
-        return validation
 
     def _is_validated(self) -> bool:
         """Whether the validation of the present step is recorded; a run may be resumed to end where it was stopped."""
         return self.world.on_main(lambda: self.metrics.is_validated(self.state.step))
 
-    def _advance(self, bar: "tqdm[Any]") -> None:
+    def _advance(self, progress: Progress) -> None:
         """Take a step, and log it if a line is scheduled for it."""
         started = time.perf_counter()
         previous, self.pending = self.pending, self.launch_step(self.state.step)
         self.state.step += 1
-        scheduled = self.state.step == 1 or self._is_scheduled(self.settings.log_every)
+        is_logged = self.state.step == 1 or self._is_scheduled(self.settings.log_every)
         if previous is not None:
             self._account_for(previous)
-        due = self._is_scheduled(self.settings.eval_every) or self._is_scheduled(self.settings.checkpoint_every)
-        if scheduled or due or not self.update.reads_late:  # what is due waits for the step, which is to be timed here
-            self._read_pending()
+        is_used = self._is_scheduled(self.settings.eval_every) or self._is_scheduled(self.settings.checkpoint_every)
+        if is_logged or is_used or not self.update.reads_late:
+            self._read_pending()  # waits for the device here, where the time counts as the step's
         seconds = time.perf_counter() - started
         self.state.train_seconds += seconds
         self.state.wall_seconds += seconds
         self.throughput.add(self.settings.batch_tokens, seconds)
         self.profiler.step()
-        show_step(bar, self.last.loss if self.last else None, self.throughput.recent_rate())
-        if scheduled:
+        progress.show_step(self.last.loss if self.last else None, self.throughput.recent_rate())
+        if is_logged:
             self._log(
                 **self._read_pending().to_dict(),
                 **self.state.losses.take(),
@@ -216,7 +220,7 @@ class Trainer:
         validation, best = None, False
         if self.state.validation_pending or self._is_scheduled(self.settings.eval_every):
             self.state.validation_pending = True
-            with self.parallel.whole_model(self.model) as model:
+            with self._evaluated_model() as model:
                 validation = self._validate(model)
                 self._evaluate_tasks(model)
                 self.state.validation_pending = False
@@ -228,10 +232,16 @@ class Trainer:
             self._save(best=best)
         return validation
 
+    @contextmanager
+    def _evaluated_model(self) -> Iterator[GPT]:
+        """The whole model without compiled code: batches and texts of other shapes would make it compile again."""
+        with self.parallel.whole_model(self.model) as model, torch.compiler.set_stance("force_eager"):
+            yield model
+
     def _validate(self, model: GPT) -> Perplexity:
         started = time.perf_counter()
         try:
-            result = self._score(model, before_batch=self.signals.check)
+            result = self.validator(model, before_batch=self.signals.check)
         except NotEnoughMemoryError:
             if self.world.size == 1:  # others may have had enough, and all save together
                 self._save(best=False)
@@ -252,8 +262,7 @@ class Trainer:
         if self.evaluate_tasks.is_off or not self._is_scheduled(every) or not self.world.is_main:
             return
         started = time.perf_counter()
-        with torch.compiler.set_stance("force_eager"):
-            metrics = self.evaluate_tasks(model)
+        metrics = self.evaluate_tasks(model)
         self.state.wall_seconds += time.perf_counter() - started
         self._log(**metrics)
 
@@ -262,14 +271,7 @@ class Trainer:
         every = self.sampler.config.every * self.settings.eval_every
         if not self.sampler.config.every or not self._is_scheduled(every) or not self.world.is_main:
             return
-        with torch.compiler.set_stance("force_eager"):
-            samples = self.sampler(model)
-        self.metrics.write_samples(self.state.step, samples)
-
-    def _score(self, model: GPT, before_batch: Callable[[], None] = lambda: None) -> Perplexity:
-        """Validation without compiled code: batches and texts of other shapes would make it compile again."""
-        with torch.compiler.set_stance("force_eager"):
-            return self.validator(model, before_batch=before_batch)
+        self.metrics.write_samples(self.state.step, self.sampler(model))
 
     def _save(self, *, best: bool) -> None:
         if self.pending is not None:

@@ -4,13 +4,11 @@ So any number of processes resumes from them, with FSDP or without. The main pro
 others write nothing, and on one machine their copies would fill the host's memory.
 """
 
-from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
-from torch.optim import Optimizer
 
 from gpt2lab.distributed import World
 from gpt2lab.training.optimizer import Optimizers
@@ -75,22 +73,5 @@ class WholeOptimizerState:
         return states
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Split each moment as its parameter and load the result; errors are those of ``Optimizers``."""
-        parts = self.optimizers.parts
-        self.optimizers.load_state_dict(
-            {name: _split_moments(saved, parts[name]) if name in parts else saved for name, saved in state.items()}
-        )
-
-
-def _split_moments(saved: dict[str, Any], optimizer: Optimizer) -> dict[str, Any]:
-    parameters: Iterable[Tensor] = (p for group in optimizer.param_groups for p in group["params"])
-    states = {
-        number: {
-            name: split_like(value, parameter)
-            if isinstance(value, Tensor) and value.shape == parameter.shape
-            else value
-            for name, value in saved["state"].get(number, {}).items()
-        }
-        for number, parameter in enumerate(parameters)
-    }
-    return saved | {"state": {number: state for number, state in states.items() if state}}
+        """See ``Optimizers.load_state_dict``, which splits each moment as its parameter."""
+        self.optimizers.load_state_dict(state)

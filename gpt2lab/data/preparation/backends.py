@@ -163,12 +163,8 @@ class WorkerProcess:
         self._tokenize: ChunkTokenizer | None = tokenize
         search_path = os.pathsep.join(path or os.getcwd() for path in sys.path)  # noqa: PTH109
         self._process = subprocess.Popen(
-            [
-                sys.executable,
-                "-P",
-                "-m",
-                "gpt2lab.data.preparation.worker",
-            ],  # -P: nothing in the current folder is imported
+            # -P: nothing in the current folder is imported
+            [sys.executable, "-P", "-m", "gpt2lab.data.preparation.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=os.environ | {"PYTHONPATH": search_path, "OMP_NUM_THREADS": "1"},

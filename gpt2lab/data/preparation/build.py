@@ -50,6 +50,9 @@ log = logging.getLogger(__name__)
 SAVE_SECONDS = 2.0
 """Time between two saves of the progress file: the work that a kill can cost"""
 
+LINE_SECONDS = 60.0
+"""Time between two lines on the progress where there is no terminal for a bar, as in a batch job"""
+
 SMALL_SOURCE_BYTES = 4 * 1024**2
 """Below this size, starting worker processes takes longer than the work."""
 
@@ -163,8 +166,8 @@ class Preparation:
         """Write the shards of both splits; a ``UserError`` if one has no document."""
         size = self.source.size_bytes()
         chunks = self.source.chunks()
-        done = sum(chunk.size for chunk in itertools.islice(chunks, self._chunks_done))
-        saved = time.monotonic()
+        first = done = sum(chunk.size for chunk in itertools.islice(chunks, self._chunks_done))
+        started = saved = shown = time.monotonic()
         with (
             self._writers["train"], self._writers["val"], self.seen, self._backend(size) as backend,
             tqdm(total=size or None, initial=done, unit="B", unit_scale=True, desc=self.name, disable=None) as bar,
@@ -173,11 +176,23 @@ class Preparation:
                 self._take(result)
                 bar.set_postfix(documents=f"{self._documents:,}", tokens=f"{self._tokens:,}", refresh=False)
                 bar.update(result.size)
+                done += result.size
+                if bar.disable and (now := time.monotonic()) - shown >= LINE_SECONDS:
+                    self._log_progress(done, size, (done - first) / (now - started))
+                    shown = now
                 if time.monotonic() - saved >= SAVE_SECONDS:
                     self._write_progress()
                     saved = time.monotonic()
             self._require_both_splits()
             return {split: writer.finish() for split, writer in self._writers.items()}
+
+    def _log_progress(self, done: int, size: int, bytes_per_second: float) -> None:
+        """Log what is prepared, and the time left where the size of the source is known (0: it is not)."""
+        left = ""
+        if size > done and bytes_per_second > 0:
+            minutes = (size - done) / bytes_per_second / 60
+            left = f", {100 * done / size:.1f} % of the text, about {minutes:.0f} min left"
+        log.info("%s: %s documents, %s tokens%s", self.name, f"{self._documents:,}", f"{self._tokens:,}", left)
 
     def _backend(self, size: int) -> Backend:
         make_backend = choose(BACKENDS, self.settings.backend, "prepare.backend")
@@ -238,8 +253,8 @@ class Preparation:
         if not all(writer.documents for writer in self._writers.values()):
             raise UserError(
                 f"data.val_fraction={self.source.val_fraction}: all {documents} documents fell into "
-                f"{'train' if self._writers['train'].documents else 'val'}, expected some in each split: try another "
-                "data.val_fraction, or more documents by data.delimiter or a smaller data.min_document_bytes"
+                f"{'train' if self._writers['train'].documents else 'val'}, expected some in each split: try "
+                f"data.val_fraction={min(0.5, 10 / documents):.1g}, or take more documents"
             )
 
     def _read_progress(self) -> dict[str, Any] | None:

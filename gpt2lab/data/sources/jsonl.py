@@ -104,9 +104,9 @@ def text_of(line: bytes, column: str) -> str:
         raise LineError("not UTF-8", f"byte {error.start} of the line is not valid UTF-8") from None
     except (ValueError, RecursionError) as error:
         shown = line[:SHOWN_CHARACTERS].decode("utf-8", "replace").strip()
-        raise LineError("broken JSON", f"expected a JSON object, found {shown!r} ({error})") from None
+        raise LineError("broken JSON", f"expected a JSON object, found {shown!r} ({error}){of_a_list(line)}") from None
     if not isinstance(row, dict):
-        raise LineError("broken JSON", f"expected a JSON object, found {type(row).__name__}")
+        raise LineError("broken JSON", f"expected a JSON object, found {type(row).__name__}{of_a_list(line)}")
     if column not in row:
         found = ", ".join(map(repr, row)) or "no key at all"
         raise LineError("missing column", f"expected {column!r}, found {found}: name it with data.text_column=")
@@ -118,6 +118,11 @@ def text_of(line: bytes, column: str) -> str:
     except UnicodeEncodeError:
         raise LineError("not UTF-8", f"the string under {column!r} holds half a surrogate pair") from None
     return text
+
+
+def of_a_list(line: bytes) -> str:
+    """What to do with a file that is one list of objects, which a line may be the beginning of."""
+    return ": a list becomes lines by jq -c '.[]' FILE" if line.lstrip().startswith(b"[") else ""
 
 
 def chunk_lines(chunk: Chunk) -> Iterator[tuple[int, bytes]]:

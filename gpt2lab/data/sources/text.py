@@ -17,7 +17,10 @@ from gpt2lab.data.sources.base import Chunk, FileSource, Problem, Source, Span, 
 from gpt2lab.data.sources.paths import distinct
 
 BOM = b"\xef\xbb\xbf"
+JSON_LINES = (".jsonl", ".ndjson")
 PACKED = (".gz", ".zst", ".bz2", ".xz", ".zip")
+BINARY_BYTES = 1024
+"""Read to tell binary data from text, which has no null characters"""
 SCAN_BYTES = 1024**2
 """Read at a time in search of delimiters"""
 
@@ -100,7 +103,15 @@ class TextFiles(FileSource):
                         yield Problem("not UTF-8", f"{where}: {as_text(Path(path))}")
 
     def warning(self) -> str | None:
-        """See ``Source.warning``: the lines of a file end with \\r\\n, and ``data.delimiter`` has \\n alone."""
+        """See ``Source.warning``.
+
+        A file holds JSON lines, or its lines end with \\r\\n, and ``data.delimiter`` has \\n alone.
+        """
+        if json_lines := [path for path in self.files() if path.suffix in JSON_LINES]:
+            return (
+                f"{json_lines[0]}: is read as it is, JSON keys and quotes included; expected plain text; try "
+                "data=jsonl_files for the text in its lines"
+            )
         if not (files := self._files_with_crlf):
             return None
         which = f"{files[0]} and {len(files) - 1} more: each" if len(files) > 1 else f"{files[0]}: it"
@@ -145,11 +156,17 @@ class TextFiles(FileSource):
 
 
 def as_text(path: Path) -> str:
-    """What makes UTF-8 of a file."""
+    """What makes UTF-8 of a file, or which source reads it."""
     if path.suffix in PACKED:
         return "unpack the file first"
     with path.open("rb") as file:
-        encoding = "utf-16" if file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "latin1"
+        beginning = file.read(BINARY_BYTES)
+    if beginning.startswith(b"PAR1"):
+        return "it is a Parquet file: type data=parquet_files"
+    is_utf16 = beginning.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    if b"\0" in beginning and not is_utf16:
+        return "it is no text file; expected plain text"
+    encoding = "utf-16" if is_utf16 else "latin1"
     return f"convert the file first, for example iconv -f {encoding} -t utf-8 {shlex.quote(path.name)} > new.txt"
 
 

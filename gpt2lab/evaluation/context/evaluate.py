@@ -141,7 +141,6 @@ def evaluate_context(loaded: TextModel, config: ContextConfig, corpus: Tokenized
         _nll(loaded, config, tokens_n, window_ends_W, longest, longest, offset=0),
         _targets(document_n, window_ends_W, longest),
     )
-    confidence = {name: 1 - 0.05 / max(1, len(scores) - 1) for name, scores in (("c", by_context), ("o", by_offset))}
 
     metrics = ContextMetrics(
         trained_context=trained,
@@ -150,13 +149,15 @@ def evaluate_context(loaded: TextModel, config: ContextConfig, corpus: Tokenized
         ends_at=limit,
         by_context={
             length: ContextLengthMetrics(
-                **vars(_summary(scores, by_context[reference], confidence["c"])),
+                **vars(_summary(scores, by_context[reference], _joint_confidence(by_context))),
                 share_within_document=_share_within_document(tokens_n, ends_W, length, loaded.tokenizer.eot_id),
             )
             for length, scores in by_context.items()
         },
         by_position=[_bin(by_position, first, last) for first, last in _bins(longest, trained)],
-        by_offset={offset: _summary(scores, by_offset[0], confidence["o"]) for offset, scores in by_offset.items()},
+        by_offset={
+            offset: _summary(scores, by_offset[0], _joint_confidence(by_offset)) for offset, scores in by_offset.items()
+        },
     )
     protocol = {
         **corpus.description,
@@ -254,6 +255,11 @@ def _summary(scores: BlockScores, reference: BlockScores, confidence: float) -> 
         ratio=bounded_exp(float(difference_WS.mean())),
         ratio_interval=_exp(scores.interval(difference_WS, confidence)),
     )
+
+
+def _joint_confidence(scores: dict[int, BlockScores]) -> float:
+    """Of the interval of each ratio to the reference, so that all of them hold together with 95 % (Bonferroni)."""
+    return 1 - 0.05 / max(1, len(scores) - 1)
 
 
 def _exp(bounds: Interval | None) -> Interval | None:

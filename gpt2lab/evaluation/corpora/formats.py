@@ -145,8 +145,8 @@ class TextRows(Format):
         for document in documents[1:]:
             digest.update(b"\0")
             digest.update(document.content)
-        described = {**description, "split": config.hub_split, "sha256": digest.hexdigest()}
-        return Corpus(documents, self.separator, described)
+        split = {"split": config.hub_split} if config.hub_path else {}  # a text of the user's own is no split
+        return Corpus(documents, self.separator, {**description, **split, "sha256": digest.hexdigest()})
 
     def documents_of(self, content: bytes) -> list[Document]:
         """The documents of a file that holds the text itself: one."""

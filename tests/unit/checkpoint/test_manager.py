@@ -21,8 +21,9 @@ from gpt2lab.checkpoint import (
     restore_replaced,
     verify_checkpoint,
 )
-from gpt2lab.checkpoint.parts import write_part
-from gpt2lab.config import UserError
+from gpt2lab.checkpoint.parts import read_part, write_part
+from gpt2lab.config import OptimizerConfig, UserError
+from gpt2lab.training.optimizer import Optimizers, adamw
 
 
 class Part:
@@ -60,6 +61,33 @@ def test_round_trip_in_files_that_hold_no_code(tmp_path):
     assert (tmp_path / "last").resolve() == folder
     assert {path.stat().st_mode for path in folder.iterdir()} == {(folder / "checkpoint.json").stat().st_mode}
     assert json.loads((folder / "checkpoint.json").read_text())["config"] == {"x": 1}
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="asks Linux what lies at an address")
+def test_tensors_are_pages_of_the_files_until_they_are_copied(tmp_path):
+    """Each process of a run would hold all moments in memory of its own, and FSDP's of another process too."""
+
+    def optimizers():
+        return Optimizers(adamw(torch.nn.Linear(3, 2), OptimizerConfig(), 0.1))
+
+    saved = optimizers()
+    for parameter in (p for group in saved.groups for p in group["params"]):
+        parameter.grad = torch.ones_like(parameter)
+    saved.step()
+    folder = CheckpointManager(tmp_path, {"optimizer": saved}, {}, 2).save(1, best=False)
+    read = read_part(folder, verify_checkpoint(folder), "optimizer")
+    loaded = optimizers()
+    loaded.load_state_dict(read)
+    ranges = [
+        [int(end, 16) for end in line.split()[0].split("-")]
+        for line in Path("/proc/self/maps").read_text().splitlines()
+        if line.endswith("optimizer.pt")
+    ]
+    for states, in_file in ((read["adamw"]["state"].values(), True), (loaded.parts["adamw"].state.values(), False)):
+        tensors = [tensor for state in states for tensor in state.values()]
+        assert len(tensors) == 2 * len(("exp_avg", "exp_avg_sq", "step"))
+        for tensor in tensors:
+            assert any(begin <= tensor.data_ptr() < end for begin, end in ranges) == in_file
 
 
 def test_a_part_that_was_not_saved_is_named(tmp_path):

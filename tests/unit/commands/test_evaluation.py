@@ -115,3 +115,4 @@ def test_the_table_of_a_sweep_has_what_was_evaluated():
         ["a", "1.5000", "12.0000", "-0.2500", "0.7500"],
         ["b", "0.2500"],
     ]
+    assert not sweep_table([Path("a")], [EvaluationResult("", Path(), {"context": PartResult("", losses, [])})])

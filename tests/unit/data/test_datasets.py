@@ -48,6 +48,19 @@ def test_overwrite_killed_between_its_renames_leaves_the_old_dataset(data, tmp_p
     assert names(folder) == ["bytes"]
 
 
+def test_overwrite_of_a_linked_dataset_replaces_what_the_link_leads_to(data, tmp_path):
+    prepare(data, PrepareConfig(), BYTES)
+    link = dataset_folder(data, BYTES)
+    (tmp_path / "disk").mkdir()
+    link.rename(tmp_path / "disk" / "moved")
+    link.symlink_to(tmp_path / "disk" / "moved")
+    for fraction in (0.5, 0.4):
+        data = dataclasses.replace(data, val_fraction=fraction)
+        manifest = prepare(data, PrepareConfig(overwrite=True), BYTES)
+        assert open_or_prepare(data, BYTES) == (tmp_path / "disk" / "moved", manifest)
+        assert (names(link), link.is_symlink(), names(tmp_path / "disk" / "moved")) == (["bytes"], True, ["moved"])
+
+
 def test_missing_dataset_names_the_whole_command(data):
     """A run was moved to another machine, where ``prepare.py`` alone would prepare the default dataset."""
     with pytest.raises(UserError, match=r"d/bytes: .* not prepared yet: type gpt2lab prepare data=text_files") as error:

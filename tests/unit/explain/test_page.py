@@ -7,12 +7,13 @@ import torch
 from torch import nn
 
 from gpt2lab.config import DecodingConfig
-from gpt2lab.explain import plots
+from gpt2lab.explain import plots, trace
 from gpt2lab.explain.explanation import explain_prompt
 from gpt2lab.explain.page import explanation_html
 from gpt2lab.explain.page_data import page_data
 from gpt2lab.explain.plots import write_explanation_plots
 from gpt2lab.explain.token_text import label
+from gpt2lab.explain.words import page_steps
 from gpt2lab.generation.filters import sampling_probs
 from gpt2lab.model.positions import Rope
 from gpt2lab.tokenizers import load_tokenizer
@@ -46,6 +47,18 @@ def test_page_opens_and_runs_nothing_of_the_prompt(positions, prompt, tiny_model
     assert errors == []
     assert {address for address in requests if not address.startswith("data:")} == {path.resolve().as_uri()}
     assert title.startswith("One forward pass")
+
+
+@pytest.mark.parametrize(("length", "sentence"), [(14, "nothing above changes"), (15, "computed anew"), (40, "anew")])
+def test_the_page_says_whether_the_next_step_changes_what_is_above(tiny_model, length, sentence):
+    model, tokenizer = tiny_model(vocab_size=257, block_size=16, positions="learned"), load_tokenizer("bytes")
+    prompt = "The fox and the hound, two of a kind, ..."[:length]
+    explanation = explain_prompt(model, tokenizer, prompt, DecodingConfig(), steps=3, max_tokens=64, seed=0)
+    assert sentence in page_steps(explanation)["again"].text
+    read = explanation.trace.ids_T.tolist() + [step.token for step in explanation.steps[:-1]]
+    last_pass = trace(model, read[-16:]).logits_TV  # the one that the last token is drawn from
+    first = explanation.trace.logits_TV[: len(last_pass)]
+    assert torch.allclose(last_pass[: len(first)], first, atol=1e-5) == (sentence == "nothing above changes")
 
 
 @needs_browser

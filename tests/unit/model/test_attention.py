@@ -29,6 +29,14 @@ def test_attention_weights_are_those_of_torch(n_kv_head, T, S, mask):
     torch.testing.assert_close(CausalAttention(0.0)(q, k, v, masks[mask]), expected, **CLOSE)
 
 
+def test_float64_takes_a_float32_bias():
+    """ALiBi's; from T = 16 on, PyTorch's kernel for a CPU reads its bytes as float64."""
+    q, k, v = torch.randn(3, 2, 4, 32, 16, dtype=torch.float64)
+    bias = torch.randn(1, 4, 32, 32).masked_fill(~torch.ones(32, 32, dtype=torch.bool).tril(), -torch.inf)
+    expected = (q @ k.mT / 4 + bias).softmax(-1) @ v
+    torch.testing.assert_close(CausalAttention(0.0)(q, k, v, bias), expected)
+
+
 class LikeOnCUDA(TorchFunctionMode):
     """Tensors say that they are on a GPU; whether attention is asked to share heads is recorded."""
 

@@ -17,6 +17,7 @@ from tests.unit.report.synthetic import (
     BASELINE,
     RMSNORM,
     ROPE,
+    TOKENS,
     change_summary,
     conditions_of,
     of,
@@ -70,7 +71,27 @@ def test_named_baseline_by_its_name_or_its_values(tmp_path):
 def test_loss_above_unigram_entropy_is_diverged(tmp_path):
     folder = write_sweep(tmp_path / "s", norms=("layernorm",))
     change_summary(of(folder, "rope", 0), val_loss=6.0)
-    assert analyze(folder).conditions[1].diverged == 1
+    report = analyze(folder)
+    assert report.conditions[1].diverged == 1
+    why = "(ended at a validation loss of 6.0000, above what token frequencies alone score (5.5000)). A diverged run"
+    assert any(why in warning for warning in report.warnings)
+    assert not any("curves end" in warning for warning in report.warnings)
+
+
+def test_short_runs_of_a_study_of_lengths_are_not_said_to_be_all_of_it(tmp_path):
+    """The rule on the unigram entropy and its banner are about the runs of one length, which are compared."""
+    lengths = (TOKENS // 4, TOKENS // 2, TOKENS)
+    folder = write_sweep(tmp_path / "s", norms=("layernorm",), lengths=lengths)
+    for summary in folder.glob("*/summary.json"):
+        if f"max_steps={TOKENS // 1024}," not in summary.parent.name:
+            change_summary(summary.parent, unigram_loss=1.0)
+    change_summary(folder / f"positions=rope,norm=layernorm,max_steps={TOKENS // 1024},seed=1", val_loss=6.0)
+    report = analyze(folder)
+    assert "Untrained" not in report.banner
+    mixed = analyze(folder, allow=["tokens"])
+    assert any("another length of" in warning for warning in mixed.warnings)
+    assert not any("a rerun of" in warning for warning in mixed.warnings)
+    assert [condition.diverged for condition in report.conditions] == [0, 1]
 
 
 @pytest.mark.parametrize(("change", "finished"), [("none", [5, 5]), ("pending", [2, 2]), ("diverged", [5, 0])])
@@ -103,6 +124,12 @@ def test_chaotic_training_is_named(tmp_path):
     report = analyze(folder)
     assert report.conditions[1].comparison.correlation < 0.2
     assert any("Pairing fails, training is chaotic" in warning for warning in report.warnings)
+    for seed in (3, 4):
+        shutil.rmtree(of(folder, "rope", seed))
+    few = [warning for warning in analyze(folder).warnings if "r is below" in warning]
+    assert len(few) == 1
+    assert few[0].startswith("Pairing gained nothing over 3 seeds")
+    assert "chaotic takes 5" in few[0]
 
 
 def test_runs_that_were_no_sweep_are_told_apart_by_their_configs(tmp_path):

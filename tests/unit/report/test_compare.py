@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -90,6 +91,40 @@ def test_all_pairs_are_those_of_tukey_on_the_block_model(tmp_path):
     assert not analyze(write_sweep(tmp_path / "two", norms=("layernorm",))).pairs
 
 
+def test_what_is_left_out_of_a_grid_is_named(tmp_path):
+    """A pair without two common seeds, and why there are no main effects."""
+    folder = write_sweep(tmp_path / "s", seeds=4)
+    for seed in (1, 2, 3):
+        shutil.rmtree(of(folder, "rope", seed))
+    report = analyze(folder)
+    assert report.method[-1] == (
+        "Main effects and interactions are left out: 1 seed that all combinations of the factors have; it takes two."
+    )
+    unknown = [pair for pair in report.pairs if pair.p is None]
+    assert [len(report.pairs), len(unknown)] == [6, 3]
+    assert all(ROPE in (pair.condition, pair.other) for pair in unknown)
+    raw = [
+        stats.ttest_rel(*([conditions_of(report)[name].values[s] for s in range(4)] for name in names)).pvalue
+        for names in ((pair.condition, pair.other) for pair in report.pairs if pair.p is not None)
+    ]
+    assert min(pair.p for pair in report.pairs if pair.p is not None) == pytest.approx(3 * min(raw))
+    assert f"| {ROPE} | {BASELINE} | – | – | – |" in as_markdown(report, [])
+    as_html(report)
+    lost = write_sweep(tmp_path / "lost")
+    change_summary(of(lost, "rope", 0), val_loss=None)
+    assert analyze(lost).method[-1].endswith(f"left out: diverged runs in {ROPE}.")
+    partial = [
+        str(of(lost, p, seed, n))
+        for p, n in (("learned", "layernorm"), ("rope", "layernorm"), ("learned", "rmsnorm"))
+        for seed in (1, 2)
+    ]
+    assert analyze(runs=partial).method[-1] == (
+        "Main effects and interactions are left out: 1 combination of the factors without a run "
+        "(norm=rmsnorm, positions=rope)."
+    )
+    assert not analyze(write_sweep(tmp_path / "whole")).method[-1].startswith("Main")
+
+
 def test_an_interaction_above_the_margin_is_a_warning(tmp_path):
     folder = write_sweep(tmp_path / "s")
     assert not [warning for warning in analyze(folder).warnings if "Interaction" in warning]
@@ -127,6 +162,7 @@ def test_diverged_run_counts_as_the_worst(tmp_path):
     assert rope.comparison.fisher_p < 0.01
     assert sum(math.isinf(d) for d in rope.comparison.differences) == 6
     assert any("6 of 7 runs diverged" in warning for warning in report.warnings)
+    assert ">6 ▸<title>this condition diverged: seed 0, 1, 2, 3, 4, 5</title>" in as_html(report)
 
 
 @pytest.mark.parametrize("seeds", [1, 3])
@@ -147,6 +183,7 @@ def test_power_with_a_diverged_run_is_that_of_signed_ranks(tmp_path, seeds, enou
     )
     change_summary(of(folder, "none", 1), status="failed: training diverged", val_loss="remove")
     report = analyze(folder)
+    assert any("Mean curves end where the first run" in warning for warning in report.warnings)
     assert [c.comparison.detectable for c in report.conditions[1:]] == [None, None]
     assert all(("signed ranks reach 0.05 with 7 seeds or more" in line) for line in report.noise[1:])
     assert [c.comparison.verdict for c in report.conditions[1:]] == (
@@ -250,4 +287,4 @@ def test_diverged_seeds_are_counted_at_the_edge_of_the_differences(tmp_path, met
     (text,) = axes.texts
     assert text.get_text().strip() == "2 diverged"
     assert text.get_position()[0] == edge  # a share of the width
-    assert "seed 1: this condition diverged" in as_html(report)
+    assert "this condition diverged: seed 1, 2</title>" in as_html(report)

@@ -86,6 +86,11 @@ def test_speed_is_neither_a_loss_to_speed_up_nor_chaotic_training(tmp_path):
     (warning,) = (warning for warning in report.warnings if "Pairing" in warning)
     assert warning == f"Pairing gains nothing for {rope.name} (r = {rope.comparison.correlation:.2f} over seeds)."
     assert analyze(folder).conditions[1].speed_up
+    for run in folder.glob("positions=rope*"):
+        change_summary(run, tokens_per_second=20_000 + rng.normal(0, 1000))
+    assert analyze(folder, metric="tokens_per_second").banner.endswith(
+        "the margin is 0.01. Choose a margin in units of tokens_per_second (margin=NUMBER)."
+    )
 
 
 def test_speed_up_without_several_lengths_says_what_it_needs(tmp_path):

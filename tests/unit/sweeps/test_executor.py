@@ -177,6 +177,8 @@ def test_sweep_of_the_same_name_refuses_other_common_settings_and_axes(sweep, tm
     before = (tmp_path / "runs/sweeps/s/sweep.json").read_bytes()
     with pytest.raises(UserError, match=r"sweep.name=s: .*with training.max_steps=9"):
         sweep("seed=0,1", "training.max_steps=9", "sweep.name=s")
+    with pytest.raises(UserError, match=r"seed=2: sweep.name=s varies it; .* try seed=0,1,2"):
+        sweep("seed=2", "model/norm=layernorm,rmsnorm", "sweep.name=s")
     with pytest.raises(UserError, match=r"sweep.name=s: it varies seed"):
         sweep("seed=0,1", "model/norm=layernorm,rmsnorm", "sweep.name=s")
     assert (tmp_path / "runs/sweeps/s/sweep.json").read_bytes() == before

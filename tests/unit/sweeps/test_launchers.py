@@ -1,5 +1,6 @@
 """Every launcher runs the same jobs; jobs beside each other share the machine."""
 
+import importlib.util
 import json
 import os
 import platform
@@ -11,6 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from gpt2lab.config import UserError
 from gpt2lab.runs import read_lines
 from gpt2lab.sweeps.launchers import RayLauncher, RemoteJob, available_gpus, divide
 from tests.unit.sweeps.conftest import FAKE_JOB, wait_for_first_step
@@ -156,3 +158,16 @@ def test_remote_jobs_are_stopped_and_continued(start_sweep, tmp_path, statuses, 
     monkeypatch.setenv("FAKE_SECONDS", "0.01")
     assert start_sweep(*arguments).wait(timeout=60) == 0
     assert set(statuses(folder).values()) == {"completed"}
+
+
+@pytest.mark.parametrize(("launcher", "package"), [("slurm", "submitit"), ("ray", "ray")])
+def test_launcher_that_cannot_start_here_leaves_no_folder(sweep, tmp_path, monkeypatch, launcher, package):
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    find_spec = importlib.util.find_spec
+    if launcher == "slurm":
+        with pytest.raises(UserError, match="sweep.launcher=slurm: no srun on this machine"):
+            sweep("seed=0,1", "sweep.launcher=slurm")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == package else find_spec(name))
+    with pytest.raises(UserError, match=rf"sweep.launcher={launcher}.*{package}"):
+        sweep("seed=0,1", f"sweep.launcher={launcher}")
+    assert not list(tmp_path.iterdir())

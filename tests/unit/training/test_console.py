@@ -9,7 +9,7 @@ import pytest
 
 from gpt2lab.config import RuntimeConfig
 from gpt2lab.evaluation.scoring import Perplexity
-from gpt2lab.training import estimates
+from gpt2lab.training import console, estimates
 from gpt2lab.training.console import closing_table, header, readable_bytes, readable_time, warn_about_size
 from gpt2lab.training.estimates import Estimate, memory_bytes, seconds
 from gpt2lab.training.references import Reference
@@ -116,3 +116,24 @@ def test_progress_bar_shows_loss_speed_and_time_left(make_trainer, monkeypatch):
     make_trainer("run", max_steps=3).run()
     last = terminal.getvalue().rstrip("\n").split("\r")[-1]
     assert re.fullmatch(r"3/3 \|.*\| loss \d\.\d{3}  [\d,]+ tok/s  \d\d:\d\d < 00:00", last), last
+
+
+def test_a_batch_job_has_a_line_a_minute_with_the_time_left(monkeypatch, caplog):
+    """20 s a step from step 10 on: lines after steps 13 and 16 of 100, 87 and 84 steps before the end."""
+    caplog.set_level(logging.INFO)
+    clock = iter(range(0, 1000, 20))
+    monkeypatch.setattr(console.time, "monotonic", lambda: next(clock))
+    with console.Progress(100, 10, is_main=True) as progress:
+        for step in range(11, 18):
+            progress.show_step(None if step == 11 else 100 / step, 1234.5)
+    assert caplog.messages == [
+        "step     13 of 100  loss 7.692  1,234 tok/s  about 29 min left",
+        "step     16 of 100  loss 6.250  1,234 tok/s  about 28 min left",
+    ]
+    caplog.clear()
+    clock = iter(range(0, 1000, 20))
+    with console.Progress(100, 10, is_main=False) as other_process:
+        other_process.show_step(1.0, 1.0)
+        for _ in range(5):
+            other_process.show_step(1.0, 1.0)
+    assert not caplog.messages

@@ -14,7 +14,7 @@ from gpt2lab.config import ModelConfig, SamplesConfig, SamplingConfig, StoppedEr
 from gpt2lab.generation import generate
 from gpt2lab.model import GPT
 from gpt2lab.runs import read_lines
-from gpt2lab.training import trainer as trainer_module
+from gpt2lab.training.console import Progress
 from gpt2lab.training.monitoring import SpikeDetector
 from gpt2lab.training.throughput import PEAK_FLOPS, Throughput, flops_per_token, peak_flops
 
@@ -81,7 +81,7 @@ def test_the_progress_bar_shows_the_rate_of_several_steps(make_trainer, monkeypa
     trainer, shown, steps = make_trainer("run"), [], []
     add = trainer.throughput.add
     trainer.throughput.add = lambda tokens, seconds: (add(tokens, seconds), steps.append(seconds))
-    monkeypatch.setattr(trainer_module, "show_step", lambda bar, loss, rate: shown.append(rate))
+    monkeypatch.setattr(Progress, "show_step", lambda progress, loss, rate: shown.append(rate))
     trainer.run()
     assert shown == pytest.approx([64 * n / sum(steps[:n]) for n in range(1, 5)])
 

@@ -263,6 +263,27 @@ def test_a_source_that_changes_while_it_is_read_is_refused(tmp_path, monkeypatch
     assert not (tmp_path / "data" / "set").exists()
 
 
+def test_a_batch_job_has_lines_with_the_share_and_the_time_left(tmp_path, monkeypatch, caplog):
+    """A chunk is a document of 100 bytes. It takes a minute, at the middle of which its line is written."""
+    monkeypatch.setattr(base, "CHUNK_BYTES", 100)
+    monkeypatch.setattr(build_module, "SAVE_SECONDS", 1e9)
+    data = text_set(tmp_path, [f"{i}" * 100 for i in range(10)], delimiter="\n")
+    clock = iter(range(0, 10**6, 30))  # it is looked at twice a chunk
+    monkeypatch.setattr(build_module.time, "monotonic", lambda: next(clock))
+    caplog.set_level("INFO")
+    prepare(data, PrepareConfig(num_workers=0), BYTES)
+    assert caplog.messages == [
+        f"set: {k} documents, {101 * k:,} tokens, {100 * k / 10.09:.1f} % of the text, about "
+        f"{(1009 - 100 * k) / (100 * k / (k - 0.5)):.0f} min left"
+        for k in range(2, 11)
+    ]
+    caplog.clear()
+    monkeypatch.setattr(build_module, "LINE_SECONDS", 0)
+    monkeypatch.setattr(text.TextFiles, "size_bytes", lambda source: 0)  # not known
+    prepare(data, PrepareConfig(num_workers=0, overwrite=True), BYTES)
+    assert caplog.messages[-1] == "set: 10 documents, 1,010 tokens"
+
+
 @pytest.mark.parametrize("num_workers", [1, 2, 5])
 def test_the_number_of_workers_changes_no_byte(tmp_path, monkeypatch, num_workers):
     data = text_set(tmp_path, corpus(400), deduplicate=True)
@@ -324,8 +345,12 @@ def test_a_set_that_is_there_is_replaced_only_when_asked(tmp_path):
         (["", ""], {}, "expected text, found none"),
         (["only one"], {}, r"corpus\.txt\]: the text is a single document, expected at least two.*: try another delim"),
         (["one\r\n\r\ntwo"], {}, r"single document.*: lines end with \\r\\n: try 'data\.delimiter=\"\\r\\n\\r\\n\"'"),
-        (corpus(50), {"val_fraction": 1e-9}, "all 50 documents fell into train"),
-        (corpus(50), {"val_fraction": 1 - 1e-9}, "all 50 documents fell into val"),
+        (corpus(50), {"val_fraction": 1e-9}, r"all 50 documents fell into train, .*: try data\.val_fraction=0\.2, or"),
+        (
+            corpus(50),
+            {"val_fraction": 1 - 1e-9},
+            r"all 50 documents fell into val, .*: try data\.val_fraction=0\.2, or",
+        ),
         (corpus(50), {"min_document_bytes": 10**6}, "a single document, .*min_document_bytes"),
     ],
 )

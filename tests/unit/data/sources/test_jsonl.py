@@ -33,8 +33,8 @@ def test_every_line_is_read_once_and_in_order(tmp_path, monkeypatch, suffix, siz
 
 BAD_LINES = [
     (b'{"text": "fine"\n', "broken JSON", 'expected a JSON object, found \'{"text": "fine"\''),
-    (b"[1]\n", "broken JSON", "expected a JSON object, found list"),
-    (b"[" * 100_000 + b"\n", "broken JSON", "expected a JSON object"),
+    (b"[1]\n", "broken JSON", "expected a JSON object, found list: a list becomes lines by jq"),
+    (b"[" * 100_000 + b"\n", "broken JSON", ": a list becomes lines by jq -c '.[]' FILE"),
     (b'{"texts": "x"}\n', "missing column", "expected 'text', found 'texts': name it with data.text_column="),
     (b"{}\n", "missing column", "found no key at all"),
     (b'{"text": null}\n', "not a string", "expected a string under 'text', found NoneType"),

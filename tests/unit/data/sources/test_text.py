@@ -180,8 +180,17 @@ def test_invalid_utf8_names_file_and_byte(tmp_path, delimiter):
     assert "iconv -f latin1 -t utf-8 bad.txt" in problem.message
     wide = write(tmp_path / "two words.txt", "x".encode("utf-16"))
     assert "iconv -f utf-16 -t utf-8 'two words.txt' >" in read(text_files(wide, delimiter=delimiter))[0].message
+    for content, what in ((b"PAR1\x15\0\xff", "type data=parquet_files"), (b"%PDF\0\xff", "it is no text file")):
+        binary = write(tmp_path / "binary", content)
+        assert what in read(text_files(binary, delimiter=delimiter))[0].message
     packed = text_files(path.rename(tmp_path / "bad.txt.gz"), delimiter=delimiter)
     assert read(packed)[0 if delimiter is None else 1].message.endswith(": unpack the file first")
+
+
+def test_json_lines_that_are_read_as_plain_text_get_a_warning(tmp_path):
+    path = write(tmp_path / "a.jsonl", '{"text": "one"}\n')
+    assert text_files(path).warning().startswith(f"{path}: is read as it is, JSON keys and quotes included; ")
+    assert text_files(write(tmp_path / "a.txt", "one")).warning() is None
 
 
 @pytest.mark.parametrize("method", ["size_bytes", "describe"])

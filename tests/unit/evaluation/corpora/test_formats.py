@@ -41,6 +41,7 @@ def test_a_text_file(tmp_path, name):
     assert plan.bytes_D.tolist() == [len(text.encode())]
     assert plan.words_D.tolist() == [7]
     assert corpus.description["sha256"] == hashlib.sha256(text.encode()).hexdigest()
+    assert "split" not in corpus.description
 
 
 def test_a_byte_order_mark_is_no_text(tmp_path):
@@ -184,6 +185,7 @@ def test_rows_of_the_hub(monkeypatch):
         fetch_rows(place, ("page",), "do this")
     corpus = open_corpus(CorpusConfig(name="x", format="documents", hub_path="ORG/NAME"), ANYONE)
     assert [document.text for document in corpus.documents] == ["a b", "c"]
+    assert corpus.description["split"] == "test"
 
 
 def test_no_network(monkeypatch):
