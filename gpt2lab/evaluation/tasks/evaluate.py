@@ -16,11 +16,11 @@ from gpt2lab.evaluation.corpora.reading import Example, has_utf8, read_json_line
 from gpt2lab.evaluation.published import find_published_task
 from gpt2lab.evaluation.results import PartResult, TableRow, as_json_lines
 from gpt2lab.evaluation.scoring import bounded_exp, describe_precision
-from gpt2lab.evaluation.tasks.likelihoods import Request, score_requests, warn_of_cut
+from gpt2lab.evaluation.tasks.likelihoods import Request, perplexity_interval, score_requests, warn_of_cut
 from gpt2lab.evaluation.tasks.lm_eval import HarnessMetrics, HarnessResult, run_lm_eval
 from gpt2lab.evaluation.tasks.tasks import TASKS, Task
 from gpt2lab.evaluation.text_model import TextModel
-from gpt2lab.statistics.intervals import mean_error, mean_interval, proportion_interval
+from gpt2lab.statistics.intervals import mean_error, proportion_interval
 
 log = logging.getLogger(__name__)
 
@@ -192,10 +192,9 @@ def _summarize(metric: str, values: NDArray[np.float64]) -> tuple[str, float, fl
     mean, stderr = float(values.mean()), mean_error(values)
     if metric != "log_likelihood":
         return metric, mean, stderr, proportion_interval(values)
-    interval = mean_interval(values)
     value = bounded_exp(-mean)
     scaled = None if stderr is None or math.isinf(value) else value * stderr
-    return "perplexity", value, scaled, interval and (bounded_exp(-interval[1]), bounded_exp(-interval[0]))
+    return "perplexity", value, scaled, perplexity_interval(values)
 
 
 def _files(name: str, task: Task, settings: TasksConfig) -> list[Path]:

@@ -10,13 +10,15 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from gpt2lab.config import UserError
-from gpt2lab.evaluation.scoring import score_greedy
+from gpt2lab.evaluation.scoring import bounded_exp, score_greedy
 from gpt2lab.evaluation.scoring_batches import Ids, ScoringBatch, progress
 from gpt2lab.evaluation.text_model import TextModel
 from gpt2lab.model import Layout
 from gpt2lab.model.layout import SHARED
+from gpt2lab.statistics.intervals import Interval, mean_interval
 from gpt2lab.tokenizers import Tokenizer
 
 log = logging.getLogger(__name__)
@@ -108,6 +110,12 @@ def score_encoded(loaded: TextModel, requests: Sequence[EncodedRequest], batch_s
         )
         for request, whole in zip(requests, wholes, strict=True)
     ]
+
+
+def perplexity_interval(log_likelihoods: NDArray[np.float64]) -> Interval | None:
+    """95 % interval of exp(-mean): that of the mean, and so never below 0; None for a single value."""
+    interval = mean_interval(log_likelihoods)
+    return interval and (bounded_exp(-interval[1]), bounded_exp(-interval[0]))
 
 
 def warn_of_cut(task: str, cut: int, all_of_it: str, loaded: TextModel) -> None:

@@ -18,7 +18,15 @@ import numpy as np
 
 from gpt2lab.config import SamplingConfig, TasksConfig, UserError, not_installed
 from gpt2lab.evaluation.results import TableRow, as_json_lines
-from gpt2lab.evaluation.tasks.likelihoods import EncodedRequest, Request, score_encoded, score_requests, warn_of_cut
+from gpt2lab.evaluation.scoring import bounded_exp
+from gpt2lab.evaluation.tasks.likelihoods import (
+    EncodedRequest,
+    Request,
+    perplexity_interval,
+    score_encoded,
+    score_requests,
+    warn_of_cut,
+)
 from gpt2lab.evaluation.text_model import TextModel, in_scoring_precision
 from gpt2lab.evaluation.windows import sliding_windows
 from gpt2lab.generation import generate_stream
@@ -215,12 +223,17 @@ def run_lm_eval(loaded: TextModel, settings: TasksConfig) -> HarnessResult:
 
 
 def _interval(value: float, stderr: float | None, key: str, samples: Sequence[Any]) -> Interval | None:
-    """95 % interval of a metric: Wilson's for a mean of zeros and ones, else 1.96 standard errors on each side."""
+    """95 % interval of a metric: Wilson's for a mean of zeros and ones, for exp(-mean log-likelihood) that of the mean,
+    else 1.96 standard errors on each side."""
     metric, _, harness_filter = key.partition(",")
     scores = [sample[metric] for sample in samples if metric in sample and sample["filter"] == harness_filter]
-    is_binary = bool(scores) and all(isinstance(score, int | float) and score in (0, 1) for score in scores)
-    if is_binary and math.isclose(np.mean(scores), value):  # a metric may combine its scores in another way
-        return proportion_interval(np.array(scores, dtype=np.float64))
+    if scores and all(isinstance(score, int | float) for score in scores):
+        scores_Q, mean = np.array(scores, dtype=np.float64), float(np.mean(scores))
+        # a metric may combine its scores in another way
+        if np.isin(scores_Q, (0, 1)).all() and math.isclose(mean, value):
+            return proportion_interval(scores_Q)
+        if metric == "perplexity" and math.isclose(bounded_exp(-mean), value):
+            return perplexity_interval(scores_Q)
     return None if stderr is None else (value - Z95 * stderr, value + Z95 * stderr)
 
 

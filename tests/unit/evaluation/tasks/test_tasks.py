@@ -229,3 +229,13 @@ def test_interval_of_lm_evals_metric_is_wilsons_for_a_mean_of_zeros_and_ones():
     assert _interval(0.25, 0.2, "acc,none", samples) == pytest.approx((wilson.low, wilson.high))
     assert _interval(0.4, 0.1, "f1,none", samples) == pytest.approx((0.4 - 0.1959964, 0.4 + 0.1959964))
     assert _interval(0.25, None, "acc,strict", samples) is None
+
+
+def test_interval_of_lm_evals_perplexity_is_that_of_the_mean_log_likelihood():
+    """1.96 standard errors on each side would begin below 0."""
+    log_p_Q = np.random.default_rng(0).normal(-9, 6, 40)
+    samples = [{"perplexity": log_p, "filter": "none"} for log_p in log_p_Q]
+    value = float(np.exp(-log_p_Q.mean()))
+    low, high = stats.norm.interval(0.95, log_p_Q.mean(), stats.sem(log_p_Q))
+    assert _interval(value, 2 * value, "perplexity,none", samples) == pytest.approx((np.exp(-high), np.exp(-low)))
+    assert _interval(5.0, 1.0, "perplexity,none", samples) == pytest.approx((5 - 1.959964, 5 + 1.959964))
