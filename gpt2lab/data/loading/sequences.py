@@ -72,8 +72,9 @@ class ConsecutiveWindows(Sequences):
         self._windows = (len(stream) - 1) // sequence_length
         if self._windows < 1:
             raise UserError(
-                f"training.sequence_length={sequence_length}: the {stream.split} split has {len(stream)} tokens, "
-                f"expected at least {sequence_length + 1} for one sequence: shorten the sequence, or prepare more text"
+                f"training.sequence_length={sequence_length}: the {stream.split} split of {stream.folder} has "
+                f"{len(stream)} tokens, expected at least {sequence_length + 1} for one sequence: shorten the "
+                "sequence, or prepare more text"
             )
 
     def __len__(self) -> int:
@@ -111,8 +112,8 @@ class PackedDocuments(Sequences):
         super().__init__(stream, sequence_length)
         if len(stream) < 2:
             raise UserError(
-                f"data.packing=documents: the {stream.split} split has {len(stream)} token, expected at least 2, an "
-                "input and a target: prepare more text"
+                f"data.packing=documents: the {stream.split} split of {stream.folder} has {len(stream)} token, "
+                "expected at least 2, an input and a target: prepare more text"
             )
         self._borders_R = pack(stream.starts(), len(stream), sequence_length)
 

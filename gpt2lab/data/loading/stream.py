@@ -15,6 +15,7 @@ class TokenStream:
     def __init__(self, folder: Path, manifest: Manifest, split: str) -> None:
         shards = manifest.splits[split].shards
         self.split = split
+        self.folder = folder
         self.eot_id = manifest.eot_id
         self._starts_files = [folder / shard.starts_file for shard in shards]
         self._shards = [np.asarray(np.load(folder / shard.file, mmap_mode="r")) for shard in shards]

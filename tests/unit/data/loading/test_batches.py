@@ -22,7 +22,7 @@ from gpt2lab.data.loading.sequences import ConsecutiveWindows, PackedDocuments, 
 class Counting:
     """A stream in which token i is i, so that a token tells its place."""
 
-    split = "train"
+    split, folder = "train", "data/counting"
 
     def __init__(self, length, first=0):
         self.tokens = first + np.arange(length, dtype=np.uint32)
@@ -156,7 +156,8 @@ def test_a_batch_is_a_function_of_seed_and_step():
 
 def test_a_split_shorter_than_one_window_names_both_numbers():
     with pytest.raises(
-        UserError, match=r"sequence_length=8: the train split has 8 tokens, expected at least 9 for one"
+        UserError,
+        match=r"sequence_length=8: the train split of data/counting has 8 tokens, expected at least 9 for one",
     ):
         ConsecutiveWindows(Counting(8), 8)
     assert len(ConsecutiveWindows(Counting(9), 8)) == 1
@@ -294,7 +295,9 @@ def test_every_packed_sequence_has_a_target_and_every_token_but_the_first_is_one
 
 
 def test_packing_one_token_is_an_error():
-    with pytest.raises(UserError, match=r"data\.packing=documents: the train split has 1 token, expected at least 2"):
+    with pytest.raises(
+        UserError, match=r"data\.packing=documents: the train split of data/counting has 1 token, expected at least 2"
+    ):
         PackedDocuments(Documents([1]), 5)
 
 

@@ -116,6 +116,16 @@ def test_what_is_no_mixture_is_one_line(mixture, weights, message):
     assert "\n" not in str(error.value)
 
 
+def test_a_dataset_of_a_mixture_that_is_too_small_is_named(mixture):
+    data, sets = mixture
+    folder, manifest = open_or_prepare(data, BYTES)
+    shortest = min(sets, key=lambda name: open_or_prepare(sets[name], BYTES)[1].splits["val"].tokens)
+    tokens = open_or_prepare(sets[shortest], BYTES)[1].splits["val"].tokens
+    message = rf"sequence_length={tokens}: the val split of .*{shortest}/bytes has {tokens} tokens, expected at least"
+    with pytest.raises(UserError, match=message):
+        validation_batches(data, folder, manifest, tokens, 10**6)
+
+
 def test_a_mixture_is_not_prepared_itself(mixture):
     with pytest.raises(UserError, match="data=mixture: expected one dataset: prepare those of the mixture one by one"):
         prepare(mixture[0], PrepareConfig(), BYTES)
