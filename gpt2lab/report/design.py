@@ -44,6 +44,9 @@ def method(
     many = str(seeds[0]) if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
     unpaired = [c.name for c in compared if c.comparison and c.comparison.test == WELCH]
     lines.append(f"Runs of one seed are paired. {plural(len(compared), 'comparison')}, {many} paired seeds each.")
+    paired = [c for c in compared if c.comparison and c.comparison.test != WELCH]
+    if any(set(c.comparison.seeds) < {*c.values, *baseline.values} for c in paired if c.comparison):
+        lines.append("A difference is over the paired seeds alone, a mean over all of its condition.")
     if unpaired:
         lines.append(f"Compared as independent runs, by Welch's t: {'; '.join(unpaired)}.")
     if test == SIGNED_RANKS:

@@ -100,6 +100,8 @@ def test_what_is_left_out_of_a_grid_is_named(tmp_path):
     assert report.method[-1] == (
         "Main effects and interactions are left out: 1 seed that all combinations of the factors have; it takes two."
     )
+    over = "A difference is over the paired seeds alone, a mean over all of its condition."
+    assert over in report.method
     unknown = [pair for pair in report.pairs if pair.p is None]
     assert [len(report.pairs), len(unknown)] == [6, 3]
     assert all(ROPE in (pair.condition, pair.other) for pair in unknown)
@@ -122,7 +124,9 @@ def test_what_is_left_out_of_a_grid_is_named(tmp_path):
         "Main effects and interactions are left out: 1 combination of the factors without a run "
         "(norm=rmsnorm, positions=rope)."
     )
-    assert not analyze(write_sweep(tmp_path / "whole")).method[-1].startswith("Main")
+    whole = analyze(write_sweep(tmp_path / "whole")).method
+    assert over not in whole
+    assert not whole[-1].startswith("Main")
 
 
 def test_an_interaction_above_the_margin_is_a_warning(tmp_path):

@@ -64,7 +64,7 @@ def test_plan_tunes_every_condition_with_the_same_values_and_seeds():
         (["model/positions=glob(*)"], {}, "model/positions=glob(*): not a list of values; expected values one by one"),
         (["optimizer.lr=interval(0,1)"], {}, "optimizer.lr=interval(0,1): not a list of values; expected values"),
         (["optimizer.lr=1,2"], {"tune": "optimizer.lr", "tune_values": [1, 2, 3]}, "a key that is neither an axis"),
-        (["seed=1,2"], {"tune": "seed", "tune_values": [1, 2, 3]}, "a key that is neither an axis nor the seed"),
+        (["data.name=a,b"], {"tune": "seed", "tune_values": [1, 2, 3]}, "a key that is neither an axis nor the seed"),
         (["seed=1,2", "optimizer.lr=1"], {"tune": "optimizer.lr", "tune_values": [1, 2, 3]}, "one of them alone"),
     ],
 )
