@@ -5,7 +5,7 @@ from dataclasses import replace
 from numbers import Integral
 from pathlib import Path
 
-from gpt2lab.config import RuntimeConfig, SamplingConfig, UserError, check
+from gpt2lab.config import RuntimeConfig, SamplingConfig, UserError, check, check_kind
 from gpt2lab.evaluation.corpora.formats import Corpus, Document
 from gpt2lab.evaluation.perplexity.evaluate import score_plan, summarize_scores
 from gpt2lab.evaluation.perplexity.protocols import Stream
@@ -85,8 +85,9 @@ def generate(
     sampling = SamplingConfig(
         temperature=temperature, top_k=top_k, top_p=top_p, max_new_tokens=max_new_tokens, seed=seed
     )
+    check_kind(model, TextModel, "model", "load_model(...)")
     check(isinstance(prompt, str), "prompt", prompt, "one text; call it once for each of several")
-    stops = [stop] if isinstance(stop, str) else list(stop or ())
+    stops = [stop] if isinstance(stop, str) or not isinstance(stop, Sequence | None) else list(stop or ())
     check(all(isinstance(one, str) and one for one in stops), "stop", stops, "strings that are not empty")
     tokenizer = model.tokenizer
     prompts = [tokenizer.encode_prompt(prompt)]
@@ -110,6 +111,7 @@ def perplexity(model: TextModel, text: str, *, stride: int | None = None, batch_
         UserError: the text is empty or not Unicode, the stride does not fit the context, ``batch_size`` is below 1, or
             the memory is not enough.
     """
+    check_kind(model, TextModel, "model", "load_model(...)")
     context = model.source.context
     check(isinstance(text, str) and text != "", "text", repr(text), "a text to score")
     fits = stride is None or (_is_count(stride) and stride <= context)

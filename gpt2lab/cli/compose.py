@@ -36,7 +36,8 @@ from gpt2lab.config import (
     did_you_mean,
     from_dict,
 )
-from gpt2lab.config.errors import check_name
+from gpt2lab.config.errors import check, check_name
+from gpt2lab.config.escapes import expand_home
 from gpt2lab.config.plain import LARGEST_INT
 from gpt2lab.config.tokenizer import vocab_size_of
 
@@ -63,10 +64,10 @@ NO_NAME = r"null|true|false|[+-]?(\d[\d_.e+-]*|inf|nan)|\{.*\}|\[\s*[\[{].*"
 NAMES = (
     "checkpoint", "baseline", "sweep", "run_dir", "resume", "init_from", "out", "prompt_file", "prompts_file",
     "eval.text_file", "eval.sample_quality.scorer", "tokenizer.path", "data.name", "logger.run_name", "logger.group",
-    "sweep.name", "sweep.root", "sweep.wandb_file",
+    "eval.corpus.file", "eval.tasks.folder", "sweep.name", "sweep.root", "sweep.wandb_file",
 )  # fmt: skip
-"""Keys of paths and names, whose value may look like a number (2026_11), and hold = and commas without quotes:
-positions=rope,seed=1."""
+"""Keys of paths and names, whose value may look like a number (2026_11), hold = and commas without quotes
+(positions=rope,seed=1), and begin with ~, the home folder, where the shell leaves it as it is."""
 
 
 def find_configs() -> Path:
@@ -101,7 +102,11 @@ def compose_config(name: str, overrides: Iterable[str] = ()) -> Any:
     Raises:
         UserError: an unknown command, key or group, a value of the wrong type, values that do not fit each other.
     """
-    overrides = list(overrides)
+    is_list = isinstance(overrides, Iterable) and not isinstance(overrides, str | Mapping)
+    texts = list(overrides) if is_list else [None]
+    is_fit = all(isinstance(text, str) for text in texts)
+    check(is_fit, "overrides", overrides, 'a list of texts, such as ["training.max_steps=100"]')
+    overrides = [str(text) for text in texts]
     values = compose_values(name, overrides)
     try:
         return to_job(values)
@@ -242,6 +247,7 @@ def literal_text(override: str) -> str:
     is_name = key in NAMES and text.lower() != "null" and not text.startswith(("'", '"')) and not is_interpolated
     if not equals or (key not in FREE_TEXT and not is_name):
         return override
+    text = expand_home(text) if is_name else text
     return f"{key}={QuotedString(text=uninterpolated(text), quote=Quote.single).with_quotes()}"
 
 

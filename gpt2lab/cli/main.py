@@ -23,6 +23,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from gpt2lab import __version__
 from gpt2lab.cli.compose import (
     CONFIG_DIR,
     JOBS,
@@ -87,6 +88,9 @@ def main() -> NoReturn:
         )
         sys.exit(0 if len(sys.argv) > 1 else USER_ERROR_STATUS)
     name = sys.argv.pop(1)
+    if name == "--version":
+        print(f"gpt2lab {__version__}")
+        sys.exit(0)
     if name not in COMMANDS:
         print_error(f"{name}: no such command; expected one of {', '.join(names)}{did_you_mean(name, names)}")
         sys.exit(USER_ERROR_STATUS)

@@ -40,7 +40,7 @@ OTHER_NAMES: dict[str, list[str]] = {
 """What to type, by the last part of a key: a key or group, and its unit where that differs. Of several the first that
 the command has."""
 
-OTHER_VALUES: dict[str, str] = {"model=gpt2": "model=gpt2_small"}
+OTHER_VALUES: dict[str, str] = {"model=gpt2": "model=gpt2_small", "model=gpt-2": "model=gpt2_small"}
 """files of configs/ by what other programs call them"""
 
 

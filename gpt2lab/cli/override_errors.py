@@ -41,8 +41,8 @@ class Settings:
 
     @property
     def known(self) -> list[str]:
-        """Keys and groups."""
-        return [*self.kinds, *self.groups]
+        """Keys and groups, each once."""
+        return list(dict.fromkeys([*self.kinds, *self.groups]))
 
     def kind_of(self, key: str) -> Any:
         """The type hint of a key; None: it is not known."""
@@ -54,6 +54,8 @@ def explain_unparsable(override: str, reason: str) -> str:
     key, equals, value = override.partition("=")
     if not equals:
         return f"{override}: no value; expected KEY=VALUE; --help lists the main keys"
+    if value.endswith(",") and not value.startswith("["):
+        return f"{override}: a comma at its end; expected a value; try {shell_word(override.rstrip(','))}"
     # the name of a sweep's run has commas: in [a/norm=rmsnorm,seed=1,b] only the last one divides
     items = re.split(r",(?![^,/]*=)", value[1:-1]) if value.startswith("[") and value.endswith("]") else None
     quoted = _in_quotes(value) if items is None else f"[{','.join(_in_quotes(item.strip()) for item in items)}]"
@@ -82,7 +84,7 @@ def unknown_key(key: str, value: str, reason: str, settings: Settings) -> str:
         reason: what OmegaConf says; it names the part that is missing, and where.
         settings: of the command.
     """
-    if commands := settings.others.get(key):
+    if (commands := settings.others.get(key)) and not name_here(key, settings.known):
         return of_other_commands(key, commands)
     missing = re.search(r"Key '([^']+)' not in '(\w+)'", reason)
     if missing and missing[1] not in key.split(".") and hasattr(config, missing[2]):
@@ -213,6 +215,9 @@ def override_message(error: BaseException, overrides: Sequence[str], settings: S
         return f"{found[2]}={name}: no such {found[2]}; expected {', '.join(files)}{hint}"
     if found := re.search(r"Could not load '([^']+)/([^/']+)'", text):  # one name of a list
         return f"{found[1]}: {found[2]} is not a file of configs/{found[1]}; expected one name"
+    if found := re.search(r"An item is already at '([^']+)'", text):
+        override = next(override for override in overrides if override.lstrip("+").partition("=")[0] == found[1])
+        return f"{override}: the key is there already; expected it without +; try {shell_word(override.lstrip('+'))}"
     problem = r"Value .+?|Invalid .+?|Cannot .+?|field .+?"
     if found := re.search(rf"Error merging override \+*(\S+?)=(.*?) ({problem})\.? full_key", text):
         key, value, reason = found.groups()

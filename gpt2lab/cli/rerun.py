@@ -30,6 +30,7 @@ from gpt2lab.cli.compose import (
 from gpt2lab.cli.override_errors import omegaconf_reason, several_values, unknown_key, wrong_value
 from gpt2lab.config import DataConfig, TrainJob, UserError, from_dict, to_dict
 from gpt2lab.config.differences import Difference, differences
+from gpt2lab.config.escapes import expand_home
 from gpt2lab.runs import newest_config
 from gpt2lab.runs.layout import CONFIG
 from gpt2lab.runs.records import read_config
@@ -75,7 +76,7 @@ def read_rerun(arguments: Sequence[str]) -> Rerun:
     """
     refuse_unused_forms(argument for argument in arguments if not argument.startswith("~"))
     given = dict(argument.partition("=")[::2] for argument in arguments)
-    folder = Path(_unquoted(given.pop(FROM)))
+    folder = Path(expand_home(_unquoted(given.pop(FROM))))
     path = folder if folder.is_file() else newest_config(folder)
     if not path.is_file():
         raise UserError(f"{FROM}={folder}: no {CONFIG} there; expected a run directory")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gpt2lab.checkpoint import has_checkpoint, runs_with_checkpoint
-from gpt2lab.config import EvalConfig, EvalJob, UserError, one_line, to_dict
+from gpt2lab.config import EvalConfig, EvalJob, UserError, check_kind, one_line, to_dict
 from gpt2lab.distributed import World, close_world, open_world
 from gpt2lab.evaluation.comparison import BaselineComparison, compare, comparison_part, require_same_documents
 from gpt2lab.evaluation.corpora.formats import chosen_corpus
@@ -49,6 +49,7 @@ def evaluate(job: EvalJob, *, command: Sequence[str] | None = None) -> list[Eval
     Raises:
         UserError: a model or text cannot be read or fetched, a setting is wrong, or the record in the way is damaged.
     """
+    check_kind(job, EvalJob, "job", 'compose_config("eval", [...])')
     world = open_world()
     runtime = open_runtime(job.runtime, world.local_rank, world.local_size)
     results = _evaluate_all(job, runtime, world, command)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gpt2lab.config import ExplainJob
+from gpt2lab.config import ExplainJob, check_kind
 from gpt2lab.explain.explanation import Explanation, explain_prompt
 from gpt2lab.explain.page import explanation_html
 from gpt2lab.explain.plots import write_explanation_plots
@@ -31,6 +31,7 @@ def explain(job: ExplainJob, *, command: Sequence[str] | None = None) -> Explain
     Raises:
         UserError: there is no such model, its logits are NaN or infinite, or the page cannot be written.
     """
+    check_kind(job, ExplainJob, "job", 'compose_config("explain", [...])')
     page = Path(job.out)
     check_file_writable(page, "out", "explain.html")
     runtime = open_runtime(job.runtime)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from gpt2lab.config import ExportJob, UserError, choose
+from gpt2lab.config import ExportJob, UserError, check_kind, choose
 from gpt2lab.evaluation.model_card import model_card
 from gpt2lab.weights import EXPORT_FORMATS, check_free, open_model
 
@@ -19,6 +19,7 @@ def export(job: ExportJob, *, command: Sequence[str] | None = None) -> Path:
     Raises:
         UserError: there is no such model or format, the format lacks one of the model's settings, or ``out`` exists.
     """
+    check_kind(job, ExportJob, "job", 'compose_config("export", [...])')
     if not job.out:
         raise UserError("out=null: expected the folder to write: type out=exports/NAME")
     export_format, out = choose(EXPORT_FORMATS, job.format, "format"), Path(job.out)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gpt2lab import data
-from gpt2lab.config import PrepareJob
+from gpt2lab.config import PrepareJob, check_kind
 from gpt2lab.data import dataset_folder, describe_dataset, open_dataset, verify
 from gpt2lab.tokenizers import load_tokenizer, open_tokenizer
 
@@ -14,6 +14,7 @@ log = logging.getLogger(__name__)
 
 def prepare(job: PrepareJob, *, command: Sequence[str] | None = None) -> Path:
     """Prepare the dataset, or check or describe an existing one; returns its folder."""
+    check_kind(job, PrepareJob, "job", 'compose_config("prepare", [...])')
     tokenizer = open_tokenizer(job.tokenizer)
     if job.verify or job.inspect:
         folder, manifest = open_dataset(job.data, tokenizer)

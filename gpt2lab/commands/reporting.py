@@ -4,7 +4,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from gpt2lab.config import ReportJob
+from gpt2lab.config import ReportJob, check_kind
 from gpt2lab.report.analysis import analyze
 from gpt2lab.report.results import ReportResult
 from gpt2lab.report.wandb_copy import log_to_wandb
@@ -15,6 +15,7 @@ log = logging.getLogger(__name__)
 
 def report(job: ReportJob, *, command: Sequence[str] | None = None) -> ReportResult:
     """Compare the runs, write the report and log its first sentence; ``command`` is not needed."""
+    check_kind(job, ReportJob, "job", 'compose_config("report", [...])')
     sweep = Path(job.sweep) if job.sweep else None
     result = analyze(
         sweep, job.runs, baseline=job.baseline, metric=job.metric, average=job.average, margin=job.margin,

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
-from gpt2lab.config import SampleJob, UserError, choose
+from gpt2lab.config import SampleJob, UserError, check_kind, choose
 from gpt2lab.config.escapes import unescape
 from gpt2lab.distributed import World, close_world, open_world
 from gpt2lab.generation import generate_shared, generate_stream
@@ -34,6 +34,7 @@ def sample(job: SampleJob, *, command: Sequence[str] | None = None) -> list[Cont
     Raises:
         UserError: there is no such model or prompt file, or several processes are to print while they draw.
     """
+    check_kind(job, SampleJob, "job", 'compose_config("sample", [...])')
     show = choose(OUTPUT_FORMATS, job.format, "format")
     world = open_world()
     if world.size > 1 and job.stream:
@@ -177,9 +178,11 @@ def printable(text: str) -> str:
 def show_text(number: int, prompt: str, continuation: Continuation) -> None:
     """Print the prompt and its continuation, while it is drawn."""
     print(printable(prompt), end="", flush=True)
-    for part in continuation:
-        print(printable(part), end="", flush=True)
-    print(flush=True)
+    try:
+        for part in continuation:
+            print(printable(part), end="", flush=True)
+    finally:  # an error line, as after Ctrl-C, begins on a line of its own
+        print(flush=True)
 
 
 def show_json(number: int, prompt: str, continuation: Continuation) -> None:

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from gpt2lab.config import TrainJob
+from gpt2lab.config import TrainJob, check_kind
 from gpt2lab.data import open_or_prepare
 from gpt2lab.distributed import World, close_world, open_world
 from gpt2lab.report.run_plots import plot_loss
@@ -33,6 +33,7 @@ def train(job: TrainJob, *, command: Sequence[str] | None = None) -> TrainingRes
         UserError: the job cannot be run as it is, or training diverged.
         StoppedError: a signal stopped the run; its state is saved.
     """
+    check_kind(job, TrainJob, "job", 'compose_config("train", [...])')
     world = open_world()
     result = _train(job, world, command)  # on its return the model is freed, as close_world needs it
     close_world()

@@ -61,14 +61,20 @@ def not_installed(setting: str, package: str, requirement: str) -> UserError:
 
 def did_you_mean(name: str, known: typing.Iterable[str]) -> str:
     """The end of an error line: the nearest known spelling, or nothing."""
-    nearest = difflib.get_close_matches(str(name), list(known), n=1)
-    return f"; did you mean {nearest[0]}?" if nearest else ""
+    spellings = {spelling.lower(): spelling for spelling in known}
+    nearest = difflib.get_close_matches(str(name).lower(), spellings, n=1)
+    return f"; did you mean {spellings[nearest[0]]}?" if nearest else ""
 
 
 def check(condition: bool, key: str, value: object, expected: str) -> None:
     """Raise ``UserError`` naming ``key``, ``value`` and what was expected unless ``condition`` holds."""
     if not condition:
         raise UserError(f"{key}={value}: expected {expected}")
+
+
+def check_kind(value: object, kind: type, key: str, maker: str) -> None:
+    """Raise ``UserError`` unless ``value`` is a ``kind``; ``maker`` is the Python code that makes one."""
+    check(isinstance(value, kind), key, type(value).__name__, f"a {kind.__name__}; try {maker}")
 
 
 def check_divides(key: str, divisor: int, dividend_key: str, dividend: int) -> None:

@@ -4,9 +4,10 @@ from dataclasses import dataclass, field, fields
 
 from gpt2lab.config.checked import CheckedConfig
 from gpt2lab.config.differences import differences
-from gpt2lab.config.errors import UserError, check
+from gpt2lab.config.errors import UserError, check, check_name
 from gpt2lab.config.plain import to_dict
 from gpt2lab.config.sample_quality import ContextConfig, SampleQualityConfig
+from gpt2lab.config.training import TASK_NAMES
 
 _TEXT = ("text_file", "corpus")
 OPTIONS_OF_PART = {
@@ -16,6 +17,8 @@ OPTIONS_OF_PART = {
     "context": (*_TEXT, "context"),
 }
 """the options of ``EvalConfig`` that each part of an evaluation reads"""
+PROTOCOL_NAMES = ("stream", "huggingface", "lm_eval", "gpt2_paper", "gpt2_paper_without_line_ends")
+"""the keys of ``gpt2lab.evaluation.perplexity.protocols.PROTOCOLS``"""
 
 
 @dataclass
@@ -79,6 +82,8 @@ class TasksConfig(CheckedConfig):
     """questions per forward pass; the results do not depend on it"""
 
     def __post_init__(self) -> None:
+        for name in self.names:
+            check_name(name, TASK_NAMES, "eval.tasks.names")
         check(
             self.limit is None or self.limit >= 1,
             "eval.tasks.limit", self.limit, "a whole number of at least 1, or null",
@@ -107,6 +112,9 @@ class EvalConfig(CheckedConfig):
 
     def __post_init__(self) -> None:
         check(len(self.parts) >= 1, "eval.parts", self.parts, "at least one, such as [perplexity]")
+        for part in self.parts:
+            check_name(part, OPTIONS_OF_PART, "eval.parts")
+        check_name(self.protocol, PROTOCOL_NAMES, "eval.protocol")
         check(
             self.stride is None or self.stride >= 1, "eval.stride", self.stride, "a whole number of at least 1, or null"
         )
@@ -119,8 +127,6 @@ class EvalConfig(CheckedConfig):
 
     def require_all_read(self) -> None:
         """Raise ``UserError`` for an option that is not its default and that no part of the evaluation reads."""
-        if not set(self.parts) <= OPTIONS_OF_PART.keys():
-            return  # an unknown part is an error of its own
         for changed in differences(to_dict(EvalConfig()), to_dict(self), "eval."):
             option = changed.key.split(".")[1]
             readers = [part for part, options in OPTIONS_OF_PART.items() if option in options]

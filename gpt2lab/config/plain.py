@@ -46,7 +46,7 @@ def from_dict(cls: type[Config], values: dict[str, Any], key: str = "") -> Confi
     hints = typing.get_type_hints(cls)
     unknown = sorted(set(values) - set(hints), key=str)
     if unknown:
-        raise UserError(f"{cls.__name__}: unknown key {unknown[0]}{did_you_mean(str(unknown[0]), hints)}")
+        raise UserError(f"{f'{key}.{unknown[0]}'.strip('.')}: unknown key{did_you_mean(str(unknown[0]), hints)}")
     rebuilt = {name: _rebuild(hints[name], value, f"{key}.{name}".strip(".")) for name, value in values.items()}
     try:
         return cls(**rebuilt)

@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gpt2lab.checkpoint import MANIFEST, follow_link, verify_checkpoint
-from gpt2lab.config import DataConfig, ModelConfig, TokenizerConfig, TrainJob, UserError, from_dict
+from gpt2lab.checkpoint import MANIFEST, follow_link, runs_with_checkpoint, verify_checkpoint
+from gpt2lab.config import DataConfig, ModelConfig, TokenizerConfig, TrainJob, UserError, did_you_mean, from_dict
+from gpt2lab.runs.layout import RUNS
 from gpt2lab.tokenizers import Tokenizer, load_tokenizer
 from gpt2lab.weights.architectures import ARCHITECTURES
 from gpt2lab.weights.checkpoint_format import WEIGHTS, CheckpointFormat, find_checkpoint, is_run_or_checkpoint
 from gpt2lab.weights.config_json import CONFIG_JSON, ConfigJson
 from gpt2lab.weights.directory_tokenizer import MAX_PADDING_ROWS, find_directory_tokenizer
-from gpt2lab.weights.hub import fetch_model, is_hub_name
+from gpt2lab.weights.hub import SHORT_NAMES, fetch_model, is_hub_name
 from gpt2lab.weights.parameter_map import TensorFormat
 from gpt2lab.weights.safetensors_files import UNPICKLING, find_weights
 
@@ -101,9 +102,10 @@ def find_stored_model(where: str | None, key: str) -> StoredModel:
         return _from_checkpoint(find_checkpoint(where, key))
     if path.is_dir():
         if not (path / CONFIG_JSON).is_file():
+            within = sorted(map(str, runs_with_checkpoint(path)))
             raise UserError(
-                f"{path}: expected {MANIFEST} (a checkpoint), checkpoints/step_* (a run) or {CONFIG_JSON} "
-                "(a Hugging Face directory), found none of them"
+                f"{key}={where}: expected {MANIFEST} (a checkpoint), checkpoints/step_* (a run) or {CONFIG_JSON} "
+                f"(a Hugging Face directory), found none of them{f'; try {key}={within[-1]}' if within else ''}"
             )
         return _from_directory(path, find_weights(path), {"checkpoint": str(path.resolve())})
     if path.is_file():
@@ -115,11 +117,25 @@ def find_stored_model(where: str | None, key: str) -> StoredModel:
             return _from_checkpoint(find_checkpoint(str(path.parent), key))
         return _from_directory(path.parent, [path], {"checkpoint": str(path.resolve())})
     if is_hub_name(str(where)):
-        folder, origin = fetch_model(str(where), key)
+        try:
+            folder, origin = fetch_model(str(where), key)
+        except UserError as error:
+            if "/" not in str(where):  # gpt2, which is not the name of a folder
+                raise
+            raise UserError(f"{error}; there is no folder {where} either{_run_meant(str(where))}") from error
         return _from_directory(folder, find_weights(folder), origin)
     raise UserError(
         f"{key}={where}: no such folder; expected a run, a checkpoint, a Hugging Face directory, or a name on the "
-        "Hugging Face Hub (gpt2, gpt2-medium, gpt2-large, gpt2-xl, ORG/NAME)"
+        f"Hugging Face Hub ({', '.join(SHORT_NAMES)}, ORG/NAME){_run_meant(str(where))}"
+    )
+
+
+def _run_meant(where: str) -> str:
+    """The end of an error line: a run in ``runs/`` of this name, else a run or model of a similar one, or nothing."""
+    runs = list(runs_with_checkpoint(Path(RUNS)))
+    of_this_name = [run for run in runs if run.name == Path(where).name]
+    return (
+        f"; did you mean {of_this_name[0]}?" if of_this_name else did_you_mean(where, [*map(str, runs), *SHORT_NAMES])
     )
 
 

@@ -184,9 +184,9 @@ def test_a_name_without_network(fail, monkeypatch):
     for command in (["sample.py"], ["eval.py"], ["export.py", "out=exported"]):
         line = fail(*command, "checkpoint=nobody/no-such-model@v1")
         assert "put config.json and model.safetensors of nobody/no-such-model into a folder" in line
-        assert line.endswith("checkpoint=FOLDER")
+        assert line.endswith("checkpoint=FOLDER; there is no folder nobody/no-such-model@v1 either")
     line = fail("train.py", *TINY, "training.max_steps=1", "init_from=nobody/no-such-model")
-    assert line.endswith("init_from=FOLDER")
+    assert line.endswith("init_from=FOLDER; there is no folder nobody/no-such-model either")
 
 
 def test_export(fail, trained, workplace):

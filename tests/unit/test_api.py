@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import gpt2lab
-from gpt2lab import compose_config, generate, load_model, load_tokenizer, perplexity
+from gpt2lab import commands, compose_config, generate, load_model, load_tokenizer, perplexity
 from gpt2lab.config import UserError
 from gpt2lab.evaluation.tasks.lm_eval import as_lm
 from tests import hugging_face, tokenizer_files
@@ -134,3 +134,26 @@ def test_what_python_code_can_get_wrong_is_one_line(model):
         generate(model, "the fox", top_k=2.5)
     with pytest.raises(UserError, match=r"^text='\\ud800' at character 1: .*expected whole characters"):
         perplexity(model, "x\ud800x")
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda model: generate(model, "the", stop=3), r"^stop=\[3\]: expected strings that are not empty$"),
+        (lambda model: generate("runs/mine", "the"), r"^model=str: expected a TextModel; try load_model\(\.\.\.\)$"),
+        (lambda model: perplexity(model.model, "the"), r"^model=GPT: expected a TextModel"),
+        (lambda model: compose_config("train", "seed=3"), r"^overrides=seed=3: expected a list of texts"),
+        (lambda model: compose_config("train", None), r"^overrides=None: expected a list of texts"),
+        (lambda model: compose_config("train", {"seed": 3}), r"^overrides=\{'seed': 3\}: expected a list of texts"),
+        (lambda model: compose_config("train", [3]), r"^overrides=\[3\]: expected a list of texts"),
+    ],
+)
+def test_what_is_no_model_or_list_is_one_line(model, call, message):
+    with pytest.raises(UserError, match=message):
+        call(model)
+
+
+@pytest.mark.parametrize("name", ["train", "evaluate", "prepare", "sample", "export", "report", "explain"])
+def test_a_command_refuses_what_is_not_its_job(name):
+    with pytest.raises(UserError, match=r"^job=list: expected a \w+Job; try compose_config\("):
+        getattr(commands, name)(["seed=3"])

@@ -2,7 +2,9 @@
 
     corpus -> text, as the protocol wants it -> tokens -> windows; and the words and bytes that the sum is divided by
 
-A new protocol is a class here and an entry of ``PROTOCOLS``. Legend: n = tokens of the plan, D = documents.
+A new protocol is a class here, an entry of ``PROTOCOLS`` and one of ``PROTOCOL_NAMES``.
+
+Legend: n = tokens of the plan, D = documents.
 """
 
 import re

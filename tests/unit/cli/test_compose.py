@@ -150,8 +150,12 @@ def test_overrides_reach_the_job():
         (["max_steps=5"], ["max_steps: unknown key", "training.max_steps"]),
         (["model.positions=rope"], ["choose a variant with a slash: model/positions=rope"]),
         (["model.norm=rmsnorm"], ["model/norm=rmsnorm"]),
-        (["+model.drop_out=0.1"], ["unknown key drop_out", "did you mean dropout?"]),
-        (["+max_step=5"], ["unknown key max_step"]),
+        (["+model.drop_out=0.1"], ["model.drop_out: unknown key", "did you mean dropout?"]),
+        (["+max_step=5"], ["max_step: unknown key"]),
+        (["steps=5"], ["steps: unknown key; did you mean training.max_steps?"]),
+        (["+model.n_layer=2"], ["+model.n_layer=2: the key is there already", "try model.n_layer=2"]),
+        (["optimizer.lr=1e-3,"], ["optimizer.lr=1e-3,: a comma at its end", "try optimizer.lr=1e-3"]),
+        (["model/positions=RoPE"], ["did you mean rope?"]),
         (["training=5"], ["training=5", "several settings"]),
         (["model/norm=batchnorm"], ["model/norm=batchnorm: no such model/norm", "layernorm, rmsnorm"]),
         (["model/norm=mine:Norm"], ["no such model/norm", "did you mean model.norm.name=mine:Norm?"]),
@@ -328,3 +332,11 @@ def test_a_name_is_what_was_typed(name):
     assert sweep_settings([f"sweep.name={name}"]).name == name
     assert compose_config("train", ["run_dir=null", "resume=NULL"]).run_dir is None
     assert compose_config("train", ["run_dir=runs/${seed}", "seed=3"]).run_dir == "runs/3"
+
+
+def test_the_home_folder_has_its_sign_in_paths(monkeypatch):
+    """zsh gives ``run_dir=~/x`` to the program as it is typed, and bash ``eval.text_file=~/x``."""
+    monkeypatch.setenv("HOME", "/home/me")
+    assert compose_config("train", ["run_dir=~/x", "init_from=~/y"]).run_dir == "/home/me/x"
+    assert compose_config("eval", ["eval.text_file=~/a b.txt"]).eval.text_file == "/home/me/a b.txt"
+    assert compose_config("sample", ["prompt=~/x"]).prompt == "~/x"

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import time
+from importlib import metadata
 
 import pytest
 
@@ -135,6 +136,7 @@ def test_options_come_before_overrides():
         ("--foo=3", "--help lists the main keys"),
         ("--batch_size=12", "did you mean training.batch_tokens (in tokens: sequences x model.block_size)?"),
         ("--seed=3", "try seed=3"),
+        ("--model", "did you mean model=NAME?"),
         ("--norm=rmsnorm", "did you mean model/norm=rmsnorm?"),
     ],
 )
@@ -277,3 +279,10 @@ def test_another_python_says_which_environment_is_expected(tmp_path):
     assert result.returncode == 2
     assert len(result.stderr.splitlines()) == 1
     assert "type source .venv/bin/activate" in result.stderr
+
+
+def test_version_is_that_of_the_package(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["gpt2lab", "--version"])
+    with pytest.raises(SystemExit) as ended:
+        main.main()
+    assert (ended.value.code, capsys.readouterr().out) == (0, f"gpt2lab {metadata.version('gpt2lab')}\n")

@@ -180,6 +180,9 @@ def test_rerun_refuses_a_change_that_does_not_fit(run, change, message):
     assert str(error.value).startswith("+") == change.startswith("+")  # the one that is put before groups is ours
 
 
-def test_rerun_of_no_run_is_refused(tmp_path):
+def test_rerun_of_no_run_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with pytest.raises(UserError, match=rf"^from={tmp_path}/mine: no config.yaml there"):
+        job_from_record(["from=~/mine"])
     with pytest.raises(UserError, match=r"from=.*: no config.yaml there"):
         job_from_record([f"from={tmp_path}"])

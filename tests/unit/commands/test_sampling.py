@@ -12,7 +12,7 @@ import torch
 
 from gpt2lab.cli.compose import compose_config
 from gpt2lab.commands import sampling
-from gpt2lab.commands.sampling import draw_continuations, sample
+from gpt2lab.commands.sampling import draw_continuations, sample, show_text
 from gpt2lab.config import RuntimeConfig, SampleJob, SamplingConfig, UserError
 from gpt2lab.distributed import World
 from gpt2lab.generation.text import Continuation
@@ -193,3 +193,13 @@ def test_out_of_memory_says_what_to_type(make_job, monkeypatch, settings, line):
     monkeypatch.setattr(GPT, "hidden", full)
     with pytest.raises(UserError, match=f"^out of memory in {line}"):
         sample(make_job(prompt="the", **settings))
+
+
+def test_an_error_line_after_an_interrupted_sample_begins_on_its_own_line(capsys):
+    def interrupted():
+        yield "of"
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        show_text(1, "the state ", interrupted())
+    assert capsys.readouterr().out == "the state of\n"

@@ -33,12 +33,13 @@ from gpt2lab.config import (
     to_dict,
 )
 from gpt2lab.config.data import BACKEND_NAMES, PACKING_NAMES
-from gpt2lab.config.evaluation import OPTIONS_OF_PART
+from gpt2lab.config.evaluation import OPTIONS_OF_PART, PROTOCOL_NAMES
 from gpt2lab.config.sweep import LAUNCHER_NAMES
 from gpt2lab.config.training import LOGGER_NAMES, OPTIMIZER_NAMES, SCHEDULE_NAMES, TASK_NAMES
 from gpt2lab.data.loading.sequences import PACKINGS
 from gpt2lab.data.preparation.backends import BACKENDS
 from gpt2lab.evaluation.parts import PARTS
+from gpt2lab.evaluation.perplexity.protocols import PROTOCOLS
 from gpt2lab.evaluation.tasks.tasks import TASKS
 from gpt2lab.sweeps.launchers import LAUNCHERS
 from gpt2lab.training.loggers import LOGGERS
@@ -97,6 +98,9 @@ from gpt2lab.training.schedule import SCHEDULES
         (lambda: EvalConfig(stride=0), ["eval.stride=0"]),
         (lambda: CorpusConfig(file="a.txt"), ["eval.corpus.file=a.txt: eval/corpus=validation_split ignores it"]),
         (lambda: EvalConfig(text_file="a", corpus=CorpusConfig(first_byte=5)), ["first_byte=5", "ignores it"]),
+        (lambda: EvalConfig(protocol="steam"), ["eval.protocol=steam", "mean stream?"]),
+        (lambda: EvalConfig(parts=["taks"]), ["eval.parts=taks", "mean tasks?"]),
+        (lambda: TasksConfig(names=["blmp"]), ["eval.tasks.names=blmp", "mean blimp?"]),
         (lambda: TrainJob(seed=-1), ["seed=-1"]),
         (lambda: TrainJob(resume="y", init_from="x"), ["resume=y", "init_from=x"]),
         (lambda: job(training=TrainingConfig(max_steps=9, sequence_length=2048)), ["2048", "model.block_size=1024"]),
@@ -124,6 +128,7 @@ def test_a_wrong_value_names_itself_and_the_mend(build, fragments):
         (LOGGER_NAMES, LOGGERS),
         (TASK_NAMES, TASKS),
         (LAUNCHER_NAMES, LAUNCHERS),
+        (PROTOCOL_NAMES, PROTOCOLS),
     ],
 )
 def test_names_known_to_a_config_are_those_of_the_registry(names, registry):
@@ -193,7 +198,7 @@ def test_plain_values_and_back():
     values = to_dict(built)
     assert from_dict(TrainJob, values) == built
     values["model"]["positions"]["rope_theat"] = 1.0
-    with pytest.raises(UserError, match="rope_theat; did you mean rope_theta"):
+    with pytest.raises(UserError, match="rope_theat: unknown key; did you mean rope_theta"):
         from_dict(TrainJob, values)
 
 

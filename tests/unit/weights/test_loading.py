@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import huggingface_hub
 import pytest
 import torch
 
@@ -143,3 +144,18 @@ def test_the_newest_run_is_the_one_saved_last(save_run, tiny_model, tmp_path):
     assert newest_run(tmp_path) == newer
     CheckpointManager(older / "checkpoints", {"model": tiny_model()}, {}, 2).save(8, best=False)
     assert newest_run(tmp_path) == older
+
+
+def test_a_mistyped_run_is_named(monkeypatch, tmp_path, save_run, tiny_model):
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    save_run("runs/day/mine", tiny_model())
+    monkeypatch.chdir(tmp_path)
+    for where in ("runs/mine", "run/day/mine", "mine"):
+        with pytest.raises(UserError, match=rf"^checkpoint={where}: .*folder.*; did you mean runs/day/mine\?$"):
+            load_pretrained(where)
+    with pytest.raises(UserError, match=r"^checkpoint=run/mine: not fetched .*; there is no folder run/mine either"):
+        load_pretrained("run/mine")
+    with pytest.raises(UserError, match=r"^checkpoint=runs/day: expected .*; try checkpoint=runs/day/mine$"):
+        load_pretrained("runs/day")
+    with pytest.raises(UserError, match=r"mean gpt2\?$"):
+        load_pretrained("gpt-2")
