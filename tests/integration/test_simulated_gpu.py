@@ -31,7 +31,7 @@ SIMULATED = [
 @pytest.mark.skipif(COMPILER is None, reason="no C++ compiler here")
 def test_code_for_cuda_computes_what_the_cpu_does(tmp_path):
     tests = Path(__file__).with_name("test_gpu.py")
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--basetemp", tmp_path / "tests"]
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--basetemp", tmp_path / "tests"]
     process = subprocess.run(
         [*command, *(f"{tests}::{name}" for name in SIMULATED)],
         env=environment(build_stub(COMPILER, tmp_path)),
