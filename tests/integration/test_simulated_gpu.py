@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.simulated_gpu import build_stub, environment
 
@@ -29,6 +30,9 @@ SIMULATED = [
 
 @pytest.mark.slow
 @pytest.mark.skipif(COMPILER is None, reason="no C++ compiler here")
+@pytest.mark.skipif(
+    sys.platform != "linux" or torch.version.cuda is not None, reason="for PyTorch's CPU build on Linux"
+)
 def test_code_for_cuda_computes_what_the_cpu_does(tmp_path):
     tests = Path(__file__).with_name("test_gpu.py")
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--basetemp", tmp_path / "tests"]

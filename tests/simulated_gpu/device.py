@@ -116,7 +116,7 @@ def compute(operation, args, kwargs):
         return SHAPES[operation](args[0].host)
     name, leaves = operation._schema.name.removeprefix("aten::"), tree_leaves((args, kwargs))
     on_gpu = [leaf for leaf in leaves if isinstance(leaf, GpuTensor)]
-    on_host = [leaf for leaf in leaves if type(leaf) is torch.Tensor]
+    on_host = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor) and not isinstance(leaf, GpuTensor)]
     asked = kwargs.get("device")
     to_gpu = bool(on_gpu) if asked is None else torch.device(asked).type == "cuda"
     if on_gpu and name not in TAKES_BOTH and operation not in ONLY_ON_CUDA and any(host.dim() for host in on_host):
