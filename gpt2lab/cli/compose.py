@@ -103,15 +103,14 @@ def compose_config(name: str, overrides: Iterable[str] = ()) -> Any:
         UserError: an unknown command, key or group, a value of the wrong type, values that do not fit each other.
     """
     is_list = isinstance(overrides, Iterable) and not isinstance(overrides, str | Mapping)
-    texts = list(overrides) if is_list else [None]
-    is_fit = all(isinstance(text, str) for text in texts)
+    texts = list(overrides) if is_list else []
+    is_fit = is_list and all(isinstance(text, str) for text in texts)
     check(is_fit, "overrides", overrides, 'a list of texts, such as ["training.max_steps=100"]')
-    overrides = [str(text) for text in texts]
-    values = compose_values(name, overrides)
+    values = compose_values(name, texts)
     try:
         return to_job(values)
     except OmegaConfBaseException as error:
-        raise explain_override(error, name, overrides) from error
+        raise explain_override(error, name, texts) from error
 
 
 def compose_values(name: str, overrides: Iterable[str] = (), *, with_hydra: bool = False) -> DictConfig:

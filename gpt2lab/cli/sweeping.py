@@ -36,7 +36,7 @@ from gpt2lab.runs import git
 from gpt2lab.runs.layout import SWEEP
 from gpt2lab.sweeps.dry_run import dry_run_page, steps_after_preparing
 from gpt2lab.sweeps.executor import SweepExecutor, closing_lines
-from gpt2lab.sweeps.launchers import check_launcher
+from gpt2lab.sweeps.launchers import LAUNCHERS
 from gpt2lab.sweeps.plan import Job, Plan, is_axis, key_of, plan_sweep, value_text
 from gpt2lab.sweeps.record import (
     JobRecord,
@@ -91,7 +91,7 @@ def run(argv: Sequence[str]) -> int:
         print(dry_run_page(plan, jobs, statuses, sweep))
         return 0
 
-    check_launcher(sweep)
+    LAUNCHERS[sweep.launcher].require(sweep)
     steps = {name: steps_after_preparing(job) for name, job in jobs.items()}
     folder = open_folder(Path(sweep.root), name)
     busy = f"sweep.name={folder.name}: another process runs this sweep; wait for it or choose another name"

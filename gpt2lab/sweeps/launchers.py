@@ -44,6 +44,10 @@ class Launcher(ABC):
     def __init__(self, sweep: SweepConfig, folder: Path) -> None:
         self.sweep, self.folder, self.slots = sweep, folder, sweep.parallel
 
+    @classmethod  # noqa: B027  (most launchers need nothing)
+    def require(cls, sweep: SweepConfig) -> None:
+        """Raise ``UserError`` where this machine lacks what the launcher needs; called before a folder is made."""
+
     @abstractmethod
     def start(self, command: Sequence[str], console: Path, slot: int) -> RunningJob:
         """Start a job.
@@ -126,6 +130,11 @@ class RayLauncher(Launcher):
         if not ray.is_initialized():
             ray.init(log_to_driver=False, include_dashboard=False, configure_logging=False)
 
+    @classmethod
+    def require(cls, sweep: SweepConfig) -> None:
+        """See ``Launcher.require``."""
+        _require_package("ray", "ray")
+
     def start(self, command: Sequence[str], console: Path, slot: int) -> RunningJob:
         """See ``Launcher.start``."""
         remote = self.ray.remote(max_retries=0, **({"num_cpus": 1} | self.sweep.ray))(run_until_stopped)
@@ -166,6 +175,16 @@ class SlurmLauncher(Launcher):
         except (NameError, RuntimeError, ValueError) as error:
             raise UserError(f"sweep.slurm={sweep.slurm}: {error}; expected settings of submitit's executor") from error
 
+    @classmethod
+    def require(cls, sweep: SweepConfig) -> None:
+        """See ``Launcher.require``."""
+        _require_package("slurm", "submitit")
+        if sweep.slurm.get("cluster", "slurm") == "slurm" and shutil.which("srun") is None:
+            raise UserError(
+                "sweep.launcher=slurm: no srun on this machine; expected one that submits jobs to SLURM; to try it "
+                "without SLURM, add 'sweep.slurm={cluster: local}'"
+            )
+
     def start(self, command: Sequence[str], console: Path, slot: int) -> RunningJob:
         """See ``Launcher.start``."""
         job = self.executor.submit(run_until_stopped, list(command), str(console), str(self.stop_file), str(Path.cwd()))
@@ -201,23 +220,16 @@ def lost_worker(console: Path, error: BaseException) -> int:
     return 1
 
 
-LAUNCHERS: dict[str, Callable[[SweepConfig, Path], Launcher]] = {
+def _require_package(launcher: str, package: str) -> None:
+    if importlib.util.find_spec(package) is None:
+        raise not_installed(f"sweep.launcher={launcher}", package, f"'gpt2lab[{launcher}]'")
+
+
+LAUNCHERS: dict[str, type[Launcher]] = {
     "local": LocalLauncher,
     "ray": RayLauncher,
     "slurm": SlurmLauncher,
 }
-
-
-def check_launcher(sweep: SweepConfig) -> None:
-    """Raise ``UserError`` where the launcher cannot start here, before a folder is made."""
-    package = {"ray": "ray", "slurm": "submitit"}.get(sweep.launcher)
-    if package and importlib.util.find_spec(package) is None:
-        raise not_installed(f"sweep.launcher={sweep.launcher}", package, f"'gpt2lab[{sweep.launcher}]'")
-    if sweep.launcher == "slurm" and sweep.slurm.get("cluster", "slurm") == "slurm" and shutil.which("srun") is None:
-        raise UserError(
-            "sweep.launcher=slurm: no srun on this machine; expected one that submits jobs to SLURM; to try it without "
-            "SLURM, add 'sweep.slurm={cluster: local}'"
-        )
 
 
 def run_until_stopped(command: list[str], console: str, stop_file: str, folder: str) -> int:

@@ -1,7 +1,6 @@
 """Tensors and ``torch.cuda`` of the simulated GPU. Importing this module changes PyTorch for the whole process."""
 
 import contextlib
-import types
 
 import torch
 import torch._dynamo  # compares signatures with those of functions that are replaced below
@@ -106,7 +105,6 @@ ONLY_ON_CUDA = {
     aten.addmm.dtype_out: sum_with_product_in_float32,
     aten._fused_sdp_choice.default: lambda *args, **kwargs: MATH_ATTENTION,
     aten._has_compatible_shallow_copy_type.default: lambda *args: False,
-    aten.record_stream.default: lambda *args: None,
 }
 
 
@@ -210,30 +208,25 @@ def save(value, *args, **kwargs):
     plain_save(tree_map(host_of, value), *args, **kwargs)
 
 
-PROPERTIES = types.SimpleNamespace(name=NAME, major=9, minor=0, total_memory=80 * 2**30, multi_processor_count=132)
 STAND_INS = {
     "_lazy_init": lambda: None,
     "is_available": lambda: True,
-    "is_initialized": lambda: True,
     "device_count": lambda: 1,
     "current_device": lambda: 0,
     "set_device": lambda device: None,
     "device": lambda device: contextlib.nullcontext(),
     "get_device_name": lambda device=None: NAME,
     "get_device_capability": lambda device=None: (9, 0),
-    "get_device_properties": lambda device=None: PROPERTIES,
+    "is_bf16_supported": lambda: True,
     "max_memory_allocated": lambda device=None: 2**30,
-    "memory_allocated": lambda device=None: 2**30,
     "reset_peak_memory_stats": lambda device=None: None,
-    "mem_get_info": lambda device=None: (79 * 2**30, 80 * 2**30),
     "synchronize": lambda device=None: waits_for_the_device("synchronize"),
-    "manual_seed": lambda seed: None,  # random numbers are the host's
-    "manual_seed_all": lambda seed: None,
+    "manual_seed_all": lambda seed: None,  # random numbers are the host's
     "Stream": Stream,
     "current_stream": lambda device=None: Stream(),
     "stream": lambda stream: contextlib.nullcontext(),
     "CUDAGraph": Graph,
-    "graph": lambda graph, **options: recording(graph),
+    "graph": recording,
     "set_sync_debug_mode": set_sync_debug_mode,
 }
 
